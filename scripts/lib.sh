@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# What every script here needs: where the repository and the cache are, how to speak, how to find the Debian archive.
+# Sourced, never run.
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${PREFLIGHT_CACHE:-$repo/.cache}
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() {
+    say "$*"
+    exit 1
+}
+
+# The archive of Debian's suites as this machine's own apt is told to reach it, so that proxies and local mirrors are
+# honoured and no host name is written down here. apt itself reads its configuration, in either syntax.
+# MIRROR overrides. On a machine that knows only Ubuntu's archive, the same host is tried with debian in place of ubuntu.
+debian_mirror() {
+    if [ -n "${MIRROR:-}" ]; then
+        printf '%s\n' "$MIRROR"
+        return
+    fi
+    local uris found
+    # shellcheck disable=SC2016 # $(REPO_URI) is apt's own format
+    uris=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | sort -u)
+    found=$(grep -E '/debian/?$' <<<"$uris" | head -1) || true
+    if [ -z "$found" ]; then
+        found=$(grep -E '/ubuntu/?$' <<<"$uris" | head -1 | sed -E 's#/ubuntu/?$#/debian#') || true
+        [ -z "$found" ] || say "this machine's apt knows no Debian archive; trying debian beside ubuntu on the same host (set MIRROR=URL if it is elsewhere)"
+    fi
+    [ -n "$found" ] || return 1
+    printf '%s\n' "$found"
+}
