@@ -3,6 +3,7 @@
 # Sourced, never run.
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck disable=SC2034 # for the scripts that source this
 cache=${PREFLIGHT_CACHE:-$repo/.cache}
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }

@@ -1,0 +1,63 @@
+# criu-preflight: `make help` lists what can be made.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PLUGIN := $(TARGET)/plugin/preflight_plugin.so
+
+PREFIX ?= /usr/local
+# Where the CRIU of this host looks for plugins, by its own words.
+PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*path to a plugin directory (by default \(.*\))/\1/p')),/usr/lib/criu)
+
+.PHONY: help build setup provision test test-vm demo bench fmt lint check-plugin install uninstall clean
+.DEFAULT_GOAL := build
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo
+	@echo 'PREFLIGHT_CACHE=DIR  keeps the real CRIUs and kernels of the tests in DIR (default .cache)'
+	@echo 'install takes DESTDIR, PREFIX ($(PREFIX)), PLUGINDIR ($(PLUGINDIR))'
+
+build: ## the plugin: target/plugin/preflight_plugin.so (or in CARGO_TARGET_DIR)
+	$(CARGO) build --release --locked -p criu-preflight
+	@install -D -m 755 $(TARGET)/release/libcriu_preflight.so $(PLUGIN)
+	@echo '$(PLUGIN)'
+
+setup: ## installs by apt what building and testing need and this machine lacks
+	@scripts/setup build test
+
+provision: setup ## unpacks the real CRIUs the tests run against (nothing is installed)
+	@scripts/provision-criu
+
+test: provision build ## all tests, and the plugin against every real CRIU that works on this kernel (root)
+	@scripts/test
+
+fmt: ## formats the source
+	$(CARGO) fmt --all
+
+lint: ## formatting, clippy, shell scripts, licences
+	@scripts/setup build lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	shellcheck -x scripts/* .ci/run
+	@scripts/check-licences
+
+check-plugin: build ## what the built plugin needs of a host and shows to it
+	@scripts/check-plugin $(PLUGIN)
+
+# What is built is installed as it is: `make && sudo make install` needs no Rust under sudo.
+$(PLUGIN):
+	$(MAKE) build
+
+# Put beside and renamed: a CRIU that starts meanwhile sees the old file or the new one, never half of one.
+install: $(PLUGIN) ## the plugin, its C header and its manual page
+	install -d '$(DESTDIR)$(PLUGINDIR)'
+	install -m 755 $(PLUGIN) '$(DESTDIR)$(PLUGINDIR)/.preflight_plugin.new'
+	mv -f '$(DESTDIR)$(PLUGINDIR)/.preflight_plugin.new' '$(DESTDIR)$(PLUGINDIR)/preflight_plugin.so'
+	install -D -m 644 include/criu_preflight.h '$(DESTDIR)$(PREFIX)/include/criu_preflight.h'
+
+uninstall: ## takes away what install has put there
+	rm -f '$(DESTDIR)$(PLUGINDIR)/preflight_plugin.so' '$(DESTDIR)$(PREFIX)/include/criu_preflight.h'
+
+clean: ## what was built (the cache of CRIUs stays)
+	$(CARGO) clean
+	rm -rf $(TARGET)/plugin
