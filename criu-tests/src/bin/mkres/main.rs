@@ -1,1 +1,189 @@
-fn main() {}
+//! `mkres`, the resource factory: makes kernel resources in a small process tree and waits.
+//!
+//! ```text
+//! mkres [--ready FILE] [--dir DIR] SPEC...      (mkres --list names the kinds)
+//!
+//! SPEC   KIND | KIND:arg=value,flag,...         made in this process, in the order given
+//!        [ SPEC... ]                            a child process of this one, holding these
+//! ```
+//!
+//! The tree's root is its own session leader, with `/dev/null` as standard streams, no other descriptor, no terminal and
+//! `/` as working directory, whatever it was started from. Processes that have to be outside the tree (the other end of
+//! a socket, a debugger) are made too; they are orphans in sessions of their own.
+//!
+//! When everything stands, one line of JSON goes to FILE (or stdout) and the process started here ends with status 0,
+//! leaving the tree to whoever adopts orphans. Status 77: the kernel (or a missing right) does not let one of the kinds be
+//! made; the reason is on stderr and nothing is left behind. Any other status is a defect of the factory or of the SPEC.
+//!
+//! SIGUSR1 makes a process of the tree look at its descriptors again: it renames itself `mkres-ok` if all are still
+//! there, and `mkres-bad` otherwise.
+
+mod base;
+mod ctx;
+mod report;
+mod spec;
+mod sys;
+
+mod compat;
+mod devices;
+mod eventfiles;
+mod kernelfds;
+mod locks;
+mod netlink;
+mod pipes;
+mod shm;
+mod sockets;
+mod tcp;
+mod tracer;
+mod tty;
+mod udp;
+mod unix;
+
+use ctx::{Args, Ctx, Fail, Res};
+use spec::{Item, Node};
+
+/// A kind of resource.
+pub struct Kind {
+    pub name: &'static str,
+    /// Its arguments and what it is, one line.
+    pub help: &'static str,
+    pub make: fn(&mut Ctx, &Args) -> Res,
+}
+
+/// All kinds, by family. A new family adds its `mod` above and its table here.
+const FAMILIES: &[&[Kind]] = &[
+    base::KINDS,
+    compat::KINDS,
+    devices::KINDS,
+    eventfiles::KINDS,
+    kernelfds::KINDS,
+    locks::KINDS,
+    netlink::KINDS,
+    pipes::KINDS,
+    shm::KINDS,
+    sockets::KINDS,
+    tcp::KINDS,
+    tracer::KINDS,
+    tty::KINDS,
+    udp::KINDS,
+    unix::KINDS,
+];
+
+fn find(name: &str) -> Option<&'static Kind> {
+    FAMILIES.iter().flat_map(|f| f.iter()).find(|k| k.name == name)
+}
+
+/// Where the report pipe sits in every process of the tree until it is ready: high, so that resources get the numbers
+/// they would get anywhere.
+const REPORT_FD: i32 = 900;
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let (mut ready, mut dir, mut words) = (None, None, Vec::new());
+    while let Some(a) = args.next() {
+        match a.as_str() {
+            "--ready" => ready = args.next(),
+            "--dir" => dir = args.next(),
+            "--list" => return list(),
+            _ => words.push(a),
+        }
+    }
+    let root = spec::parse(&words).unwrap_or_else(|e| die(2, &e));
+    let dir = dir.unwrap_or_else(|| sys::temp_dir().unwrap_or_else(|e| die(2, &e)));
+    // Before any thread is made: SIGUSR1 is only ever waited for.
+    ctx::block_usr1();
+    // Whoever fails below leaves orphans; they come to us and are ended here.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    let (r, w) = sys::pipe().unwrap_or_else(|e| die(2, &e.to_string()));
+    let pid = match start(&root, 0, &dir, w) {
+        Ok(pid) => pid,
+        Err(e) => die(e.status(), &e.to_string()),
+    };
+    sys::close(w);
+    let lines = sys::read_all(r);
+    match report::assemble(&lines, pid, &words.join(" ")) {
+        Ok(json) => match ready {
+            None => print!("{json}"),
+            Some(f) => {
+                // Renamed into place: a reader that sees the file sees all of it.
+                let part = format!("{f}.part");
+                if let Err(e) = std::fs::write(&part, json).and_then(|()| std::fs::rename(&part, &f)) {
+                    sys::kill_descendants();
+                    die(2, &format!("{f}: {e}"));
+                }
+            }
+        },
+        Err(e) => {
+            sys::kill_descendants();
+            die(e.status(), &e.to_string());
+        }
+    }
+}
+
+fn list() {
+    for f in FAMILIES {
+        for k in f.iter() {
+            println!("{:<20} {}", k.name, k.help);
+        }
+    }
+}
+
+fn die(status: i32, why: &str) -> ! {
+    eprintln!("mkres: {why}");
+    std::process::exit(status)
+}
+
+/// Forks the process of one node and everything below it. Returns its pid as the caller sees it.
+fn start(node: &Node, depth: usize, dir: &str, report: i32) -> Result<i32, Fail> {
+    if base::wants_pid_ns(node) {
+        sys::ok("unshare(CLONE_NEWPID)", unsafe { libc::unshare(libc::CLONE_NEWPID) })?;
+    }
+    let pid = sys::fork()?;
+    if pid != 0 {
+        return Ok(pid);
+    }
+    let inherit = depth > 0 && node.items.first().is_some_and(|i| i.is("inherit"));
+    if !inherit && (report != REPORT_FD) {
+        unsafe { libc::dup2(report, REPORT_FD) };
+    }
+    if !inherit {
+        sys::close_all_but(&[0, 1, 2, REPORT_FD]);
+        sys::null_stdio();
+    }
+    unsafe { libc::chdir(c"/".as_ptr()) };
+    if depth == 0 {
+        if node.items.first().is_some_and(|i| i.is("no-setsid")) {
+            unsafe { libc::setpgid(0, 0) };
+        } else {
+            unsafe { libc::setsid() };
+        }
+    }
+    let mut cx = Ctx::new(dir, node.index);
+    match make_all(&mut cx, node, depth, dir) {
+        Ok(()) => {
+            report::send(REPORT_FD, &cx);
+            sys::close(REPORT_FD);
+            cx.wait()
+        }
+        Err(e) => {
+            report::send_failure(REPORT_FD, &e);
+            unsafe { libc::_exit(e.status()) }
+        }
+    }
+}
+
+fn make_all(cx: &mut Ctx, node: &Node, depth: usize, dir: &str) -> Res {
+    for item in &node.items {
+        match item {
+            Item::Child(child) => {
+                start(child, depth + 1, dir, REPORT_FD)?;
+            }
+            Item::Kind { name, args } => {
+                let kind = find(name).ok_or_else(|| Fail::Broken(format!("no kind named {name}")))?;
+                cx.kind = name.clone();
+                (kind.make)(cx, args)?;
+            }
+        }
+    }
+    Ok(())
+}

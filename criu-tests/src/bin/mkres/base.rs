@@ -1,0 +1,107 @@
+//! The process itself: its session, identity, namespaces, threads.
+
+use crate::ctx::{Args, Ctx, Fail, Res};
+use crate::spec::{Item, Node};
+use crate::{sys, Kind};
+
+pub const KINDS: &[Kind] = &[
+    Kind { name: "no-setsid", help: "first of all: the root leads a process group, not a session", make: nothing },
+    Kind { name: "inherit", help: "first in [ ]: the child keeps its parent's descriptors", make: nothing },
+    Kind { name: "setsid", help: "in [ ]: the child leads a session of its own", make: setsid },
+    Kind {
+        name: "newns",
+        help: "mnt,net,ipc,uts,user,cgroup,time,pid: new namespaces (pid: of this process)",
+        make: newns,
+    },
+    Kind { name: "uid", help: "n=UID: all uids and gids become this one", make: uid },
+    Kind { name: "thread", help: "a second thread", make: thread },
+    Kind { name: "cwd", help: "path=DIR", make: cwd },
+];
+
+fn nothing(_: &mut Ctx, _: &Args) -> Res {
+    Ok(())
+}
+
+fn setsid(_: &mut Ctx, _: &Args) -> Res {
+    sys::ok("setsid", unsafe { libc::setsid() }).map(|_| ())
+}
+
+/// A process can enter a new pid namespace only by being born in it.
+pub fn wants_pid_ns(node: &Node) -> bool {
+    node.items.iter().any(|i| matches!(i, Item::Kind { name, args } if name == "newns" && args.has("pid")))
+}
+
+fn newns(_: &mut Ctx, a: &Args) -> Res {
+    let mut flags = 0;
+    for f in a.flags() {
+        flags |= match f {
+            "mnt" => libc::CLONE_NEWNS,
+            "net" => libc::CLONE_NEWNET,
+            "ipc" => libc::CLONE_NEWIPC,
+            "uts" => libc::CLONE_NEWUTS,
+            "user" => libc::CLONE_NEWUSER,
+            "cgroup" => libc::CLONE_NEWCGROUP,
+            "time" => 0x80,
+            "pid" => 0,
+            f => return Err(Fail::Broken(format!("no namespace named {f}"))),
+        };
+    }
+    sys::ok("unshare", unsafe { libc::unshare(flags) })?;
+    if a.has("user") {
+        for (file, text) in [("uid_map", "0 0 1000\n"), ("gid_map", "0 0 1000\n")] {
+            let fd = sys::open(&format!("/proc/self/{file}"), libc::O_WRONLY)?;
+            let n = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
+            sys::ok(file, n)?;
+            sys::close(fd);
+        }
+    }
+    if a.has("mnt") {
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        let null = std::ptr::null();
+        sys::ok("mount private", unsafe { libc::mount(null, c"/".as_ptr(), null.cast(), private, null.cast()) })?;
+        if a.has("pid") {
+            let proc = c"proc".as_ptr();
+            sys::ok("mount /proc", unsafe { libc::mount(proc, c"/proc".as_ptr(), proc, 0, null.cast()) })?;
+        }
+    }
+    if a.has("net") {
+        let s = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+        let mut req: libc::ifreq = unsafe { std::mem::zeroed() };
+        req.ifr_name[0] = b'l' as _;
+        req.ifr_name[1] = b'o' as _;
+        req.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+        sys::ioctl("bring lo up", s, libc::SIOCSIFFLAGS, &raw const req as u64)?;
+        sys::close(s);
+    }
+    Ok(())
+}
+
+fn uid(_: &mut Ctx, a: &Args) -> Res {
+    let n = a.num("n", 65534)? as u32;
+    unsafe {
+        sys::ok("setgroups", libc::setgroups(0, std::ptr::null()))?;
+        sys::ok("setresgid", libc::setresgid(n, n, n))?;
+        sys::ok("setresuid", libc::setresuid(n, n, n))?;
+        // Changing identity made the process undumpable, and its /proc files root's.
+        libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
+    }
+    Ok(())
+}
+
+fn thread(cx: &mut Ctx, _: &Args) -> Res {
+    let (tx, rx) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = tx.send(unsafe { libc::syscall(libc::SYS_gettid) } as i32);
+        loop {
+            unsafe { libc::pause() };
+        }
+    });
+    let tid = rx.recv().map_err(|_| Fail::Skip("no thread".into()))?;
+    cx.pids.push((format!("{}.tid", cx.kind), tid));
+    Ok(())
+}
+
+fn cwd(_: &mut Ctx, a: &Args) -> Res {
+    let dir = sys::cstr(a.need("path")?);
+    sys::ok("chdir", unsafe { libc::chdir(dir.as_ptr()) }).map(|_| ())
+}

@@ -1,0 +1,72 @@
+//! Devices, opened and mapped; tun.
+
+use crate::ctx::{Args, Ctx, Res};
+use crate::{sys, Kind};
+
+pub const KINDS: &[Kind] = &[
+    Kind { name: "dev", help: "path=/dev/..., ro: opened", make: dev },
+    Kind {
+        name: "chr",
+        help: "maj=,min=: a character device node of its own, opened",
+        make: |c, a| node(c, a, libc::S_IFCHR),
+    },
+    Kind {
+        name: "blk",
+        help: "maj=,min=: a block device node of its own, opened",
+        make: |c, a| node(c, a, libc::S_IFBLK),
+    },
+    Kind { name: "opath", help: "path=...: opened with O_PATH only", make: opath },
+    Kind { name: "dev-map", help: "path=/dev/..., shared, off=BYTES: mapped, the descriptor closed", make: map },
+    Kind { name: "tun", help: "name=NAME, tap: a tun (tap) interface", make: tun },
+];
+
+fn mode(a: &Args) -> i32 {
+    libc::O_NONBLOCK | libc::O_NOCTTY | if a.has("ro") { libc::O_RDONLY } else { libc::O_RDWR }
+}
+
+fn dev(cx: &mut Ctx, a: &Args) -> Res {
+    let fd = sys::open(a.need("path")?, mode(a))?;
+    cx.fd("", fd);
+    Ok(())
+}
+
+fn opath(cx: &mut Ctx, a: &Args) -> Res {
+    let fd = sys::open(a.need("path")?, libc::O_PATH)?;
+    cx.fd("", fd);
+    Ok(())
+}
+
+fn node(cx: &mut Ctx, a: &Args, kind: u32) -> Res {
+    let (maj, min) = (a.num("maj", 1)? as u32, a.num("min", 3)? as u32);
+    let path = cx.path(&format!("{maj}-{min}"));
+    let dev = libc::makedev(maj, min);
+    sys::ok("mknod", unsafe { libc::mknod(sys::cstr(&path).as_ptr(), kind | 0o600, dev) })?;
+    let fd = sys::open(&path, mode(a))?;
+    cx.fd("", fd);
+    Ok(())
+}
+
+fn map(cx: &mut Ctx, a: &Args) -> Res {
+    let path = a.need("path")?;
+    let fd = sys::open(path, mode(a))?;
+    let flags = if a.has("shared") { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+    let prot = libc::PROT_READ | if a.has("ro") { 0 } else { libc::PROT_WRITE };
+    let at = sys::mmap(path, 4096, prot, flags, fd, a.num("off", 0)?)?;
+    cx.fact("addr", format!("{at:x}"));
+    sys::close(fd);
+    Ok(())
+}
+
+fn tun(cx: &mut Ctx, a: &Args) -> Res {
+    let fd = sys::open("/dev/net/tun", libc::O_RDWR)?;
+    let mut req: libc::ifreq = unsafe { std::mem::zeroed() };
+    let name = format!("{}{}", a.get("name").unwrap_or("mkres"), cx.node);
+    for (d, s) in req.ifr_name.iter_mut().zip(name.bytes()) {
+        *d = s as _;
+    }
+    let kind = if a.has("tap") { libc::IFF_TAP } else { libc::IFF_TUN };
+    req.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI) as i16;
+    sys::ioctl("TUNSETIFF", fd, libc::TUNSETIFF, &raw const req as u64)?;
+    cx.fd("", fd);
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Kernel objects behind anonymous inodes, and their mappings.
+
+use crate::ctx::{Args, Ctx, Res};
+use crate::{sys, Kind};
+
+pub const KINDS: &[Kind] = &[
+    Kind { name: "io-uring", help: "map: with its ring mapped; map,closed: the mapping alone", make: io_uring },
+    Kind { name: "userfaultfd", help: "", make: userfaultfd },
+    Kind { name: "perf-event", help: "a software event; map, closed", make: perf },
+    Kind { name: "bpf-map", help: "", make: bpf_map },
+    Kind { name: "bpf-prog", help: "", make: bpf_prog },
+    Kind { name: "memfd", help: "map, closed", make: |c, a| memory(c, a, false) },
+    Kind { name: "memfd-secret", help: "map, closed", make: |c, a| memory(c, a, true) },
+    Kind { name: "pidfd", help: "of=self|child|dead|outside|thread", make: pidfd },
+    Kind { name: "kvm-vm", help: "the descriptor of a virtual machine", make: kvm },
+    Kind { name: "landlock", help: "a ruleset", make: landlock },
+    Kind { name: "fscontext", help: "fsopen of tmpfs", make: fscontext },
+    Kind { name: "mqueue", help: "a POSIX message queue", make: mqueue },
+];
+
+/// Maps the object if asked, closes its descriptor if asked, reports what is left.
+fn keep(cx: &mut Ctx, a: &Args, fd: i32, len: usize, off: i64) -> Res {
+    if a.has("map") {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let at = sys::mmap(&cx.kind, len, prot, libc::MAP_SHARED, fd, off)?;
+        cx.fact("addr", format!("{at:x}"));
+        if a.has("closed") {
+            sys::close(fd);
+            return Ok(());
+        }
+    }
+    cx.fd("", fd);
+    Ok(())
+}
+
+fn io_uring(cx: &mut Ctx, a: &Args) -> Res {
+    let mut params = [0u32; 30];
+    let fd = sys::call("io_uring_setup", libc::SYS_io_uring_setup, [8, params.as_mut_ptr() as u64, 0, 0, 0])?;
+    keep(cx, a, fd, 4096, 0)
+}
+
+fn userfaultfd(cx: &mut Ctx, a: &Args) -> Res {
+    let fd = sys::call("userfaultfd", libc::SYS_userfaultfd, [libc::O_CLOEXEC as u64, 0, 0, 0, 0])?;
+    let api: [u64; 3] = [0xaa, 0, 0];
+    sys::ioctl("UFFDIO_API", fd, 0xc018_aa3f, api.as_ptr() as u64)?;
+    keep(cx, a, fd, 0, 0)
+}
+
+fn perf(cx: &mut Ctx, a: &Args) -> Res {
+    let mut attr = [0u64; 14];
+    attr[0] = 1 | (112 << 32); // PERF_TYPE_SOFTWARE, size
+    let any_cpu = u64::MAX;
+    let fd = sys::call("perf_event_open", libc::SYS_perf_event_open, [attr.as_ptr() as u64, 0, any_cpu, any_cpu, 0])?;
+    keep(cx, a, fd, 8192, 0)
+}
+
+fn bpf(what: &str, cmd: u64, attr: &[u64; 16]) -> Res<i32> {
+    sys::call(what, libc::SYS_bpf, [cmd, attr.as_ptr() as u64, 128, 0, 0])
+}
+
+fn bpf_map(cx: &mut Ctx, a: &Args) -> Res {
+    let mut attr = [0u64; 16];
+    attr[0] = 2 | (4 << 32); // array, key size
+    attr[1] = 8 | (1 << 32); // value size, entries
+    let fd = bpf("BPF_MAP_CREATE", 0, &attr)?;
+    keep(cx, a, fd, 4096, 0)
+}
+
+fn bpf_prog(cx: &mut Ctx, a: &Args) -> Res {
+    let code: [u64; 2] = [0x00b7, 0x0095]; // r0 = 0; exit
+    let mut attr = [0u64; 16];
+    attr[0] = 1 | (2 << 32); // socket filter, instructions
+    attr[1] = code.as_ptr() as u64;
+    attr[2] = c"GPL".as_ptr() as u64;
+    let fd = bpf("BPF_PROG_LOAD", 5, &attr)?;
+    keep(cx, a, fd, 0, 0)
+}
+
+fn memory(cx: &mut Ctx, a: &Args, secret: bool) -> Res {
+    let fd = if secret {
+        sys::call("memfd_secret", 447, [0; 5])?
+    } else {
+        sys::ok("memfd_create", unsafe { libc::memfd_create(c"mkres".as_ptr(), 0) })?
+    };
+    sys::ok("ftruncate", unsafe { libc::ftruncate(fd, 4096) })?;
+    keep(cx, a, fd, 4096, 0)
+}
+
+fn pidfd(cx: &mut Ctx, a: &Args) -> Res {
+    let open =
+        |pid: i32, flags: u32| sys::call("pidfd_open", libc::SYS_pidfd_open, [pid as u64, flags as u64, 0, 0, 0]);
+    let me = unsafe { libc::getpid() };
+    let fd = match a.get("of").unwrap_or("self") {
+        "child" => {
+            let pid = cx.child("child", &[], || Ok(()))?;
+            open(pid, 0)?
+        }
+        "outside" => {
+            let pid = cx.outsider("target", &[], || Ok(()))?;
+            open(pid, 0)?
+        }
+        "dead" => {
+            let pid = sys::fork()?;
+            if pid == 0 {
+                unsafe { libc::_exit(0) };
+            }
+            let fd = open(pid, 0)?;
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            fd
+        }
+        "thread" => open(me, libc::O_EXCL as u32)?,
+        _ => open(me, 0)?,
+    };
+    cx.fd("", fd);
+    Ok(())
+}
+
+fn kvm(cx: &mut Ctx, _: &Args) -> Res {
+    let dev = sys::open("/dev/kvm", libc::O_RDWR)?;
+    let vm = sys::ioctl("KVM_CREATE_VM", dev, 0xae01, 0)?;
+    sys::close(dev);
+    cx.fd("", vm);
+    Ok(())
+}
+
+fn landlock(cx: &mut Ctx, _: &Args) -> Res {
+    let attr: u64 = 1; // LANDLOCK_ACCESS_FS_EXECUTE
+    let fd = sys::call("landlock_create_ruleset", 444, [&raw const attr as u64, 8, 0, 0, 0])?;
+    cx.fd("", fd);
+    Ok(())
+}
+
+fn fscontext(cx: &mut Ctx, _: &Args) -> Res {
+    let fd = sys::call("fsopen", libc::SYS_fsopen, [c"tmpfs".as_ptr() as u64, 0, 0, 0, 0])?;
+    cx.fd("", fd);
+    Ok(())
+}
+
+fn mqueue(cx: &mut Ctx, _: &Args) -> Res {
+    let name = sys::cstr(&format!("mkres-{}", unsafe { libc::getpid() }));
+    let flags = (libc::O_RDWR | libc::O_CREAT) as u64;
+    let fd = sys::call("mq_open", libc::SYS_mq_open, [name.as_ptr() as u64, flags, 0o600, 0, 0])?;
+    sys::call("mq_unlink", libc::SYS_mq_unlink, [name.as_ptr() as u64, 0, 0, 0, 0])?;
+    cx.fd("", fd);
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Sockets of other families and protocols.
+
+use crate::ctx::{Args, Ctx, Res};
+use crate::{sys, Kind};
+
+pub const KINDS: &[Kind] = &[
+    Kind { name: "sock", help: "domain=,type=,proto= (numbers): any socket, not connected", make: any },
+    Kind { name: "vsock", help: "a stream socket of AF_VSOCK", make: |c, _| made(c, 40, 1, 0) },
+    Kind { name: "xdp", help: "AF_XDP", make: |c, _| made(c, 44, 3, 0) },
+    Kind { name: "alg", help: "AF_ALG", make: |c, _| made(c, 38, 5, 0) },
+    Kind { name: "pfkey", help: "AF_KEY", make: |c, _| made(c, 15, 3, 2) },
+    Kind { name: "sctp", help: "SCTP", make: |c, _| made(c, 2, 1, 132) },
+    Kind { name: "ping", help: "ICMP datagram", make: |c, _| made(c, 2, 2, 1) },
+    Kind { name: "raw", help: "proto=N (1), v6", make: raw },
+    Kind { name: "mptcp", help: "listen, v6", make: mptcp },
+    Kind { name: "packet", help: "dgram; ring=open|closed: mapped, and the descriptor kept or closed", make: packet },
+    Kind { name: "unix-opath", help: "an O_PATH descriptor of a bound UNIX socket's file", make: opath },
+];
+
+fn made(cx: &mut Ctx, domain: i32, kind: i32, proto: i32) -> Res {
+    let s = sys::socket(domain, kind, proto)?;
+    cx.fd("", s);
+    Ok(())
+}
+
+fn any(cx: &mut Ctx, a: &Args) -> Res {
+    made(cx, a.num("domain", 2)? as i32, a.num("type", 1)? as i32, a.num("proto", 0)? as i32)
+}
+
+fn raw(cx: &mut Ctx, a: &Args) -> Res {
+    let domain = if a.has("v6") { libc::AF_INET6 } else { libc::AF_INET };
+    made(cx, domain, libc::SOCK_RAW, a.num("proto", 1)? as i32)
+}
+
+fn mptcp(cx: &mut Ctx, a: &Args) -> Res {
+    let domain = if a.has("v6") { libc::AF_INET6 } else { libc::AF_INET };
+    let s = sys::socket(domain, libc::SOCK_STREAM, 262)?;
+    if a.has("listen") {
+        let (addr, len) = super::tcp::loopback(domain, 0);
+        sys::bind("loopback", s, &addr, len)?;
+        sys::listen(s, 4)?;
+    }
+    cx.fd("", s);
+    Ok(())
+}
+
+fn packet(cx: &mut Ctx, a: &Args) -> Res {
+    let kind = if a.has("dgram") { libc::SOCK_DGRAM } else { libc::SOCK_RAW };
+    let s = sys::socket(libc::AF_PACKET, kind, 0)?;
+    if let Some(ring) = a.get("ring") {
+        let req: [u32; 4] = [4096, 1, 2048, 2]; // block size, blocks, frame size, frames
+        let r = unsafe { libc::setsockopt(s, libc::SOL_PACKET, 5, req.as_ptr().cast(), 16) };
+        sys::ok("PACKET_RX_RING", r)?;
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let at = sys::mmap("packet ring", 4096, prot, libc::MAP_SHARED, s, 0)?;
+        cx.fact("addr", format!("{at:x}"));
+        if ring == "closed" {
+            sys::close(s);
+            return Ok(());
+        }
+    }
+    cx.fd("", s);
+    Ok(())
+}
+
+fn opath(cx: &mut Ctx, _: &Args) -> Res {
+    let name = cx.path("sock");
+    let (addr, len) = sys::unix_addr(&name);
+    let s = sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?;
+    sys::bind(&name, s, &addr, len)?;
+    let fd = sys::open(&name, libc::O_PATH)?;
+    sys::close(s);
+    cx.fd("", fd);
+    Ok(())
+}

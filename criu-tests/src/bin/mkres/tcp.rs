@@ -1,0 +1,208 @@
+//! TCP: listeners, and connections in each state a program can hold.
+
+use crate::ctx::{Args, Ctx, Fail, Res};
+use crate::{sys, Kind};
+
+pub const KINDS: &[Kind] = &[
+    Kind { name: "tcp", help: "never connected; bound; v6", make: plain },
+    Kind {
+        name: "tcp-listen",
+        help: "v6, v4mapped; backlog: with connections of an outside client not yet accepted",
+        make: listener,
+    },
+    Kind { name: "tcp-pair", help: "both ends of a connection here; v6, v4mapped, data", make: pair },
+    Kind {
+        name: "tcp-outside",
+        help: "the peer outside; state=established|syn_sent|fin_wait1|fin_wait2|close_wait|last_ack|closing; v6",
+        make: outside,
+    },
+];
+
+/// The loopback address of a family with `port`.
+pub fn loopback(domain: i32, port: u16) -> (libc::sockaddr_in6, u32) {
+    let mut a: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+    if domain == libc::AF_INET6 {
+        a.sin6_family = domain as u16;
+        a.sin6_port = port.to_be();
+        a.sin6_addr.s6_addr[15] = 1;
+        return (a, 28);
+    }
+    let v4 = libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+        sin_zero: [0; 8],
+    };
+    unsafe { (&raw mut a).cast::<libc::sockaddr_in>().write(v4) };
+    (a, 16)
+}
+
+/// `::ffff:127.0.0.1`.
+fn mapped(port: u16) -> (libc::sockaddr_in6, u32) {
+    let (mut a, len) = loopback(libc::AF_INET6, port);
+    a.sin6_addr.s6_addr = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1];
+    (a, len)
+}
+
+fn port_of(fd: i32) -> Res<u16> {
+    let mut a: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+    let mut len = 28u32;
+    sys::ok("getsockname", unsafe { libc::getsockname(fd, (&raw mut a).cast(), &mut len) })?;
+    Ok(u16::from_be(a.sin6_port)) // the same place in both families
+}
+
+fn domain(a: &Args) -> i32 {
+    if a.has("v6") || a.has("v4mapped") {
+        libc::AF_INET6
+    } else {
+        libc::AF_INET
+    }
+}
+
+fn listening(a: &Args, backlog: i32) -> Res<(i32, libc::sockaddr_in6, u32)> {
+    let d = domain(a);
+    let l = sys::socket(d, libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
+    let addr = |port| if a.has("v4mapped") { mapped(port) } else { loopback(d, port) };
+    let (any, len) = addr(0);
+    sys::bind("loopback", l, &any, len)?;
+    sys::listen(l, backlog)?;
+    let (to, len) = addr(port_of(l)?);
+    Ok((l, to, len))
+}
+
+fn connected(a: &Args) -> Res<(i32, i32)> {
+    let (l, to, len) = listening(a, 1)?;
+    let c = sys::socket(domain(a), libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
+    sys::connect("tcp", c, &to, len)?;
+    let s = sys::accept(l)?;
+    sys::close(l);
+    Ok((c, s))
+}
+
+fn plain(cx: &mut Ctx, a: &Args) -> Res {
+    let d = domain(a);
+    let s = sys::socket(d, libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
+    if a.has("bound") {
+        let (addr, len) = loopback(d, 0);
+        sys::bind("loopback", s, &addr, len)?;
+    }
+    cx.fd("", s);
+    Ok(())
+}
+
+fn listener(cx: &mut Ctx, a: &Args) -> Res {
+    let (l, to, len) = listening(a, 8)?;
+    cx.fd("", l);
+    if a.has("backlog") {
+        let d = domain(a);
+        cx.outsider("client", &[], || {
+            for _ in 0..2 {
+                let c = sys::socket(d, libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
+                sys::connect("tcp", c, &to, len)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn pair(cx: &mut Ctx, a: &Args) -> Res {
+    let (c, s) = connected(a)?;
+    if a.has("data") {
+        sys::send(c, b"unread", 0)?;
+    }
+    cx.fd("client", c);
+    cx.fd("server", s);
+    Ok(())
+}
+
+/// Fills both buffers, so that a later FIN waits behind data the peer does not take.
+fn stuff(fd: i32) -> Res {
+    let block = [0u8; 65536];
+    let mut idle = 0;
+    while idle < 5 {
+        let n = unsafe { libc::send(fd, block.as_ptr().cast(), block.len(), libc::MSG_DONTWAIT) };
+        if n < 0 {
+            idle += 1;
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        } else {
+            idle = 0;
+        }
+    }
+    Ok(())
+}
+
+fn outside(cx: &mut Ctx, a: &Args) -> Res {
+    let state = a.get("state").unwrap_or("established").to_string();
+    if state == "syn_sent" {
+        return syn_sent(cx, a);
+    }
+    let (c, s) = connected(a)?;
+    let ours_first = matches!(state.as_str(), "fin_wait1" | "fin_wait2" | "closing");
+    let theirs = matches!(state.as_str(), "close_wait" | "last_ack" | "closing");
+    if matches!(state.as_str(), "fin_wait1" | "last_ack" | "closing") {
+        stuff(c)?;
+    }
+    if ours_first {
+        unsafe { libc::shutdown(c, libc::SHUT_WR) };
+    }
+    cx.outsider("peer", &[s], || {
+        if theirs {
+            sys::ok("shutdown", unsafe { libc::shutdown(s, libc::SHUT_WR) })?;
+        }
+        Ok(())
+    })?;
+    sys::close(s);
+    if state == "last_ack" {
+        until(c, 8)?;
+        unsafe { libc::shutdown(c, libc::SHUT_WR) };
+    }
+    let want = match state.as_str() {
+        "established" => 1,
+        "fin_wait1" => 4,
+        "fin_wait2" => 5,
+        "close_wait" => 8,
+        "last_ack" => 9,
+        "closing" => 11,
+        other => return Err(Fail::Broken(format!("state {other}"))),
+    };
+    until(c, want)?;
+    cx.fd("", c);
+    Ok(())
+}
+
+/// A listener whose queue is full answers no SYN.
+fn syn_sent(cx: &mut Ctx, a: &Args) -> Res {
+    let (l, to, len) = listening(a, 0)?;
+    let d = domain(a);
+    cx.outsider("listener", &[l], || {
+        for _ in 0..3 {
+            let c = sys::socket(d, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, libc::IPPROTO_TCP)?;
+            unsafe { libc::connect(c, (&raw const to).cast(), len) };
+        }
+        Ok(())
+    })?;
+    sys::close(l);
+    let c = sys::socket(d, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, libc::IPPROTO_TCP)?;
+    unsafe { libc::connect(c, (&raw const to).cast(), len) };
+    until(c, 2)?;
+    cx.fd("", c);
+    Ok(())
+}
+
+/// Waits until the kernel shows the connection in `state` (TCP_INFO numbers).
+fn until(fd: i32, state: u8) -> Res {
+    let mut seen = 0;
+    for _ in 0..200 {
+        let mut info = [0u8; 8];
+        let mut len = 8u32;
+        let r = unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut len) };
+        sys::ok("TCP_INFO", r)?;
+        seen = info[0];
+        if seen == state {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Err(Fail::Skip(format!("the connection stays in TCP state {seen}, {state} was wanted")))
+}

@@ -1,0 +1,176 @@
+//! UNIX sockets: pairs, peers outside the tree, descriptors in flight, names.
+
+use crate::ctx::{Args, Ctx, Fail, Res};
+use crate::{sys, Kind};
+
+pub const KINDS: &[Kind] = &[
+    Kind { name: "unix-pair", help: "type=stream|dgram|seqpacket, data: both ends here", make: pair },
+    Kind {
+        name: "unix-outside",
+        help: "type=..., name=path|abstract|none, data: connected to a process outside the tree",
+        make: outside,
+    },
+    Kind { name: "unix-listen", help: "type=stream|seqpacket, name=path|abstract", make: listener },
+    Kind {
+        name: "unix-queued",
+        help: "peer=inside|outside, type=...: a socket that only lies in an SCM_RIGHTS queue",
+        make: queued,
+    },
+    Kind {
+        name: "unix-named",
+        help: "path=RELATIVE, renamed: bound in the run's directory, which stays cwd",
+        make: named,
+    },
+    Kind {
+        name: "unix-waiting",
+        help: "client=inside|outside|gone, data: a connection nobody has accepted yet",
+        make: waiting,
+    },
+];
+
+fn kind_of(a: &Args) -> Res<i32> {
+    match a.get("type").unwrap_or("stream") {
+        "stream" => Ok(libc::SOCK_STREAM),
+        "dgram" => Ok(libc::SOCK_DGRAM),
+        "seqpacket" => Ok(libc::SOCK_SEQPACKET),
+        t => Err(Fail::Broken(format!("type={t}"))),
+    }
+}
+
+fn pair(cx: &mut Ctx, a: &Args) -> Res {
+    let (x, y) = sys::socketpair(kind_of(a)?)?;
+    if a.has("data") {
+        sys::send(x, b"unread", 0)?;
+    }
+    cx.fd("a", x);
+    cx.fd("b", y);
+    Ok(())
+}
+
+fn name_of(cx: &Ctx, a: &Args) -> String {
+    match a.get("name").unwrap_or("none") {
+        "path" => cx.path("sock"),
+        "abstract" => format!("@mkres-{}-{}", cx.dir.replace('/', "_"), cx.node),
+        _ => String::new(),
+    }
+}
+
+/// One end, and its peer in a process outside the tree.
+fn outside_pair(cx: &mut Ctx, a: &Args) -> Res<i32> {
+    let kind = kind_of(a)?;
+    let name = name_of(cx, a);
+    if name.is_empty() {
+        let (x, y) = sys::socketpair(kind)?;
+        cx.outsider("peer", &[y], || Ok(()))?;
+        sys::close(y);
+        return Ok(x);
+    }
+    let (addr, len) = sys::unix_addr(&name);
+    let served = sys::socket(libc::AF_UNIX, kind, 0)?;
+    sys::bind(&name, served, &addr, len)?;
+    let x = sys::socket(libc::AF_UNIX, kind, 0)?;
+    if kind != libc::SOCK_DGRAM {
+        sys::listen(served, 4)?;
+    }
+    sys::connect(&name, x, &addr, len)?;
+    cx.fact("name", &name);
+    cx.outsider("peer", &[served], || {
+        if kind != libc::SOCK_DGRAM {
+            sys::accept(served)?;
+        }
+        Ok(())
+    })?;
+    sys::close(served);
+    Ok(x)
+}
+
+fn outside(cx: &mut Ctx, a: &Args) -> Res {
+    let x = outside_pair(cx, a)?;
+    if a.has("data") {
+        sys::send(x, b"unread", 0)?;
+    }
+    cx.fd("", x);
+    Ok(())
+}
+
+fn listener(cx: &mut Ctx, a: &Args) -> Res {
+    let name = name_of(cx, a);
+    let (addr, len) = sys::unix_addr(&name);
+    let l = sys::socket(libc::AF_UNIX, kind_of(a)?, 0)?;
+    sys::bind(&name, l, &addr, len)?;
+    sys::listen(l, 4)?;
+    cx.fd("", l);
+    Ok(())
+}
+
+fn queued(cx: &mut Ctx, a: &Args) -> Res {
+    let (via, holder) = sys::socketpair(libc::SOCK_STREAM)?;
+    let payload = if a.get("peer") == Some("outside") {
+        outside_pair(cx, a)?
+    } else {
+        let (x, y) = sys::socketpair(kind_of(a)?)?;
+        cx.fd("peer", y);
+        x
+    };
+    cx.fact("payload-ino", inode(payload)?);
+    sys::send_fd(via, payload)?;
+    sys::close(payload);
+    cx.fd("sender", via);
+    cx.fd("holder", holder);
+    Ok(())
+}
+
+fn inode(fd: i32) -> Res<u64> {
+    let mut st: libc::stat = unsafe { std::mem::zeroed() };
+    sys::ok("fstat", unsafe { libc::fstat(fd, &mut st) })?;
+    Ok(st.st_ino)
+}
+
+fn named(cx: &mut Ctx, a: &Args) -> Res {
+    let path = a.need("path")?;
+    let base = format!("{}/{}", cx.dir, cx.node);
+    for d in [&base, &format!("{base}/a"), &format!("{base}/cwd")] {
+        unsafe { libc::mkdir(sys::cstr(d).as_ptr(), 0o700) };
+    }
+    // One level down, so that ../x stays in the run's directory too.
+    let cwd = if path.starts_with("..") { format!("{base}/cwd") } else { base };
+    sys::ok("chdir", unsafe { libc::chdir(sys::cstr(&cwd).as_ptr()) })?;
+    let s = sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?;
+    let (addr, len) = sys::unix_addr(path);
+    sys::bind(path, s, &addr, len)?;
+    if a.has("renamed") {
+        let to = sys::cstr(&format!("{path}.moved"));
+        sys::ok("rename", unsafe { libc::rename(sys::cstr(path).as_ptr(), to.as_ptr()) })?;
+    }
+    cx.fd("", s);
+    Ok(())
+}
+
+fn waiting(cx: &mut Ctx, a: &Args) -> Res {
+    let name = cx.path("sock");
+    let (addr, len) = sys::unix_addr(&name);
+    let l = sys::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)?;
+    sys::bind(&name, l, &addr, len)?;
+    sys::listen(l, 4)?;
+    cx.fd("listener", l);
+    let data = a.has("data");
+    let dial = || {
+        let c = sys::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)?;
+        sys::connect(&name, c, &addr, len)?;
+        if data {
+            sys::send(c, b"early", 0)?;
+        }
+        Ok(c)
+    };
+    match a.get("client").unwrap_or("inside") {
+        "outside" => {
+            cx.outsider("client", &[], || dial().map(|_| ()))?;
+        }
+        "gone" => sys::close(dial()?),
+        _ => {
+            let c = dial()?;
+            cx.fd("client", c);
+        }
+    }
+    Ok(())
+}
