@@ -1,0 +1,142 @@
+//! Starting a real CRIU, and reading what it says.
+
+use crate::fixtures::As;
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A CRIU to test with.
+pub struct Criu {
+    pub path: PathBuf,
+    pub version: String,
+}
+
+/// What one CRIU command did.
+pub struct Ran {
+    pub ok: bool,
+    /// Its log; if it wrote none, what it printed.
+    pub log: String,
+    pub time: Duration,
+    pub timed_out: bool,
+}
+
+/// Longer than anything a fixture does, CRIU's own 10 s and the kernel's lease-break time included.
+const LIMIT: Duration = Duration::from_secs(75);
+
+impl Criu {
+    /// A given CRIU.
+    pub fn at(path: &Path) -> Result<Criu, String> {
+        let out = Command::new(path).arg("--version").output().map_err(|e| format!("{}: {e}", path.display()))?;
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let version = text.lines().find_map(|l| l.strip_prefix("Version:")).map(|v| v.trim().to_string());
+        let version = version.ok_or_else(|| format!("{}: states no version", path.display()))?;
+        Ok(Criu { path: std::fs::canonicalize(path).unwrap_or(path.into()), version })
+    }
+
+    /// Those that work here, by `scripts/provision-criu --list`; reasons for the others go to stderr.
+    pub fn provisioned() -> Result<Vec<Criu>, String> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/provision-criu");
+        let out = Command::new(script).arg("--list").output().map_err(|e| format!("{script}: {e}"))?;
+        let mut all = Vec::new();
+        for line in String::from_utf8_lossy(&out.stdout).lines() {
+            let mut f = line.split('\t');
+            let (Some(version), Some(path), Some(state)) = (f.next(), f.next(), f.next()) else { continue };
+            if state == "works" {
+                all.push(Criu { path: path.into(), version: version.into() });
+            } else {
+                eprintln!("CRIU {version} is not tested: {state}");
+            }
+        }
+        Ok(all)
+    }
+
+    /// Runs `ACTION -D dir/images -W dir/work -o ACTION.log -v4 -L libdir ARGS`.
+    pub fn run(&self, action: &str, dir: &Path, libdir: &Path, args: &[String], who: As) -> Result<Ran, String> {
+        let (images, work) = (dir.join("images"), dir.join("work"));
+        let io = |e: std::io::Error| format!("{}: {e}", dir.display());
+        std::fs::create_dir_all(&images).map_err(io)?;
+        std::fs::create_dir_all(&work).map_err(io)?;
+        let log = work.join(format!("{action}.log"));
+        let printed = dir.join(format!("{action}.out"));
+        let out = File::create(&printed).map_err(io)?;
+        let mut cmd = Command::new(&self.path);
+        cmd.arg(action).arg("-D").arg(&images).arg("-W").arg(&work).arg("-o").arg(format!("{action}.log"));
+        cmd.args(["-v4", "-L"]).arg(libdir).args(args).current_dir(&work);
+        cmd.env_remove("CRIU_PREFLIGHT_MODE");
+        cmd.stdin(Stdio::null()).stdout(out.try_clone().map_err(io)?).stderr(out);
+        // SAFETY: only async-signal-safe calls between fork and exec.
+        unsafe { cmd.pre_exec(move || prepare(who)) };
+        let start = Instant::now();
+        let mut child = cmd.spawn().map_err(|e| format!("{}: {e}", self.path.display()))?;
+        let mut timed_out = false;
+        let status = loop {
+            match child.try_wait().map_err(io)? {
+                Some(s) => break s,
+                None if start.elapsed() > LIMIT => {
+                    timed_out = true;
+                    let _ = child.kill();
+                    break child.wait().map_err(io)?;
+                }
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        };
+        let time = start.elapsed();
+        let mut text = read(&log);
+        text.push_str(&read(&printed));
+        Ok(Ran { ok: status.success(), log: text, time, timed_out })
+    }
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// In the child: its own session (CRIU must not be in a session of the tree), and only the rights it shall have.
+fn prepare(who: As) -> std::io::Result<()> {
+    unsafe {
+        libc::setsid();
+        if let As::Without(caps) = who {
+            for c in caps {
+                if libc::prctl(libc::PR_CAPBSET_DROP, *c, 0, 0, 0) != 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+        }
+        if let As::User(uid) = who {
+            if libc::setgroups(0, std::ptr::null()) != 0
+                || libc::setresgid(uid, uid, uid) != 0
+                || libc::setresuid(uid, uid, uid) != 0
+            {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Ran {
+    /// CRIU's error lines, without the ones it writes into every log of a healthy run.
+    pub fn errors(&self) -> Vec<&str> {
+        let harmless =
+            ["Can't setup RLIMIT_NOFILE for self", "shutdown state of inet socket", "No socket shutdown info"];
+        let is_error = |l: &&str| l.contains("Error (") && !harmless.iter().any(|h| l.contains(h));
+        self.log.lines().filter(is_error).collect()
+    }
+
+    /// The first of them, without its timestamp.
+    pub fn reason(&self) -> String {
+        if self.timed_out {
+            return format!("no end after {LIMIT:?}");
+        }
+        let line = self.errors().first().copied().or(self.log.lines().last()).unwrap_or("no log");
+        line.find("Error (").map_or(line, |i| &line[i..]).to_string()
+    }
+}
+
+/// Memory images in the directory of a dump.
+pub fn pages(dir: &Path) -> usize {
+    let list = std::fs::read_dir(dir.join("images")).into_iter().flatten().flatten();
+    list.filter(|e| e.file_name().to_string_lossy().starts_with("pages-")).count()
+}

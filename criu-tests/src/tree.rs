@@ -1,0 +1,212 @@
+//! A process tree made by mkres: its names, and its end.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub struct Tree {
+    pub pid: i32,
+    /// What mkres reported.
+    pub report: Value,
+    /// Every process of the tree, as this machine numbers them.
+    pub inside: BTreeSet<i32>,
+    outside: Vec<i32>,
+    /// Not killed and waited for yet.
+    live: bool,
+}
+
+/// Why there is no tree.
+pub enum NoTree {
+    Skip(String),
+    Broken(String),
+}
+
+/// The factory, built beside this program.
+pub fn mkres() -> PathBuf {
+    let mut p = std::env::current_exe().unwrap_or_default();
+    p.set_file_name("mkres");
+    p
+}
+
+impl Tree {
+    pub fn make(spec: &str, dir: &Path) -> Result<Tree, NoTree> {
+        let ready = dir.join("ready");
+        let files = dir.join("files");
+        let text = std::fs::create_dir_all(&files);
+        text.map_err(|e| NoTree::Broken(format!("{}: {e}", files.display())))?;
+        let spec = spec.replace("{dir}", &files.to_string_lossy());
+        let mut cmd = Command::new(mkres());
+        cmd.arg("--ready").arg(&ready).arg("--dir").arg(&files).args(spec.split_whitespace());
+        let out = cmd.stdin(Stdio::null()).output().map_err(|e| NoTree::Broken(format!("mkres: {e}")))?;
+        let why = String::from_utf8_lossy(&out.stderr).trim().to_string();
+        match out.status.code() {
+            Some(0) => {}
+            Some(77) => return Err(NoTree::Skip(why)),
+            _ => return Err(NoTree::Broken(format!("mkres {spec}: {}: {why}", out.status))),
+        }
+        let text = std::fs::read_to_string(&ready).unwrap_or_default();
+        let report: Value = serde_json::from_str(&text).map_err(|e| NoTree::Broken(format!("{text}: {e}")))?;
+        let pid = report["pid"].as_i64().unwrap_or(0) as i32;
+        let mut outside = Vec::new();
+        for node in report["nodes"].as_array().into_iter().flatten() {
+            let all = node["outside"].as_object().into_iter().flatten();
+            outside.extend(all.filter_map(|(_, p)| p.as_i64()).map(|p| p as i32));
+        }
+        Ok(Tree { pid, inside: descendants(pid), report, outside, live: true })
+    }
+
+    /// (pid, fd) of a place as fixtures write it; no fd for a process or thread.
+    pub fn place(&self, place: &str) -> Option<(i32, Option<i32>)> {
+        if place.is_empty() {
+            return Some((self.pid, None));
+        }
+        let (node, name) = match place.split_once('!') {
+            Some((n, name)) => (Some(n.parse::<u64>().ok()?), name),
+            None => (None, place),
+        };
+        for n in self.report["nodes"].as_array()? {
+            let index = n["node"].as_u64()?;
+            if node.is_some_and(|want| want != index) {
+                continue;
+            }
+            let own = if index == 0 { self.pid } else { n["pid"].as_i64()? as i32 };
+            if name.is_empty() {
+                return Some((own, None));
+            }
+            if let Some(fd) = n["fds"][name].as_i64() {
+                return Some((own, Some(fd as i32)));
+            }
+            if let Some(pid) = n["pids"][name].as_i64() {
+                return Some((pid as i32, None));
+            }
+        }
+        None
+    }
+
+    /// `opts` with its `{...}` filled in.
+    pub fn fill(&self, opts: &str) -> Result<Vec<String>, String> {
+        opts.split_whitespace().map(|o| self.fill_one(o)).collect()
+    }
+
+    fn fill_one(&self, opt: &str) -> Result<String, String> {
+        let mut out = String::new();
+        let mut rest = opt;
+        while let Some((head, tail)) = rest.split_once('{') {
+            let (var, after) = tail.split_once('}').ok_or_else(|| format!("{opt}: no }}"))?;
+            out.push_str(head);
+            out.push_str(&self.value(var).ok_or_else(|| format!("{opt}: {var} is not known"))?);
+            rest = after;
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+
+    fn value(&self, var: &str) -> Option<String> {
+        use std::os::unix::fs::MetadataExt;
+        let (what, name) = var.split_once(':')?;
+        if what == "fact" {
+            let nodes = self.report["nodes"].as_array()?;
+            return nodes.iter().find_map(|n| n["facts"][name].as_str()).map(String::from);
+        }
+        let (pid, fd) = self.place(name)?;
+        let path = format!("/proc/{pid}/fd/{}", fd?);
+        let st = std::fs::metadata(&path);
+        Some(match what {
+            "ino" => st.ok()?.ino().to_string(),
+            "ino16" => format!("{:x}", st.ok()?.ino()),
+            "rdev16" => format!("{:x}", st.ok()?.rdev()),
+            "dev16" => format!("{:x}", st.ok()?.dev()),
+            "mnt16" => {
+                let info = std::fs::read_to_string(path.replace("/fd/", "/fdinfo/")).ok()?;
+                let id = info.lines().find_map(|l| l.strip_prefix("mnt_id:"))?;
+                format!("{:x}", id.trim().parse::<u32>().ok()?)
+            }
+            _ => return None,
+        })
+    }
+
+    /// Every process runs: none is stopped, traced or gone.
+    pub fn disturbed(&self) -> Option<String> {
+        for pid in &self.inside {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let field = |k: &str| status.lines().find_map(|l| l.strip_prefix(k)).unwrap_or("").trim().to_string();
+            let state = field("State:");
+            if !state.starts_with(['S', 'R', 'D']) {
+                return Some(format!("pid {pid} is {}", if state.is_empty() { "gone" } else { &state }));
+            }
+        }
+        None
+    }
+
+    /// Asks the root to look at its descriptors again (see mkres).
+    pub fn answers(&self, pid: i32) -> Result<(), String> {
+        unsafe { libc::kill(pid, libc::SIGUSR1) };
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            match comm.trim() {
+                "mkres-ok" => return Ok(()),
+                "mkres-bad" => return Err(format!("pid {pid}: a descriptor is gone")),
+                "" => return Err(format!("pid {pid} is gone")),
+                _ if Instant::now() > until => return Err(format!("pid {pid} does not answer")),
+                _ => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    /// Ends the tree's processes and waits until their numbers are free; the ones outside live on.
+    pub fn end_inside(&mut self) {
+        self.inside.extend(descendants(self.pid));
+        end(&self.inside);
+    }
+
+    /// Ends everything.
+    pub fn end(&mut self) {
+        if std::mem::replace(&mut self.live, false) {
+            self.end_inside();
+            end(&self.outside.iter().copied().collect());
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// `pid` and everything below it.
+pub fn descendants(pid: i32) -> BTreeSet<i32> {
+    let mut all = BTreeSet::from([pid]);
+    let mut todo = vec![pid];
+    while let Some(p) = todo.pop() {
+        for task in std::fs::read_dir(format!("/proc/{p}/task")).into_iter().flatten().flatten() {
+            let list = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            for child in list.split_whitespace().filter_map(|c| c.parse().ok()) {
+                if all.insert(child) {
+                    todo.push(child);
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Kills and reaps; this program is a subreaper, so all orphans come to it.
+pub fn end(pids: &BTreeSet<i32>) {
+    for p in pids.iter().filter(|p| **p > 1) {
+        unsafe { libc::kill(*p, libc::SIGKILL) };
+    }
+    let until = Instant::now() + Duration::from_secs(10);
+    for p in pids.iter().filter(|p| **p > 1) {
+        while Instant::now() < until {
+            unsafe { libc::waitpid(*p, std::ptr::null_mut(), libc::WNOHANG) };
+            if unsafe { libc::kill(*p, 0) } != 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}

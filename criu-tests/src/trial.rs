@@ -1,0 +1,278 @@
+//! One fixture on one CRIU: without the plugin, then with it.
+
+use crate::criu::{pages, Criu, Ran};
+use crate::fixtures::{As, Blame, Expect, Fixture};
+use crate::tree::{NoTree, Tree};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+pub enum Outcome {
+    Passed,
+    Failed(String),
+    Skipped(String),
+}
+
+/// What a trial runs with.
+pub struct Setup {
+    /// A directory with preflight_plugin.so alone, or none to ask CRIU only.
+    pub plugin: Option<PathBuf>,
+    /// A directory with nothing in it.
+    pub no_plugins: PathBuf,
+    /// Where directories of runs are made.
+    pub base: PathBuf,
+}
+
+/// What CRIU alone did, for the table.
+pub struct Recorded {
+    pub verdict: &'static str,
+    pub pages: usize,
+    pub says: String,
+    pub millis: u128,
+}
+
+/// Kernels from 6.16 answer SO_PASSCRED on UNIX, netlink and Bluetooth sockets only, and CRIU up to 4.1.1 asks it of
+/// every socket: there it refuses every IP and packet socket.
+pub fn passcred_refused() -> bool {
+    let s = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) };
+    let (mut v, mut len) = (0i32, 4u32);
+    let at = (&raw mut v).cast();
+    let r = unsafe { libc::getsockopt(s, libc::SOL_SOCKET, libc::SO_PASSCRED, at, &mut len) };
+    let refused = r != 0;
+    unsafe { libc::close(s) };
+    refused
+}
+
+/// What is expected here: the fixture's word, and what this kernel adds to it.
+struct Wanted {
+    expect: Expect,
+    blames: Vec<Blame>,
+}
+
+impl Wanted {
+    fn of(f: &Fixture, criu: &Criu) -> Wanted {
+        let expect = f.expect_on(&criu.version);
+        let mut w = Wanted { expect, blames: f.blames_on(&criu.version).to_vec() };
+        if matches!(expect, Expect::Accept) {
+            w.blames.clear();
+        }
+        if let Some(place) = f.inet {
+            let old = crate::fixtures::Versions::UpTo("4.1").includes(&criu.version);
+            if old && passcred_refused() {
+                w.blames.push(Blame { rule: "socket-opt-passcred", place });
+                if matches!(expect, Expect::Accept) {
+                    w.expect = Expect::Refuse("Can't get 1:16 opt");
+                }
+            }
+        }
+        w
+    }
+}
+
+/// Runs everything; the record is there as soon as CRIU alone has answered.
+pub fn run(f: &Fixture, criu: &Criu, setup: &Setup) -> (Outcome, Option<Recorded>) {
+    let wanted = Wanted::of(f, criu);
+    if let Expect::Skip(why) = wanted.expect {
+        return (Outcome::Skipped(why.into()), None);
+    }
+    if let Some(why) = missing(f.run_as) {
+        return (Outcome::Skipped(why), None);
+    }
+    let dir = setup.base.join(format!("{}-{}", criu.version, f.name));
+    let (outcome, record) = match alone(f, criu, &wanted, setup, &dir.join("alone")) {
+        Err(e) => (e, None),
+        Ok((Some(wrong), r)) => (Outcome::Failed(wrong), Some(r)),
+        Ok((None, r)) => match &setup.plugin {
+            None => (Outcome::Passed, Some(r)),
+            Some(p) => match with_plugin(f, criu, &wanted, p, &dir.join("plugin")) {
+                Ok(()) => (Outcome::Passed, Some(r)),
+                Err(e) => (e, Some(r)),
+            },
+        },
+    };
+    if matches!(outcome, Outcome::Failed(_)) && std::env::var_os("KEEP").is_some() {
+        eprintln!("kept: {}", dir.display());
+    } else {
+        let _ = std::fs::remove_dir_all(&dir);
+    }
+    (outcome, record)
+}
+
+/// Why this machine cannot run CRIU so.
+fn missing(who: As) -> Option<String> {
+    let As::With(caps) = who else { return None };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let eff = status.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap_or("0").trim();
+    let eff = u64::from_str_radix(eff, 16).unwrap_or(0);
+    let lacking: Vec<String> = caps.iter().filter(|c| eff >> **c & 1 == 0).map(|c| c.to_string()).collect();
+    (!lacking.is_empty()).then(|| format!("this machine has no capability number {}", lacking.join(", ")))
+}
+
+fn broken(e: impl ToString) -> Outcome {
+    Outcome::Failed(e.to_string())
+}
+
+fn make(f: &Fixture, dir: &Path) -> Result<Tree, Outcome> {
+    let _ = std::fs::remove_dir_all(dir);
+    std::fs::create_dir_all(dir).map_err(|e| broken(format!("{}: {e}", dir.display())))?;
+    if matches!(f.run_as, As::User(_)) {
+        use std::os::unix::fs::PermissionsExt;
+        let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777));
+    }
+    Tree::make(f.tree, dir).map_err(|e| match e {
+        NoTree::Skip(why) => Outcome::Skipped(why),
+        NoTree::Broken(why) => Outcome::Failed(why),
+    })
+}
+
+fn dump(f: &Fixture, criu: &Criu, tree: &Tree, libdir: &Path, dir: &Path) -> Result<Ran, Outcome> {
+    let mut args = vec!["-t".to_string(), tree.pid.to_string()];
+    args.extend(tree.fill(f.opts).map_err(broken)?);
+    criu.run("dump", dir, libdir, &args, f.run_as).map_err(broken)
+}
+
+/// Restores what was dumped, asks it whether it lives, and ends it. An error is CRIU's or the tree's reason.
+fn restore(
+    f: &Fixture,
+    criu: &Criu,
+    tree: &mut Tree,
+    libdir: &Path,
+    dir: &Path,
+    opts: &[String],
+) -> Result<(), String> {
+    tree.end_inside();
+    let pidfile = dir.join("restored.pid");
+    let mut args = vec!["-d".to_string(), "--pidfile".into(), pidfile.to_string_lossy().into_owned()];
+    args.extend(opts.iter().cloned());
+    args.extend(tree.fill(f.restore_opts)?);
+    let ran = criu.run("restore", dir, libdir, &args, f.run_as)?;
+    if !ran.ok {
+        return Err(ran.reason());
+    }
+    let pid = std::fs::read_to_string(&pidfile).unwrap_or_default().trim().parse().unwrap_or(0);
+    tree.pid = pid;
+    tree.answers(pid)
+}
+
+/// CRIU without the plugin against the fixture's expectation. `Some` text: where it differs.
+fn alone(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, dir: &Path) -> Result<(Option<String>, Recorded), Outcome> {
+    let mut tree = make(f, dir)?;
+    let opts = tree.fill(f.opts).map_err(broken)?;
+    let ran = dump(f, criu, &tree, &s.no_plugins, dir)?;
+    let mut record = Recorded {
+        verdict: if ran.ok { "accepts" } else { "refuses" },
+        pages: pages(dir),
+        says: if ran.ok { String::new() } else { ran.reason() },
+        millis: ran.time.as_millis(),
+    };
+    let wrong = match w.expect {
+        Expect::Accept if !ran.ok => Some(format!("expected to be accepted, CRIU refuses: {}", ran.reason())),
+        Expect::Refuse(_) if ran.ok => Some("expected to be refused, CRIU accepts".into()),
+        Expect::Refuse(says) if !ran.log.contains(says) => {
+            Some(format!("CRIU refuses, but not with “{says}”: {}", ran.errors().join(" | ")))
+        }
+        _ => None,
+    };
+    // The restore is CRIU's own affair; asked only where it alone is looked at, so that a fixture says the truth.
+    if ran.ok && wrong.is_none() && s.plugin.is_none() {
+        let back = restore(f, criu, &mut tree, &s.no_plugins, dir, &opts);
+        record.says = match (&back, f.no_restore) {
+            (Ok(()), _) => "restored".into(),
+            (Err(e), Some(_)) => format!("not restored, as expected: {e}"),
+            (Err(e), None) => format!("not restored: {e}"),
+        };
+        if back.is_err() && f.no_restore.is_none() {
+            return Ok((Some(record.says.clone()), record));
+        }
+    }
+    Ok((wrong, record))
+}
+
+fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, plugin: &Path, dir: &Path) -> Result<(), Outcome> {
+    let mut tree = make(f, dir)?;
+    let opts = tree.fill(f.opts).map_err(broken)?;
+    let ran = dump(f, criu, &tree, plugin, dir)?;
+    let report = Report::read(&dir.join("work/preflight.json"));
+    match w.expect {
+        Expect::Accept => {
+            if !ran.ok {
+                return Err(broken(format!("CRIU alone accepts, with the plugin it refuses: {}", ran.reason())));
+            }
+            let report = report.map_err(broken)?;
+            let false_alarms = report.refused_rules();
+            if !false_alarms.is_empty() {
+                return Err(broken(format!("the dump went through, but the report refuses: {false_alarms:?}")));
+            }
+            let back = restore(f, criu, &mut tree, plugin, dir, &opts);
+            match (back, f.no_restore) {
+                (Err(e), None) => Err(broken(format!("dumped, but not restored with the plugin loaded: {e}"))),
+                _ => Ok(()),
+            }
+        }
+        Expect::Refuse(_) => {
+            if ran.ok {
+                return Err(broken("CRIU alone refuses, with the plugin it accepts"));
+            }
+            let report = report.map_err(|e| broken(format!("{e}; CRIU: {}", ran.reason())))?;
+            let wrong = report.differs(w, &tree);
+            if !wrong.is_empty() {
+                return Err(broken(wrong.join("; ")));
+            }
+            if pages(dir) > 0 {
+                return Err(broken("refused, but only after memory was written"));
+            }
+            match tree.disturbed() {
+                Some(how) => Err(broken(format!("refused, but the tree was not left as it was: {how}"))),
+                None => Ok(()),
+            }
+        }
+        Expect::Skip(_) => Ok(()),
+    }
+}
+
+/// The plugin's preflight.json.
+struct Report(Value);
+
+impl Report {
+    fn read(path: &Path) -> Result<Report, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("no {}: {e}", path.display()))?;
+        serde_json::from_str(&text).map(Report).map_err(|e| format!("preflight.json: {e}: {text}"))
+    }
+
+    fn refusals(&self) -> impl Iterator<Item = &Value> {
+        self.0["findings"].as_array().into_iter().flatten().filter(|f| f["verdict"] == "refuse")
+    }
+
+    fn refused_rules(&self) -> BTreeSet<&str> {
+        self.refusals().filter_map(|f| f["rule"].as_str()).collect()
+    }
+
+    /// What is missing, and what is too much.
+    fn differs(&self, w: &Wanted, tree: &Tree) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let named = self.refused_rules();
+        for b in &w.blames {
+            let Some((pid, fd)) = tree.place(b.place) else {
+                wrong.push(format!("the fixture names {}, mkres made no such thing", b.place));
+                continue;
+            };
+            if !named.contains(b.rule) {
+                wrong.push(format!("{} is not reported", b.rule));
+            } else if !self.refusals().filter(|f| f["rule"] == b.rule).any(|f| names(f, pid, fd)) {
+                wrong.push(format!("{} does not name pid {pid} fd {fd:?} ({})", b.rule, b.place));
+            }
+        }
+        let expected: BTreeSet<&str> = w.blames.iter().map(|b| b.rule).collect();
+        for extra in named.difference(&expected) {
+            let which = self.refusals().find(|f| f["rule"] == *extra).map(Value::to_string).unwrap_or_default();
+            wrong.push(format!("not expected: {which}"));
+        }
+        wrong
+    }
+}
+
+/// The finding, or one of the places it says are of the same kind.
+fn names(finding: &Value, pid: i32, fd: Option<i32>) -> bool {
+    let fits = |v: &Value| v["pid"] == pid && fd.is_none_or(|fd| v["fd"] == fd);
+    fits(finding) || finding["also"].as_array().into_iter().flatten().any(fits)
+}
