@@ -13,3 +13,6 @@
     )
 )]
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
+
+pub mod bytes;
+pub mod parse;

@@ -1,0 +1,66 @@
+//! The dump requests. Each is a whole datagram, ready to be sent.
+
+/// The type of the request and of each answer (linux/sock_diag.h).
+pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+const ALL_STATES: u32 = u32::MAX;
+/// INET_DIAG_NOCOOKIE, twice.
+const NO_COOKIE: [u8; 8] = [0xff; 8];
+
+/// All unix sockets of the network namespace: UDIAG_SHOW_NAME, VFS, PEER, ICONS, RQLEN and UID.
+pub fn unix_request(seq: u32) -> Vec<u8> {
+    let show: u32 = 0x01 | 0x02 | 0x04 | 0x08 | 0x10 | 0x40;
+    let ino: u32 = 0;
+    request(seq, &[&[1, 0, 0, 0], &ALL_STATES.to_ne_bytes(), &ino.to_ne_bytes(), &show.to_ne_bytes(), &NO_COOKIE])
+}
+
+/// All sockets of an address family (AF_INET 2, AF_INET6 10) and protocol (IPPROTO_TCP 6, UDP 17, UDPLITE 136, RAW 255,
+/// MPTCP 262) in the network namespace. Asks for INET_DIAG_SHUTDOWN.
+///
+/// A protocol above 255 does not fit its field and goes into INET_DIAG_REQ_PROTOCOL (Linux 5.9+, which has no such
+/// sockets in diag before).
+pub fn inet_request(seq: u32, family: u8, protocol: u16) -> Vec<u8> {
+    const SHOW_SHUTDOWN: u8 = 1 << (8 - 1);
+    const INET_DIAG_REQ_PROTOCOL: u16 = 3;
+    let (short, attribute) = match u8::try_from(protocol) {
+        Ok(short) => (short, Vec::new()),
+        Err(_) => {
+            let header = [8u16.to_ne_bytes(), INET_DIAG_REQ_PROTOCOL.to_ne_bytes()].concat();
+            (0, [header.as_slice(), &u32::from(protocol).to_ne_bytes()].concat())
+        }
+    };
+    // Ports, addresses, interface.
+    let any = [0u8; 2 + 2 + 16 + 16 + 4];
+    request(seq, &[&[family, short, SHOW_SHUTDOWN, 0], &ALL_STATES.to_ne_bytes(), &any, &NO_COOKIE, &attribute])
+}
+
+/// All packet sockets of the network namespace: PACKET_SHOW_INFO, MCLIST, RING_CFG and FANOUT.
+pub fn packet_request(seq: u32) -> Vec<u8> {
+    let (show, ino): (u32, u32) = (0x01 | 0x02 | 0x04 | 0x08, 0);
+    request(seq, &[&[17, 0, 0, 0], &ino.to_ne_bytes(), &show.to_ne_bytes(), &NO_COOKIE])
+}
+
+/// All netlink sockets of the network namespace, every protocol (NDIAG_PROTO_ALL): NDIAG_SHOW_MEMINFO, GROUPS and FLAGS.
+pub fn netlink_request(seq: u32) -> Vec<u8> {
+    let (show, ino): (u32, u32) = (0x01 | 0x02 | 0x08, 0);
+    request(seq, &[&[16, 0xff, 0, 0], &ino.to_ne_bytes(), &show.to_ne_bytes(), &NO_COOKIE])
+}
+
+/// `struct nlmsghdr` and its payload; the port is the kernel's to fill in.
+fn request(seq: u32, parts: &[&[u8]]) -> Vec<u8> {
+    let payload = parts.concat();
+    // No request is longer than 100 bytes.
+    let len = u32::try_from(payload.len()).unwrap_or_default().saturating_add(16);
+    let flags = NLM_F_REQUEST | NLM_F_DUMP;
+    [
+        &len.to_ne_bytes()[..],
+        &SOCK_DIAG_BY_FAMILY.to_ne_bytes(),
+        &flags.to_ne_bytes(),
+        &seq.to_ne_bytes(),
+        &0u32.to_ne_bytes(),
+        &payload,
+    ]
+    .concat()
+}

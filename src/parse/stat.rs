@@ -1,0 +1,123 @@
+//! `/proc/PID/stat` (`do_task_stat()` in fs/proc/array.c).
+use super::text::dec;
+use crate::bytes::Bytes;
+
+/// The fields we use.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Stat {
+    pub pid: i32,
+    /// Raw: between the first `(` and the last `)`.
+    pub comm: Bytes,
+    pub state: char,
+    pub ppid: i32,
+    /// 0, also for the session, if the leader has no number in the reader's pid namespace.
+    pub pgrp: i32,
+    pub session: i32,
+    /// Controlling terminal in the 12+20 bit form of `new_encode_dev()`; 0 for none.
+    pub tty_nr: i32,
+    /// Foreground process group of that terminal; -1 for none.
+    pub tpgid: i32,
+    /// PF_* of include/linux/sched.h, e.g. 0x4 exiting, 0x200000 kernel thread.
+    pub flags: u32,
+    /// Clock ticks after boot, in the reader's time namespace.
+    pub starttime: u64,
+}
+
+impl Stat {
+    /// Major and minor number of the controlling terminal.
+    pub fn tty(&self) -> Option<(u32, u32)> {
+        let nr = u32::try_from(self.tty_nr).unwrap_or_default();
+        (nr != 0).then_some(((nr & 0xfff00) >> 8, (nr & 0xff) | ((nr >> 12) & 0xfff00)))
+    }
+}
+
+/// Parses the one line. `None` if it has not the form of the kernel.
+pub fn parse(text: &[u8]) -> Option<Stat> {
+    let open = text.iter().position(|&b| b == b'(')?;
+    let close = text.iter().rposition(|&b| b == b')')?;
+    let comm = text.get(open.checked_add(1)?..close)?.into();
+    let pid = dec(text.get(..open)?.strip_suffix(b" ")?)?;
+    let rest = text.get(close..)?.strip_prefix(b") ")?;
+    let mut rest = rest.strip_suffix(b"\n").unwrap_or(rest).split(|&b| b == b' ');
+    let &[state] = rest.next()? else { return None };
+    Some(Stat {
+        pid,
+        comm,
+        state: char::from(state),
+        ppid: dec(rest.next()?)?,
+        pgrp: dec(rest.next()?)?,
+        session: dec(rest.next()?)?,
+        tty_nr: dec(rest.next()?)?,
+        tpgid: dec(rest.next()?)?,
+        flags: dec(rest.next()?)?,
+        // Field 22; between flags (9) and it are 12 others.
+        starttime: dec(rest.nth(12)?)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use procfs::FromRead;
+    use proptest::prelude::*;
+
+    /// Printed by Linux 6.18 for a child of ours that had just been given the comm.
+    fn line(comm: &[u8]) -> Vec<u8> {
+        let tail = b") S 7452 7449 2835 34817 -1 4194368 267 0 0 0 0 0 0 0 20 0 1 0 72573 19529728 3061 18446744073709551615 94641134714880 94641134715221 140723229593152 0 0 0 0 285216768 2 1 0 0 17 1 0 0 0 0 0 94641134726576 94641134727192 94641804423168 140723229599985 140723229600033 140723229600033 140723229601743 0\n";
+        [b"7497 (", comm, tail].concat()
+    }
+
+    #[test]
+    fn real_line_with_hostile_comms() {
+        for comm in [&b"cat"[..], b"a) R 1 2 (", b"x\ny\tPid:\t1", b"\xff\xfe\\n:\x1b[31m", b"(deleted)", b""] {
+            let stat = Stat {
+                pid: 7497,
+                comm: comm.into(),
+                state: 'S',
+                ppid: 7452,
+                pgrp: 7449,
+                session: 2835,
+                tty_nr: 34817,
+                tpgid: -1,
+                flags: 4194368,
+                starttime: 72573,
+            };
+            assert_eq!(stat.tty(), Some((136, 1)));
+            assert_eq!(parse(&line(comm)), Some(stat));
+        }
+    }
+
+    #[test]
+    fn agrees_with_procfs_but_for_the_comm() {
+        let text = std::fs::read("/proc/self/stat").unwrap();
+        let (ours, theirs) = (parse(&text).unwrap(), procfs::process::Stat::from_read(text.as_slice()).unwrap());
+        assert_eq!(
+            (ours.pid, ours.ppid, ours.pgrp, ours.session),
+            (theirs.pid, theirs.ppid, theirs.pgrp, theirs.session)
+        );
+        assert_eq!((ours.tty_nr, ours.tpgid, ours.flags), (theirs.tty_nr, theirs.tpgid, theirs.flags));
+        assert_eq!((ours.starttime, ours.state), (theirs.starttime, theirs.state));
+        // Two tasks with different comms look the same to procfs: why `stat` is read here.
+        let name = |comm: &[u8]| procfs::process::Stat::from_read(line(comm).as_slice()).unwrap().comm;
+        assert_eq!(name(b"\xff"), name(b"\xfe"));
+    }
+
+    #[test]
+    fn what_is_not_a_stat_line() {
+        for text in [&b""[..], b"()", b")(", b"1 (a)", b"1 (a) S", b"(a) S 1 1 1 0 -1 0 0", b"1 (a) SS 1 2 3 4 5 6"] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(raw: Vec<u8>) {
+            parse(&raw);
+        }
+
+        #[test]
+        fn any_comm(comm in proptest::collection::vec(1u8.., 0..16)) {
+            prop_assert_eq!(&*parse(&line(&comm)).unwrap().comm, comm.as_slice());
+        }
+    }
+}
