@@ -21,8 +21,8 @@ debian_mirror() {
         return
     fi
     local uris found
-    # shellcheck disable=SC2016 # $(REPO_URI) is apt's own format
-    uris=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | sort -u)
+    # Names what it would fetch and fetches nothing; works before the first apt-get update, too.
+    uris=$(apt-get --print-uris update | sed -nE "s#^'([^']*)/dists/.*#\1#p" | sort -u)
     found=$(grep -E '/debian/?$' <<<"$uris" | head -1) || true
     if [ -z "$found" ]; then
         found=$(grep -E '/ubuntu/?$' <<<"$uris" | head -1 | sed -E 's#/ubuntu/?$#/debian#') || true
