@@ -28,8 +28,18 @@ setup: ## installs by apt what building and testing need and this machine lacks
 provision: setup ## unpacks the real CRIUs the tests run against (nothing is installed)
 	@scripts/provision-criu
 
-test: provision build ## all tests, and the plugin against every real CRIU that works on this kernel (root)
-	@scripts/test
+test: provision build ## all tests (root)
+	@scripts/test $(PLUGIN)
+
+# FILTER="lock tcp" runs the fixtures with these in their names.
+test-vm: provision build ## the plugin against every real CRIU under Debian's kernel in a virtual machine (slow)
+	@scripts/setup vm
+	$(CARGO) build --locked -p criu-tests
+	@scripts/test-vm $(PLUGIN) $(TARGET)/debug/differential $(FILTER)
+
+demo: provision build ## what the plugin does, on real CRIU (root)
+	@$(CARGO) build -q --locked -p criu-tests
+	@scripts/demo $(dir $(PLUGIN)) $(TARGET)/debug/mkres
 
 fmt: ## formats the source
 	$(CARGO) fmt --all

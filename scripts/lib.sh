@@ -31,3 +31,22 @@ debian_mirror() {
     [ -n "$found" ] || return 1
     printf '%s\n' "$found"
 }
+
+# totals BROKEN LOG...: adds up what cargo test and plain closing lines in the logs say, and BROKEN failures more, as
+# "N passed, N failed, N skipped".
+totals() {
+    awk -v broken="$1" '
+        /test result: .* passed; .* failed; / {
+            for (i = 2; i <= NF; i++) {
+                if ($i ~ /^passed/) passed += $(i - 1)
+                if ($i ~ /^failed/) failed += $(i - 1)
+                if ($i ~ /^ignored/) skipped += $(i - 1)
+            }
+        }
+        /^([a-z]+: )?[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$/ {
+            sub(/^[a-z]+: /, "")
+            passed += $1; failed += $3; skipped += $5
+        }
+        END { printf "%d passed, %d failed, %d skipped\n", passed, failed + broken, skipped }' "${@:2}"
+}
+failures() { totals "$@" | cut -d' ' -f3; }
