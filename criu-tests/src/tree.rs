@@ -165,8 +165,11 @@ impl Tree {
     /// Ends everything.
     pub fn end(&mut self) {
         if std::mem::replace(&mut self.live, false) {
-            self.end_inside();
-            end(&self.outside.iter().copied().collect());
+            // All at once: a debugger outside keeps what it traces from being reaped.
+            let mut all = std::mem::take(&mut self.inside);
+            all.extend(descendants(self.pid));
+            all.extend(&self.outside);
+            end(&all);
         }
     }
 }
@@ -200,7 +203,7 @@ pub fn end(pids: &BTreeSet<i32>) {
         unsafe { libc::kill(*p, libc::SIGKILL) };
     }
     let until = Instant::now() + Duration::from_secs(10);
-    for p in pids.iter().filter(|p| **p > 1) {
+    for p in pids.iter().rev().filter(|p| **p > 1) {
         while Instant::now() < until {
             unsafe { libc::waitpid(*p, std::ptr::null_mut(), libc::WNOHANG) };
             if unsafe { libc::kill(*p, 0) } != 0 {
