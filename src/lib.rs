@@ -1,5 +1,13 @@
 //! criu-preflight: a CRIU plugin that names everything in a process tree that this CRIU cannot checkpoint, before
 //! anything is frozen or written.
+//!
+//! The way of the data, one direction:
+//!
+//! ```text
+//! abi ──> host ──> scan ──> snapshot ──> rules ──> report ──> return value
+//! door    CRIU     all      one          pure,     words:
+//!         facts    I/O      picture      data      log, JSON
+//! ```
 #![cfg_attr(
     not(test),
     deny(
@@ -15,4 +23,9 @@
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 
 pub mod bytes;
+pub mod config;
+pub mod host;
 pub mod parse;
+pub mod report;
+pub mod rules;
+pub mod snapshot;

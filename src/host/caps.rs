@@ -1,0 +1,45 @@
+//! What this CRIU is and can do, told by its symbols, never by a version string: distributions backport.
+
+use serde::{Deserialize, Serialize};
+
+/// The release line whose source the rules mirror. Ordered: later releases are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Release {
+    #[serde(rename = "3.17")]
+    V3_17,
+    /// 3.18 and 3.19 (same options, same hooks, same rules).
+    #[serde(rename = "3.18")]
+    V3_18,
+    #[serde(rename = "4.0")]
+    V4_0,
+    #[serde(rename = "4.1")]
+    V4_1,
+    #[serde(rename = "4.2")]
+    V4_2,
+    #[serde(rename = "4.3")]
+    V4_3,
+    /// Something this plugin has not met: every finding is only a warning.
+    #[serde(rename = "unknown")]
+    Unknown,
+}
+
+/// Capabilities of the CRIU binary, each found by the presence of a symbol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caps {
+    /// `checkpoint_devices`: CHECKPOINT_DEVICES is called, there will be a frozen look (4.0+).
+    pub checkpoint_hook: bool,
+    /// `pidfd_dump_ops`: pidfds are dumped (4.1+).
+    pub pidfd: bool,
+    /// `kdat_has_shstk` (4.0+).
+    pub shstk: bool,
+    /// `found_uprobes_vma`: `--allow-uprobes`, ICMP sockets and the SO_PASSCRED fix for kernel 6.16 (4.2+).
+    pub uprobes: bool,
+    /// `collect_madv_guards` (4.2+).
+    pub madv_guards: bool,
+    /// `bpfmap_dump_ops`: a build with libbpf.
+    pub bpfmap: bool,
+    /// `kdat_compatible_cr`: a build with 32-bit task support (the kernel must still offer it).
+    pub compat: bool,
+    /// `criu_plugin_get_options` (4.3+).
+    pub plugin_options: bool,
+}

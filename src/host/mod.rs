@@ -1,0 +1,115 @@
+//! The CRIU around us, as plain data: which release, what it can do, which options it was given, which other plugins
+//! stand beside us and who started it.
+//!
+//! Everything here is gathered once per command by the leaf files of this room and is immutable afterwards, so rules stay
+//! pure functions of (snapshot, host) and a recorded pair can be replayed without CRIU.
+//!
+//! `None` always means *not known*: an option layout that was not recognised and verified, a symbol that is not there. A
+//! rule whose gate is unknown warns, it never refuses (contract, point 3).
+
+pub mod caps;
+pub mod options;
+pub mod runtime;
+pub mod siblings;
+
+use crate::bytes::Bytes;
+pub use caps::{Caps, Release};
+pub use options::{LockMethod, Opt, Options};
+pub use runtime::Runtime;
+use serde::{Deserialize, Serialize};
+pub use siblings::{Hook, Sibling, Siblings};
+
+/// Which command CRIU carries out (`CR_PLUGIN_STAGE__*` of criu-plugin.h), or none at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    Dump,
+    PreDump,
+    /// No CRIU around us: the C functions of the header, the `criu-preflight` command.
+    DryRun,
+}
+
+/// All that rules may know about the CRIU that would do the dump.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    pub stage: Stage,
+    pub release: Release,
+    pub caps: Caps,
+    pub options: Options,
+    /// Every `--external` string, whole (`unix[1234]`, `mnt[/data]:vol`, ...), in CRIU's order.
+    pub externals: Option<Vec<Bytes>>,
+    /// The keys of the inherit-fd list (`tty[...]` is the only one a dump looks at).
+    pub inherit_ids: Option<Vec<Bytes>>,
+    /// Inode of CRIU's RPC socket (`service_sk_ino`), whose peer is exempt from the external socket rules.
+    pub service_sk_ino: Option<u32>,
+    pub siblings: Siblings,
+    pub runtime: Runtime,
+}
+
+/// What the options say about a finding that some of them could lift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// One of them is given: CRIU does not refuse.
+    Lifted,
+    /// All are known and none is given: CRIU refuses.
+    Stands,
+    /// Not known whether one is given: warn.
+    Unknown,
+}
+
+impl Host {
+    /// The gate made of several boolean options, any of which lifts.
+    pub fn gate(&self, any_of: &[Opt]) -> Gate {
+        let mut gate = Gate::Stands;
+        for opt in any_of {
+            match self.options.flag(*opt) {
+                Some(true) => return Gate::Lifted,
+                Some(false) => {}
+                None => gate = Gate::Unknown,
+            }
+        }
+        gate
+    }
+
+    /// The gate of one exact `--external` string (CRIU: `external_lookup_id`, exact comparison).
+    pub fn gate_external(&self, key: &[u8]) -> Gate {
+        match &self.externals {
+            None => Gate::Unknown,
+            Some(list) if list.iter().any(|e| e.0 == key) => Gate::Lifted,
+            Some(_) => Gate::Stands,
+        }
+    }
+
+    /// The value of `KEY:value`, looked up as `external_lookup_by_key` does: the string up to its first colon *after* the
+    /// closing bracket must equal KEY. `Ok(None)`: known to be absent. `Err(())`: not known.
+    pub fn external_value(&self, key: &[u8]) -> Result<Option<&[u8]>, ()> {
+        let list = self.externals.as_ref().ok_or(())?;
+        Ok(list.iter().find_map(|e| match e.0.strip_prefix(key) {
+            Some([]) => Some([].as_slice()),
+            Some([b':', value @ ..]) => Some(value),
+            _ => None,
+        }))
+    }
+
+    /// The gate of a plugin hook: what a loaded sibling could accept is not ours to refuse (design, section 3).
+    pub fn gate_hook(&self, hook: Hook) -> Gate {
+        if self.siblings.claims(hook) {
+            Gate::Lifted
+        } else if self.siblings.pending {
+            Gate::Unknown
+        } else {
+            Gate::Stands
+        }
+    }
+}
+
+impl Gate {
+    /// Any of several gates lifts.
+    pub fn or(self, other: Gate) -> Gate {
+        match (self, other) {
+            (Gate::Lifted, _) | (_, Gate::Lifted) => Gate::Lifted,
+            (Gate::Unknown, _) | (_, Gate::Unknown) => Gate::Unknown,
+            _ => Gate::Stands,
+        }
+    }
+}

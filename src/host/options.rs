@@ -1,0 +1,121 @@
+//! The options CRIU was given, each known or not.
+
+use serde::{Deserialize, Serialize};
+
+/// `opts.network_lock_method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockMethod {
+    Iptables,
+    Nftables,
+    Skip,
+}
+
+/// A boolean option that can lift a refusal; the name is the one a person writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Opt {
+    ExtUnixSk,
+    ShellJob,
+    FileLocks,
+    TcpEstablished,
+    TcpClose,
+    SkipInFlight,
+    EvasiveDevices,
+    LinkRemap,
+    ForceIrmap,
+    EnableExternalSharing,
+    EnableExternalMasters,
+    AllowUprobes,
+    Unprivileged,
+    /// RPC only, there is no command line spelling.
+    OrphanPtsMaster,
+    AutodetectExtMounts,
+    LazyPages,
+}
+
+impl Opt {
+    /// The spelling on criu's command line and in its configuration files, without the dashes. `None`: RPC only.
+    pub fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Opt::ExtUnixSk => "ext-unix-sk",
+            Opt::ShellJob => "shell-job",
+            Opt::FileLocks => "file-locks",
+            Opt::TcpEstablished => "tcp-established",
+            Opt::TcpClose => "tcp-close",
+            Opt::SkipInFlight => "skip-in-flight",
+            Opt::EvasiveDevices => "evasive-devices",
+            Opt::LinkRemap => "link-remap",
+            Opt::ForceIrmap => "force-irmap",
+            Opt::EnableExternalSharing => "enable-external-sharing",
+            Opt::EnableExternalMasters => "enable-external-masters",
+            Opt::AllowUprobes => "allow-uprobes",
+            Opt::Unprivileged => "unprivileged",
+            Opt::OrphanPtsMaster => return None,
+            Opt::AutodetectExtMounts => "external mnt[]",
+            Opt::LazyPages => "lazy-pages",
+        })
+    }
+}
+
+/// The fields of `struct cr_options` that a rule's gate needs. `None`: not known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    pub ext_unix_sk: Option<bool>,
+    pub shell_job: Option<bool>,
+    pub file_locks: Option<bool>,
+    pub tcp_established: Option<bool>,
+    pub tcp_close: Option<bool>,
+    pub skip_in_flight: Option<bool>,
+    pub evasive_devices: Option<bool>,
+    pub link_remap: Option<bool>,
+    pub force_irmap: Option<bool>,
+    pub enable_external_sharing: Option<bool>,
+    pub enable_external_masters: Option<bool>,
+    pub autodetect_ext_mounts: Option<bool>,
+    pub allow_uprobes: Option<bool>,
+    pub unprivileged: Option<bool>,
+    pub orphan_pts_master: Option<bool>,
+    pub lazy_pages: Option<bool>,
+    /// Bytes.
+    pub ghost_limit: Option<u64>,
+    pub network_lock: Option<LockMethod>,
+    /// CLONE_NEW* bits of `--empty-ns`.
+    pub empty_ns: Option<u32>,
+    /// `--freeze-cgroup DIR`: outer None not known, inner None not given.
+    pub freeze_cgroup: Option<Option<crate::bytes::Bytes>>,
+    /// `--irmap-scan-path`, in order.
+    pub irmap_scan_paths: Option<Vec<crate::bytes::Bytes>>,
+    /// Seconds before CRIU's alarm ends the seizing (`--timeout`, default 10).
+    pub timeout: Option<u32>,
+    /// `--file-validation`: true for `filesize` (no build-id is read, no file is opened).
+    pub validate_by_size: Option<bool>,
+    /// `--leave-running` / `--leave-stopped`: `final_state` of the task, as in the options object.
+    pub manage_cgroups: Option<u32>,
+    /// `--lsm-profile` given.
+    pub lsm_supplied: Option<bool>,
+}
+
+impl Options {
+    /// The state of one boolean option.
+    pub fn flag(&self, opt: Opt) -> Option<bool> {
+        match opt {
+            Opt::ExtUnixSk => self.ext_unix_sk,
+            Opt::ShellJob => self.shell_job,
+            Opt::FileLocks => self.file_locks,
+            Opt::TcpEstablished => self.tcp_established,
+            Opt::TcpClose => self.tcp_close,
+            Opt::SkipInFlight => self.skip_in_flight,
+            Opt::EvasiveDevices => self.evasive_devices,
+            Opt::LinkRemap => self.link_remap,
+            Opt::ForceIrmap => self.force_irmap,
+            Opt::EnableExternalSharing => self.enable_external_sharing,
+            Opt::EnableExternalMasters => self.enable_external_masters,
+            Opt::AllowUprobes => self.allow_uprobes,
+            Opt::Unprivileged => self.unprivileged,
+            Opt::OrphanPtsMaster => self.orphan_pts_master,
+            Opt::AutodetectExtMounts => self.autodetect_ext_mounts,
+            Opt::LazyPages => self.lazy_pages,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! A finding: facts about one offending resource, no words.
+
+use super::Rule;
+use crate::bytes::Bytes;
+use crate::host::Gate;
+use crate::snapshot::{Dev, OpenFile, Task};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+/// What a finding means for the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// May fail, or is lost silently.
+    Warn,
+    /// No path to success.
+    Refuse,
+}
+
+/// A fact's value. Text from the tree stays bytes until the report escapes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Value {
+    Text(Bytes),
+    /// A term of CRIU or the kernel chosen by the rule (`ESTABLISHED`, `SOCK_DGRAM`): never from the tree.
+    Term(Cow<'static, str>),
+    Num(i64),
+    Hex(u64),
+    Octal(u32),
+    Dev(Dev),
+    Addr(SocketAddr),
+    /// Start and end of a mapping.
+    Range(u64, u64),
+    Pids(Vec<i32>),
+}
+
+/// A process that holds something, in or outside of the tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub pid: i32,
+    pub comm: Bytes,
+    pub fd: Option<i32>,
+}
+
+/// The other end of a resource, to be looked up after judging (only a refused dump pays for the search).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Other {
+    /// Whoever holds the socket with this inode.
+    Socket(u64),
+    /// This process (a tracer, a session leader, a lock owner).
+    Process(i32),
+    /// Whoever has this file open (st_dev, st_ino).
+    File(Dev, u64),
+}
+
+/// Another place in the tree with the same resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub pid: i32,
+    pub fd: Option<i32>,
+}
+
+/// One offending resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub rule: Cow<'static, str>,
+    pub verdict: Verdict,
+    pub pid: i32,
+    pub start_time: u64,
+    pub comm: Bytes,
+    /// A thread other than the leader.
+    pub tid: Option<i32>,
+    pub fd: Option<i32>,
+    /// Start of the mapping.
+    pub addr: Option<u64>,
+    /// What it is, by name; the rule's template refers to them.
+    pub facts: Vec<(Cow<'static, str>, Value)>,
+    /// Identity of the resource: equal keys of one rule are the same thing, told once, with the other places in `also`;
+    /// a second look confirms a finding by it.
+    pub key: String,
+    pub also: Vec<Place>,
+    pub other: Option<Other>,
+    /// Filled in after judging.
+    pub holders: Vec<Holder>,
+}
+
+/// Collects what the rules find.
+#[derive(Default)]
+pub struct Sink {
+    pub found: Vec<Finding>,
+}
+
+impl Sink {
+    /// Report a finding unless its gate is lifted; an unknown gate makes it a warning.
+    pub fn push(&mut self, gate: Gate, mut finding: Finding) {
+        match gate {
+            Gate::Lifted => return,
+            Gate::Stands => {}
+            Gate::Unknown => finding.verdict = Verdict::Warn,
+        }
+        self.found.push(finding);
+    }
+}
+
+impl Finding {
+    /// A finding about the task itself.
+    pub fn on_task(rule: &Rule, task: &Task) -> Self {
+        Finding {
+            rule: Cow::Borrowed(rule.id),
+            verdict: Verdict::Refuse,
+            pid: task.pid,
+            start_time: task.start_time,
+            comm: task.comm.clone(),
+            tid: None,
+            fd: None,
+            addr: None,
+            facts: Vec::new(),
+            key: format!("task:{}", task.pid),
+            also: Vec::new(),
+            other: None,
+            holders: Vec::new(),
+        }
+    }
+
+    /// A finding about a descriptor; its key is the file's device and inode. `path` is given when the link was read.
+    pub fn on_file(rule: &Rule, task: &Task, file: &OpenFile) -> Self {
+        let mut f = Finding::on_task(rule, task);
+        f.fd = (file.fd >= 0).then_some(file.fd);
+        f.key = format!("file:{}:{}:{}", file.dev.major, file.dev.minor, file.ino);
+        if let Some(link) = &file.link {
+            f = f.fact("path", Value::Text(link.clone()));
+        }
+        f
+    }
+
+    /// A finding about a mapping.
+    pub fn on_mapping(rule: &Rule, task: &Task, start: u64, end: u64) -> Self {
+        let mut f = Finding::on_task(rule, task);
+        f.addr = Some(start);
+        f.key = format!("map:{}:{start:x}", task.pid);
+        f.fact("range", Value::Range(start, end))
+    }
+
+    pub fn fact(mut self, name: &'static str, value: Value) -> Self {
+        self.facts.push((Cow::Borrowed(name), value));
+        self
+    }
+    /// A fact that may be absent: nothing is added for `None`.
+    pub fn fact_opt(self, name: &'static str, value: Option<Value>) -> Self {
+        match value {
+            Some(v) => self.fact(name, v),
+            None => self,
+        }
+    }
+    pub fn text(self, name: &'static str, value: impl Into<Bytes>) -> Self {
+        self.fact(name, Value::Text(value.into()))
+    }
+    pub fn term(self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.fact(name, Value::Term(value.into()))
+    }
+    pub fn num(self, name: &'static str, value: impl Into<i64>) -> Self {
+        self.fact(name, Value::Num(value.into()))
+    }
+    pub fn tid(mut self, tid: i32) -> Self {
+        self.tid = Some(tid);
+        self
+    }
+    pub fn key(mut self, key: String) -> Self {
+        self.key = key;
+        self
+    }
+    pub fn other(mut self, other: Other) -> Self {
+        self.other = Some(other);
+        self
+    }
+    /// The rule can say no more than "may fail".
+    pub fn warn(mut self) -> Self {
+        self.verdict = Verdict::Warn;
+        self
+    }
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.facts.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+}

@@ -1,0 +1,113 @@
+//! What CRIU refuses, one small item per rule, one file per kind of resource.
+//!
+//! Rules are pure functions of (snapshot, host): no I/O, no words. A rule's item carries its documentation and the
+//! template of its sentence; [`crate::report`] renders both. To add a rule: its item and check in the file of its
+//! resource, a line in [`registry::RULES`], a fixture in `criu-tests/`.
+
+pub mod finding;
+pub mod judge;
+pub mod registry;
+
+use crate::host::{Hook, Host, Opt};
+use crate::snapshot::{Index, Look, OpenFile, Snapshot, Task};
+pub use finding::{Finding, Holder, Other, Place, Sink, Value, Verdict};
+
+/// When CRIU itself would find out, and how much is lost by then (phases of criu/cr-dump.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Options, capabilities, kernel features: the tree runs.
+    P0,
+    /// Freezing and seizing.
+    P1,
+    /// Global collection: all seized, no pages written.
+    P2,
+    /// A task before its pages: those of all earlier tasks are written.
+    P3,
+    /// A task's pages.
+    P4,
+    /// A task after its pages.
+    P5,
+    /// After the last task: everything is written.
+    P6,
+}
+
+/// How early the condition can be known with certainty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// On the running tree: a second look confirms.
+    Early,
+    /// It changes by itself (queues, exiting threads): the frozen look decides; where there is none (CRIU before 4.0)
+    /// it is a warning.
+    Volatile,
+    /// Only a tracer can see it.
+    Frozen,
+}
+
+/// What would make the dump pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lift {
+    /// A boolean option of CRIU.
+    Option(Opt),
+    /// An option with a value: its name and a template of the value, with the finding's facts in braces
+    /// (`("external", "unix[{ino}]")`, `("ghost-limit", "{size}")`).
+    Value(&'static str, &'static str),
+    /// A hook another plugin can implement.
+    Hook(Hook),
+    /// A newer CRIU.
+    Release(&'static str),
+    /// What the workload, or whoever runs it, can change: a short imperative clause, a template.
+    Workload(&'static str),
+}
+
+/// One refusal of CRIU.
+pub struct Rule {
+    /// Stable, never reused: `tcp-connected`.
+    pub id: &'static str,
+    /// The kind of resource, a heading of the documentation.
+    pub group: &'static str,
+    /// The exact condition under which CRIU refuses, for the documentation and `explain`. Plain text.
+    pub what: &'static str,
+    /// What a finding says: a template over its facts. `{name}` is replaced; a part in `[...]` is dropped when one of its
+    /// facts is absent.
+    pub says: &'static str,
+    /// CRIU's own text for it.
+    pub criu: &'static str,
+    /// Where CRIU does it: file:function.
+    pub source: &'static str,
+    /// Versions that refuse: `all`, `3.17.1-4.1.1`, `4.1+`.
+    pub versions: &'static str,
+    /// In the order a reader should try them.
+    pub lifts: &'static [Lift],
+    pub phase: Phase,
+    pub when: When,
+    /// Pushes a finding for every offending resource.
+    pub check: fn(&Rule, &Ctx, &mut Sink),
+}
+
+/// What a rule may look at.
+pub struct Ctx<'a> {
+    pub snap: &'a Snapshot,
+    pub host: &'a Host,
+    pub index: Index<'a>,
+}
+
+impl<'a> Ctx<'a> {
+    pub fn new(snap: &'a Snapshot, host: &'a Host) -> Self {
+        Ctx { snap, host, index: Index::new(snap) }
+    }
+
+    /// Every descriptor of the tree. A table shared with an earlier task is walked once, as CRIU does.
+    pub fn files(&self) -> impl Iterator<Item = (&'a Task, &'a OpenFile)> + '_ {
+        self.snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t, f)))
+    }
+
+    /// Every process that is not dead.
+    pub fn live_tasks(&self) -> impl Iterator<Item = &'a Task> + '_ {
+        self.snap.tasks.iter().filter(|t| !t.is_zombie())
+    }
+
+    /// Whether the whole tree is stopped and we are its tracer.
+    pub fn frozen(&self) -> bool {
+        self.snap.look == Look::Frozen
+    }
+}

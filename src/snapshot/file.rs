@@ -1,0 +1,155 @@
+//! An open file as seen through one descriptor.
+
+use crate::bytes::Bytes;
+use crate::parse::fdinfo::FdInfo;
+use serde::{Deserialize, Serialize};
+
+/// A device number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Dev {
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl Dev {
+    /// The number glibc's `stat` shows, which CRIU prints in hex in its `tty[rdev:dev]` keys.
+    pub fn userspace(self) -> u64 {
+        libc::makedev(self.major, self.minor)
+    }
+
+    /// Field 7 of /proc/PID/stat (`new_encode_dev`, fs/proc/array.c).
+    pub fn from_tty_nr(tty_nr: i32) -> Dev {
+        let n = tty_nr as u32;
+        Dev { major: (n >> 8) & 0xfff, minor: (n & 0xff) | ((n >> 12) & 0xfff00) }
+    }
+}
+
+/// One descriptor and the file behind it. The statx fields are always there; the rest only where a rule can still fire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OpenFile {
+    pub fd: i32,
+    pub dev: Dev,
+    pub ino: u64,
+    /// st_mode: type and permission bits (type bits 0 for an anonymous inode).
+    pub mode: u32,
+    pub nlink: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Units of 512 bytes.
+    pub blocks: u64,
+    pub rdev: Dev,
+    /// STATX_MNT_ID (5.8+), else fdinfo's mnt_id.
+    pub mnt_id: Option<u64>,
+    /// f_flags (fcntl F_GETFL on a borrowed descriptor, or fdinfo `flags:` without O_CLOEXEC).
+    pub flags: Option<u32>,
+    /// Text of the /proc link.
+    pub link: Option<Bytes>,
+    pub info: Option<Box<FdInfo>>,
+    pub detail: Option<Box<Detail>>,
+}
+
+/// What only the open file itself knows, by pidfd_getfd.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Detail {
+    Socket(SocketFacts),
+    Tty(TtyFacts),
+    Tun(TunFacts),
+}
+
+/// getsockopt and ioctl answers; `None`: not asked or not answered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SocketFacts {
+    /// An O_PATH descriptor of a socket file: every getsockopt fails with EBADF.
+    pub o_path: bool,
+    /// SO_DOMAIN, SO_TYPE, SO_PROTOCOL.
+    pub domain: Option<i32>,
+    pub kind: Option<i32>,
+    pub protocol: Option<i32>,
+    /// UDP_CORK (UDP and UDP-Lite).
+    pub udp_cork: Option<bool>,
+    /// tcpi_state of TCP_INFO, for a stream socket that diag does not list.
+    pub tcp_state: Option<u8>,
+    /// Inode of the socket's network namespace (SIOCGSKNS), for a socket that no diag table lists.
+    pub netns: Option<u64>,
+    /// SO_PEERCRED pid in our pid namespace, for a connected UNIX socket with a peer outside the tree.
+    pub peer_pid: Option<i32>,
+    /// A netlink socket has unread data (FIONREAD or POLLIN).
+    pub readable: Option<bool>,
+    /// SIOCUNIXFILE: the link text of the bound path's file, for a relative name; Err is the errno.
+    pub unix_file: Option<Result<Bytes, i32>>,
+    /// SO_GET_FILTER length; Err is the errno (EACCES for an eBPF filter).
+    pub filter: Option<Result<u32, i32>>,
+    /// SO_BINDTODEVICE name.
+    pub bound_device: Option<Bytes>,
+    /// SO_PASSCRED, SO_PASSSEC or SO_PASSPIDFD is set: queued messages carry control messages.
+    pub passes_cmsg: Option<bool>,
+}
+
+/// Answers of a terminal.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TtyFacts {
+    /// TIOCGPTN (a ptmx) or the number at the end of the slave's path.
+    pub index: Option<u32>,
+    /// This descriptor is a pty master (/dev/ptmx, 5:2).
+    pub master: bool,
+    /// TIOCGSID through a borrowed descriptor: only a master answers an outsider. In our pid namespace.
+    pub sid: Option<i32>,
+    /// TIOCGPGRP, likewise.
+    pub pgrp: Option<i32>,
+    /// The other side is closed (TCGETS fails with EIO).
+    pub hung_up: Option<bool>,
+}
+
+/// Answers of a tun or tap descriptor.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TunFacts {
+    /// IFF_* of TUNGETIFF; `None` for a descriptor with no interface attached.
+    pub flags: Option<u32>,
+    pub name: Option<Bytes>,
+    /// TUNGETFILTER: a filter with instructions is attached.
+    pub filter: Option<bool>,
+    /// Inode of the interface's network namespace (TUNGETDEVNETNS or SIOCGSKNS).
+    pub netns: Option<u64>,
+}
+
+impl OpenFile {
+    /// The S_IFMT bits.
+    pub fn kind(&self) -> u32 {
+        self.mode & libc::S_IFMT
+    }
+    pub fn is_socket(&self) -> bool {
+        self.kind() == libc::S_IFSOCK
+    }
+    pub fn is_chrdev(&self) -> bool {
+        self.kind() == libc::S_IFCHR
+    }
+    pub fn is_blkdev(&self) -> bool {
+        self.kind() == libc::S_IFBLK
+    }
+    pub fn is_fifo(&self) -> bool {
+        self.kind() == libc::S_IFIFO
+    }
+    /// An anonymous inode: statx shows no type bits (fs/anon_inodes.c, up to 6.18 at least).
+    pub fn is_anon(&self) -> bool {
+        self.kind() == 0
+    }
+    pub fn socket(&self) -> Option<&SocketFacts> {
+        match self.detail.as_deref() {
+            Some(Detail::Socket(s)) => Some(s),
+            _ => None,
+        }
+    }
+    pub fn tty(&self) -> Option<&TtyFacts> {
+        match self.detail.as_deref() {
+            Some(Detail::Tty(t)) => Some(t),
+            _ => None,
+        }
+    }
+    pub fn tun(&self) -> Option<&TunFacts> {
+        match self.detail.as_deref() {
+            Some(Detail::Tun(t)) => Some(t),
+            _ => None,
+        }
+    }
+}

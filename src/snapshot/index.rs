@@ -1,0 +1,70 @@
+//! Joins over a snapshot, made once per look: inode to socket, inode to the descriptors that hold it.
+
+use super::{MountTable, OpenFile, Snapshot, Socket, SocketTable, Task};
+use crate::parse::mountinfo::MountInfo;
+use std::collections::HashMap;
+
+/// Look-up tables over one [`Snapshot`].
+pub struct Index<'a> {
+    snap: &'a Snapshot,
+    sockets: HashMap<u64, (&'a SocketTable, Socket<'a>)>,
+    /// Socket inode -> (task index, file index), in walk order.
+    socket_fds: HashMap<u64, Vec<(usize, usize)>>,
+}
+
+impl<'a> Index<'a> {
+    /// One pass over the sockets and one over the descriptors.
+    pub fn new(snap: &'a Snapshot) -> Self {
+        let mut sockets = HashMap::new();
+        for table in &snap.sockets {
+            sockets.extend(table.unix.iter().map(|s| (u64::from(s.ino), (table, Socket::Unix(s)))));
+            sockets.extend(table.inet.iter().map(|s| (u64::from(s.inode), (table, Socket::Inet(s)))));
+            sockets.extend(table.packet.iter().map(|s| (u64::from(s.ino), (table, Socket::Packet(s)))));
+            sockets.extend(table.netlink.iter().map(|s| (u64::from(s.ino), (table, Socket::Netlink(s)))));
+        }
+        // Inode 0 is what sockets without a file have (TIME_WAIT, not yet accepted): no descriptor ever refers to it.
+        sockets.remove(&0);
+        let mut socket_fds: HashMap<u64, Vec<(usize, usize)>> = HashMap::new();
+        for (t, task) in snap.tasks.iter().enumerate() {
+            for (f, file) in task.files.iter().enumerate() {
+                if file.is_socket() {
+                    socket_fds.entry(file.ino).or_default().push((t, f));
+                }
+            }
+        }
+        Index { snap, sockets, socket_fds }
+    }
+
+    /// What sock_diag said about the socket with this inode, and in which namespace.
+    pub fn socket(&self, ino: u64) -> Option<(&'a SocketTable, Socket<'a>)> {
+        self.sockets.get(&ino).copied()
+    }
+
+    /// Whether a descriptor of the tree refers to the socket with this inode.
+    pub fn holds_socket(&self, ino: u64) -> bool {
+        self.socket_fds.contains_key(&ino)
+    }
+
+    /// The descriptors of the tree that refer to the socket with this inode.
+    pub fn socket_holders(&self, ino: u64) -> impl Iterator<Item = (&'a Task, &'a OpenFile)> + '_ {
+        let snap = self.snap;
+        self.socket_fds.get(&ino).into_iter().flatten().filter_map(move |(t, f)| {
+            let task = snap.tasks.get(*t)?;
+            Some((task, task.files.get(*f)?))
+        })
+    }
+
+    /// The mount table of a task's namespace.
+    pub fn mounts_of(&self, task: &Task) -> Option<&'a MountTable> {
+        let ns = task.ns.mnt?;
+        self.snap.mounts.iter().find(|t| t.ns == ns)
+    }
+
+    /// The mount with this id in any collected table (ids are unique in the system).
+    pub fn mount(&self, mnt_id: u64) -> Option<(&'a MountTable, &'a MountInfo)> {
+        self.snap
+            .mounts
+            .iter()
+            .find_map(|t| t.mounts.iter().find(|m| u64::try_from(m.mnt_id) == Ok(mnt_id)).map(|m| (t, m)))
+    }
+}

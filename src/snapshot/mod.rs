@@ -1,0 +1,123 @@
+//! The joined, immutable picture of the tree, as one look saw it.
+//!
+//! Only `scan/` makes one; rules only read it. It can be written to JSON and read back, so that a user's report is
+//! replayed as a test without root and without CRIU. What could not be looked at is not missing in silence: it stands in
+//! [`Snapshot::unchecked`]; what vanished while we looked is simply not there.
+
+pub mod file;
+pub mod index;
+pub mod socket;
+pub mod task;
+
+use crate::bytes::Bytes;
+use crate::parse::mountinfo::MountInfo;
+pub use file::{Detail, Dev, OpenFile, SocketFacts, TtyFacts, TunFacts};
+pub use index::Index;
+use serde::{Deserialize, Serialize};
+pub use socket::{Socket, SocketTable};
+use std::collections::BTreeMap;
+pub use task::{Link, Mapping, Namespaces, Regs, Task, Thread};
+
+/// When the picture was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Look {
+    /// The tree runs: a finding counts only if a second look sees it again.
+    Early,
+    /// CRIU has seized and stopped the whole tree and we are its tracer: the final word.
+    Frozen,
+}
+
+/// The picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub look: Look,
+    /// Root of the tree, in the pid namespace of the /proc that was read (CRIU's).
+    pub root: i32,
+    pub criu: Observer,
+    pub kernel: Kernel,
+    /// Depth first from the root, as CRIU walks; the root is the first, zombies are in it.
+    pub tasks: Vec<Task>,
+    /// One table per mount namespace met, the root task's first.
+    pub mounts: Vec<MountTable>,
+    /// One table per network namespace met, the root task's first.
+    pub sockets: Vec<SocketTable>,
+    /// What could not be looked at.
+    pub unchecked: Vec<Unchecked>,
+}
+
+/// The process that looks (CRIU itself, or the dry run).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observer {
+    pub pid: i32,
+    pub ns: Namespaces,
+    /// Real, effective, saved, filesystem.
+    pub uid: [u32; 4],
+    pub gid: [u32; 4],
+    /// CapEff of /proc/self/status.
+    pub cap_eff: u64,
+    /// Seccomp mode of /proc/self/status.
+    pub seccomp: u32,
+}
+
+/// What the kernel is, as far as a rule depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// uname release, major and minor.
+    pub version: (u32, u32),
+    /// Names of character device majors (/proc/devices).
+    pub chrdev: BTreeMap<u32, Bytes>,
+    /// Names of block device majors (/proc/devices).
+    pub blkdev: BTreeMap<u32, Bytes>,
+    /// Names of the minors of major 10 (/proc/misc).
+    pub misc: BTreeMap<u32, Bytes>,
+    /// SO_PASSCRED on an own UDP socket answers EOPNOTSUPP (kernel 6.16+).
+    pub passcred_refused: Option<bool>,
+    /// SIOCUNIXFILE is known to this kernel (4.10+, CAP_NET_ADMIN).
+    pub siocunixfile: Option<bool>,
+    /// This kernel runs 32-bit programs and CRIU could map their vdso (CONFIG_IA32_EMULATION and the arch_prctl).
+    pub compat: Option<bool>,
+    /// /proc/PID/fdinfo shows `lock:` lines (4.1+), so CRIU's refusal for locks comes late (P6).
+    pub locks_in_fdinfo: Option<bool>,
+}
+
+/// The mounts of one mount namespace (/proc/PID/mountinfo of its first task).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MountTable {
+    /// Inode of the namespace.
+    pub ns: u64,
+    /// The task it was read through.
+    pub pid: i32,
+    /// In the file's order.
+    pub mounts: Vec<MountInfo>,
+    /// Lines not understood.
+    pub bad: usize,
+}
+
+/// Something that could not be looked at, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unchecked {
+    pub pid: i32,
+    pub fd: Option<i32>,
+    /// What was tried: a /proc file's name, a system call.
+    pub what: Bytes,
+    /// errno, 0 for text that was not understood.
+    pub errno: i32,
+}
+
+impl Snapshot {
+    /// The task with this pid.
+    pub fn task(&self, pid: i32) -> Option<&Task> {
+        self.tasks.iter().find(|t| t.pid == pid)
+    }
+
+    /// The root task.
+    pub fn root_task(&self) -> Option<&Task> {
+        self.tasks.first()
+    }
+
+    /// Whether the root task shares this namespace with the observer; `None` when either is not known.
+    pub fn root_shares(&self, pick: impl Fn(&Namespaces) -> Option<u64>) -> Option<bool> {
+        Some(pick(&self.root_task()?.ns)? == pick(&self.criu.ns)?)
+    }
+}

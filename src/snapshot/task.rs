@@ -1,0 +1,126 @@
+//! A process of the tree and what belongs to it besides its descriptors.
+
+use super::file::OpenFile;
+use crate::bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Inodes of /proc/PID/ns/*; `None`: not readable or not in this kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    pub mnt: Option<u64>,
+    pub net: Option<u64>,
+    pub pid: Option<u64>,
+    pub ipc: Option<u64>,
+    pub uts: Option<u64>,
+    pub user: Option<u64>,
+    pub cgroup: Option<u64>,
+    pub time: Option<u64>,
+    pub time_for_children: Option<u64>,
+}
+
+/// One thread (the leader is one of them).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    pub tid: i32,
+    /// State letter of its status file.
+    pub state: char,
+    /// TracerPid; in the frozen look CRIU's own pid, which means no foreign tracer.
+    pub tracer: i32,
+    /// SigPnd of the thread.
+    pub sig_pnd: u64,
+    /// 0, 1 strict, 2 filter.
+    pub seccomp: u32,
+    /// Last column of NSpid.
+    pub ns_tid: Option<i32>,
+    /// What only a tracer can read (frozen look).
+    pub regs: Option<Regs>,
+}
+
+/// What PTRACE_GETREGSET(NT_PRSTATUS) said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Regs {
+    /// Bytes the kernel filled in: 68 for a task in 32-bit mode, 216 for a 64-bit one.
+    pub size: usize,
+    /// The code segment selector.
+    pub cs: u64,
+}
+
+/// A link of /proc/PID (exe, cwd, root): its text and the file behind it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    pub text: Bytes,
+    /// statx through the link; its fd is -1.
+    pub file: Option<OpenFile>,
+}
+
+/// One mapping of /proc/PID/maps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mapping {
+    /// Its `flags` (VmFlags of smaps) are read only for a task with a mapping that needs them.
+    pub vma: crate::parse::maps::Vma,
+    /// statx through the map_files link, only for file mappings where a rule can fire; `None`: not read or not openable.
+    pub file: Option<OpenFile>,
+}
+
+/// A process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    pub pid: i32,
+    pub ppid: i32,
+    /// As the kernel has it: any bytes.
+    pub comm: Bytes,
+    /// State letter; for `Z` and `X` descriptors, mappings and links are empty.
+    pub state: char,
+    /// Field 22 of stat, in clock ticks since boot: with the pid it names the process for good.
+    pub start_time: u64,
+    /// Process group and session, in our pid namespace (0: not visible there).
+    pub pgid: i32,
+    pub sid: i32,
+    /// Controlling terminal, stat field 7 (see [`super::file::Dev::from_tty_nr`]); 0: none.
+    pub tty_nr: i32,
+    /// NSpid, NSsid, NSpgid of status: from our namespace inwards.
+    pub ns_pid: Vec<i32>,
+    pub ns_sid: Vec<i32>,
+    pub ns_pgid: Vec<i32>,
+    /// Real, effective, saved, filesystem.
+    pub uid: [u32; 4],
+    pub gid: [u32; 4],
+    /// Number of supplementary groups, and bytes of the `Groups:` line after its tab.
+    pub groups: (usize, usize),
+    /// ShdPnd.
+    pub shd_pnd: u64,
+    /// `x86_Thread_features:` names.
+    pub thread_features: Vec<Bytes>,
+    pub threads: Vec<Thread>,
+    pub ns: Namespaces,
+    /// ELF class of the executable (1: 32-bit, 2: 64-bit); `None`: not known.
+    pub elf_class: Option<u8>,
+    pub exe: Option<Link>,
+    pub cwd: Option<Link>,
+    pub root: Option<Link>,
+    /// Ascending by fd. Empty when the table is shared with `files_of`.
+    pub files: Vec<OpenFile>,
+    /// The earlier task whose descriptor table this one shares (kcmp KCMP_FILES); `None`: its own.
+    pub files_of: Option<i32>,
+    /// Number of descriptors seen by the listing.
+    pub fd_count: usize,
+    /// In address order.
+    pub maps: Vec<Mapping>,
+}
+
+impl Task {
+    /// Whether the process is dead and only waits for its parent.
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+
+    /// The pid as the task's own pid namespace knows it.
+    pub fn own_pid(&self) -> i32 {
+        self.ns_pid.last().copied().unwrap_or(self.pid)
+    }
+
+    /// The session as the task's own pid namespace knows it; 0: its leader is not visible there.
+    pub fn own_sid(&self) -> i32 {
+        self.ns_sid.last().copied().unwrap_or(self.sid)
+    }
+}
