@@ -41,6 +41,11 @@ demo: provision build ## what the plugin does, on real CRIU (root)
 	@$(CARGO) build -q --locked -p criu-tests
 	@scripts/demo $(dir $(PLUGIN)) $(TARGET)/debug/mkres
 
+# FILTER="1000 refused" measures the trees with these in their names.
+bench: provision build ## what the plugin costs a dump and saves a refused one, on the newest CRIU that works here (root)
+	@$(CARGO) build -q --release --locked -p criu-tests --bin bench
+	@$(TARGET)/release/bench --plugin $(PLUGIN) $(FILTER)
+
 fmt: ## formats the source
 	$(CARGO) fmt --all
 

@@ -1,0 +1,129 @@
+//! The trees that are measured. Made by this same program, started again as `--tree TASKS FDS MIB BLOCKED DIR`.
+
+use criu_tests::tree::{descendants, end};
+use std::io::{self, Read};
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What a tree is made of.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub name: &'static str,
+    pub tasks: usize,
+    /// Descriptors of each task, its standard streams not counted.
+    pub fds: usize,
+    /// Touched private memory of the root.
+    pub mib: usize,
+    /// The last task holds a file lock, which CRIU refuses to dump without an option.
+    pub blocked: bool,
+}
+
+/// A running tree; ended when dropped.
+pub struct Tree {
+    pub pid: i32,
+}
+
+impl Tree {
+    pub fn start(shape: &Shape, dir: &Path) -> io::Result<Tree> {
+        let numbers = [shape.tasks, shape.fds, shape.mib, usize::from(shape.blocked)];
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("--tree")
+            .args(numbers.map(|n| n.to_string()))
+            .arg(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let tree = Tree { pid: child.id() as i32 };
+        // One byte for each task that is ready; the end of the pipe comes early if one could not be made.
+        let mut ready = vec![0; shape.tasks];
+        child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?.read_exact(&mut ready)?;
+        Ok(tree)
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        end(&descendants(self.pid));
+    }
+}
+
+/// The program under `--tree`. Returns only if the tree could not be made.
+pub fn run(args: &[String]) -> Option<()> {
+    let [tasks, fds, mib, blocked, dir] = args else { return None };
+    let (tasks, fds): (usize, usize) = (tasks.parse().ok()?, fds.parse().ok()?);
+    let (mib, blocked): (usize, bool) = (mib.parse().ok()?, blocked == "1");
+    // SAFETY: plain system calls of a single-threaded process; every pointer is to a live local.
+    unsafe {
+        libc::setsid();
+        libc::chdir(c"/".as_ptr());
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        let mut last = tasks == 1;
+        for n in 1..tasks {
+            match libc::fork() {
+                -1 => return None,
+                0 => {
+                    last = n == tasks - 1;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let me = libc::getpid();
+        if me == libc::getsid(0) && mib > 0 {
+            touch(mib << 20)?;
+        }
+        fill(fds, &format!("{dir}/{me}"))?;
+        if blocked && last {
+            let fd = open(&format!("{dir}/locked"), libc::O_RDWR | libc::O_CREAT)?;
+            (libc::flock(fd, libc::LOCK_EX) == 0).then_some(())?;
+        }
+        let null = open("/dev/null", libc::O_RDWR)?;
+        (libc::write(1, b"+".as_ptr().cast(), 1) == 1).then_some(())?;
+        libc::dup2(null, 1);
+        libc::dup2(null, 2);
+        libc::close(null);
+        loop {
+            libc::pause();
+        }
+    }
+}
+
+/// Memory that is really there, so that its page tables are, too.
+unsafe fn touch(bytes: usize) -> Option<()> {
+    let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let at = libc::mmap(std::ptr::null_mut(), bytes, prot, flags, -1, 0);
+    (at != libc::MAP_FAILED).then_some(())?;
+    // Small pages, as most of a heap is.
+    libc::madvise(at, bytes, libc::MADV_NOHUGEPAGE);
+    for offset in (0..bytes).step_by(4096) {
+        at.cast::<u8>().add(offset).write_volatile(1);
+    }
+    Some(())
+}
+
+/// An ordinary server's mixture: files, pipes, sockets, event descriptors.
+unsafe fn fill(count: usize, base: &str) -> Option<()> {
+    let mut made = 0;
+    while made < count {
+        let pair = made + 2 <= count;
+        let mut two = [0; 2];
+        made += match made % 7 {
+            0 if pair => (libc::pipe(two.as_mut_ptr()) == 0).then_some(2)?,
+            2 if pair => (libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, two.as_mut_ptr()) == 0).then_some(2)?,
+            4 => open("/dev/null", libc::O_RDWR).map(|_| 1)?,
+            5 => (libc::eventfd(0, 0) >= 0).then_some(1)?,
+            _ => open(&format!("{base}-{made}"), libc::O_RDWR | libc::O_CREAT).map(|_| 1)?,
+        };
+    }
+    Some(())
+}
+
+unsafe fn open(path: &str, flags: i32) -> Option<RawFd> {
+    let path = std::ffi::CString::new(path).ok()?;
+    let fd = libc::open(path.as_ptr(), flags, 0o600);
+    (fd >= 0).then_some(fd)
+}
