@@ -1,0 +1,125 @@
+// `cargo +nightly fuzz run NAME`, from the directory above.
+//
+// One function per fuzz target, the same for the fuzzer (fuzz_targets/) and for `cargo test` (tests/parse_corpus.rs),
+// which replays corpus/NAME/*. Each parses, checks what must hold for any input, and returns how many entries it did not
+// understand.
+
+use criu_preflight::bytes::{escape, Bytes};
+use criu_preflight::parse::*;
+use serde::{de::DeserializeOwned, Serialize};
+use std::fmt::Debug;
+
+// The names of the targets, also those of their corpus directories, and their functions.
+pub const ALL: &[(&str, fn(&[u8]) -> usize)] = &[
+    ("bytes", bytes),
+    ("cgroup", cgroup),
+    ("devices", devices),
+    ("diag", diag),
+    ("fdinfo", fdinfo),
+    ("idmap", idmap),
+    ("limits", limits),
+    ("locks", locks),
+    ("maps", maps),
+    ("misc", misc),
+    ("mountinfo", mountinfo),
+    ("nslink", nslink),
+    ("stat", stat),
+    ("status", status),
+    ("timers", timers),
+];
+
+// A snapshot is replayed from its JSON: nothing may get lost or change on the way.
+fn stored<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) -> T {
+    let json = serde_json::to_vec(&value).expect("stored");
+    assert_eq!(serde_json::from_slice::<T>(&json).expect("read back"), value);
+    value
+}
+
+pub fn bytes(data: &[u8]) -> usize {
+    stored(Bytes::from(data));
+    assert!(!escape(data).chars().any(char::is_control));
+    0
+}
+
+pub fn cgroup(data: &[u8]) -> usize {
+    stored(cgroup::parse(data)).bad
+}
+
+pub fn devices(data: &[u8]) -> usize {
+    stored(devices::parse(data)).bad
+}
+
+pub fn diag(data: &[u8]) -> usize {
+    // Each decoder takes any payload; of a real answer only its own family makes sense, so nothing is counted.
+    for message in diag::messages(data) {
+        let payload = match message {
+            diag::Message::Socket { payload, .. } => payload,
+            _ => data,
+        };
+        stored(diag::unix(payload));
+        stored(diag::inet(payload, 6));
+        stored(diag::packet(payload));
+        stored(diag::netlink(payload));
+    }
+    0
+}
+
+pub fn fdinfo(data: &[u8]) -> usize {
+    stored(fdinfo::parse(data)).bad
+}
+
+pub fn idmap(data: &[u8]) -> usize {
+    stored(idmap::parse(data)).bad
+}
+
+pub fn limits(data: &[u8]) -> usize {
+    stored(limits::parse(data)).bad
+}
+
+pub fn locks(data: &[u8]) -> usize {
+    stored(locks::parse(data)).bad
+}
+
+pub fn maps(data: &[u8]) -> usize {
+    let maps = stored(maps::parse(data));
+    for vma in &maps.items {
+        assert!(!vma.path.contains(&b'\n'));
+        vma.unescaped();
+    }
+    maps.bad
+}
+
+pub fn misc(data: &[u8]) -> usize {
+    stored(devices::parse_misc(data)).bad
+}
+
+pub fn mountinfo(data: &[u8]) -> usize {
+    let table = stored(mountinfo::parse(data));
+    for mount in &table.items {
+        mount.super_value(b"fd");
+    }
+    table.bad
+}
+
+pub fn nslink(data: &[u8]) -> usize {
+    stored(nslink::parse(data)).anon_class();
+    0
+}
+
+pub fn stat(data: &[u8]) -> usize {
+    match stored(stat::parse(data)) {
+        Some(stat) => {
+            stat.tty();
+            0
+        }
+        None => 1,
+    }
+}
+
+pub fn status(data: &[u8]) -> usize {
+    stored(status::parse(data)).bad
+}
+
+pub fn timers(data: &[u8]) -> usize {
+    stored(timers::parse(data)).bad
+}
