@@ -58,3 +58,206 @@ impl Config {
         })
     }
 }
+
+/// Every setting, as it is spelled in the file and after `--plugin-option preflight.`; in the environment in capitals
+/// after `CRIU_PREFLIGHT_`.
+pub const NAMES: [&str; 6] = ["mode", "early", "disable", "allow", "report", "syslog"];
+
+/// Applies one setting. Lists grow: what the file switches off stays off. `Err`: what is wrong with it, and nothing was
+/// changed.
+pub fn apply(config: &mut Config, name: &str, value: Option<&str>) -> Result<(), String> {
+    let flag = || match value {
+        None | Some("on" | "yes" | "true" | "1") => Ok(true),
+        Some("off" | "no" | "false" | "0") => Ok(false),
+        Some(other) => Err(format!("{name} is 'on' or 'off', not '{}'", shown(other))),
+    };
+    match (name, value) {
+        ("mode", Some("enforce")) => config.mode = Mode::Enforce,
+        ("mode", Some("warn")) => config.mode = Mode::Warn,
+        ("mode", Some("off")) => config.mode = Mode::Off,
+        ("mode", Some(other)) => return Err(format!("mode is 'enforce', 'warn' or 'off', not '{}'", shown(other))),
+        ("early", _) => config.early = flag()?,
+        ("report", _) => config.report = flag()?,
+        ("syslog", _) => config.syslog = flag()?,
+        ("disable", Some(rule)) if crate::rules::registry::by_id(rule).is_some() => {
+            config.disabled.push(rule.to_owned());
+        }
+        ("allow", Some(pair)) => match pair.split_once(':') {
+            Some((rule, resource)) if !resource.is_empty() && crate::rules::registry::by_id(rule).is_some() => {
+                config.allowed.push((rule.to_owned(), resource.to_owned()));
+            }
+            Some((_, "")) | None => return Err(format!("allow wants RULE:RESOURCE, not '{}'", shown(pair))),
+            Some((rule, _)) => return Err(format!("there is no rule '{}'", shown(rule))),
+        },
+        ("disable", Some(rule)) => return Err(format!("there is no rule '{}'", shown(rule))),
+        ("mode" | "disable" | "allow", None) => return Err(format!("{name} wants a value")),
+        _ => return Err(format!("there is no setting '{}'", shown(name))),
+    }
+    Ok(())
+}
+
+/// A setting from the environment: `disable` and `allow` may hold several, separated by commas.
+pub fn apply_list(config: &mut Config, name: &str, value: &str) -> Result<(), String> {
+    if !matches!(name, "disable" | "allow") {
+        return apply(config, name, Some(value.trim()));
+    }
+    let wrong: Vec<String> = value
+        .split(',')
+        .map(str::trim)
+        .filter(|one| !one.is_empty())
+        .filter_map(|one| apply(config, name, Some(one)).err())
+        .collect();
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("; "))
+    }
+}
+
+/// `NAME[=VALUE]` of `--plugin-option`.
+pub fn apply_argument(config: &mut Config, text: &str) -> Result<(), String> {
+    match text.split_once('=') {
+        Some((name, value)) => apply(config, name, Some(value)),
+        None => apply(config, text, None),
+    }
+}
+
+/// Applies a file in the syntax of CRIU's own configuration files (criu(8), criu/config.c:parse_statement): one setting
+/// a line, `#` starts a comment, a value may be quoted with `"`, in which `\"` is a quote. `NAME VALUE` and `NAME=VALUE` mean
+/// the same; inside of quotes a `#` is itself.
+///
+/// Returns the line numbers that were not understood and why; all others hold.
+pub fn apply_file(config: &mut Config, text: &[u8]) -> Vec<(usize, String)> {
+    let mut problems = Vec::new();
+    for (number, line) in (1..).zip(text.split(|b| *b == b'\n')) {
+        let applied =
+            std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned()).and_then(statement).and_then(|setting| {
+                match setting {
+                    Some((name, value)) => apply(config, &name, value.as_deref()),
+                    None => Ok(()),
+                }
+            });
+        if let Err(problem) = applied {
+            problems.push((number, problem));
+        }
+    }
+    problems
+}
+
+/// One line; `None`: nothing on it.
+fn statement(line: &str) -> Result<Option<(String, Option<String>)>, String> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let end = line.find(|c: char| c == '=' || c == '#' || c.is_whitespace()).unwrap_or(line.len());
+    let (name, rest) = line.split_at_checked(end).unwrap_or((line, ""));
+    let mut rest = rest.trim_start();
+    rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
+    if name.is_empty() {
+        return Err("no name before '='".to_owned());
+    }
+    let (value, rest) = match rest.strip_prefix('"') {
+        Some(quoted) => {
+            let (value, rest) = unquote(quoted).ok_or("the quote is not closed")?;
+            (Some(value), rest)
+        }
+        None => {
+            let end = rest.find(|c: char| c == '#' || c.is_whitespace()).unwrap_or(rest.len());
+            let (value, rest) = rest.split_at_checked(end).unwrap_or((rest, ""));
+            ((!value.is_empty()).then(|| value.to_owned()), rest)
+        }
+    };
+    let rest = rest.trim_start();
+    if rest.is_empty() || rest.starts_with('#') {
+        Ok(Some((name.to_owned(), value)))
+    } else {
+        Err(format!("'{}' after the value; a value with blanks needs quotes", shown(rest)))
+    }
+}
+
+/// The text up to the closing quote and what follows it.
+fn unquote(text: &str) -> Option<(String, &str)> {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => return Some((out, chars.as_str())),
+            '\\' if chars.as_str().starts_with('"') => out.extend(chars.next()),
+            c => out.push(c),
+        }
+    }
+    None
+}
+
+/// Text of a file or a command line, fit for a log line.
+fn shown(text: &str) -> String {
+    crate::bytes::escape(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_file_in_crius_own_syntax() {
+        let mut config = Config::default();
+        let text = b"# comment\n\n  mode warn # trailing\nearly=off\n\treport = \"no\"\r\nsyslog\n";
+        assert_eq!(apply_file(&mut config, text), []);
+        let want = Config { mode: Mode::Warn, early: false, report: false, ..Config::default() };
+        assert_eq!(config, want);
+    }
+
+    #[test]
+    fn a_broken_line_costs_that_line() {
+        let mut config = Config::default();
+        let text = b"mode maybe\nmode\n=x\nspeed 9\nearly \"off\nearly off on\nallow x\ndisable no-such\nallow no-such:/x\n\xff\nmode off";
+        let problems = apply_file(&mut config, text);
+        let want = [
+            (1, "mode is 'enforce', 'warn' or 'off', not 'maybe'"),
+            (2, "mode wants a value"),
+            (3, "no name before '='"),
+            (4, "there is no setting 'speed'"),
+            (5, "the quote is not closed"),
+            (6, "'on' after the value; a value with blanks needs quotes"),
+            (7, "allow wants RULE:RESOURCE, not 'x'"),
+            (8, "there is no rule 'no-such'"),
+            (9, "there is no rule 'no-such'"),
+            (10, "not UTF-8"),
+        ];
+        assert_eq!(problems, want.map(|(n, s)| (n, s.to_owned())));
+        assert_eq!(config, Config { mode: Mode::Off, ..Config::default() });
+    }
+
+    #[test]
+    fn quotes_hold_blanks_comments_and_quotes() {
+        let line = r#"allow "a:/x y#z \"q\" \n" # why"#;
+        let want = ("allow".to_owned(), Some(r#"a:/x y#z "q" \n"#.to_owned()));
+        assert_eq!(statement(line), Ok(Some(want)));
+        assert_eq!(statement("mode \"\""), Ok(Some(("mode".to_owned(), Some(String::new())))));
+    }
+
+    #[test]
+    fn rules_are_switched_off_by_their_id() {
+        let Some(rule) = crate::rules::registry::RULES.first() else { return };
+        let mut config = Config::default();
+        assert!(apply_list(&mut config, "disable", &format!("{} , no-such", rule.id)).is_err());
+        assert!(config.is_disabled(rule.id));
+        apply_argument(&mut config, &format!("allow={}:/dev/x:y", rule.id)).unwrap();
+        assert_eq!(config.allowed, [(rule.id.to_owned(), "/dev/x:y".to_owned())]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_breaks_the_parser(text: Vec<u8>) {
+            apply_file(&mut Config::default(), &text);
+        }
+
+        #[test]
+        fn what_is_quoted_comes_back(value in "[^\\n\\r\\\\\"]{0,20}") {
+            let line = format!("allow \"{value}\"");
+            prop_assert_eq!(statement(&line), Ok(Some(("allow".to_owned(), Some(value)))));
+        }
+    }
+}

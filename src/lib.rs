@@ -22,6 +22,7 @@
 )]
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 
+pub mod abi;
 pub mod bytes;
 pub mod config;
 pub mod host;

@@ -8,9 +8,16 @@
 //! rule whose gate is unknown warns, it never refuses (contract, point 3).
 
 pub mod caps;
+pub mod gather;
+pub mod layout;
+pub mod log;
 pub mod options;
 pub mod runtime;
+pub mod safe_read;
+pub mod settings;
 pub mod siblings;
+pub mod symbols;
+pub mod syslog;
 
 use crate::bytes::Bytes;
 pub use caps::{Caps, Release};

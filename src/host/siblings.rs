@@ -1,6 +1,10 @@
 //! The other plugins of the directory and the hooks they claim.
 
+use super::safe_read as mem;
 use serde::{Deserialize, Serialize};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Hooks by which another plugin can accept what CRIU itself refuses (numbers: enum in criu-plugin.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,4 +52,78 @@ impl Siblings {
     pub fn claims(&self, hook: Hook) -> bool {
         self.loaded.iter().any(|s| s.hooks.contains(&(hook as u32)))
     }
+}
+
+/// `plugin_desc_t` (criu/include/plugin.h): descriptor pointer, list node, dlopen handle, chains.
+const NODE_IN_PLUGIN: usize = 8;
+const HANDLE_AFTER_NODE: usize = 16;
+/// `cr_plugin_desc_t` (criu/include/criu-plugin.h).
+const DESC_MAX_HOOKS: usize = 28;
+const DESC_HOOKS: usize = 32;
+/// Far more plugins, and hooks, than any host has.
+const MAX_PLUGINS: usize = 1024;
+const MAX_HOOKS: usize = 64;
+
+/// A plugin as CRIU's list has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// Address of its descriptor.
+    pub desc: usize,
+    pub sibling: Sibling,
+    /// The path it was loaded by.
+    pub path: Option<Vec<u8>>,
+}
+
+impl Loaded {
+    /// Where in its descriptor the pointer of this hook is; `None`: it does not have that many hooks.
+    pub fn hook_slot(&self, hook: u32) -> Option<usize> {
+        (hook < mem::u32(self.desc.checked_add(DESC_MAX_HOOKS)?)?)
+            .then(|| self.desc.checked_add(DESC_HOOKS + 8 * hook as usize))
+            .flatten()
+    }
+}
+
+/// All plugins CRIU has loaded, in its order, ours among them. In `init` those are the ones loaded before us and
+/// ourselves (cr_lib_load puts a plugin into the list before it calls its `init`). `None`: the list is not as known.
+pub fn loaded(cr_plugin_ctl: usize) -> Option<Vec<Loaded>> {
+    let nodes = mem::list(cr_plugin_ctl, MAX_PLUGINS)?;
+    nodes
+        .into_iter()
+        .map(|node| {
+            let desc = mem::word(node.checked_sub(NODE_IN_PLUGIN)?)?;
+            let name = mem::word(desc).and_then(|p| mem::cstr(p, 256)).unwrap_or_default();
+            let max = (mem::u32(desc.checked_add(DESC_MAX_HOOKS)?)? as usize).min(MAX_HOOKS);
+            let mut hooks = Vec::new();
+            for (number, index) in (0_u32..).zip(0..max) {
+                if mem::word(desc.checked_add(DESC_HOOKS + 8 * index)?)? != 0 {
+                    hooks.push(number);
+                }
+            }
+            let handle = mem::word(node.checked_add(HANDLE_AFTER_NODE)?)?;
+            Some(Loaded {
+                desc,
+                sibling: Sibling { name: name.into(), hooks },
+                path: (handle != 0).then(|| super::symbols::path_of_handle(handle)).flatten(),
+            })
+        })
+        .collect()
+}
+
+/// Whether the plugin directory has plugins that are not in the list yet. CRIU takes every name that ends in `.so`
+/// (cr_plugin_init); one file under two names is one plugin.
+pub fn pending(libdir: &Path, loaded: &[Loaded]) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    let known: Vec<_> = loaded
+        .iter()
+        .filter_map(|l| l.path.as_deref())
+        .filter_map(|p| identity(Path::new(std::ffi::OsStr::from_bytes(p))))
+        .collect();
+    let Ok(entries) = std::fs::read_dir(libdir) else {
+        // It cannot be said that there are none.
+        return true;
+    };
+    entries
+        .flatten()
+        .filter(|e| e.file_name().as_bytes().ends_with(b".so"))
+        .any(|e| !identity(&e.path()).is_some_and(|id| known.contains(&id)))
 }

@@ -1,0 +1,99 @@
+//! Puts the picture of the CRIU around us together.
+
+use super::{layout, runtime, safe_read as mem, siblings, symbols};
+use super::{Host, Siblings, Stage};
+use crate::bytes::Bytes;
+use std::ffi::{c_char, c_int, c_void, CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// `struct pstree_item`: `struct pid *pid` at 40; `struct pid`: `pid_t real` at 8 (criu/include/pstree.h and pid.h, the
+/// same from 3.17.1 to 4.3).
+const PID_IN_ITEM: usize = 40;
+const REAL_IN_PID: usize = 8;
+
+/// Kinds of `--external` strings (criu/crtools.c and criu(8)): `KIND[...]`.
+const EXTERNAL_TYPES: [&CStr; 10] =
+    [c"unix", c"file", c"tty", c"mnt", c"dev", c"net", c"pid", c"veth", c"netdev", c"macvlan"];
+
+/// The facts of one command.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub host: Host,
+    /// Root of the tree, in CRIU's pid namespace; `None`: not known (yet).
+    pub root: Option<i32>,
+    /// The plugin list, ours in it; `None`: not readable.
+    pub plugins: Option<Vec<siblings::Loaded>>,
+    /// Why the options are not known.
+    pub options_unknown: Option<layout::Unusable>,
+}
+
+/// Looks around. `own_desc` is the address of our descriptor. `all_loaded`: the directory has been read to its end, as
+/// is the case in every hook.
+pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, symbols::NoCriu> {
+    let sym = symbols::table()?;
+    let own_path = symbols::own_path();
+    let root = root_pid(sym.root_item.addr);
+    let log_level = sym.get_loglevel.map(|get| {
+        // SAFETY: CRIU's function without arguments; it returns a number.
+        unsafe { get() }
+    });
+    let known = layout::Known { stage, own_path: own_path.as_deref(), log_level, root };
+    let (read, options_unknown) = match layout::read(sym.opts, &known) {
+        Ok(read) => (read, None),
+        Err(why) => (layout::Read::default(), Some(why)),
+    };
+    let plugins = siblings::loaded(sym.cr_plugin_ctl.addr);
+    let libdir = own_path.as_deref().and_then(|p| Path::new(OsStr::from_bytes(p)).parent());
+    let siblings = match &plugins {
+        Some(list) => Siblings {
+            loaded: list.iter().filter(|l| l.desc != own_desc).map(|l| l.sibling.clone()).collect(),
+            pending: !all_loaded && libdir.is_none_or(|dir| siblings::pending(dir, list)),
+        },
+        // Nobody knows what they claim: nothing that a plugin could accept is refused.
+        None => Siblings { loaded: Vec::new(), pending: true },
+    };
+    let service_sk_ino = sym.service_sk_ino.and_then(|o| mem::u32(o.addr));
+    let rpc = match service_sk_ino {
+        Some(ino) => ino != u32::MAX,
+        None => read.tree_id == Some(0),
+    };
+    let host = Host {
+        stage,
+        release: sym.release,
+        caps: sym.caps,
+        options: read.options,
+        externals: sym.external_for_each_type.and_then(externals),
+        inherit_ids: read.inherit_ids,
+        service_sk_ino,
+        siblings,
+        runtime: runtime::classify(&runtime::ancestors(), rpc),
+    };
+    Ok(Facts { host, root, plugins, options_unknown })
+}
+
+/// `root_item->pid->real`: set before plugins are loaded, in every way CRIU is asked.
+fn root_pid(root_item: usize) -> Option<i32> {
+    let item = mem::word(root_item)?;
+    let pid = mem::word(item.checked_add(PID_IN_ITEM)?)?;
+    mem::i32(pid.checked_add(REAL_IN_PID)?).filter(|p| *p > 0)
+}
+
+/// Every `--external KIND[...]` string by CRIU's own walk of its list.
+fn externals(for_each: symbols::ExternalForEachType) -> Option<Vec<Bytes>> {
+    /// `struct external { struct list_head node; char *id; void *data; }` (criu/include/external.h).
+    const ID_IN_EXTERNAL: usize = 16;
+    unsafe extern "C" fn collect(ext: *mut c_void, arg: *mut c_void) -> c_int {
+        let id = mem::word((ext as usize).wrapping_add(ID_IN_EXTERNAL)).and_then(|p| mem::cstr(p, 8192));
+        // SAFETY: `arg` is the vector below, borrowed by nobody while CRIU walks.
+        let list = unsafe { &mut *arg.cast::<Vec<Option<Bytes>>>() };
+        list.push(id.map(Bytes));
+        0
+    }
+    let mut list: Vec<Option<Bytes>> = Vec::new();
+    for kind in EXTERNAL_TYPES {
+        // SAFETY: CRIU only reads the type's name, and calls `collect` with each entry and our vector before it returns.
+        unsafe { for_each(kind.as_ptr().cast::<c_char>(), collect, (&raw mut list).cast()) };
+    }
+    list.into_iter().collect()
+}

@@ -1,0 +1,297 @@
+//! `struct cr_options` of every release line, by offsets, believed only after verification.
+//!
+//! Fields before offset 160 are the same in all releases; the rest moves. The symbol's own size picks the row, then what
+//! we know from elsewhere must be found at its offsets: the directory we were loaded from, CRIU's log level, its mode,
+//! the target. A row that does not verify is not used at all (contract, point 3).
+//!
+//! Source: criu/include/cr_options.h at v3.17.1, v3.18, v4.0, v4.1.1, v4.2 (x86_64); 4.3 from the binary's accesses.
+
+use super::options::{LockMethod, Options};
+use super::safe_read as mem;
+use super::symbols::Object;
+use super::Stage;
+use crate::bytes::Bytes;
+
+/// Offsets in bytes of the fields that differ between releases.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    size: usize,
+    libdir: usize,
+    force_irmap: usize,
+    manage_cgroups: usize,
+    autodetect_ext_mounts: usize,
+    enable_external_sharing: usize,
+    enable_external_masters: usize,
+    ghost_limit: usize,
+    irmap_scan_paths: usize,
+    lsm_supplied: usize,
+    timeout: usize,
+    empty_ns: usize,
+    tcp_skip_in_flight: usize,
+    lazy_pages: usize,
+    network_lock_method: usize,
+    allow_uprobes: Option<usize>,
+    orphan_pts_master: usize,
+    tree_id: usize,
+    log_level: usize,
+    file_validation_method: usize,
+    mode: usize,
+    unprivileged: Option<usize>,
+}
+
+/// Fields that no release has moved.
+const EXT_UNIX_SK: usize = 20;
+const SHELL_JOB: usize = 24;
+const FILE_LOCKS: usize = 28;
+const TCP_ESTABLISHED: usize = 32;
+const TCP_CLOSE: usize = 36;
+const EVASIVE_DEVICES: usize = 40;
+const LINK_REMAP: usize = 44;
+const FREEZE_CGROUP: usize = 88;
+const INHERIT_FDS: usize = 112;
+const EXTERNAL: usize = 128;
+
+const V3_17: Row = Row {
+    size: 472,
+    libdir: 160,
+    force_irmap: 208,
+    manage_cgroups: 224,
+    autodetect_ext_mounts: 280,
+    enable_external_sharing: 284,
+    enable_external_masters: 288,
+    ghost_limit: 296,
+    irmap_scan_paths: 304,
+    lsm_supplied: 320,
+    timeout: 344,
+    empty_ns: 348,
+    tcp_skip_in_flight: 352,
+    lazy_pages: 356,
+    network_lock_method: 368,
+    allow_uprobes: None,
+    orphan_pts_master: 388,
+    tree_id: 396,
+    log_level: 400,
+    file_validation_method: 456,
+    mode: 460,
+    unprivileged: None,
+};
+
+/// 3.18, 3.19, 4.0, 4.1.
+const V3_18: Row = Row {
+    size: 504,
+    ghost_limit: 304,
+    irmap_scan_paths: 312,
+    lsm_supplied: 328,
+    timeout: 352,
+    empty_ns: 356,
+    tcp_skip_in_flight: 360,
+    lazy_pages: 364,
+    network_lock_method: 376,
+    orphan_pts_master: 400,
+    tree_id: 408,
+    log_level: 412,
+    file_validation_method: 464,
+    mode: 468,
+    unprivileged: Some(500),
+    ..V3_17
+};
+
+const V4_2: Row = Row {
+    size: 512,
+    allow_uprobes: Some(384),
+    orphan_pts_master: 404,
+    tree_id: 412,
+    log_level: 416,
+    file_validation_method: 472,
+    mode: 476,
+    unprivileged: Some(508),
+    ..V3_18
+};
+
+const V4_3: Row = Row {
+    size: 552,
+    libdir: 184,
+    force_irmap: 232,
+    manage_cgroups: 248,
+    autodetect_ext_mounts: 304,
+    enable_external_sharing: 308,
+    enable_external_masters: 312,
+    ghost_limit: 328,
+    irmap_scan_paths: 336,
+    lsm_supplied: 352,
+    timeout: 376,
+    empty_ns: 380,
+    tcp_skip_in_flight: 384,
+    lazy_pages: 388,
+    network_lock_method: 400,
+    allow_uprobes: Some(408),
+    orphan_pts_master: 428,
+    tree_id: 436,
+    log_level: 440,
+    file_validation_method: 512,
+    mode: 520,
+    unprivileged: Some(548),
+};
+
+const ROWS: [Row; 4] = [V3_17, V3_18, V4_2, V4_3];
+
+/// What is known from elsewhere and must be found in the object.
+#[derive(Clone, Debug)]
+pub struct Known<'a> {
+    pub stage: Stage,
+    /// The path the plugin was loaded by.
+    pub own_path: Option<&'a [u8]>,
+    /// log_get_loglevel().
+    pub log_level: Option<u32>,
+    /// root_item->pid->real.
+    pub root: Option<i32>,
+}
+
+/// What the options object says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Read {
+    pub options: Options,
+    pub inherit_ids: Option<Vec<Bytes>>,
+    /// `--tree`: zero under RPC.
+    pub tree_id: Option<i32>,
+}
+
+/// Why the object was not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// No release we know has an object of this size (`None`: the loader did not tell the size).
+    UnknownSize(Option<usize>),
+    /// This field does not say what it must.
+    Mismatch(&'static str),
+}
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unusable::UnknownSize(Some(n)) => {
+                write!(f, "its options object has {n} bytes, as in no release known here")
+            }
+            Unusable::UnknownSize(None) => write!(f, "the size of its options object cannot be told"),
+            Unusable::Mismatch(field) => write!(f, "its options object does not hold what it should at {field}"),
+        }
+    }
+}
+
+/// Reads and verifies the object.
+pub fn read(opts: Object, known: &Known) -> Result<Read, Unusable> {
+    let row = ROWS.iter().find(|r| Some(r.size) == opts.size).ok_or(Unusable::UnknownSize(opts.size))?;
+    let at = |offset: usize| opts.addr.wrapping_add(offset);
+    let bad = Unusable::Mismatch;
+    verify(row, &at, known)?;
+
+    let int = |offset, name| match mem::u32(at(offset)) {
+        Some(v @ (0 | 1)) => Ok(Some(v == 1)),
+        _ => Err(bad(name)),
+    };
+    let bool8 = |offset, name| match mem::u8(at(offset)) {
+        Some(v @ (0 | 1)) => Ok(Some(v == 1)),
+        _ => Err(bad(name)),
+    };
+    let network_lock = Some(match mem::u32(at(row.network_lock_method)) {
+        Some(0) => LockMethod::Iptables,
+        Some(1) => LockMethod::Nftables,
+        Some(2) => LockMethod::Skip,
+        _ => return Err(bad("network_lock_method")),
+    });
+    let validate_by_size = Some(match mem::u32(at(row.file_validation_method)) {
+        Some(0) => true,
+        Some(1) => false,
+        _ => return Err(bad("file_validation_method")),
+    });
+    let freeze_cgroup = match mem::word(at(FREEZE_CGROUP)) {
+        Some(0) => Some(None),
+        Some(text) => Some(Some(Bytes(mem::cstr(text, 4096).ok_or(bad("freeze_cgroup"))?))),
+        None => return Err(bad("freeze_cgroup")),
+    };
+    let options = Options {
+        ext_unix_sk: bool8(EXT_UNIX_SK, "ext_unix_sk")?,
+        shell_job: int(SHELL_JOB, "shell_job")?,
+        file_locks: int(FILE_LOCKS, "handle_file_locks")?,
+        tcp_established: int(TCP_ESTABLISHED, "tcp_established_ok")?,
+        tcp_close: int(TCP_CLOSE, "tcp_close")?,
+        skip_in_flight: int(row.tcp_skip_in_flight, "tcp_skip_in_flight")?,
+        evasive_devices: int(EVASIVE_DEVICES, "evasive_devices")?,
+        link_remap: int(LINK_REMAP, "link_remap_ok")?,
+        force_irmap: int(row.force_irmap, "force_irmap")?,
+        enable_external_sharing: int(row.enable_external_sharing, "enable_external_sharing")?,
+        enable_external_masters: int(row.enable_external_masters, "enable_external_masters")?,
+        autodetect_ext_mounts: bool8(row.autodetect_ext_mounts, "autodetect_ext_mounts")?,
+        // A CRIU without the option behaves as one whose option is not given.
+        allow_uprobes: row.allow_uprobes.map_or(Ok(Some(false)), |o| int(o, "allow_uprobes"))?,
+        unprivileged: row.unprivileged.map_or(Ok(Some(false)), |o| int(o, "unprivileged"))?,
+        orphan_pts_master: bool8(row.orphan_pts_master, "orphan_pts_master")?,
+        lazy_pages: bool8(row.lazy_pages, "lazy_pages")?,
+        ghost_limit: mem::u64(at(row.ghost_limit)),
+        network_lock,
+        empty_ns: mem::u32(at(row.empty_ns)),
+        freeze_cgroup,
+        irmap_scan_paths: Some(irmap_paths(at(row.irmap_scan_paths)).ok_or(bad("irmap_scan_paths"))?),
+        timeout: mem::u32(at(row.timeout)),
+        validate_by_size,
+        manage_cgroups: mem::u32(at(row.manage_cgroups)),
+        lsm_supplied: bool8(row.lsm_supplied, "lsm_supplied")?,
+    };
+    Ok(Read {
+        options,
+        inherit_ids: Some(inherit_ids(at(INHERIT_FDS)).ok_or(bad("inherit_fds"))?),
+        tree_id: mem::i32(at(row.tree_id)),
+    })
+}
+
+/// What must hold before a single field is believed.
+fn verify(row: &Row, at: &dyn Fn(usize) -> usize, known: &Known) -> Result<(), Unusable> {
+    let bad = Unusable::Mismatch;
+    // CRIU builds the path as libdir, a slash, the name (criu/plugin.c:cr_plugin_init).
+    let libdir = mem::word(at(row.libdir)).and_then(|p| mem::cstr(p, 4096)).ok_or(bad("libdir"))?;
+    let rest = known.own_path.and_then(|p| p.strip_prefix(libdir.as_slice()));
+    if !matches!(rest, Some([b'/', name @ ..]) if !name.is_empty() && !name.contains(&b'/')) {
+        return Err(bad("libdir"));
+    }
+    if known.log_level.is_none() || mem::u32(at(row.log_level)) != known.log_level {
+        return Err(bad("log_level"));
+    }
+    // enum criu_mode: CR_DUMP 1, CR_PRE_DUMP 2.
+    let mode = match known.stage {
+        Stage::Dump => 1,
+        Stage::PreDump => 2,
+        Stage::DryRun => return Err(bad("mode")),
+    };
+    if mem::u32(at(row.mode)) != Some(mode) {
+        return Err(bad("mode"));
+    }
+    match mem::i32(at(row.tree_id)) {
+        // Under RPC the pid is only in root_item.
+        Some(0) => {}
+        tree if tree.is_some() && tree == known.root => {}
+        _ => return Err(bad("tree_id")),
+    }
+    mem::list(at(EXTERNAL), MAX_NODES).ok_or(bad("external"))?;
+    Ok(())
+}
+
+/// More than any command line can hold.
+const MAX_NODES: usize = 100_000;
+
+/// `struct inherit_fd { struct list_head; char *inh_id; int inh_fd; ... }` (criu/files.c).
+fn inherit_ids(head: usize) -> Option<Vec<Bytes>> {
+    mem::list(head, MAX_NODES)?
+        .into_iter()
+        .map(|node| mem::word(node.checked_add(16)?).and_then(|p| mem::cstr(p, 4096)).map(Bytes))
+        .collect()
+}
+
+/// `struct irmap_path_opt { struct list_head; struct irmap *ir; }`, the path at 16 of struct irmap (criu/irmap.c).
+fn irmap_paths(head: usize) -> Option<Vec<Bytes>> {
+    mem::list(head, MAX_NODES)?
+        .into_iter()
+        .map(|node| {
+            let irmap = mem::word(node.checked_add(16)?)?;
+            mem::word(irmap.checked_add(16)?).and_then(|p| mem::cstr(p, 4096)).map(Bytes)
+        })
+        .collect()
+}
