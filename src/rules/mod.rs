@@ -7,6 +7,8 @@
 pub mod finding;
 pub mod judge;
 pub mod registry;
+#[cfg(test)]
+pub mod testkit;
 
 use crate::host::{Hook, Host, Opt};
 use crate::snapshot::{Index, Look, OpenFile, Snapshot, Task};

@@ -1,0 +1,219 @@
+//! Hand-made snapshots and hosts for the rules' tests.
+//!
+//! The defaults are the plain case: one task sharing every namespace with CRIU, CRIU 4.2, every option known and not
+//! given. A test changes the one thing it is about.
+
+use super::{judge::judge_with, Finding, Rule, Verdict};
+use crate::bytes::Bytes;
+use crate::config::Config;
+use crate::host::{Caps, Host, LockMethod, Opt, Options, Release, Runtime, Siblings, Stage};
+use crate::snapshot::{Detail, Dev, Kernel, Look, Namespaces, Observer, OpenFile, Snapshot, SocketFacts, Task, Thread};
+
+/// Inode of every namespace of CRIU, and of a default task.
+pub const CRIU_NS: u64 = 4026531840;
+
+/// All namespaces with one inode.
+pub fn namespaces(ino: u64) -> Namespaces {
+    let ns = Some(ino);
+    Namespaces { mnt: ns, net: ns, pid: ns, ipc: ns, uts: ns, user: ns, cgroup: ns, time: ns, time_for_children: ns }
+}
+
+/// A sleeping process with one thread and no descriptor, in CRIU's namespaces.
+pub fn task(pid: i32) -> Task {
+    Task {
+        pid,
+        ppid: 1,
+        comm: Bytes::from("app"),
+        state: 'S',
+        start_time: 1000,
+        pgid: pid,
+        sid: pid,
+        ns_pid: vec![pid],
+        ns_sid: vec![pid],
+        ns_pgid: vec![pid],
+        threads: vec![Thread { tid: pid, state: 'S', ..Thread::default() }],
+        ns: namespaces(CRIU_NS),
+        elf_class: Some(2),
+        ..Task::default()
+    }
+}
+
+/// The root process 100 with these descriptors.
+pub fn snap(files: Vec<OpenFile>) -> Snapshot {
+    let mut root = task(100);
+    root.fd_count = files.len();
+    root.files = files;
+    Snapshot {
+        look: Look::Frozen,
+        root: 100,
+        criu: Observer { pid: 50, ns: namespaces(CRIU_NS), cap_eff: u64::MAX, ..Observer::default() },
+        kernel: Kernel {
+            version: (6, 1),
+            passcred_refused: Some(false),
+            siocunixfile: Some(true),
+            compat: Some(true),
+            locks_in_fdinfo: Some(true),
+            ..Kernel::default()
+        },
+        tasks: vec![root],
+        mounts: Vec::new(),
+        sockets: Vec::new(),
+        unchecked: Vec::new(),
+    }
+}
+
+/// A descriptor of a file of this type (`libc::S_IF*`, 0 for an anonymous inode).
+pub fn file(fd: i32, kind: u32, ino: u64) -> OpenFile {
+    OpenFile { fd, ino, mode: kind | 0o600, nlink: 1, mnt_id: Some(15), ..OpenFile::default() }
+}
+
+/// A descriptor of the socket with this inode.
+pub fn socket(fd: i32, ino: u64) -> OpenFile {
+    OpenFile { dev: Dev { major: 0, minor: 8 }, ..file(fd, libc::S_IFSOCK | 0o777, ino) }
+}
+
+/// The same with getsockopt answers.
+pub fn socket_with(fd: i32, ino: u64, facts: SocketFacts) -> OpenFile {
+    OpenFile { detail: Some(Box::new(Detail::Socket(facts))), ..socket(fd, ino) }
+}
+
+/// A dump by CRIU 4.2 from a command line, with no option given and no other plugin.
+pub fn host() -> Host {
+    let no = Some(false);
+    Host {
+        stage: Stage::Dump,
+        release: Release::V4_2,
+        caps: caps(Release::V4_2),
+        options: Options {
+            ext_unix_sk: no,
+            shell_job: no,
+            file_locks: no,
+            tcp_established: no,
+            tcp_close: no,
+            skip_in_flight: no,
+            evasive_devices: no,
+            link_remap: no,
+            force_irmap: no,
+            enable_external_sharing: no,
+            enable_external_masters: no,
+            autodetect_ext_mounts: no,
+            allow_uprobes: no,
+            unprivileged: no,
+            orphan_pts_master: no,
+            lazy_pages: no,
+            ghost_limit: Some(1 << 20),
+            network_lock: Some(LockMethod::Iptables),
+            empty_ns: Some(0),
+            freeze_cgroup: Some(None),
+            irmap_scan_paths: Some(Vec::new()),
+            timeout: Some(10),
+            validate_by_size: no,
+            manage_cgroups: Some(0),
+            lsm_supplied: no,
+        },
+        externals: Some(Vec::new()),
+        inherit_ids: Some(Vec::new()),
+        service_sk_ino: None,
+        siblings: Siblings::default(),
+        runtime: Runtime::Cli,
+    }
+}
+
+/// What the symbols of a usual build of this release tell.
+pub fn caps(release: Release) -> Caps {
+    Caps {
+        checkpoint_hook: release >= Release::V4_0,
+        pidfd: release >= Release::V4_1,
+        shstk: release >= Release::V4_0,
+        uprobes: release >= Release::V4_2,
+        madv_guards: release >= Release::V4_2,
+        bpfmap: false,
+        compat: true,
+        plugin_options: release >= Release::V4_3,
+    }
+}
+
+/// The same host at another release.
+pub fn at_release(release: Release) -> Host {
+    Host { release, caps: caps(release), ..host() }
+}
+
+/// The host with one boolean option given.
+pub fn with(opt: Opt) -> Host {
+    let mut h = host();
+    *flag(&mut h.options, opt) = Some(true);
+    h
+}
+
+/// The host with one boolean option not known.
+pub fn unknown(opt: Opt) -> Host {
+    let mut h = host();
+    *flag(&mut h.options, opt) = None;
+    h
+}
+
+/// The host with one `--external` string.
+pub fn with_external(key: &str) -> Host {
+    Host { externals: Some(vec![Bytes::from(key)]), ..host() }
+}
+
+/// The host with another plugin that has this hook.
+pub fn with_hook(hook: crate::host::Hook) -> Host {
+    let plugin = crate::host::Sibling { name: Bytes::from("other"), hooks: vec![hook as u32] };
+    Host { siblings: Siblings { loaded: vec![plugin], pending: false }, ..host() }
+}
+
+/// The place of a boolean option.
+pub fn flag(options: &mut Options, opt: Opt) -> &mut Option<bool> {
+    match opt {
+        Opt::ExtUnixSk => &mut options.ext_unix_sk,
+        Opt::ShellJob => &mut options.shell_job,
+        Opt::FileLocks => &mut options.file_locks,
+        Opt::TcpEstablished => &mut options.tcp_established,
+        Opt::TcpClose => &mut options.tcp_close,
+        Opt::SkipInFlight => &mut options.skip_in_flight,
+        Opt::EvasiveDevices => &mut options.evasive_devices,
+        Opt::LinkRemap => &mut options.link_remap,
+        Opt::ForceIrmap => &mut options.force_irmap,
+        Opt::EnableExternalSharing => &mut options.enable_external_sharing,
+        Opt::EnableExternalMasters => &mut options.enable_external_masters,
+        Opt::AllowUprobes => &mut options.allow_uprobes,
+        Opt::Unprivileged => &mut options.unprivileged,
+        Opt::OrphanPtsMaster => &mut options.orphan_pts_master,
+        Opt::AutodetectExtMounts => &mut options.autodetect_ext_mounts,
+        Opt::LazyPages => &mut options.lazy_pages,
+    }
+}
+
+/// What one rule finds.
+pub fn found(rule: &Rule, snap: &Snapshot, host: &Host) -> Vec<Finding> {
+    judge_with(&[rule], snap, host, &Config::default())
+}
+
+/// The verdict of the only finding; `None`: nothing is found. More than one is a failed test.
+pub fn verdict(rule: &Rule, snap: &Snapshot, host: &Host) -> Option<Verdict> {
+    let found = found(rule, snap, host);
+    assert!(found.len() <= 1, "{found:#?}");
+    // Every fact the sentence needs outside of its optional parts must be there.
+    for f in &found {
+        for name in needed(rule.says) {
+            assert!(f.get(name).is_some(), "{} has no fact {name}: {f:#?}", rule.id);
+        }
+    }
+    found.first().map(|f| f.verdict)
+}
+
+/// The facts a sentence cannot do without: those in braces outside of brackets.
+fn needed(says: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut rest = says;
+    while let Some(at) = rest.find(['{', '[']) {
+        let (close, name) = if rest[at..].starts_with('[') { (']', false) } else { ('}', true) };
+        let end = at + rest[at..].find(close).unwrap_or_else(|| panic!("not closed: {says}"));
+        if name {
+            names.push(&rest[at + 1..end]);
+        }
+        rest = &rest[end + 1..];
+    }
+    names
+}
