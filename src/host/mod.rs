@@ -88,10 +88,10 @@ impl Host {
     }
 
     /// The value of `KEY:value`, looked up as `external_lookup_by_key` does: the string up to its first colon *after* the
-    /// closing bracket must equal KEY. `Ok(None)`: known to be absent. `Err(())`: not known.
-    pub fn external_value(&self, key: &[u8]) -> Result<Option<&[u8]>, ()> {
-        let list = self.externals.as_ref().ok_or(())?;
-        Ok(list.iter().find_map(|e| match e.0.strip_prefix(key) {
+    /// closing bracket must equal KEY. `Some(None)`: known to be absent. `None`: not known.
+    pub fn external_value(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        let list = self.externals.as_ref()?;
+        Some(list.iter().find_map(|e| match e.0.strip_prefix(key) {
             Some([]) => Some([].as_slice()),
             Some([b':', value @ ..]) => Some(value),
             _ => None,

@@ -4,8 +4,13 @@
 //! template of its sentence; [`crate::report`] renders both. To add a rule: its item and check in the file of its
 //! resource, a line in [`registry::RULES`], a fixture in `criu-tests/`.
 
+pub mod anon;
+pub mod device;
 pub mod finding;
 pub mod judge;
+pub mod lock;
+pub mod mapping;
+pub mod pipe;
 pub mod registry;
 #[cfg(test)]
 pub mod testkit;

@@ -1,0 +1,141 @@
+//! Opened device nodes.
+
+use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::bytes::Bytes;
+use crate::host::{Gate, Hook, Host};
+use crate::snapshot::{Dev, Kernel, OpenFile};
+
+const MEM_MAJOR: u32 = 1;
+const TTY_MAJOR: u32 = 4;
+const TTYAUX_MAJOR: u32 = 5;
+const MISC_MAJOR: u32 = 10;
+const UNIX98_PTY_MASTER_MAJOR: u32 = 128;
+const UNIX98_PTY_MAJOR_COUNT: u32 = 8;
+const UNIX98_PTY_SLAVE_MAJOR: u32 = 136;
+const USB_SERIAL_MAJOR: u32 = 188;
+const LOW_DENSE_SERIAL_MAJOR: u32 = 204;
+pub(super) const TUN_MINOR: u32 = 200;
+const AUTOFS_MINOR: u32 = 235;
+
+/// The character device numbers that are a terminal of a kind CRIU has a driver for (`get_tty_driver`, criu/tty.c, the
+/// same in 3.17.1 to 4.2; x86). Note what is missing: /dev/tty0 (4:0) and the UARTs (4:64 and up).
+pub(super) fn is_known_tty(rdev: Dev) -> bool {
+    match rdev.major {
+        TTYAUX_MAJOR => rdev.minor <= 2,
+        TTY_MAJOR => (1..=63).contains(&rdev.minor),
+        USB_SERIAL_MAJOR | LOW_DENSE_SERIAL_MAJOR | UNIX98_PTY_SLAVE_MAJOR => true,
+        m => (UNIX98_PTY_MASTER_MAJOR..UNIX98_PTY_MASTER_MAJOR + UNIX98_PTY_MAJOR_COUNT).contains(&m),
+    }
+}
+
+/// `tty[<rdev hex>:<st_dev hex>]`, the key that makes any character device an external terminal.
+pub(super) fn tty_key(file: &OpenFile) -> String {
+    format!("tty[{:x}:{:x}]", file.rdev.userspace(), file.dev.userspace())
+}
+
+/// Whether the device is named by `--external tty[...]` or an inherit-fd key.
+pub(super) fn tty_external(host: &Host, file: &OpenFile) -> Gate {
+    let key = tty_key(file);
+    let inherited = match &host.inherit_ids {
+        None => Gate::Unknown,
+        Some(ids) if ids.iter().any(|i| i.0 == key.as_bytes()) => Gate::Lifted,
+        Some(_) => Gate::Stands,
+    };
+    host.gate_external(key.as_bytes()).or(inherited)
+}
+
+/// The name of the driver behind a device number: /proc/misc for major 10, else /proc/devices.
+pub(super) fn driver(kernel: &Kernel, rdev: Dev, block: bool) -> Option<Bytes> {
+    let table = if block { &kernel.blkdev } else { &kernel.chrdev };
+    match rdev.major {
+        MISC_MAJOR if !block => kernel.misc.get(&rdev.minor).or_else(|| table.get(&rdev.major)),
+        major => table.get(&major),
+    }
+    .cloned()
+}
+
+/// Whether CRIU takes the device without asking a plugin (`dump_chrdev`, criu/files.c).
+fn accepted(rdev: Dev) -> bool {
+    match rdev.major {
+        // Every minor: memory, port and kmsg as well.
+        MEM_MAJOR => true,
+        MISC_MAJOR if matches!(rdev.minor, TUN_MINOR | AUTOFS_MINOR) => true,
+        _ => is_known_tty(rdev),
+    }
+}
+
+pub static FD_CHRDEV: Rule = Rule {
+    id: "fd-chrdev",
+    group: "Devices",
+    what:
+        "A character device is open that is not one of: major 1 (null, zero, random, mem, ...), tun (10:200), autofs \
+           (10:235), terminals (4:1 to 4:63, 5:0 to 5:2, majors 128 to 136, 188 and 204), or a device named by an \
+           external or inherited tty[...] key.",
+    says: "character device {dev}[, driver {driver}][, {path}]",
+    criu: "Can't dump file %d of that type [%o] (chr %d:%d)",
+    source: "criu/files-ext.c:dump_unsupp_fd, criu/files.c:dump_chrdev",
+    versions: "all",
+    lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for (task, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && !accepted(f.rdev)) {
+            let gate = tty_external(ctx.host, file).or(ctx.host.gate_hook(Hook::DumpExtFile));
+            sink.push(gate, device_finding(rule, ctx, task, file, false));
+        }
+    },
+};
+
+pub static FD_BLKDEV: Rule = Rule {
+    id: "fd-blkdev",
+    group: "Devices",
+    what: "A block device is open.",
+    says: "block device {dev}[, driver {driver}][, {path}]",
+    criu: "Can't dump file %d of that type [%o] (unknown <path>)",
+    source: "criu/files.c:dump_one_file",
+    versions: "all",
+    lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for (task, file) in ctx.files().filter(|(_, f)| f.is_blkdev()) {
+            sink.push(ctx.host.gate_hook(Hook::DumpExtFile), device_finding(rule, ctx, task, file, true));
+        }
+    },
+};
+
+fn device_finding(rule: &Rule, ctx: &Ctx, task: &crate::snapshot::Task, file: &OpenFile, block: bool) -> Finding {
+    Finding::on_file(rule, task, file)
+        .fact("dev", Value::Dev(file.rdev))
+        .fact_opt("driver", driver(&ctx.snap.kernel, file.rdev, block).map(Value::Text))
+}
+
+pub static TUN_HOST_NETNS: Rule = Rule {
+    id: "tun-host-netns",
+    group: "Devices",
+    what: "/dev/net/tun is open and the root task lives in CRIU's own network namespace: the interface could only be \
+           recreated in a namespace of its own.",
+    says: "TUN/TAP descriptor[ of interface {name}] in a tree that shares CRIU's network namespace",
+    criu: "Net namespace is required to dump tun link",
+    source: "criu/tun.c:dump_tunfile",
+    versions: "all",
+    lifts: &[Lift::Workload("run the tree in a network namespace of its own, or close the descriptor before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink: &mut Sink| {
+        if ctx.snap.root_shares(|n| n.net) != Some(true) {
+            return;
+        }
+        for (task, file) in ctx.files().filter(|(_, f)| is_tun(f)) {
+            let name = file.tun().and_then(|t| t.name.clone()).or_else(|| file.info.as_ref()?.iff.clone());
+            let finding = Finding::on_file(rule, task, file)
+                .key(format!("tun:{}:{}", task.pid, file.fd))
+                .fact_opt("name", name.map(Value::Text));
+            sink.push(Gate::Stands, finding);
+        }
+    },
+};
+
+fn is_tun(file: &OpenFile) -> bool {
+    file.is_chrdev() && file.rdev == Dev { major: MISC_MAJOR, minor: TUN_MINOR }
+}

@@ -1,0 +1,103 @@
+//! File locks and leases.
+
+use super::{Finding, Lift, Other, Phase, Rule, Sink, Value, When};
+use crate::host::{Gate, Opt};
+use crate::parse::locks::{Lock, LockAccess, LockKind};
+use crate::snapshot::{OpenFile, Task};
+
+/// The locks that fdinfo shows for a descriptor: those the kernel holds against this very open file (or, for POSIX
+/// locks, against this descriptor table): fs/locks.c:show_fd_locks.
+fn held(file: &OpenFile) -> impl Iterator<Item = &Lock> {
+    file.info.iter().flat_map(|i| &i.locks).filter(|l| !l.blocked)
+}
+
+fn kind(lock: &Lock) -> Option<&'static str> {
+    Some(match lock.kind {
+        LockKind::Posix => "POSIX",
+        LockKind::Flock => "flock",
+        LockKind::Ofd => "OFD",
+        LockKind::Lease => "lease",
+        _ => return None,
+    })
+}
+
+fn access(lock: &Lock) -> &'static str {
+    match lock.access {
+        LockAccess::Read => "read",
+        LockAccess::Write => "write",
+        LockAccess::Unlock | LockAccess::Other(_) => "breaking",
+    }
+}
+
+fn finding(rule: &Rule, task: &Task, file: &OpenFile, lock: &Lock) -> Finding {
+    let range = match (lock.start, lock.end) {
+        (0, None) => None,
+        (start, None) => Some(format!("{start}-EOF")),
+        (start, Some(end)) => Some(format!("{start}-{end}")),
+    };
+    let mut f = Finding::on_file(rule, task, file)
+        .key(format!("lock:{}:{}:{}:{:?}:{}", file.dev.major, file.dev.minor, file.ino, lock.kind, lock.start))
+        .term("access", access(lock))
+        .fact_opt("bytes", range.map(|r| Value::Term(r.into())));
+    if let Some(pid) = lock.pid.and_then(|p| i32::try_from(p).ok()).filter(|p| *p > 0 && *p != task.pid) {
+        f = f.num("owner", pid).other(Other::Process(pid));
+    }
+    f
+}
+
+pub static LOCK_NOT_ALLOWED: Rule = Rule {
+    id: "lock-not-allowed",
+    group: "File locks",
+    what: "A file lock or lease is held through a descriptor of the tree (a `lock:` line in its fdinfo) and --file-locks is \
+           not given. A lock that an outsider holds through an open file of its own does not count; one on an open file \
+           that the tree shares with an outsider does.",
+    says: "{access} {kind} lock[ of bytes {bytes}] on {path}[, taken by process {owner}]",
+    criu: "Some file locks are hold by dumping tasks! You can try --file-locks to dump them.",
+    source: "criu/file-lock.c:dump_file_locks (kernels before 4.1: note_file_lock)",
+    versions: "all",
+    lifts: &[Lift::Option(Opt::FileLocks), Lift::Workload("release the lock before the dump")],
+    phase: Phase::P6,
+    when: When::Early,
+    check: |rule, ctx, sink: &mut Sink| {
+        let gate = ctx.host.gate(&[Opt::FileLocks]);
+        if gate == Gate::Lifted {
+            return;
+        }
+        for (task, file) in ctx.files() {
+            for lock in held(file) {
+                if let Some(kind) = kind(lock) {
+                    sink.push(gate, finding(rule, task, file, lock).term("kind", kind));
+                }
+            }
+        }
+    },
+};
+
+pub static LOCK_KIND: Rule = Rule {
+    id: "lock-kind",
+    group: "File locks",
+    what:
+        "A lock of another class than POSIX, flock, OFD or lease (a delegation or a layout of an NFS server, an access \
+           lock) is held through a descriptor of the tree.",
+    says: "{access} lock of class {class} on {path}",
+    criu: "Unknown file lock!",
+    source: "criu/proc_parse.c:parse_file_lock_buf",
+    versions: "all",
+    lifts: &[Lift::Workload("close the file before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for (task, file) in ctx.files() {
+            for lock in held(file) {
+                let class = match &lock.kind {
+                    LockKind::Deleg => "DELEG".into(),
+                    LockKind::Layout => "LAYOUT".into(),
+                    LockKind::Access => "ACCESS".into(),
+                    LockKind::Other(text) => text.clone(),
+                    _ => continue,
+                };
+                sink.push(Gate::Stands, finding(rule, task, file, lock).fact("class", Value::Text(class)));
+            }
+        }
+    },
+};

@@ -1,0 +1,203 @@
+//! Memory mappings.
+
+use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::host::{Gate, Hook, Opt, Release};
+use crate::parse::maps::Vma;
+use crate::snapshot::{Dev, Mapping, Task};
+
+/// /dev/zero, the only device whose mapping CRIU takes by itself.
+const DEV_ZERO: Dev = Dev { major: 1, minor: 5 };
+
+fn mappings<'a>(ctx: &'a Ctx) -> impl Iterator<Item = (&'a Task, &'a Mapping)> + 'a {
+    ctx.live_tasks().flat_map(|t| t.maps.iter().map(move |m| (t, m)))
+}
+
+/// A mapping of something that CRIU finds out to be no file by failing to open it (ENXIO): anonymous inodes and
+/// secretmem. Sockets and AIO rings have code of their own.
+fn is_anon_object(vma: &Vma) -> bool {
+    if vma.path.starts_with(b"anon_inode:") {
+        return true;
+    }
+    // secretmem has a regular inode of a pseudo file system (mm/secretmem.c), so its name is all there is to go by:
+    // it is never linked, and a file of a real file system has a device with a major number or is found by its inode.
+    vma.major == 0 && *vma.path == *b"/secretmem (deleted)"
+}
+
+pub static VMA_ANON_INODE: Rule = Rule {
+    id: "vma-anon-inode",
+    group: "Mappings",
+    what:
+        "A mapping of a kernel object that cannot be opened through map_files: io_uring rings, perf event buffers, KVM \
+           vcpus, BPF maps and ring buffers, memfd_secret. No plugin is asked.",
+    says: "mapping {range} of {object}",
+    criu: "Unknown shit %o (%s), then Can't open %d's mapfile link %lx",
+    source: "criu/proc_parse.c:vma_get_mapfile",
+    versions: "all",
+    lifts: &[Lift::Workload("have the program unmap it before the dump, or run it without that interface")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for (task, m) in mappings(ctx).filter(|(_, m)| is_anon_object(&m.vma)) {
+            let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
+                .key(format!("object:{}:{}", task.pid, m.vma.path.escaped()))
+                .fact("object", Value::Text(m.vma.unescaped()));
+            sink.push(Gate::Stands, finding);
+        }
+    },
+};
+
+pub static VMA_DEVICE: Rule = Rule {
+    id: "vma-device",
+    group: "Mappings",
+    what: "A mapping of a file that is neither regular nor /dev/zero.",
+    says: "mapping {range} of {class} {dev}[, driver {driver}], {path}",
+    criu: "handle_device_vma plugin failed: %s, then Can't handle non-regular mapping on %d's map %lx",
+    source: "criu/proc_parse.c:handle_vma",
+    versions: "all",
+    lifts: &[Lift::Workload("have the program unmap {path} before the dump"), Lift::Hook(Hook::HandleDeviceVma)],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for (task, m) in mappings(ctx) {
+            let Some(file) = &m.file else { continue };
+            let class = match file.kind() {
+                libc::S_IFCHR if file.rdev != DEV_ZERO => "character device",
+                libc::S_IFBLK => "block device",
+                _ => continue,
+            };
+            let driver = super::device::driver(&ctx.snap.kernel, file.rdev, file.is_blkdev());
+            let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
+                .key(format!("map-device:{}:{}:{}", task.pid, file.rdev.major, file.rdev.minor))
+                .term("class", class)
+                .fact("dev", Value::Dev(file.rdev))
+                .fact("path", Value::Text(m.vma.unescaped()))
+                .fact_opt("driver", driver.map(Value::Text));
+            sink.push(ctx.host.gate_hook(Hook::HandleDeviceVma), finding);
+        }
+    },
+};
+
+/// The vvar family as this CRIU knows it by name: the kernel maps them VM_IO | VM_PFNMAP, and they alone are exempt.
+fn is_known_vvar(ctx: &Ctx, vma: &Vma) -> bool {
+    match &*vma.path {
+        b"[vvar]" => vma.read,
+        b"[vvar_vclock]" => vma.read && ctx.host.release >= Release::V4_1,
+        _ => false,
+    }
+}
+
+pub static VMA_VVAR_VCLOCK: Rule = Rule {
+    id: "vma-vvar-vclock",
+    group: "Mappings",
+    what: "The kernel (6.13+) maps the time data of the vdso as two areas, and this CRIU knows only the first: every \
+           process is refused.",
+    says: "mapping {range} [vvar_vclock], which this CRIU does not know",
+    criu: "Unsupported mapping found %016lx-%016lx",
+    source: "criu/proc_parse.c:handle_vma, vma_list_add",
+    versions: "3.17.1-4.0",
+    lifts: &[Lift::Release("4.1"), Lift::Workload("boot a kernel older than 6.13")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        if ctx.host.release >= Release::V4_1 {
+            return;
+        }
+        for (task, m) in mappings(ctx).filter(|(_, m)| *m.vma.path == *b"[vvar_vclock]") {
+            let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end).key("vvar_vclock".into());
+            sink.push(Gate::Stands, finding);
+        }
+    },
+};
+
+pub static VMA_IO_PFNMAP: Rule = Rule {
+    id: "vma-io-pfnmap",
+    group: "Mappings",
+    what:
+        "A mapping of device memory (`io` or `pf` in its VmFlags) that is not the vvar area, not a shared mapping of a \
+           file, not claimed by a plugin and not the uprobes area. vmsplice cannot read such pages.",
+    says: "mapping {range} of device memory (VmFlags io/pf)[, {path}]",
+    criu: "Unsupported mapping found %016lx-%016lx",
+    source: "criu/proc_parse.c:parse_vma_vmflags, vma_list_add",
+    versions: "all",
+    lifts: &[Lift::Workload("have the program unmap it before the dump"), Lift::Hook(Hook::HandleDeviceVma)],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink: &mut Sink| {
+        for (task, m) in mappings(ctx) {
+            let vma = &m.vma;
+            if !(vma.has_flag(b"io") || vma.has_flag(b"pf")) {
+                continue;
+            }
+            let named = matches!(&*vma.path, b"[uprobes]" | b"[vvar_vclock]");
+            let file_shared = vma.shared && (vma.ino != 0 || vma.major != 0 || vma.minor != 0);
+            // A device mapping is judged by vma-device, which comes first.
+            let device = m.file.as_ref().is_some_and(|f| f.is_chrdev() && f.rdev != DEV_ZERO);
+            if named || is_known_vvar(ctx, vma) || file_shared || device || is_anon_object(vma) {
+                continue;
+            }
+            let path = (!vma.path.is_empty()).then(|| Value::Text(vma.unescaped()));
+            let finding = Finding::on_mapping(rule, task, vma.start, vma.end).fact_opt("path", path);
+            sink.push(Gate::Stands, finding);
+        }
+    },
+};
+
+pub static VMA_UPROBES: Rule = Rule {
+    id: "vma-uprobes",
+    group: "Mappings",
+    what:
+        "The kernel has put a [uprobes] area into the process, because a uprobe was set in one of its files; the area \
+           stays when the probe is removed.",
+    says: "mapping {range} [uprobes]: a uprobe was set in this process",
+    criu: "PID %d has uprobes vma. Consider using --allow-uprobes. (before 4.2: Unsupported mapping found)",
+    source: "criu/proc_parse.c:handle_vma",
+    versions: "all",
+    lifts: &[
+        Lift::Option(Opt::AllowUprobes),
+        Lift::Release("4.2"),
+        Lift::Workload("remove the uprobes and restart the program"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        let gate = if ctx.host.caps.uprobes { ctx.host.gate(&[Opt::AllowUprobes]) } else { Gate::Stands };
+        for (task, m) in mappings(ctx).filter(|(_, m)| *m.vma.path == *b"[uprobes]") {
+            sink.push(gate, Finding::on_mapping(rule, task, m.vma.start, m.vma.end));
+        }
+    },
+};
+
+pub static SYSV_SHM_NO_IPCNS: Rule = Rule {
+    id: "sysv-shm-no-ipcns",
+    group: "System V shared memory",
+    what: "A System V shared memory segment is attached and the root task lives in CRIU's own IPC namespace: the segment \
+           could only be recreated in a namespace of its own.",
+    says: "mapping {range} of System V shared memory, key {key}, id {shmid}, in a tree that shares CRIU's IPC namespace",
+    criu: "Task %d with SysVIPC shmem map @%lx doesn't live in IPC ns",
+    source: "criu/cr-dump.c:check_sysvipc_map_dump",
+    versions: "all",
+    lifts: &[Lift::Workload(
+        "run the tree in an IPC namespace of its own (podman, docker: without --ipc=host), or detach the segment before the dump",
+    )],
+    phase: Phase::P5,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        if ctx.snap.root_shares(|n| n.ipc) != Some(true) {
+            return;
+        }
+        for (task, m) in mappings(ctx) {
+            // The kernel names the file of a segment after its key and gives it the id as its inode (ipc/shm.c:newseg),
+            // on the internal shmem mount, which has no major number.
+            let Some(key) = m.vma.path.strip_prefix(b"/SYSV") else { continue };
+            if m.vma.major != 0 {
+                continue;
+            }
+            let key = key.get(..8).unwrap_or(key);
+            let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
+                .key(format!("sysv:{}", m.vma.ino))
+                .fact("key", Value::Text(key.into()))
+                .fact("shmid", Value::Num(m.vma.ino as i64));
+            sink.push(Gate::Stands, finding);
+        }
+    },
+};

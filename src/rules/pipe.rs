@@ -1,0 +1,88 @@
+//! Pipes.
+
+use super::{Finding, Lift, Phase, Rule, Value, When};
+use crate::host::Gate;
+use crate::snapshot::{OpenFile, Snapshot};
+use std::collections::HashSet;
+
+/// `NR_PIPES_WITH_DATA` (criu/include/pipes.h).
+const NR_PIPES_WITH_DATA: usize = 1024;
+
+/// A pipe of pipefs, not a FIFO on some file system: only its link says so.
+fn is_pipe(file: &OpenFile) -> bool {
+    file.is_fifo() && file.link.as_ref().is_none_or(|l| l.starts_with(b"pipe:["))
+}
+
+/// The inodes of the pipes that autofs mounts talk through (super option `pipe_ino=`).
+fn autofs_pipes(snap: &Snapshot) -> HashSet<u64> {
+    let mounts = snap.mounts.iter().flat_map(|t| &t.mounts).filter(|m| *m.fstype == *b"autofs");
+    mounts.filter_map(|m| std::str::from_utf8(&m.super_value(b"pipe_ino")?).ok()?.parse().ok()).collect()
+}
+
+pub static PIPE_PACKET: Rule = Rule {
+    id: "pipe-packet",
+    group: "Pipes",
+    what: "A pipe whose open end is in packet mode (O_DIRECT, set by pipe2 or later by fcntl). The flag belongs to each end \
+           by itself. Exempt are the pipes of autofs mounts of the dumped namespaces.",
+    says: "{end} end of packetized (O_DIRECT) pipe {ino}",
+    criu: "The packetized mode for pipes is not supported yet",
+    source: "criu/pipes.c:dump_one_pipe",
+    versions: "all",
+    lifts: &[Lift::Workload("have the program use a pipe without O_DIRECT, or close it before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        let mut autofs = None;
+        for (task, file) in ctx.files().filter(|(_, f)| is_pipe(f)) {
+            let Some(flags) = file.flags.or_else(|| file.info.as_ref()?.flags) else { continue };
+            if flags & libc::O_DIRECT as u32 == 0 {
+                continue;
+            }
+            if autofs.get_or_insert_with(|| autofs_pipes(ctx.snap)).contains(&file.ino) {
+                continue;
+            }
+            let end = match flags as i32 & libc::O_ACCMODE {
+                libc::O_RDONLY => "read",
+                libc::O_WRONLY => "write",
+                _ => "read-write",
+            };
+            let finding = Finding::on_file(rule, task, file)
+                .key(format!("pipe:{}:{end}", file.ino))
+                .term("end", end)
+                .fact("ino", Value::Num(file.ino as i64));
+            sink.push(Gate::Stands, finding);
+        }
+    },
+};
+
+pub static PIPE_TOO_MANY: Rule = Rule {
+    id: "pipe-too-many",
+    group: "Pipes",
+    what: "More than 1024 different pipes (or, counted apart, FIFOs) with a readable end in the whole tree: CRIU's table of \
+           pipe contents is full.",
+    says: "{count} {kind} with a readable end in the tree, CRIU has room for 1024",
+    criu: "OOM storing pipe",
+    source: "criu/pipes.c:dump_one_pipe_data",
+    versions: "all",
+    lifts: &[Lift::Workload("dump a smaller tree, or have the programs close what they do not use")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for (kind, pipes) in [("pipes", true), ("FIFOs", false)] {
+            let mut seen = HashSet::new();
+            for (task, file) in ctx.files().filter(|(_, f)| f.is_fifo() && is_pipe(f) == pipes) {
+                let Some(flags) = file.flags.or_else(|| file.info.as_ref()?.flags) else { continue };
+                if flags & libc::O_WRONLY as u32 != 0 || !seen.insert((file.dev, file.ino)) {
+                    continue;
+                }
+                if seen.len() == NR_PIPES_WITH_DATA + 1 {
+                    let finding = Finding::on_file(rule, task, file).key(format!("many:{kind}")).term("kind", kind);
+                    sink.found.push(finding);
+                }
+            }
+            if let Some(f) = sink.found.iter_mut().find(|f| f.key == format!("many:{kind}")) {
+                f.facts.push(("count".into(), Value::Num(seen.len() as i64)));
+            }
+        }
+    },
+};
