@@ -3,6 +3,7 @@
 use crate::bytes::Bytes;
 use crate::parse::fdinfo::FdInfo;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// A device number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,13 +69,16 @@ pub struct SocketFacts {
     pub protocol: Option<i32>,
     /// UDP_CORK (UDP and UDP-Lite).
     pub udp_cork: Option<bool>,
-    /// tcpi_state of TCP_INFO, for a stream socket that diag does not list.
+    /// tcpi_state of TCP_INFO, for a TCP socket that diag lists in no state, or in TCP_CLOSE.
     pub tcp_state: Option<u8>,
+    /// SO_PEERNAME of such a socket: unlike getpeername() it still tells the peer of a closed connection. A port of 0 (or
+    /// ENOTCONN) means that there never was one, or that it was dissolved.
+    pub peer: Option<SocketAddr>,
     /// Inode of the socket's network namespace (SIOCGSKNS), for a socket that no diag table lists.
     pub netns: Option<u64>,
     /// SO_PEERCRED pid in our pid namespace, for a connected UNIX socket with a peer outside the tree.
     pub peer_pid: Option<i32>,
-    /// A netlink socket has unread data (FIONREAD or POLLIN).
+    /// A netlink socket: poll() for POLLIN reports anything, an error included (CRIU: `fd_has_data`).
     pub readable: Option<bool>,
     /// SIOCUNIXFILE: the link text of the bound path's file, for a relative name; Err is the errno.
     pub unix_file: Option<Result<Bytes, i32>>,
@@ -82,8 +86,12 @@ pub struct SocketFacts {
     pub filter: Option<Result<u32, i32>>,
     /// SO_BINDTODEVICE name.
     pub bound_device: Option<Bytes>,
-    /// SO_PASSCRED, SO_PASSSEC or SO_PASSPIDFD is set: queued messages carry control messages.
-    pub passes_cmsg: Option<bool>,
+    /// SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD of a UNIX socket with unread data: its messages come with control messages.
+    pub passcred: Option<bool>,
+    pub passsec: Option<bool>,
+    pub passpidfd: Option<bool>,
+    /// `scm_fds:` of the fdinfo of a UNIX socket with unread data: descriptors that lie in its queue (Linux 5.8+).
+    pub scm_fds: Option<u32>,
 }
 
 /// Answers of a terminal.

@@ -4,12 +4,17 @@ use super::{MountTable, OpenFile, Snapshot, Socket, SocketTable, Task};
 use crate::parse::mountinfo::MountInfo;
 use std::collections::HashMap;
 
+/// IPPROTO_MPTCP
+const MPTCP: u16 = 262;
+
 /// Look-up tables over one [`Snapshot`].
 pub struct Index<'a> {
     snap: &'a Snapshot,
     sockets: HashMap<u64, (&'a SocketTable, Socket<'a>)>,
     /// Socket inode -> (task index, file index), in walk order.
     socket_fds: HashMap<u64, Vec<(usize, usize)>>,
+    /// The keys of `socket_fds`, in walk order.
+    held: Vec<u64>,
 }
 
 impl<'a> Index<'a> {
@@ -22,17 +27,34 @@ impl<'a> Index<'a> {
             sockets.extend(table.packet.iter().map(|s| (u64::from(s.ino), (table, Socket::Packet(s)))));
             sockets.extend(table.netlink.iter().map(|s| (u64::from(s.ino), (table, Socket::Netlink(s)))));
         }
+        // The kernel lists the first subflow of an MPTCP socket as a TCP socket with the inode of the MPTCP socket
+        // (mptcp_subflow_create_socket()), but the descriptor is the MPTCP socket's.
+        for table in &snap.sockets {
+            let mptcp = table.inet.iter().filter(|s| s.protocol == MPTCP);
+            sockets.extend(mptcp.map(|s| (u64::from(s.inode), (table, Socket::Inet(s)))));
+        }
         // Inode 0 is what sockets without a file have (TIME_WAIT, not yet accepted): no descriptor ever refers to it.
         sockets.remove(&0);
         let mut socket_fds: HashMap<u64, Vec<(usize, usize)>> = HashMap::new();
+        let mut held = Vec::new();
         for (t, task) in snap.tasks.iter().enumerate() {
             for (f, file) in task.files.iter().enumerate() {
-                if file.is_socket() {
-                    socket_fds.entry(file.ino).or_default().push((t, f));
+                // The inode of an O_PATH descriptor is that of a socket file on a disk.
+                if file.is_socket() && !file.socket().is_some_and(|s| s.o_path) {
+                    let fds = socket_fds.entry(file.ino).or_insert_with(|| {
+                        held.push(file.ino);
+                        Vec::new()
+                    });
+                    fds.push((t, f));
                 }
             }
         }
-        Index { snap, sockets, socket_fds }
+        Index { snap, sockets, socket_fds, held }
+    }
+
+    /// The inodes of all sockets that a descriptor of the tree refers to, in walk order.
+    pub fn held_sockets(&self) -> &[u64] {
+        &self.held
     }
 
     /// What sock_diag said about the socket with this inode, and in which namespace.

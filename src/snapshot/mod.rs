@@ -58,6 +58,9 @@ pub struct Observer {
     pub cap_eff: u64,
     /// Seccomp mode of /proc/self/status.
     pub seccomp: u32,
+    /// Programs named `iptables` and `ip6tables` are in the PATH that CRIU's shell would search.
+    pub iptables: Option<bool>,
+    pub ip6tables: Option<bool>,
 }
 
 /// What the kernel is, as far as a rule depends on it.
