@@ -9,8 +9,10 @@ use criu_preflight::parse::*;
 use serde::{de::DeserializeOwned, Serialize};
 use std::fmt::Debug;
 
+pub type Target = fn(&[u8]) -> usize;
+
 // The names of the targets, also those of their corpus directories, and their functions.
-pub const ALL: &[(&str, fn(&[u8]) -> usize)] = &[
+pub const ALL: &[(&str, Target)] = &[
     ("bytes", bytes),
     ("cgroup", cgroup),
     ("devices", devices),

@@ -36,3 +36,38 @@ fn every_target_is_declared() {
         assert!(source.contains(&format!("targets::{name}(")), "{name}");
     }
 }
+
+/// What the kernel of this machine prints about every task is understood to the last line.
+#[test]
+fn this_kernel() {
+    let files: [(&str, targets::Target); 9] = [
+        ("cgroup", targets::cgroup),
+        ("gid_map", targets::idmap),
+        ("limits", targets::limits),
+        ("maps", targets::maps),
+        ("mountinfo", targets::mountinfo),
+        ("smaps", targets::maps),
+        ("stat", targets::stat),
+        ("status", targets::status),
+        ("timers", targets::timers),
+    ];
+    let check = |path: &Path, target: targets::Target| {
+        // Gone or not ours to read: nothing to parse. An empty file is what a task leaves that ends right now.
+        if let Some(text) = std::fs::read(path).ok().filter(|text| !text.is_empty()) {
+            let bad = target(&text);
+            assert_eq!(bad, 0, "{}:\n{}", path.display(), text.escape_ascii());
+        }
+    };
+    for task in std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path())) {
+        if !task.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit)) {
+            continue;
+        }
+        files.iter().for_each(|(name, target)| check(&task.join(name), *target));
+        for fd in std::fs::read_dir(task.join("fdinfo")).into_iter().flatten().flatten() {
+            check(&fd.path(), targets::fdinfo);
+        }
+    }
+    check(Path::new("/proc/devices"), targets::devices);
+    check(Path::new("/proc/misc"), targets::misc);
+    check(Path::new("/proc/locks"), targets::locks);
+}

@@ -26,7 +26,8 @@ pub struct Stat {
 impl Stat {
     /// Major and minor number of the controlling terminal.
     pub fn tty(&self) -> Option<(u32, u32)> {
-        let nr = u32::try_from(self.tty_nr).unwrap_or_default();
+        // Printed signed, but the topmost bit is one of the minor's.
+        let nr = self.tty_nr as u32;
         (nr != 0).then_some(((nr & 0xfff00) >> 8, (nr & 0xff) | ((nr >> 12) & 0xfff00)))
     }
 }
@@ -83,6 +84,8 @@ mod tests {
                 starttime: 72573,
             };
             assert_eq!(stat.tty(), Some((136, 1)));
+            assert_eq!(Stat { tty_nr: i32::MIN | 0x8805, ..stat.clone() }.tty(), Some((136, 0x80005)));
+            assert_eq!(Stat { tty_nr: 0, ..stat.clone() }.tty(), None);
             assert_eq!(parse(&line(comm)), Some(stat));
         }
     }
