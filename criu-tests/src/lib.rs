@@ -20,7 +20,8 @@
 //! accepted("pipe-plain", "pipe:data"),                                                      // the twin, restored as well
 //! ```
 //!
-//! The tree is written in the words of `mkres` (see its `main.rs`, or `mkres --list`), `{dir}` being the run's own directory.
+//! The tree is written in the words of `mkres` (see its `main.rs`, or `mkres --list`), `{dir}` being the run's own directory,
+//! `{btrfs}` a mounted Btrfs (subvolumes `sub`, `root`, `root2`), `{btrfsdev}` its block device (MAJOR-MINOR); `--root {root}` gives the tree a root directory of its own.
 //! Every rule needs a refused fixture and an accepted twin as near to it as can be made. `opts` gives CRIU's options;
 //! in it `{ino:NAME}` `{ino16:NAME}` `{mnt16:NAME}` `{rdev16:NAME}` `{dev16:NAME}` stand for properties of the descriptor that
 //! mkres reports as NAME (`{fact:NAME}` for a fact it reports). `upto` and `from` give other expectations for some CRIU versions.
@@ -28,5 +29,6 @@
 
 pub mod criu;
 pub mod fixtures;
+pub mod mounts;
 pub mod tree;
 pub mod trial;

@@ -1,7 +1,8 @@
 //! One fixture on one CRIU: without the plugin, then with it.
 
 use crate::criu::{pages, Criu, Ran};
-use crate::fixtures::{As, Blame, Expect, Fixture};
+use crate::fixtures::{As, Blame, Expect, Fixture, Versions};
+use crate::mounts::{Bound, Btrfs};
 use crate::tree::{NoTree, Tree};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ pub struct Setup {
     pub no_plugins: PathBuf,
     /// Where directories of runs are made.
     pub base: PathBuf,
+    pub btrfs: Btrfs,
 }
 
 /// What CRIU alone did, for the table.
@@ -57,7 +59,7 @@ impl Wanted {
             w.blames.clear();
         }
         if let Some(place) = f.inet {
-            let old = crate::fixtures::Versions::UpTo("4.1").includes(&criu.version);
+            let old = Versions::UpTo("4.1").includes(&criu.version);
             if old && passcred_refused() {
                 w.blames.push(Blame { rule: "socket-opt-passcred", place });
                 if matches!(expect, Expect::Accept) {
@@ -102,7 +104,7 @@ fn once(f: &Fixture, criu: &Criu, wanted: &Wanted, setup: &Setup, dir: &Path) ->
         Ok((Some(wrong), r)) => (Outcome::Failed(wrong), Some(r)),
         Ok((None, r)) => match &setup.plugin {
             None => (Outcome::Passed, Some(r)),
-            Some(p) => match with_plugin(f, criu, wanted, p, &dir.join("plugin")) {
+            Some(p) => match with_plugin(f, criu, wanted, setup, p, &dir.join("plugin")) {
                 Ok(()) => (Outcome::Passed, Some(r)),
                 Err(e) => (e, Some(r)),
             },
@@ -125,22 +127,43 @@ fn broken(e: impl ToString) -> Outcome {
     Outcome::Failed(e.to_string())
 }
 
-fn make(f: &Fixture, dir: &Path) -> Result<Tree, Outcome> {
+/// A tree, and the mount that is its root directory, if it has one of its own.
+struct Stage {
+    tree: Tree,
+    root: Option<(Bound, String)>,
+}
+
+fn make(f: &Fixture, s: &Setup, dir: &Path) -> Result<Stage, Outcome> {
     let _ = std::fs::remove_dir_all(dir);
     std::fs::create_dir_all(dir).map_err(|e| broken(format!("{}: {e}", dir.display())))?;
     if matches!(f.run_as, As::User(_)) {
         use std::os::unix::fs::PermissionsExt;
         let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777));
     }
-    Tree::make(f.tree, dir).map_err(|e| match e {
+    let mut spec = f.tree.replace("{root}", &dir.join("root").to_string_lossy());
+    if spec.contains("{btrfs") {
+        let (at, device) = s.btrfs.mounted().map_err(Outcome::Skipped)?;
+        spec = spec.replace("{btrfs}", &at.to_string_lossy()).replace("{btrfsdev}", &device);
+    }
+    let mut words = spec.split_whitespace();
+    let own = words.find(|w| *w == "--root").and(words.next());
+    let root = own.map(|dir| Bound::at(Path::new(dir)).map(|b| (b, dir.to_string()))).transpose().map_err(broken)?;
+    let tree = Tree::make(&spec, dir).map_err(|e| match e {
         NoTree::Skip(why) => Outcome::Skipped(why),
         NoTree::Broken(why) => Outcome::Failed(why),
-    })
+    })?;
+    Ok(Stage { tree, root })
+}
+
+fn options(f: &Fixture, criu: &Criu, tree: &Tree) -> Result<Vec<String>, Outcome> {
+    let old = Versions::UpTo("3.17").includes(&criu.version);
+    let netlock = if old { "--network-lock nftables" } else { "--network-lock skip" };
+    tree.fill(&f.opts.replace("{netlock}", netlock)).map_err(broken)
 }
 
 fn dump(f: &Fixture, criu: &Criu, tree: &Tree, libdir: &Path, dir: &Path) -> Result<Ran, Outcome> {
     let mut args = vec!["-t".to_string(), tree.pid.to_string()];
-    args.extend(tree.fill(f.opts).map_err(broken)?);
+    args.extend(options(f, criu, tree)?);
     criu.run("dump", dir, libdir, &args, f.run_as).map_err(broken)
 }
 
@@ -148,14 +171,18 @@ fn dump(f: &Fixture, criu: &Criu, tree: &Tree, libdir: &Path, dir: &Path) -> Res
 fn restore(
     f: &Fixture,
     criu: &Criu,
-    tree: &mut Tree,
+    stage: &mut Stage,
     libdir: &Path,
     dir: &Path,
     opts: &[String],
 ) -> Result<(), String> {
+    let tree = &mut stage.tree;
     tree.end_inside();
     let pidfile = dir.join("restored.pid");
     let mut args = vec!["-d".to_string(), "--pidfile".into(), pidfile.to_string_lossy().into_owned()];
+    if let Some((_, root)) = &stage.root {
+        args.extend(["--root".to_string(), root.clone()]);
+    }
     args.extend(opts.iter().cloned());
     args.extend(tree.fill(f.restore_opts)?);
     let ran = criu.run("restore", dir, libdir, &args, f.run_as)?;
@@ -169,9 +196,9 @@ fn restore(
 
 /// CRIU without the plugin against the fixture's expectation. `Some` text: where it differs.
 fn alone(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, dir: &Path) -> Result<(Option<String>, Recorded), Outcome> {
-    let mut tree = make(f, dir)?;
-    let opts = tree.fill(f.opts).map_err(broken)?;
-    let ran = dump(f, criu, &tree, &s.no_plugins, dir)?;
+    let mut stage = make(f, s, dir)?;
+    let opts = options(f, criu, &stage.tree)?;
+    let ran = dump(f, criu, &stage.tree, &s.no_plugins, dir)?;
     let mut record = Recorded {
         verdict: if ran.ok { "accepts" } else { "refuses" },
         pages: pages(dir),
@@ -188,7 +215,7 @@ fn alone(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, dir: &Path) -> Result<
     };
     // The restore is CRIU's own affair; asked only where it alone is looked at, so that a fixture says the truth.
     if ran.ok && wrong.is_none() && s.plugin.is_none() {
-        let back = restore(f, criu, &mut tree, &s.no_plugins, dir, &opts);
+        let back = restore(f, criu, &mut stage, &s.no_plugins, dir, &opts);
         record.says = match (&back, f.no_restore) {
             (Ok(()), _) => "restored".into(),
             (Err(e), Some(_)) => format!("not restored, as expected: {e}"),
@@ -201,10 +228,10 @@ fn alone(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, dir: &Path) -> Result<
     Ok((wrong, record))
 }
 
-fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, plugin: &Path, dir: &Path) -> Result<(), Outcome> {
-    let mut tree = make(f, dir)?;
-    let opts = tree.fill(f.opts).map_err(broken)?;
-    let ran = dump(f, criu, &tree, plugin, dir)?;
+fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, dir: &Path) -> Result<(), Outcome> {
+    let mut stage = make(f, s, dir)?;
+    let opts = options(f, criu, &stage.tree)?;
+    let ran = dump(f, criu, &stage.tree, plugin, dir)?;
     let report = Report::read(&dir.join("work/preflight.json"));
     match w.expect {
         Expect::Accept => {
@@ -216,7 +243,7 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, plugin: &Path, dir: &Path) 
             if !false_alarms.is_empty() {
                 return Err(broken(format!("the dump went through, but the report refuses: {false_alarms:?}")));
             }
-            let back = restore(f, criu, &mut tree, plugin, dir, &opts);
+            let back = restore(f, criu, &mut stage, plugin, dir, &opts);
             match (back, f.no_restore) {
                 (Err(e), None) => Err(broken(format!("dumped, but not restored with the plugin loaded: {e}"))),
                 _ => Ok(()),
@@ -230,14 +257,14 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, plugin: &Path, dir: &Path) 
                 return Ok(());
             }
             let report = report.map_err(|e| broken(format!("{e}; CRIU: {}", ran.reason())))?;
-            let wrong = report.differs(w, &tree);
+            let wrong = report.differs(w, &stage.tree);
             if !wrong.is_empty() {
                 return Err(broken(wrong.join("; ")));
             }
             if pages(dir) > 0 {
                 return Err(broken("refused, but only after memory was written"));
             }
-            match tree.disturbed() {
+            match stage.tree.disturbed() {
                 Some(how) => Err(broken(format!("refused, but the tree was not left as it was: {how}"))),
                 None => Ok(()),
             }

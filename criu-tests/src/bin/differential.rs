@@ -2,6 +2,7 @@
 
 use criu_tests::criu::Criu;
 use criu_tests::fixtures::{self, Fixture};
+use criu_tests::mounts::Btrfs;
 use criu_tests::tree::mkres;
 use criu_tests::trial::{run, Outcome, Recorded, Setup};
 use std::path::{Path, PathBuf};
@@ -68,9 +69,11 @@ fn body() -> Result<ExitCode, String> {
     }
     // Processes of a tree that lose their parent come to us, and their numbers are free as soon as we have reaped them.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    criu_tests::mounts::own_namespace()?;
     let base = std::env::temp_dir().join(format!("preflight-differential-{}", std::process::id()));
     let setup = prepare(&a, &base)?;
     let code = all(&a, &criu, &setup);
+    drop(setup);
     let _ = std::fs::remove_dir(base.join("none"));
     if std::env::var_os("KEEP").is_none() {
         let _ = std::fs::remove_dir_all(&base);
@@ -95,7 +98,7 @@ fn prepare(a: &Asked, base: &Path) -> Result<Setup, String> {
             Some(dir)
         }
     };
-    Ok(Setup { plugin, no_plugins, base: base.into() })
+    Ok(Setup { plugin, no_plugins, base: base.into(), btrfs: Btrfs::under(base) })
 }
 
 #[derive(Default)]

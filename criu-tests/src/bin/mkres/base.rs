@@ -8,11 +8,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "no-setsid", help: "first of all: the root leads a process group, not a session", make: nothing },
     Kind { name: "inherit", help: "first in [ ]: the child keeps its parent's descriptors", make: nothing },
     Kind { name: "setsid", help: "in [ ]: the child leads a session of its own", make: setsid },
-    Kind {
-        name: "newns",
-        help: "mnt,net,ipc,uts,user,cgroup,time,pid: new namespaces (pid: of this process)",
-        make: newns,
-    },
+    Kind { name: "newns", help: "mnt,net,ipc,uts,user,cgroup,time,pid: new namespaces (see also --root)", make: newns },
     Kind { name: "uid", help: "n=UID: all uids and gids become this one", make: uid },
     Kind { name: "thread", help: "a second thread", make: thread },
     Kind { name: "cwd", help: "path=DIR", make: cwd },
@@ -48,7 +44,7 @@ fn newns(_: &mut Ctx, a: &Args) -> Res {
     }
     sys::ok("unshare", unsafe { libc::unshare(flags) })?;
     if a.has("user") {
-        for (file, text) in [("uid_map", "0 0 1000\n"), ("gid_map", "0 0 1000\n")] {
+        for (file, text) in [("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")] {
             let fd = sys::open(&format!("/proc/self/{file}"), libc::O_WRONLY)?;
             let n = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
             sys::ok(file, n)?;

@@ -1,7 +1,9 @@
 //! `mkres`, the resource factory: makes kernel resources in a small process tree and waits.
 //!
 //! ```text
-//! mkres [--ready FILE] [--dir DIR] SPEC...      (mkres --list names the kinds)
+//! mkres [--ready FILE] [--dir DIR] [--root DIR] SPEC...      (mkres --list names the kinds)
+//!
+//! --root DIR gives the tree a mount namespace of its own with DIR, furnished with what mkres needs, as its root.
 //!
 //! SPEC   KIND | KIND:arg=value,flag,...         made in this process, in the order given
 //!        [ SPEC... ]                            a child process of this one, holding these
@@ -21,12 +23,14 @@
 mod base;
 mod ctx;
 mod report;
+mod root;
 mod spec;
 mod sys;
 
 mod compat;
 mod devices;
 mod eventfiles;
+mod files;
 mod kernelfds;
 mod locks;
 mod netlink;
@@ -56,6 +60,7 @@ const FAMILIES: &[&[Kind]] = &[
     compat::KINDS,
     devices::KINDS,
     eventfiles::KINDS,
+    files::KINDS,
     kernelfds::KINDS,
     locks::KINDS,
     netlink::KINDS,
@@ -79,13 +84,20 @@ const REPORT_FD: i32 = 900;
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let (mut ready, mut dir, mut words) = (None, None, Vec::new());
+    let (mut ready, mut dir, mut inside, mut words) = (None, None, None, Vec::new());
     while let Some(a) = args.next() {
         match a.as_str() {
             "--ready" => ready = args.next(),
             "--dir" => dir = args.next(),
+            "--root" => inside = args.next(),
             "--list" => return list(),
             _ => words.push(a),
+        }
+    }
+    if let Some(inside) = inside {
+        match root::run(&inside, ready.as_deref(), &words) {
+            Ok(status) => std::process::exit(status),
+            Err(e) => die(e.status(), &e.to_string()),
         }
     }
     let root = spec::parse(&words).unwrap_or_else(|e| die(2, &e));

@@ -1,0 +1,80 @@
+//! Ordinary files, and mounts they lie on.
+
+use crate::ctx::{Args, Ctx, Fail, Res};
+use crate::{sys, Kind};
+
+pub const KINDS: &[Kind] = &[
+    Kind {
+        name: "file",
+        help: "path=FILE (one of this run), map: also mapped, closed, unlinked: made, opened",
+        make: file,
+    },
+    Kind {
+        name: "mount",
+        help: "fs=TYPE, to=DIR, dev=MAJOR-MINOR: only where the mount namespace is our own (--root)",
+        make: mount,
+    },
+    Kind { name: "bind", help: "from=DIR, to=DIR: as above", make: bind },
+    Kind {
+        name: "autofs",
+        help: "a mount of autofs, in a mount namespace of its own, and both ends of its pipe",
+        make: autofs,
+    },
+];
+
+fn file(cx: &mut Ctx, a: &Args) -> Res {
+    let path = a.get("path").map_or_else(|| cx.path("file"), String::from);
+    std::fs::write(&path, "some content\n").map_err(|e| Fail::Skip(format!("{path}: {e}")))?;
+    let fd = sys::open(&path, libc::O_RDWR)?;
+    if a.has("map") {
+        let at = sys::mmap(&path, 4096, libc::PROT_READ, libc::MAP_PRIVATE, fd, 0)?;
+        cx.fact("addr", format!("{at:x}"));
+    }
+    if a.has("unlinked") {
+        let _ = std::fs::remove_file(&path);
+    }
+    if a.has("closed") {
+        sys::close(fd);
+    } else {
+        cx.fd("", fd);
+    }
+    Ok(())
+}
+
+fn do_mount(source: &str, to: &str, fs: &str, flags: libc::c_ulong) -> Res {
+    let _ = std::fs::create_dir_all(to);
+    let (s, t, f) = (sys::cstr(source), sys::cstr(to), sys::cstr(fs));
+    let r = unsafe { libc::mount(s.as_ptr(), t.as_ptr(), f.as_ptr(), flags, std::ptr::null()) };
+    sys::ok(&format!("mount {to}"), r).map(|_| ())
+}
+
+fn mount(cx: &mut Ctx, a: &Args) -> Res {
+    let fs = a.need("fs")?;
+    let Some((major, minor)) = a.get("dev").and_then(|d| d.split_once('-')) else {
+        return do_mount("mkres", a.need("to")?, fs, 0);
+    };
+    let dev = libc::makedev(major.parse().unwrap_or(0), minor.parse().unwrap_or(0));
+    let node = cx.path("device");
+    sys::ok("mknod", unsafe { libc::mknod(sys::cstr(&node).as_ptr(), libc::S_IFBLK | 0o600, dev) })?;
+    do_mount(&node, a.need("to")?, fs, 0)
+}
+
+fn bind(_: &mut Ctx, a: &Args) -> Res {
+    do_mount(a.need("from")?, a.need("to")?, "", libc::MS_BIND)
+}
+
+/// The kernel makes the pipe it is given a packetized one: the only such pipe that CRIU takes.
+fn autofs(cx: &mut Ctx, _: &Args) -> Res {
+    let dir = cx.path("mount");
+    std::fs::create_dir_all(&dir).map_err(|e| Fail::Skip(format!("{dir}: {e}")))?;
+    let (r, w) = sys::pipe()?;
+    let group = unsafe { libc::getpgrp() };
+    let data = sys::cstr(&format!("fd={w},pgrp={group},minproto=5,maxproto=5,direct"));
+    let target = sys::cstr(&dir);
+    let (source, kind) = (c"mkres".as_ptr(), c"autofs".as_ptr());
+    let m = unsafe { libc::mount(source, target.as_ptr(), kind, 0, data.as_ptr().cast()) };
+    sys::ok("mount autofs", m)?;
+    cx.fd("r", r);
+    cx.fd("w", w);
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! A root directory and mount namespace of its own for the whole tree (`--root DIR`), as a container has it.
+
+use crate::ctx::{Fail, Res};
+use crate::sys;
+use std::path::Path;
+
+/// Runs mkres again, with `words`, inside DIR: in a new mount namespace whose root is DIR, with /proc and nothing else
+/// mounted. What it runs from is copied there first, for a mapped file of another namespace's mount would be a resource in
+/// itself. Its report goes to `ready`. Returns its exit status.
+pub fn run(dir: &str, ready: Option<&str>, words: &[String]) -> Res<i32> {
+    furnish(dir).map_err(|e| Fail::Skip(format!("{dir}: {e}")))?;
+    let part = ready.map(|r| format!("{r}.part"));
+    let pid = sys::fork()?;
+    if pid == 0 {
+        let status = match enter(dir, part.as_deref()) {
+            Ok(()) => {
+                let mut argv = vec![sys::cstr("/mkres"), sys::cstr("--dir"), sys::cstr("/files")];
+                argv.extend(words.iter().map(|w| sys::cstr(w)));
+                let mut ptrs: Vec<_> = argv.iter().map(|a| a.as_ptr()).collect();
+                ptrs.push(std::ptr::null());
+                unsafe { libc::execv(c"/mkres".as_ptr(), ptrs.as_ptr()) };
+                eprintln!("mkres: exec in {dir}: {}", std::io::Error::last_os_error());
+                2
+            }
+            Err(e) => {
+                eprintln!("mkres: {e}");
+                e.status()
+            }
+        };
+        unsafe { libc::_exit(status) };
+    }
+    let mut st = 0;
+    unsafe { libc::waitpid(pid, &mut st, 0) };
+    if let (0, Some(part), Some(ready)) = (st, part, ready) {
+        std::fs::rename(&part, ready).map_err(|e| Fail::Broken(format!("{part}: {e}")))?;
+    }
+    Ok(if libc::WIFEXITED(st) { libc::WEXITSTATUS(st) } else { 2 })
+}
+
+/// This program, the libraries it has mapped, two device nodes, and empty directories.
+fn furnish(dir: &str) -> std::io::Result<()> {
+    for d in ["proc", "dev", "files", "old"] {
+        std::fs::create_dir_all(format!("{dir}/{d}"))?;
+    }
+    for link in ["lib", "lib64"] {
+        let to = format!("{dir}/{link}");
+        if let (Ok(target), Err(_)) = (std::fs::read_link(format!("/{link}")), std::fs::symlink_metadata(&to)) {
+            std::fs::create_dir_all(format!("{dir}/{}", target.display()))?;
+            std::os::unix::fs::symlink(target, &to)?;
+        }
+    }
+    let program = format!("{dir}/mkres");
+    if !Path::new(&program).exists() {
+        std::fs::copy("/proc/self/exe", program)?;
+    }
+    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        if let Some(at) = line.find('/').filter(|_| line.contains(".so")) {
+            copy_in(dir, &line[at..])?;
+        }
+    }
+    // The loader is asked for by another name than it is mapped by.
+    for place in ["/lib", "/lib64"] {
+        for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("ld-linux") {
+                copy_in(dir, &entry.path().to_string_lossy())?;
+            }
+        }
+    }
+    // What a restore of autofs opens, too.
+    for (name, major, minor) in [("null", 1, 3), ("autofs", 10, 235)] {
+        let node = sys::cstr(&format!("{dir}/dev/{name}"));
+        unsafe { libc::mknod(node.as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(major, minor)) };
+    }
+    Ok(())
+}
+
+fn copy_in(dir: &str, path: &str) -> std::io::Result<()> {
+    let to = format!("{dir}{path}");
+    if Path::new(&to).exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(Path::new(&to).parent().unwrap_or(Path::new("/")))?;
+    std::fs::copy(path, &to).map(|_| ())
+}
+
+fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong) -> Res {
+    let (s, t, k) = (sys::cstr(source), sys::cstr(target), sys::cstr(kind));
+    let r = unsafe { libc::mount(s.as_ptr(), t.as_ptr(), k.as_ptr(), flags, std::ptr::null()) };
+    sys::ok(&format!("mount {target}"), r).map(|_| ())
+}
+
+fn enter(dir: &str, out: Option<&str>) -> Res {
+    if let Some(out) = out {
+        let fd = sys::open(out, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC)?;
+        sys::ok("dup2", unsafe { libc::dup2(fd, 1) })?;
+        sys::close(fd);
+    }
+    sys::ok("unshare", unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    mount("none", "/", "", libc::MS_REC | libc::MS_PRIVATE)?;
+    mount(dir, dir, "", libc::MS_BIND)?;
+    mount("proc", &format!("{dir}/proc"), "proc", 0)?;
+    sys::ok("chdir", unsafe { libc::chdir(sys::cstr(dir).as_ptr()) })?;
+    let r = unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c"old".as_ptr()) };
+    sys::ok("pivot_root", r)?;
+    sys::ok("umount", unsafe { libc::umount2(c"/old".as_ptr(), libc::MNT_DETACH) })?;
+    sys::ok("chdir", unsafe { libc::chdir(c"/".as_ptr()) }).map(|_| ())
+}

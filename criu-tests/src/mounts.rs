@@ -1,0 +1,104 @@
+//! Mounts for fixtures. They live in a mount namespace of the runner's own and end with it, however it ends.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+fn cstr(p: &Path) -> CString {
+    use std::os::unix::ffi::OsStrExt;
+    CString::new(p.as_os_str().as_bytes()).unwrap_or_default()
+}
+
+/// Gives the runner its own mount namespace. To be called before there is a second thread.
+pub fn own_namespace() -> Result<(), String> {
+    let null = std::ptr::null();
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    let ok = unsafe {
+        libc::unshare(libc::CLONE_NEWNS) == 0 && libc::mount(null, c"/".as_ptr(), null, private, std::ptr::null()) == 0
+    };
+    ok.then_some(()).ok_or_else(|| format!("a mount namespace: {}", std::io::Error::last_os_error()))
+}
+
+/// A directory that is a mount point too: what a restore wants as its `--root`.
+pub struct Bound(PathBuf);
+
+impl Bound {
+    pub fn at(dir: &Path) -> Result<Bound, String> {
+        std::fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        let (d, null) = (cstr(dir), std::ptr::null());
+        let r = unsafe { libc::mount(d.as_ptr(), d.as_ptr(), null, libc::MS_BIND, std::ptr::null()) };
+        if r != 0 {
+            return Err(format!("bind {}: {}", dir.display(), std::io::Error::last_os_error()));
+        }
+        Ok(Bound(dir.into()))
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        unsafe { libc::umount2(cstr(&self.0).as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+/// A Btrfs in a file, mounted when first asked for: with a subvolume `sub`, and `root` and `root2` to be the roots of trees.
+pub struct Btrfs {
+    base: PathBuf,
+    made: OnceLock<Result<(PathBuf, String), String>>,
+}
+
+impl Btrfs {
+    pub fn under(base: &Path) -> Btrfs {
+        Btrfs { base: base.into(), made: OnceLock::new() }
+    }
+
+    /// Where it is mounted and its device as MAJOR-MINOR, or why it cannot be.
+    pub fn mounted(&self) -> Result<(PathBuf, String), String> {
+        self.made.get_or_init(|| make(&self.base)).clone()
+    }
+}
+
+impl Drop for Btrfs {
+    fn drop(&mut self) {
+        if let Some(Ok((at, _))) = self.made.get() {
+            unsafe { libc::umount2(cstr(at).as_ptr(), libc::MNT_DETACH) };
+        }
+    }
+}
+
+fn make(base: &Path) -> Result<(PathBuf, String), String> {
+    let (image, at) = (base.join("btrfs.img"), base.join("btrfs"));
+    let io = |e: std::io::Error| format!("Btrfs: {e}");
+    std::fs::create_dir_all(&at).map_err(io)?;
+    std::fs::File::create(&image).and_then(|f| f.set_len(256 << 20)).map_err(io)?;
+    let (image, at_name) = (image.to_string_lossy().into_owned(), at.to_string_lossy().into_owned());
+    run("mkfs.btrfs", &["-q", &image])?;
+    run("mount", &["-t", "btrfs", "-o", "loop", &image, &at_name])?;
+    for sub in ["sub", "root", "root2"] {
+        run("btrfs", &["subvolume", "create", &format!("{at_name}/{sub}")])?;
+    }
+    Ok((at.clone(), device(&at)?))
+}
+
+/// The device mounted at `at`, by the mount table (Btrfs shows a device number of its own in stat and there).
+fn device(at: &Path) -> Result<String, String> {
+    use std::os::unix::fs::MetadataExt;
+    let table = std::fs::read_to_string("/proc/self/mounts").map_err(|e| e.to_string())?;
+    let at = at.to_string_lossy();
+    let node = table.lines().find(|l| l.split(' ').nth(1) == Some(&at)).and_then(|l| l.split(' ').next());
+    let node = node.ok_or("Btrfs: not in the mount table")?;
+    let dev = std::fs::metadata(node).map_err(|e| format!("{node}: {e}"))?.rdev();
+    Ok(format!("{}-{}", libc::major(dev), libc::minor(dev)))
+}
+
+fn run(program: &str, args: &[&str]) -> Result<(), String> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let mut cmd = Command::new("env");
+    let out = cmd.env("PATH", path).arg(program).args(args).stdin(Stdio::null()).output();
+    let out = out.map_err(|e| format!("{program}: {e}"))?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&out.stderr).into_owned();
+    Err(format!("{program}: {}", why.lines().last().unwrap_or("failed")))
+}
