@@ -28,7 +28,7 @@ setup: ## installs by apt what building and testing need and this machine lacks
 provision: setup ## unpacks the real CRIUs the tests run against (nothing is installed)
 	@scripts/provision-criu
 
-test: provision build ## all tests (root)
+test: provision build ## all tests, and the plugin against every real CRIU that works on this kernel (root)
 	@scripts/test $(PLUGIN)
 
 # FILTER="lock tcp" runs the fixtures with these in their names.
