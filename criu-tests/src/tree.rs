@@ -57,6 +57,13 @@ impl Tree {
         Ok(Tree { pid, inside: descendants(pid), report, outside, live: true })
     }
 
+    /// A tree that is only a report: nothing of it lives.
+    #[cfg(test)]
+    pub(crate) fn reported(report: Value) -> Tree {
+        let pid = report["pid"].as_i64().unwrap_or(0) as i32;
+        Tree { pid, report, inside: BTreeSet::new(), outside: Vec::new(), live: false }
+    }
+
     /// (pid, fd) of a place as fixtures write it; no fd for a process or thread.
     pub fn place(&self, place: &str) -> Option<(i32, Option<i32>)> {
         if place.is_empty() {

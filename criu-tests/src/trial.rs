@@ -266,7 +266,7 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, d
             }
             match stage.tree.disturbed() {
                 Some(how) => Err(broken(format!("refused, but the tree was not left as it was: {how}"))),
-                None => Ok(()),
+                None => stage.tree.answers(stage.tree.pid).map_err(broken),
             }
         }
         Expect::Skip(_) => Ok(()),
@@ -320,4 +320,72 @@ impl Report {
 fn names(finding: &Value, pid: i32, fd: Option<i32>) -> bool {
     let fits = |v: &Value| v["pid"] == pid && fd.is_none_or(|fd| v["fd"] == fd);
     fits(finding) || finding["also"].as_array().into_iter().flatten().any(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::at;
+    use serde_json::json;
+
+    fn tree() -> Tree {
+        let nodes = json!([
+            {"node": 0, "pid": 10, "fds": {"pipe.r": 3}, "pids": {}, "outside": {}},
+            {"node": 1, "pid": 11, "fds": {"pipe.r": 5}, "pids": {"traced.tid": 12}, "outside": {}},
+        ]);
+        Tree::reported(json!({"pid": 10, "nodes": nodes}))
+    }
+
+    fn differences(findings: Value, blames: &[Blame]) -> Vec<String> {
+        let report = Report(json!({ "findings": findings }));
+        report.differs(&Wanted { expect: Expect::Refuse(""), blames: blames.to_vec() }, &tree())
+    }
+
+    #[test]
+    fn a_report_that_names_all_places_fits() {
+        let findings = json!([
+            {"rule": "a", "verdict": "refuse", "pid": 10, "fd": 3, "also": [{"pid": 11, "fd": 5}]},
+            {"rule": "b", "verdict": "refuse", "pid": 12, "fd": null},
+            {"rule": "c", "verdict": "warn", "pid": 10, "fd": 4},
+        ]);
+        let blames = [at("a", "pipe.r"), at("a", "1!pipe.r"), at("b", "traced.tid"), at("b", "|traced.tid")];
+        assert_eq!(differences(findings, &blames), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_lack_and_every_excess_is_told() {
+        let wrong_fd = json!([{"rule": "a", "verdict": "refuse", "pid": 10, "fd": 4}]);
+        assert_eq!(differences(wrong_fd.clone(), &[at("a", "pipe.r")]).len(), 1);
+        assert_eq!(differences(wrong_fd.clone(), &[at("a", "")]).len(), 0);
+        assert_eq!(differences(wrong_fd.clone(), &[at("a", "1!")]).len(), 1);
+        assert_eq!(differences(wrong_fd.clone(), &[]).len(), 1);
+        assert_eq!(differences(wrong_fd, &[at("a", ""), at("b", "")]).len(), 1);
+        let warned = json!([{"rule": "a", "verdict": "warn", "pid": 10, "fd": 3}]);
+        assert_eq!(differences(warned, &[at("a", "pipe.r")]).len(), 1);
+        assert_eq!(differences(json!([]), &[at("a", "no-such")]).len(), 1);
+    }
+
+    #[test]
+    fn fixtures_have_one_name_each_and_refusals_have_someone_to_blame() {
+        let mut seen = BTreeSet::new();
+        for f in crate::fixtures::all() {
+            assert!(seen.insert(f.name), "{} is there twice", f.name);
+            let refuses = matches!(f.expect, Expect::Refuse(_));
+            assert!(!refuses || f.before_plugins || !f.blames.is_empty(), "{}: refused, but no rule is blamed", f.name);
+            assert!(refuses || f.blames.is_empty(), "{}: accepted, but a rule is blamed", f.name);
+            let some_refuse = f.other.iter().any(|(_, e)| matches!(e, Expect::Refuse(_)));
+            assert!(
+                refuses || !some_refuse || !f.other_blames.is_empty(),
+                "{}: refused by some, no rule is blamed",
+                f.name
+            );
+        }
+    }
+
+    #[test]
+    fn versions_are_ordered_by_their_numbers() {
+        let upto = |v| Versions::UpTo("4.2").includes(v);
+        assert!(upto("3.17.1") && upto("4.2") && upto("4.2.1") && !upto("4.3") && !upto("4.10"));
+        assert!(Versions::From("4.2").includes("4.10") && !Versions::From("4.2").includes("4.1.1"));
+    }
 }

@@ -60,7 +60,8 @@ fn map(cx: &mut Ctx, a: &Args) -> Res {
 fn tun(cx: &mut Ctx, a: &Args) -> Res {
     let fd = sys::open("/dev/net/tun", libc::O_RDWR)?;
     let mut req: libc::ifreq = unsafe { std::mem::zeroed() };
-    let name = format!("{}{}", a.get("name").unwrap_or("mkres"), cx.node);
+    // Unlike any other on this machine, if it is to be in the machine's own network namespace.
+    let name = a.get("name").map_or_else(|| format!("mkres{}", unsafe { libc::getpid() }), String::from);
     for (d, s) in req.ifr_name.iter_mut().zip(name.bytes()) {
         *d = s as _;
     }

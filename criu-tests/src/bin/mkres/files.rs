@@ -6,7 +6,7 @@ use crate::{sys, Kind};
 pub const KINDS: &[Kind] = &[
     Kind {
         name: "file",
-        help: "path=FILE (one of this run), map: also mapped, closed, unlinked: made, opened",
+        help: "path=FILE (one of this run), size=BYTES, map: also mapped, closed; unlinked; relinked: lives on by another name",
         make: file,
     },
     Kind {
@@ -30,7 +30,14 @@ fn file(cx: &mut Ctx, a: &Args) -> Res {
         let at = sys::mmap(&path, 4096, libc::PROT_READ, libc::MAP_PRIVATE, fd, 0)?;
         cx.fact("addr", format!("{at:x}"));
     }
-    if a.has("unlinked") {
+    let size = a.num("size", 0)?;
+    for _ in 0..size / 4096 {
+        sys::write_all(fd, &[1; 4096]);
+    }
+    if a.has("relinked") {
+        std::fs::hard_link(&path, format!("{path}.other")).map_err(|e| Fail::Skip(e.to_string()))?;
+    }
+    if a.has("unlinked") || a.has("relinked") {
         let _ = std::fs::remove_file(&path);
     }
     if a.has("closed") {

@@ -1,6 +1,6 @@
 //! Sockets of other families and protocols.
 
-use crate::ctx::{Args, Ctx, Res};
+use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
@@ -10,7 +10,11 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "alg", help: "AF_ALG", make: |c, _| made(c, 38, 5, 0) },
     Kind { name: "pfkey", help: "AF_KEY", make: |c, _| made(c, 15, 3, 2) },
     Kind { name: "sctp", help: "SCTP", make: |c, _| made(c, 2, 1, 132) },
-    Kind { name: "ping", help: "ICMP datagram", make: |c, _| made(c, 2, 2, 1) },
+    Kind {
+        name: "ping",
+        help: "ICMP datagram; allow: let everyone, in a network namespace of our own (newns:net)",
+        make: ping,
+    },
     Kind { name: "raw", help: "proto=N (1), v6", make: raw },
     Kind { name: "mptcp", help: "listen, v6", make: mptcp },
     Kind { name: "packet", help: "dgram; ring=open|closed: mapped, and the descriptor kept or closed", make: packet },
@@ -21,6 +25,14 @@ fn made(cx: &mut Ctx, domain: i32, kind: i32, proto: i32) -> Res {
     let s = sys::socket(domain, kind, proto)?;
     cx.fd("", s);
     Ok(())
+}
+
+fn ping(cx: &mut Ctx, a: &Args) -> Res {
+    if a.has("allow") {
+        let file = "/proc/sys/net/ipv4/ping_group_range";
+        std::fs::write(file, "0 2147483647").map_err(|e| Fail::Skip(format!("{file}: {e}")))?;
+    }
+    made(cx, libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP)
 }
 
 fn any(cx: &mut Ctx, a: &Args) -> Res {
