@@ -1,6 +1,86 @@
-//! Findings to words: log lines, JSON, hints. The only room that owns words.
+//! Findings to words: log lines, JSON, hints, documentation. The only room that owns words.
+//!
+//! * [`lines`] for CRIU's log and the system log, short and folded;
+//! * [`json`] for programs, complete and unfolded;
+//! * [`hints`]: what lifts a finding, and where this user can write it;
+//! * [`template`]: how a rule's item says its sentence.
 
-use crate::rules::Value;
+pub mod hints;
+pub mod json;
+pub mod lines;
+pub mod template;
+#[cfg(test)]
+mod tests;
+
+use crate::bytes::Bytes;
+use crate::config::{Config, Mode};
+use crate::rules::{registry, Finding, Rule, Value, Verdict};
+use crate::snapshot::{Look, Snapshot, Unchecked};
+use serde::Serialize;
+use template::Style;
+
+/// What the whole report means for the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Nothing was found and everything could be looked at.
+    Pass,
+    /// Something may fail, is lost silently, or could not be looked at. With `mode warn` also what CRIU will refuse.
+    Warn,
+    /// CRIU would refuse, so we do.
+    Refuse,
+}
+
+/// What one look over the tree came to.
+#[derive(Clone)]
+pub struct Report {
+    pub look: Look,
+    pub mode: Mode,
+    /// Pid and comm of the tree's root.
+    pub root: (i32, Bytes),
+    /// Processes in the tree.
+    pub tasks: usize,
+    /// Refusals first.
+    pub findings: Vec<Finding>,
+    pub unchecked: Vec<Unchecked>,
+    /// Where `preflight.json` has been written, to be named where lines are left out; `None`: not (yet) written.
+    pub written: Option<Bytes>,
+    /// The table that the findings' rule ids refer to.
+    pub rules: &'static [&'static Rule],
+}
+
+impl Report {
+    pub fn new(snap: &Snapshot, findings: Vec<Finding>, config: &Config) -> Self {
+        Report {
+            look: snap.look,
+            mode: config.mode,
+            root: (snap.root, snap.root_task().map(|t| t.comm.clone()).unwrap_or_default()),
+            tasks: snap.tasks.len(),
+            findings,
+            unchecked: snap.unchecked.clone(),
+            written: None,
+            rules: registry::RULES,
+        }
+    }
+
+    pub fn verdict(&self) -> Outcome {
+        if self.findings.iter().any(|f| f.verdict == Verdict::Refuse) {
+            match self.mode {
+                Mode::Enforce => Outcome::Refuse,
+                Mode::Warn | Mode::Off => Outcome::Warn,
+            }
+        } else if self.findings.is_empty() && self.unchecked.is_empty() {
+            Outcome::Pass
+        } else {
+            Outcome::Warn
+        }
+    }
+
+    /// The item of a finding's rule; `None` for a finding of another version's report.
+    pub fn rule_of(&self, finding: &Finding) -> Option<&'static Rule> {
+        self.rules.iter().copied().find(|r| r.id == finding.rule)
+    }
+}
 
 /// A fact as text, escaped: never a control character, whatever the tree called its things.
 pub fn render_value(value: &Value) -> String {
@@ -14,5 +94,46 @@ pub fn render_value(value: &Value) -> String {
         Value::Addr(a) => a.to_string(),
         Value::Range(a, b) => format!("{a:x}-{b:x}"),
         Value::Pids(p) => p.iter().map(i32::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Names that a template may use besides the finding's own facts.
+pub const BUILTIN_FACTS: [&str; 5] = ["pid", "comm", "tid", "fd", "addr"];
+
+/// What a template's `{name}` stands for in this finding, in full.
+fn fact_text(finding: &Finding, name: &str) -> Option<String> {
+    finding.get(name).map(render_value).or_else(|| match name {
+        "pid" => Some(finding.pid.to_string()),
+        "comm" => Some(finding.comm.escaped()),
+        "tid" => finding.tid.map(|t| t.to_string()),
+        "fd" => finding.fd.map(|fd| fd.to_string()),
+        "addr" => finding.addr.map(|a| format!("{a:x}")),
+        _ => None,
+    })
+}
+
+/// The sentence of a finding, its facts as `fact` tells them.
+fn sentence(rule: Option<&Rule>, finding: &Finding, fact: &dyn Fn(&str) -> Option<String>) -> String {
+    match rule {
+        Some(rule) => template::render(rule.says, Style::Sentence, fact).text,
+        // A finding without its rule still has its facts.
+        None => {
+            let facts: Vec<String> =
+                finding.facts.iter().map(|(n, _)| format!("{n} {}", fact(n).unwrap_or_default())).collect();
+            facts.join(", ")
+        }
+    }
+}
+
+/// The sentence of a finding, complete.
+pub fn message(rule: Option<&Rule>, finding: &Finding) -> String {
+    sentence(rule, finding, &|name| fact_text(finding, name))
+}
+
+/// Why something could not be looked at.
+fn reason(errno: i32) -> String {
+    match errno {
+        0 => "not understood".to_string(),
+        n => format!("{:?}", nix::errno::Errno::from_raw(n)),
     }
 }

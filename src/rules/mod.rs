@@ -74,8 +74,9 @@ pub struct Rule {
     pub group: &'static str,
     /// The exact condition under which CRIU refuses, for the documentation and `explain`. Plain text.
     pub what: &'static str,
-    /// What a finding says: a template over its facts. `{name}` is replaced; a part in `[...]` is dropped when one of its
-    /// facts is absent.
+    /// What a finding says: a template over its facts ([`crate::report::template`]). `{name}` is replaced; a part in
+    /// `[...]` is dropped when one of its facts is absent; `\[` is a bracket. Process, descriptor, other end and cure
+    /// stand around it already.
     pub says: &'static str,
     /// CRIU's own text for it.
     pub criu: &'static str,

@@ -1,0 +1,267 @@
+//! What lifts a finding, and where to write it for the program that drives CRIU.
+//!
+//! CRIU's own messages name its command line, which a user of podman or containerd cannot reach. What decides here
+//! (criu/cr-service.c, `setup_opts_from_req`): an RPC request overrules `/etc/criu/default.conf` for every field it sets,
+//! even to false, and the configuration file it names overrules the request. So an option that a runtime always sends
+//! (runc, crun and youki send `tcp_established`, `file_locks`, `shell_job` and `ext_unix_sk`) is reached by the runtime's
+//! own flag or by the file the runtime names, never by default.conf.
+
+use super::template::{render, Style};
+use crate::host::{Gate, Host, Opt, Release, Runtime};
+use crate::rules::{Finding, Lift, Rule};
+
+/// How far away a cure is: reports are ordered by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// An option, and this user can give it.
+    Option,
+    /// The workload, a plugin, another CRIU.
+    Change,
+    /// Nothing.
+    Hopeless,
+}
+
+/// What would make the dump pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cure {
+    pub rank: Rank,
+    pub text: String,
+}
+
+/// An option to be given.
+struct Setting {
+    opt: Option<Opt>,
+    name: &'static str,
+    value: Option<String>,
+}
+
+/// The ways in which an option can reach CRIU.
+#[derive(Default)]
+struct Way {
+    /// The command that has a flag of the same name; empty: criu itself.
+    flag: Option<&'static str>,
+    /// A configuration file that CRIU will read.
+    file: Option<&'static str>,
+    /// A field of the RPC request.
+    field: Option<&'static str>,
+    /// Why there is none.
+    blocked: Option<String>,
+}
+
+const RUNC_CONF: &str = "/etc/criu/runc.conf";
+const CRUN_CONF: &str = "/etc/criu/crun.conf";
+const DEFAULT_CONF: &str = "/etc/criu/default.conf";
+const RUNC_CONF_OR_ANNOTATION: &str = "/etc/criu/runc.conf (or the file of annotation org.criu.config)";
+const CRUN_CONF_OR_ANNOTATION: &str = "/etc/criu/crun.conf (or the file of annotation org.criu.config)";
+
+/// The cure of a finding.
+pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Cure {
+    let fact = |name: &str| super::fact_text(finding, name);
+    let mut settings = Vec::new();
+    let mut changes = Vec::new();
+    let mut blocked: Vec<String> = Vec::new();
+    for lift in rule.lifts {
+        match lift {
+            // Given already and it did not lift: naming it again helps nobody.
+            Lift::Option(opt) if host.options.flag(*opt) == Some(true) => {}
+            Lift::Option(opt) => match opt.name().map(|n| n.split_once(' ').unwrap_or((n, ""))) {
+                Some((name, value)) => {
+                    let value = (!value.is_empty()).then(|| value.to_string());
+                    settings.push(Setting { opt: Some(*opt), name, value });
+                }
+                None if host.runtime == Runtime::Rpc => {
+                    settings.push(Setting { opt: Some(*opt), name: "", value: None });
+                }
+                None => {
+                    blocked.push("only an RPC client of CRIU can set orphan_pts_master, its command line cannot".into())
+                }
+            },
+            Lift::Value(name, template) => {
+                let value = render(template, Style::OptionValue, &fact);
+                let given = *name == "external" && host.gate_external(value.text.as_bytes()) == Gate::Lifted;
+                if value.complete && !given {
+                    settings.push(Setting { opt: None, name, value: Some(value.text) });
+                }
+            }
+            Lift::Hook(hook) => changes.push(format!("load a CRIU plugin that accepts it ({} hook)", hook.name())),
+            Lift::Release(release) if already_has(host.release, release) => {}
+            Lift::Release(release) => {
+                changes.push(format!("use CRIU {} or newer", release.trim_end_matches('+')));
+            }
+            Lift::Workload(template) => {
+                let words = render(template, Style::Sentence, &fact);
+                if words.complete {
+                    changes.push(words.text);
+                }
+            }
+        }
+    }
+    let reachable = reach(&settings, host, &mut blocked);
+    let rank = match (&reachable, changes.is_empty()) {
+        (Some(_), _) => Rank::Option,
+        (None, false) => Rank::Change,
+        (None, true) => Rank::Hopeless,
+    };
+    let ways: Vec<String> = reachable.into_iter().chain(changes).collect();
+    let mut clauses = if ways.is_empty() { Vec::new() } else { vec![ways.join("; or ")] };
+    clauses.append(&mut blocked);
+    let text = if clauses.is_empty() { "nothing lifts this".to_string() } else { clauses.join("; ") };
+    Cure { rank, text }
+}
+
+/// Whether the CRIU at hand is at least the release that a hint would name.
+fn already_has(release: Release, wanted: &str) -> bool {
+    let wanted = match wanted.trim_end_matches('+') {
+        "3.17" => Release::V3_17,
+        "3.18" | "3.19" => Release::V3_18,
+        "4.0" => Release::V4_0,
+        "4.1" => Release::V4_1,
+        "4.2" => Release::V4_2,
+        "4.3" => Release::V4_3,
+        _ => return false,
+    };
+    release != Release::Unknown && release >= wanted
+}
+
+/// One clause for all settings, any of which lifts; `None`: not one of them can be given.
+fn reach(settings: &[Setting], host: &Host, blocked: &mut Vec<String>) -> Option<String> {
+    let mut flags: (Vec<String>, &str) = (Vec::new(), "");
+    let mut files: (Vec<String>, &str) = (Vec::new(), "");
+    let mut fields = Vec::new();
+    for setting in settings {
+        let way = way(setting, host);
+        if let Some(command) = way.flag {
+            flags.0.push(setting.flag());
+            flags.1 = command;
+        }
+        if let Some(field) = way.field {
+            fields.push(setting.field(field));
+        }
+        if let Some(file) = way.file {
+            files.0.push(format!("'{}'", setting.config_line()));
+            files.1 = file;
+        }
+        if let Some(why) = way.blocked {
+            blocked.push(why);
+        }
+    }
+    let mut ways = Vec::new();
+    if !flags.0.is_empty() {
+        let to = if flags.1.is_empty() { String::new() } else { format!(" to {}", flags.1) };
+        ways.push(format!("pass {}{to}", flags.0.join(" or ")));
+    }
+    if !fields.is_empty() {
+        ways.push(format!("set {} in the RPC request", fields.join(" or ")));
+    }
+    if !files.0.is_empty() {
+        ways.push(format!("write {} in {}", files.0.join(" or "), files.1));
+    }
+    (!ways.is_empty()).then(|| ways.join(", or "))
+}
+
+/// How this runtime lets its user give an option.
+fn way(setting: &Setting, host: &Host) -> Way {
+    let always_sent =
+        matches!(setting.opt, Some(Opt::TcpEstablished | Opt::FileLocks | Opt::ShellJob | Opt::ExtUnixSk));
+    let podman_flag = matches!(setting.opt, Some(Opt::TcpEstablished | Opt::FileLocks));
+    // crun hands CRIU a configuration file only with libcriu 4.2 or newer.
+    let crun_has_file = host.release >= Release::V4_2;
+    let file = |file| Way { file: Some(file), ..Way::default() };
+    let flag = |command| Way { flag: Some(command), ..Way::default() };
+    let flag_or_file = |has_flag: bool, command, conf| Way { flag: has_flag.then_some(command), ..file(conf) };
+    match host.runtime {
+        Runtime::Cli | Runtime::None => flag(""),
+        Runtime::Runc => flag_or_file(always_sent, "runc checkpoint", RUNC_CONF),
+        Runtime::Containerd => file(RUNC_CONF),
+        Runtime::PodmanRunc => flag_or_file(podman_flag, "podman container checkpoint", RUNC_CONF_OR_ANNOTATION),
+        Runtime::Crun if crun_has_file => flag_or_file(always_sent, "crun checkpoint", CRUN_CONF),
+        Runtime::Crun if always_sent => flag("crun checkpoint"),
+        Runtime::PodmanCrun if crun_has_file => {
+            flag_or_file(podman_flag, "podman container checkpoint", CRUN_CONF_OR_ANNOTATION)
+        }
+        Runtime::PodmanCrun if podman_flag => flag("podman container checkpoint"),
+        Runtime::PodmanCrun if always_sent => Way {
+            blocked: Some(format!(
+                "podman has no flag for --{}, and crun reads {CRUN_CONF} only with libcriu 4.2 or newer",
+                setting.name
+            )),
+            ..Way::default()
+        },
+        Runtime::Youki if always_sent => flag("youki's checkpoint command"),
+        // Its request says link_remap = false.
+        Runtime::Youki if setting.opt == Some(Opt::LinkRemap) => {
+            Way { blocked: Some("youki gives no way to pass --link-remap".to_string()), ..Way::default() }
+        }
+        // lxc-checkpoint runs the plain command line with options of its own choice; default.conf adds to them.
+        Runtime::Crun | Runtime::PodmanCrun | Runtime::Lxc | Runtime::Youki => file(DEFAULT_CONF),
+        Runtime::Rpc => match field_of(setting) {
+            Some(field) => Way { field: Some(field), ..Way::default() },
+            None => file("the request's config_file or /etc/criu/default.conf"),
+        },
+    }
+}
+
+/// The field of `criu_opts` (images/rpc.proto of CRIU 4.2); `None`: the request has none.
+fn field_of(setting: &Setting) -> Option<&'static str> {
+    Some(match (setting.opt, setting.name) {
+        (Some(Opt::ExtUnixSk), _) => "ext_unix_sk",
+        (Some(Opt::ShellJob), _) => "shell_job",
+        (Some(Opt::FileLocks), _) => "file_locks",
+        (Some(Opt::TcpEstablished), _) => "tcp_established",
+        (Some(Opt::TcpClose), _) => "tcp_close",
+        (Some(Opt::SkipInFlight), _) => "tcp_skip_in_flight",
+        (Some(Opt::EvasiveDevices), _) => "evasive_devices",
+        (Some(Opt::LinkRemap), _) => "link_remap",
+        (Some(Opt::ForceIrmap), _) => "force_irmap",
+        (Some(Opt::EnableExternalSharing), _) => "ext_sharing",
+        (Some(Opt::EnableExternalMasters), _) => "ext_masters",
+        (Some(Opt::AllowUprobes), _) => return None,
+        (Some(Opt::Unprivileged), _) => "unprivileged",
+        (Some(Opt::OrphanPtsMaster), _) => "orphan_pts_master",
+        (Some(Opt::AutodetectExtMounts), _) => "auto_ext_mnt",
+        (Some(Opt::LazyPages), _) => "lazy_pages",
+        (None, "external") => "external",
+        (None, "ghost-limit") => "ghost_limit",
+        (None, "irmap-scan-path") => "irmap_scan_paths",
+        (None, "skip-mnt") => "skip_mnt",
+        (None, "enable-fs") => "enable_fs",
+        (None, "timeout") => "timeout",
+        (None, "freeze-cgroup") => "freeze_cgroup",
+        (None, "network-lock") => "network_lock",
+        (None, _) => return None,
+    })
+}
+
+impl Setting {
+    /// For a command line, quoted for a shell where that is needed: brackets are patterns there.
+    fn flag(&self) -> String {
+        let Some(value) = &self.value else {
+            return format!("--{}", self.name);
+        };
+        let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c));
+        if plain {
+            format!("--{} {value}", self.name)
+        } else {
+            format!("--{} '{}'", self.name, value.replace('\'', "'\\''"))
+        }
+    }
+
+    /// For a configuration file: without dashes; a value with a blank in double quotes (criu/config.c:parse_statement).
+    fn config_line(&self) -> String {
+        match &self.value {
+            None => self.name.to_string(),
+            Some(value) if value.contains([' ', '\t', '"', '#']) => {
+                format!("{} \"{}\"", self.name, value.replace('"', "\\\""))
+            }
+            Some(value) => format!("{} {value}", self.name),
+        }
+    }
+
+    fn field(&self, field: &str) -> String {
+        match &self.value {
+            // `external mnt[]` has a field of its own.
+            Some(value) if self.opt.is_none() => format!("{field} = {value}"),
+            _ => format!("{field} = true"),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Templates of a rule's words: a sentence with facts in braces.
+//!
+//! ```text
+//! {name}        the fact's value
+//! [...{name}]   dropped, with everything in it, when a fact in it is absent
+//! [text]        without a fact inside it is plain text, brackets and all
+//! \[ \] \{ \} \\  the character itself
+//! ```
+//!
+//! The value of an option (`unix[{ino}]`) is a template too, but brackets mean nothing there: see [`Style`].
+
+/// How brackets are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// `[...]` is an optional part.
+    Sentence,
+    /// Brackets are brackets: CRIU's own keys are full of them.
+    OptionValue,
+}
+
+/// A piece of a parsed template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part<'t> {
+    Text(&'t str),
+    Fact(&'t str),
+    Optional(Vec<Part<'t>>),
+}
+
+/// A rendered template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    pub text: String,
+    /// Every fact outside of optional parts was there. The place of an absent one is filled with `?`.
+    pub complete: bool,
+}
+
+/// Splits a template into its parts; the text of an `Err` says what is wrong with it.
+pub fn parse(template: &str, style: Style) -> Result<Vec<Part<'_>>, String> {
+    let mut parts = Vec::new();
+    let mut rest = template;
+    let special: &[char] = match style {
+        Style::Sentence => &['\\', '{', '['],
+        Style::OptionValue => &['\\', '{'],
+    };
+    while let Some((before, tail)) = rest.find(special).and_then(|at| rest.split_at_checked(at)) {
+        push_text(&mut parts, before);
+        if let Some(escaped) = tail.strip_prefix('\\') {
+            let Some(c) = escaped.chars().next().filter(|c| "[]{}\\".contains(*c)) else {
+                return Err(format!("nothing to escape at `{tail}`"));
+            };
+            let (text, after) = escaped.split_at_checked(c.len_utf8()).unwrap_or((escaped, ""));
+            push_text(&mut parts, text);
+            rest = after;
+        } else if let Some(inner) = tail.strip_prefix('{') {
+            let Some((name, after)) = inner.split_once('}') else {
+                return Err(format!("`{tail}` is not closed"));
+            };
+            if name.is_empty()
+                || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
+            {
+                return Err(format!("`{name}` is no name of a fact"));
+            }
+            parts.push(Part::Fact(name));
+            rest = after;
+        } else {
+            let Some((inner, after)) = split_brackets(tail) else {
+                return Err(format!("`{tail}` is not closed, or brackets are nested"));
+            };
+            let optional = parse(inner, Style::OptionValue)?;
+            if optional.iter().any(|p| matches!(p, Part::Fact(_))) {
+                parts.push(Part::Optional(optional));
+            } else {
+                push_text(&mut parts, "[");
+                parts.extend(optional);
+                push_text(&mut parts, "]");
+            }
+            rest = after;
+        }
+    }
+    push_text(&mut parts, rest);
+    Ok(parts)
+}
+
+fn push_text<'t>(parts: &mut Vec<Part<'t>>, text: &'t str) {
+    if !text.is_empty() {
+        parts.push(Part::Text(text));
+    }
+}
+
+/// `[inner]after` to (inner, after). `None`: not closed, or another bracket opens inside.
+fn split_brackets(tail: &str) -> Option<(&str, &str)> {
+    let inner = tail.strip_prefix('[')?;
+    let mut escaped = false;
+    for (at, c) in inner.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '[' => return None,
+            ']' => {
+                let (inside, after) = inner.split_at_checked(at)?;
+                return Some((inside, after.strip_prefix(']')?));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The names of the facts a sentence refers to, in order; empty for a template that does not parse.
+pub fn placeholders(template: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    collect(&parse(template, Style::Sentence).unwrap_or_default(), &mut names);
+    names
+}
+
+fn collect<'t>(parts: &[Part<'t>], names: &mut Vec<&'t str>) {
+    for part in parts {
+        match part {
+            Part::Text(_) => {}
+            Part::Fact(name) => names.push(name),
+            Part::Optional(inner) => collect(inner, names),
+        }
+    }
+}
+
+/// Fills in the facts. A template that does not parse is printed as it is: words never stop a report.
+pub fn render(template: &str, style: Style, fact: &dyn Fn(&str) -> Option<String>) -> Rendered {
+    let mut out = Rendered { text: String::with_capacity(template.len()), complete: true };
+    let Ok(parts) = parse(template, style) else {
+        out.text.push_str(template);
+        return out;
+    };
+    for part in &parts {
+        match part {
+            Part::Text(text) => out.text.push_str(text),
+            Part::Fact(name) => match fact(name) {
+                Some(value) => out.text.push_str(&value),
+                None => {
+                    out.text.push('?');
+                    out.complete = false;
+                }
+            },
+            Part::Optional(inner) => {
+                let mut optional = String::new();
+                let all_there = inner.iter().all(|p| match p {
+                    Part::Text(text) => {
+                        optional.push_str(text);
+                        true
+                    }
+                    Part::Fact(name) => fact(name).map(|value| optional.push_str(&value)).is_some(),
+                    Part::Optional(_) => false,
+                });
+                if all_there {
+                    out.text.push_str(&optional);
+                }
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{registry, Lift};
+    use proptest::prelude::*;
+
+    fn fact(name: &str) -> Option<String> {
+        match name {
+            "state" => Some("ESTABLISHED".into()),
+            "ino" => Some("4711".into()),
+            "path" => Some("/tmp/[x] {ino}".into()),
+            _ => None,
+        }
+    }
+    fn sentence(template: &str) -> String {
+        render(template, Style::Sentence, &fact).text
+    }
+
+    #[test]
+    fn fills_in_and_drops() {
+        assert_eq!(sentence("TCP {state}[, inode {ino}][, queue {queue}]"), "TCP ESTABLISHED, inode 4711");
+        assert_eq!(sentence("[{queue} bytes in {state}]."), ".");
+        assert_eq!(
+            sentence("a fact's braces are not read again: {path}"),
+            "a fact's braces are not read again: /tmp/[x] {ino}"
+        );
+    }
+
+    #[test]
+    fn brackets_can_be_text() {
+        assert_eq!(sentence("anon_inode:[io_uring] of {state}"), "anon_inode:[io_uring] of ESTABLISHED");
+        assert_eq!(sentence(r"external unix\[{ino}\], \{x\} \\"), r"external unix[4711], {x} \");
+        assert_eq!(sentence(r"[; as unix\[{ino}\]]!"), "; as unix[4711]!");
+        assert_eq!(sentence(r"[; as unix\[{nothing}\]]!"), "!");
+        assert_eq!(render("unix[{ino}]", Style::OptionValue, &fact).text, "unix[4711]");
+        assert_eq!(render(r"unix\[{ino}\]", Style::OptionValue, &fact).text, "unix[4711]");
+    }
+
+    #[test]
+    fn says_when_a_fact_is_missing() {
+        let r = render("mnt[{key}]:{ino}", Style::OptionValue, &fact);
+        assert_eq!((r.text.as_str(), r.complete), ("mnt[?]:4711", false));
+        assert!(render("[{key}]{ino}", Style::Sentence, &fact).complete);
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_template() {
+        for bad in ["{", "{Name}", "{}", "{a b}", "[{a}", "[{a} [{b}]]", "tail \\", "\\n"] {
+            assert!(parse(bad, Style::Sentence).is_err(), "{bad}");
+            assert_eq!(sentence(bad), bad);
+        }
+    }
+
+    #[test]
+    fn tells_the_names() {
+        assert_eq!(placeholders(r"{a} [of {b} \[{c}\]] [d]"), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn every_registered_template_parses() {
+        for rule in registry::RULES {
+            let mut templates = vec![(rule.says, Style::Sentence)];
+            for lift in rule.lifts {
+                match lift {
+                    Lift::Value(_, value) => templates.push((value, Style::OptionValue)),
+                    Lift::Workload(words) => templates.push((words, Style::Sentence)),
+                    Lift::Option(_) | Lift::Hook(_) | Lift::Release(_) => {}
+                }
+            }
+            for (template, style) in templates {
+                if let Err(why) = parse(template, style) {
+                    panic!("{}: {template:?}: {why}", rule.id);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_renders(template in "[\\[\\]{}\\\\a-cä]{0,16}") {
+            for style in [Style::Sentence, Style::OptionValue] {
+                render(&template, style, &fact);
+            }
+        }
+    }
+}
