@@ -2,9 +2,11 @@
 //!
 //! * [`lines`] for CRIU's log and the system log, short and folded;
 //! * [`json`] for programs, complete and unfolded;
+//! * [`docs`] for people who look a rule up;
 //! * [`hints`]: what lifts a finding, and where this user can write it;
 //! * [`template`]: how a rule's item says its sentence.
 
+pub mod docs;
 pub mod hints;
 pub mod json;
 pub mod lines;
