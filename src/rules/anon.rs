@@ -231,3 +231,86 @@ pub static PIDFD_OUTSIDE: Rule = Rule {
         }
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Release;
+    use crate::parse::fdinfo::{FdInfo, PidFd};
+    use crate::rules::testkit::*;
+    use crate::snapshot::Snapshot;
+
+    fn anon(link: &str) -> Snapshot {
+        let mut f = file(3, 0, 12);
+        f.link = Some(link.into());
+        snap(vec![f])
+    }
+
+    #[test]
+    fn anon_list_is_crius() {
+        for ok in ["[eventfd]", "[eventpoll]", "inotify", "[fanotify]", "[signalfd]", "[timerfd]", "[pidfd]"] {
+            assert_eq!(verdict(&FD_ANON, &anon(&format!("anon_inode:{ok}")), &host()), None, "{ok}");
+        }
+        for no in ["[userfaultfd]", "[perf_event]", "bpf-prog", "bpf-map", "kvm-vm", "[landlock-ruleset]", "eventfd"] {
+            let s = anon(&format!("anon_inode:{no}"));
+            assert_eq!(verdict(&FD_ANON, &s, &host()), Some(Verdict::Refuse), "{no}");
+            assert_eq!(verdict(&FD_ANON, &s, &with_hook(Hook::DumpExtFile)), None, "{no}");
+        }
+        let mut libbpf = host();
+        libbpf.caps.bpfmap = true;
+        assert_eq!(verdict(&FD_ANON, &anon("anon_inode:bpf-map"), &libbpf), None);
+        // A file of that name is no anonymous inode.
+        let mut s = anon("anon_inode:[perf_event]");
+        s.tasks.first_mut().unwrap().files.first_mut().unwrap().mode = libc::S_IFREG;
+        assert_eq!(verdict(&FD_ANON, &s, &host()), None);
+    }
+
+    #[test]
+    fn long_names_are_beyond_a_plugin() {
+        let s = anon("anon_inode:[a-name-of-more-than-32]");
+        let l = anon("anon_inode:[0123456789012345678]");
+        assert_eq!(s.tasks[0].files[0].link.as_ref().unwrap().len(), 35);
+        assert_eq!(l.tasks[0].files[0].link.as_ref().unwrap().len(), 32);
+        for s in [s, l] {
+            assert!(verdict(&FD_ANON_LONG_NAME, &s, &with_hook(Hook::DumpExtFile)).is_some());
+            assert_eq!(verdict(&FD_ANON, &s, &host()), None);
+        }
+        assert_eq!(verdict(&FD_ANON_LONG_NAME, &anon("anon_inode:[012345678901234567]"), &host()), None);
+    }
+
+    #[test]
+    fn io_uring_by_kernel() {
+        let mut s = anon("anon_inode:[io_uring]");
+        s.kernel.version = (6, 6);
+        assert!(verdict(&FD_IO_URING, &s, &host()).is_some());
+        assert_eq!(verdict(&FD_IO_URING, &s, &with_hook(Hook::DumpExtFile)), None);
+        s.kernel.version = (6, 7);
+        assert!(verdict(&FD_IO_URING, &s, &with_hook(Hook::DumpExtFile)).is_some());
+        assert_eq!(verdict(&FD_ANON, &s, &host()), None);
+    }
+
+    fn pidfd(pid: i64, flags: u32) -> Snapshot {
+        let mut s = anon("pidfd:[77]");
+        let f = s.tasks.first_mut().unwrap().files.first_mut().unwrap();
+        f.info = Some(Box::new(FdInfo {
+            flags: Some(flags),
+            pidfd: Some(PidFd { pid, nspid: vec![pid] }),
+            ..FdInfo::default()
+        }));
+        s
+    }
+
+    #[test]
+    fn pidfds() {
+        let old = at_release(Release::V4_0);
+        assert!(verdict(&PIDFD_OLD, &pidfd(100, 2), &old).is_some());
+        assert_eq!(verdict(&PIDFD_OLD, &pidfd(100, 2), &host()), None);
+        for (pid, refused) in [(100, false), (-1, false), (0, true), (4711, true)] {
+            assert_eq!(verdict(&PIDFD_OUTSIDE, &pidfd(pid, 2), &host()).is_some(), refused, "{pid}");
+            assert_eq!(verdict(&PIDFD_OUTSIDE, &pidfd(pid, 2), &old), None);
+        }
+        assert!(verdict(&PIDFD_THREAD_RULE, &pidfd(100, 0o2000202), &host()).is_some());
+        assert_eq!(verdict(&PIDFD_THREAD_RULE, &pidfd(100, 0o2000002), &host()), None);
+        assert_eq!(verdict(&PIDFD_OUTSIDE, &pidfd(4711, 0o2000202), &host()), None);
+    }
+}

@@ -139,3 +139,95 @@ pub static TUN_HOST_NETNS: Rule = Rule {
 fn is_tun(file: &OpenFile) -> bool {
     file.is_chrdev() && file.rdev == Dev { major: MISC_MAJOR, minor: TUN_MINOR }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testkit::*;
+    use crate::snapshot::{Namespaces, Snapshot};
+
+    fn chr(major: u32, minor: u32) -> Snapshot {
+        let mut f = file(3, libc::S_IFCHR, 77);
+        f.rdev = Dev { major, minor };
+        f.dev = Dev { major: 0, minor: 6 };
+        f.link = Some("/dev/x".into());
+        snap(vec![f])
+    }
+
+    #[test]
+    fn chrdev_list_is_crius() {
+        for (major, minor) in [
+            (1, 3),
+            (1, 1),
+            (1, 11),
+            (10, 200),
+            (10, 235),
+            (4, 1),
+            (4, 63),
+            (5, 0),
+            (5, 2),
+            (128, 0),
+            (135, 9),
+            (136, 0),
+            (188, 0),
+            (204, 64),
+        ] {
+            assert_eq!(verdict(&FD_CHRDEV, &chr(major, minor), &host()), None, "{major}:{minor}");
+        }
+        for (major, minor) in
+            [(10, 229), (10, 232), (4, 0), (4, 64), (5, 3), (127, 0), (137, 0), (143, 0), (195, 255), (226, 128)]
+        {
+            assert_eq!(
+                verdict(&FD_CHRDEV, &chr(major, minor), &host()),
+                Some(super::super::Verdict::Refuse),
+                "{major}:{minor}"
+            );
+        }
+    }
+
+    #[test]
+    fn chrdev_is_lifted_by_key_and_plugin() {
+        let kvm = chr(10, 232);
+        assert_eq!(verdict(&FD_CHRDEV, &kvm, &with_external("tty[ae8:6]")), None);
+        assert_eq!(verdict(&FD_CHRDEV, &kvm, &with_hook(Hook::DumpExtFile)), None);
+        let inherited = Host { inherit_ids: Some(vec!["tty[ae8:6]".into()]), ..host() };
+        assert_eq!(verdict(&FD_CHRDEV, &kvm, &inherited), None);
+        let unknown = Host { externals: None, ..host() };
+        assert_eq!(verdict(&FD_CHRDEV, &kvm, &unknown), Some(super::super::Verdict::Warn));
+        assert!(verdict(&FD_CHRDEV, &kvm, &with_hook(Hook::DumpUnixSk)).is_some());
+    }
+
+    #[test]
+    fn blkdev() {
+        let mut f = file(3, libc::S_IFBLK, 5);
+        f.rdev = Dev { major: 7, minor: 0 };
+        let s = snap(vec![f]);
+        assert!(verdict(&FD_BLKDEV, &s, &host()).is_some());
+        assert_eq!(verdict(&FD_CHRDEV, &s, &host()), None);
+        assert_eq!(verdict(&FD_BLKDEV, &s, &with_hook(Hook::DumpExtFile)), None);
+    }
+
+    #[test]
+    fn tun_in_the_host_netns_only() {
+        let mut s = chr(10, 200);
+        assert!(verdict(&TUN_HOST_NETNS, &s, &host()).is_some());
+        let root = s.tasks.first_mut().unwrap();
+        root.ns = Namespaces { net: Some(9), ..root.ns };
+        assert_eq!(verdict(&TUN_HOST_NETNS, &s, &host()), None);
+        s.tasks.first_mut().unwrap().ns.net = None;
+        assert_eq!(verdict(&TUN_HOST_NETNS, &s, &host()), None);
+    }
+
+    #[test]
+    fn driver_names() {
+        let mut k = Kernel::default();
+        k.chrdev.insert(506, "gdrdrv".into());
+        k.chrdev.insert(10, "misc".into());
+        k.misc.insert(232, "kvm".into());
+        let name = |major, minor| driver(&k, Dev { major, minor }, false).map(|b| b.escaped());
+        assert_eq!(name(506, 0).as_deref(), Some("gdrdrv"));
+        assert_eq!(name(10, 232).as_deref(), Some("kvm"));
+        assert_eq!(name(10, 1).as_deref(), Some("misc"));
+        assert_eq!(name(99, 1), None);
+    }
+}

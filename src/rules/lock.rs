@@ -101,3 +101,54 @@ pub static LOCK_KIND: Rule = Rule {
         }
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::{fdinfo::FdInfo, locks};
+    use crate::rules::testkit::*;
+    use crate::rules::Verdict;
+    use crate::snapshot::Snapshot;
+
+    fn locked(lines: &[&str]) -> Snapshot {
+        let mut f = file(3, libc::S_IFREG, 12);
+        f.link = Some("/var/run/x.pid".into());
+        let locks = lines.iter().map(|l| locks::line(l.as_bytes()).unwrap()).collect();
+        f.info = Some(Box::new(FdInfo { locks, ..FdInfo::default() }));
+        snap(vec![f])
+    }
+
+    #[test]
+    fn every_kind_needs_the_option() {
+        for line in [
+            "1: POSIX  ADVISORY  WRITE 100 08:01:12 0 EOF",
+            "1: FLOCK  ADVISORY  READ 100 08:01:12 0 EOF",
+            "1: OFDLCK ADVISORY  WRITE -1 08:01:12 4 9",
+            "1: LEASE  ACTIVE    READ 100 08:01:12 0 EOF",
+        ] {
+            let s = locked(&[line]);
+            assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &host()), Some(Verdict::Refuse), "{line}");
+            assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &with(Opt::FileLocks)), None, "{line}");
+            assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &unknown(Opt::FileLocks)), Some(Verdict::Warn), "{line}");
+            assert_eq!(verdict(&LOCK_KIND, &s, &host()), None, "{line}");
+        }
+        assert_eq!(
+            verdict(&LOCK_NOT_ALLOWED, &locked(&["1: -> FLOCK  ADVISORY  WRITE 100 08:01:12 0 EOF"]), &host()),
+            None
+        );
+        assert_eq!(verdict(&LOCK_NOT_ALLOWED, &locked(&[]), &host()), None);
+    }
+
+    #[test]
+    fn other_classes_are_not_lifted() {
+        let s = locked(&["1: DELEG  ACTIVE    READ 100 08:01:12 0 EOF"]);
+        assert!(verdict(&LOCK_KIND, &s, &with(Opt::FileLocks)).is_some());
+        assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &host()), None);
+    }
+
+    #[test]
+    fn who_took_it() {
+        let f = found(&LOCK_NOT_ALLOWED, &locked(&["1: FLOCK  ADVISORY  WRITE 77 08:01:12 0 EOF"]), &host());
+        assert_eq!(f.first().and_then(|f| f.other.clone()), Some(Other::Process(77)));
+    }
+}

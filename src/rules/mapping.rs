@@ -201,3 +201,94 @@ pub static SYSV_SHM_NO_IPCNS: Rule = Rule {
         }
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::maps::{self, VmFlags};
+    use crate::rules::testkit::*;
+    use crate::rules::Verdict;
+    use crate::snapshot::Snapshot;
+
+    fn mapped(line: &str, flags: &[&[u8; 2]], file: Option<(u32, Dev)>) -> Snapshot {
+        let mut vma = maps::line_of_maps(line.as_bytes()).unwrap();
+        vma.flags = Some(VmFlags(flags.iter().map(|f| **f).collect()));
+        let file = file.map(|(kind, rdev)| {
+            let mut f = super::super::testkit::file(-1, kind, 5);
+            f.rdev = rdev;
+            f
+        });
+        let mut s = snap(vec![]);
+        s.tasks.first_mut().unwrap().maps.push(Mapping { vma, file });
+        s
+    }
+
+    #[test]
+    fn anonymous_objects() {
+        for path in
+            ["anon_inode:[io_uring]", "anon_inode:[perf_event]", "anon_inode:kvm-vcpu:0", "/secretmem (deleted)"]
+        {
+            let s = mapped(&format!("7f0000000000-7f0000001000 rw-s 00000000 00:10 12 {path}"), &[], None);
+            assert!(verdict(&VMA_ANON_INODE, &s, &host()).is_some(), "{path}");
+            assert_eq!(verdict(&VMA_IO_PFNMAP, &s, &host()), None, "{path}");
+        }
+        for ok in ["/tmp/anon_inode:[io_uring]", "/[aio] (deleted)", "[heap]", ""] {
+            let s = mapped(&format!("7f0000000000-7f0000001000 rw-s 00000000 08:10 12 {ok}"), &[], None);
+            assert_eq!(verdict(&VMA_ANON_INODE, &s, &host()), None, "{ok}");
+        }
+    }
+
+    #[test]
+    fn devices_but_zero() {
+        let map = |major, minor, kind| {
+            mapped(
+                "7f0000000000-7f0000001000 rw-s 00000000 00:06 12 /dev/x",
+                &[b"io", b"pf"],
+                Some((kind, Dev { major, minor })),
+            )
+        };
+        let mem = map(1, 1, libc::S_IFCHR);
+        assert_eq!(verdict(&VMA_DEVICE, &mem, &host()), Some(Verdict::Refuse));
+        assert_eq!(verdict(&VMA_DEVICE, &mem, &with_hook(Hook::HandleDeviceVma)), None);
+        assert!(verdict(&VMA_DEVICE, &map(7, 0, libc::S_IFBLK), &host()).is_some());
+        assert_eq!(verdict(&VMA_DEVICE, &map(1, 5, libc::S_IFCHR), &host()), None);
+        assert_eq!(verdict(&VMA_DEVICE, &map(0, 0, libc::S_IFREG), &host()), None);
+    }
+
+    #[test]
+    fn pfnmap_and_its_exceptions() {
+        let io: &[&[u8; 2]] = &[b"rd", b"io"];
+        let case =
+            |line: &str, host: &crate::host::Host| verdict(&VMA_IO_PFNMAP, &mapped(line, io, None), host).is_some();
+        let h = host();
+        assert!(case("7f00-8f00 rw-p 00000000 00:00 0 ", &h));
+        assert!(case("7f00-8f00 rw-p 00000000 08:01 5 /x", &h));
+        assert!(!case("7f00-8f00 rw-s 00000000 08:01 5 /sys/x/resource0", &h));
+        assert!(!case("7f00-8f00 r--p 00000000 00:00 0 [vvar]", &h));
+        assert!(case("7f00-8f00 ---p 00000000 00:00 0 [vvar]", &h));
+        assert!(!case("7f00-8f00 r--p 00000000 00:00 0 [vvar_vclock]", &h));
+        assert_eq!(verdict(&VMA_IO_PFNMAP, &mapped("7f00-8f00 rw-p 00000000 00:00 0 ", &[b"rd"], None), &h), None);
+    }
+
+    #[test]
+    fn names_of_newer_kernels() {
+        let s = mapped("7f00-8f00 r--p 00000000 00:00 0 [vvar_vclock]", &[b"io"], None);
+        assert!(verdict(&VMA_VVAR_VCLOCK, &s, &at_release(Release::V4_0)).is_some());
+        assert_eq!(verdict(&VMA_VVAR_VCLOCK, &s, &at_release(Release::V4_1)), None);
+        let u = mapped("7fffffffe000-7ffffffff000 --xp 00000000 00:00 0 [uprobes]", &[b"io"], None);
+        assert!(verdict(&VMA_UPROBES, &u, &host()).is_some());
+        assert_eq!(verdict(&VMA_UPROBES, &u, &with(Opt::AllowUprobes)), None);
+        assert_eq!(verdict(&VMA_UPROBES, &u, &unknown(Opt::AllowUprobes)), Some(Verdict::Warn));
+        assert_eq!(verdict(&VMA_UPROBES, &u, &at_release(Release::V4_1)), Some(Verdict::Refuse));
+    }
+
+    #[test]
+    fn sysv_segments() {
+        let mut s = mapped("7f00-8f00 rw-s 00000000 00:01 32769 /SYSV0000beef (deleted)", &[], None);
+        assert!(verdict(&SYSV_SHM_NO_IPCNS, &s, &host()).is_some());
+        s.tasks.first_mut().unwrap().ns.ipc = Some(7);
+        assert_eq!(verdict(&SYSV_SHM_NO_IPCNS, &s, &host()), None);
+        let file = mapped("7f00-8f00 rw-s 00000000 08:01 5 /SYSVx", &[], None);
+        assert_eq!(verdict(&SYSV_SHM_NO_IPCNS, &file, &host()), None);
+    }
+}

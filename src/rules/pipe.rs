@@ -86,3 +86,59 @@ pub static PIPE_TOO_MANY: Rule = Rule {
         }
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testkit::*;
+    use crate::snapshot::MountTable;
+
+    fn pipe(fd: i32, ino: u64, flags: i32) -> OpenFile {
+        let mut f = file(fd, libc::S_IFIFO, ino);
+        f.flags = Some(flags as u32);
+        f.link = Some(format!("pipe:[{ino}]").into_bytes().into());
+        f
+    }
+
+    #[test]
+    fn packet_mode_of_each_end() {
+        let direct = libc::O_DIRECT;
+        assert_eq!(verdict(&PIPE_PACKET, &snap(vec![pipe(3, 9, 0), pipe(4, 9, 1)]), &host()), None);
+        let both = snap(vec![pipe(3, 9, direct), pipe(4, 9, direct | 1)]);
+        assert_eq!(found(&PIPE_PACKET, &both, &host()).len(), 2);
+        let mut fifo = pipe(3, 9, direct);
+        fifo.link = Some("/tmp/fifo".into());
+        assert_eq!(verdict(&PIPE_PACKET, &snap(vec![fifo]), &host()), None);
+        let mut not_asked = pipe(3, 9, 0);
+        not_asked.flags = None;
+        assert_eq!(verdict(&PIPE_PACKET, &snap(vec![not_asked]), &host()), None);
+    }
+
+    #[test]
+    fn autofs_is_exempt() {
+        let line = b"40 30 0:50 / /net rw - autofs x rw,fd=5,pipe_ino=9,pgrp=1,timeout=0,minproto=5,maxproto=5,direct";
+        let mut s = snap(vec![pipe(3, 9, libc::O_DIRECT)]);
+        let mounts = vec![crate::parse::mountinfo::line(line).unwrap()];
+        s.mounts.push(MountTable { ns: CRIU_NS, pid: 100, mounts, bad: 0 });
+        assert_eq!(verdict(&PIPE_PACKET, &s, &host()), None);
+        s.tasks.first_mut().unwrap().files.push(pipe(4, 10, libc::O_DIRECT));
+        assert!(verdict(&PIPE_PACKET, &s, &host()).is_some());
+    }
+
+    #[test]
+    fn room_for_1024() {
+        let full: Vec<_> = (0..1024).flat_map(|i| [pipe(i * 2, i as u64, 0), pipe(i * 2 + 1, i as u64, 1)]).collect();
+        assert_eq!(verdict(&PIPE_TOO_MANY, &snap(full.clone()), &host()), None);
+        let mut over = full.clone();
+        over.push(pipe(9000, 5000, 0));
+        let f = found(&PIPE_TOO_MANY, &snap(over), &host());
+        assert_eq!(f.first().and_then(|f| f.get("count")), Some(&Value::Num(1025)));
+        // Another FIFO has a table of its own, and the write end of a pipe none.
+        let mut near = full;
+        near.push(pipe(9001, 5001, 1));
+        let mut fifo = pipe(9002, 5002, 0);
+        fifo.link = Some("/tmp/fifo".into());
+        near.push(fifo);
+        assert_eq!(verdict(&PIPE_TOO_MANY, &snap(near), &host()), None);
+    }
+}
