@@ -18,7 +18,7 @@ pub fn rules_page(rules: &[&Rule]) -> String {
          |---|---|---|---|---|---|\n",
     );
     for rule in sorted(rules) {
-        let lifts: Vec<String> = rule.lifts.iter().map(|l| code(&short_lift(l))).collect();
+        let lifts: Vec<String> = rule.lifts.iter().map(short_lift).collect();
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(
             out,
@@ -126,11 +126,11 @@ fn when(when: When) -> &'static str {
 fn short_lift(lift: &Lift) -> String {
     match lift {
         Lift::Option(opt) => match opt.name() {
-            Some(name) => format!("--{name}"),
-            None => "orphan_pts_master (RPC)".to_string(),
+            Some(name) => code(&format!("--{name}")),
+            None => "`orphan_pts_master` (RPC)".to_string(),
         },
-        Lift::Value(name, value) => format!("--{name} {}", value_wording(value)),
-        Lift::Hook(hook) => format!("plugin hook {}", hook.name()),
+        Lift::Value(name, value) => code(&format!("--{name} {}", value_wording(value))),
+        Lift::Hook(hook) => format!("plugin hook `{}`", hook.name()),
         Lift::Release(release) => format!("CRIU {}", release.trim_end_matches('+')),
         Lift::Workload(_) => "the workload".to_string(),
     }
@@ -230,8 +230,8 @@ mod tests {
 
             | Rule | CRIU refuses | CRIU versions | CRIU finds it | We find it | Lifted by |
             |---|---|---|---|---|---|
-            | [unix-external-stream](#unix-external-stream) | What `it` is \<not> | all | before the task's own memory is written, after that of all tasks before it | before anything is frozen | `--external unix[PEER]`, `plugin hook DUMP_UNIX_SK` |
-            | [tty-orphan-master](#tty-orphan-master) | What `it` is \<not> | all | before the task's own memory is written, after that of all tasks before it | before anything is frozen | `orphan_pts_master (RPC)` |
+            | [unix-external-stream](#unix-external-stream) | What `it` is \<not> | all | before the task's own memory is written, after that of all tasks before it | before anything is frozen | `--external unix[PEER]`, plugin hook `DUMP_UNIX_SK` |
+            | [tty-orphan-master](#tty-orphan-master) | What `it` is \<not> | all | before the task's own memory is written, after that of all tasks before it | before anything is frozen | `orphan_pts_master` (RPC) |
 
             ## Made up
 
