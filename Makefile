@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 # Where the CRIU of this host looks for plugins, by its own words.
 PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*path to a plugin directory (by default \(.*\))/\1/p')),/usr/lib/criu)
 
-.PHONY: help build setup provision test test-vm demo bench fmt lint check-plugin install uninstall clean
+.PHONY: help docs build setup provision test test-vm demo bench fmt lint check-plugin install uninstall clean
 .DEFAULT_GOAL := build
 
 help: ## this list
@@ -45,6 +45,9 @@ demo: provision build ## what the plugin does, on real CRIU (root)
 bench: provision build ## what the plugin costs a dump and saves a refused one, on the newest CRIU that works here (root)
 	@$(CARGO) build -q --release --locked -p criu-tests --bin bench
 	@$(TARGET)/release/bench --plugin $(PLUGIN) $(FILTER)
+
+docs: ## docs/rules.md and the README's table, made from the rules
+	UPDATE_DOCS=1 $(CARGO) test -q --locked --lib docs_are_current
 
 fmt: ## formats the source
 	$(CARGO) fmt --all
