@@ -31,11 +31,11 @@ provision: setup ## unpacks the real CRIUs the tests run against (nothing is ins
 test: provision build ## all tests, and the plugin against every real CRIU that works on this kernel (root)
 	@scripts/test $(PLUGIN)
 
-# FILTER="lock tcp" runs the fixtures with these in their names.
+# FILTER="lock tcp" runs the fixtures with these in their names, CRIU="3.17.1" these versions, VM_SUITE=trixie its kernel.
 test-vm: provision build ## the plugin against every real CRIU under Debian's kernel in a virtual machine (slow)
 	@scripts/setup vm
 	$(CARGO) build --locked -p criu-tests
-	@scripts/test-vm $(PLUGIN) $(TARGET)/debug/differential $(FILTER)
+	@CRIU='$(CRIU)' scripts/test-vm $(PLUGIN) $(TARGET)/debug/differential $(FILTER)
 
 demo: provision build ## what the plugin does, on real CRIU (root)
 	@$(CARGO) build -q --locked -p criu-tests
