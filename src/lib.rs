@@ -29,4 +29,5 @@ pub mod host;
 pub mod parse;
 pub mod report;
 pub mod rules;
+pub mod scan;
 pub mod snapshot;

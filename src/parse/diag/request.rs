@@ -6,6 +6,8 @@ pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
 const ALL_STATES: u32 = u32::MAX;
+/// TCP_TIME_WAIT and TCP_NEW_SYN_RECV: no descriptor refers to those, and a busy host has a hundred thousand.
+const TCP_WITHOUT_FILE: u32 = 1 << 6 | 1 << 12;
 /// INET_DIAG_NOCOOKIE, twice.
 const NO_COOKIE: [u8; 8] = [0xff; 8];
 
@@ -17,7 +19,7 @@ pub fn unix_request(seq: u32) -> Vec<u8> {
 }
 
 /// All sockets of an address family (AF_INET 2, AF_INET6 10) and protocol (IPPROTO_TCP 6, UDP 17, UDPLITE 136, RAW 255,
-/// MPTCP 262) in the network namespace. Asks for INET_DIAG_SHUTDOWN.
+/// MPTCP 262) in the network namespace, but of TCP none without a file. Asks for INET_DIAG_SHUTDOWN.
 ///
 /// A protocol above 255 does not fit its field and goes into INET_DIAG_REQ_PROTOCOL (Linux 5.9+, which has no such
 /// sockets in diag before).
@@ -31,9 +33,10 @@ pub fn inet_request(seq: u32, family: u8, protocol: u16) -> Vec<u8> {
             (0, [header.as_slice(), &u32::from(protocol).to_ne_bytes()].concat())
         }
     };
+    let states = if protocol == 6 { ALL_STATES & !TCP_WITHOUT_FILE } else { ALL_STATES };
     // Ports, addresses, interface.
     let any = [0u8; 2 + 2 + 16 + 16 + 4];
-    request(seq, &[&[family, short, SHOW_SHUTDOWN, 0], &ALL_STATES.to_ne_bytes(), &any, &NO_COOKIE, &attribute])
+    request(seq, &[&[family, short, SHOW_SHUTDOWN, 0], &states.to_ne_bytes(), &any, &NO_COOKIE, &attribute])
 }
 
 /// All packet sockets of the network namespace: PACKET_SHOW_INFO, MCLIST, RING_CFG and FANOUT.

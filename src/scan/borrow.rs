@@ -1,0 +1,168 @@
+//! What only the open file itself can tell: one descriptor at a time is borrowed (pidfd_getfd, Linux 5.6), asked and closed.
+//!
+//! Nothing about the open file changes: no data is read, no flag set, no terminal becomes ours (pidfd_getfd is no open).
+//!
+//! **Only for sockets, pipes and FIFOs, terminals and tun.** Closing a descriptor flushes its file, and a flush of FUSE
+//! waits for the server, which may be a frozen task of this very tree; sockets, pipes, terminals, tun and O_PATH
+//! descriptors have no flush.
+
+mod ask;
+
+use super::sys::Seen;
+use crate::parse::diag::{InetDiag, UnixDiag};
+use crate::snapshot::{Detail, Socket, SocketFacts, TtyFacts, TunFacts};
+use nix::errno::Errno;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// A process, held by a pidfd: its number cannot be used again for another while we ask.
+#[derive(Debug)]
+pub struct Process(OwnedFd);
+
+impl Process {
+    /// pidfd_open(2), Linux 5.3. Only for the leader of a thread group.
+    pub fn open(pid: i32) -> Seen<Process> {
+        // SAFETY: two numbers; the result is a new descriptor (close-on-exec) that nobody else knows.
+        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) });
+        match fd.map(i32::try_from) {
+            // SAFETY: see above.
+            Ok(Ok(fd)) => Seen::Seen(Process(unsafe { OwnedFd::from_raw_fd(fd) })),
+            Ok(Err(_)) => Seen::Denied(libc::EOVERFLOW),
+            Err(e) => Err(e).into(),
+        }
+    }
+
+    /// pidfd_getfd(2): needs PTRACE_MODE_ATTACH_REALCREDS; EPERM is Yama's or another security module's word.
+    fn borrow(&self, fd: i32) -> Seen<OwnedFd> {
+        // SAFETY: three numbers; the result is a new descriptor (close-on-exec) that nobody else knows.
+        let got = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.0.as_raw_fd(), fd, 0) });
+        match got.map(i32::try_from) {
+            // SAFETY: see above.
+            Ok(Ok(fd)) => Seen::Seen(unsafe { OwnedFd::from_raw_fd(fd) }),
+            Ok(Err(_)) => Seen::Denied(libc::EOVERFLOW),
+            // ESRCH: the process has ended; EBADF: the descriptor is closed, or the process is ending.
+            Err(Errno::ESRCH | Errno::EBADF) => Seen::Gone,
+            Err(e) => Seen::Denied(e as i32),
+        }
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What to ask an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// A pipe or FIFO: its flags only (O_DIRECT).
+    Flags,
+    Socket(Ask),
+    /// A terminal of any kind.
+    Tty,
+    /// /dev/net/tun.
+    Tun,
+}
+
+/// What to ask a socket besides its flags; each is one or a few system calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// SO_DOMAIN, SO_TYPE, SO_PROTOCOL.
+    pub identity: bool,
+    pub udp_cork: bool,
+    /// tcpi_state and SO_PEERNAME.
+    pub tcp_state: bool,
+    pub netns: bool,
+    pub peer_pid: bool,
+    pub readable: bool,
+    pub unix_file: bool,
+    pub filter: bool,
+    pub bound_device: bool,
+    /// SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD.
+    pub passes_cmsg: bool,
+}
+
+impl Ask {
+    /// All that a rule may need about a socket, by what sock_diag said of it; `None`: it is in no table.
+    pub fn about(listed: Option<Socket<'_>>) -> Ask {
+        let filter = Ask { filter: true, ..Ask::default() };
+        match listed {
+            Some(Socket::Unix(s)) => Ask {
+                unix_file: s.path().is_some(),
+                peer_pid: s.peer.is_some_and(|ino| ino != 0),
+                passes_cmsg: has_queue(s),
+                ..filter
+            },
+            Some(Socket::Inet(s)) => Ask {
+                udp_cork: matches!(s.protocol, UDP | UDPLITE),
+                // Bound, and never connected or not any more.
+                tcp_state: s.protocol == TCP && s.state == CLOSE,
+                bound_device: needs_device(s),
+                ..filter
+            },
+            Some(Socket::Packet(_)) => filter,
+            Some(Socket::Netlink(_)) => Ask { readable: true, ..filter },
+            // What does not fit the family is not asked (see `ask::socket`).
+            None => Ask {
+                identity: true,
+                udp_cork: true,
+                tcp_state: true,
+                netns: true,
+                readable: true,
+                unix_file: true,
+                ..filter
+            },
+        }
+    }
+}
+
+const TCP: u16 = 6;
+const UDP: u16 = 17;
+const UDPLITE: u16 = 136;
+const CLOSE: u8 = 7;
+const LISTEN: u8 = 10;
+
+/// Messages are waiting. (A listening socket counts connections there.)
+fn has_queue(s: &UnixDiag) -> bool {
+    s.state != LISTEN && s.rqlen.is_some_and(|q| q.rqueue != 0)
+}
+
+/// A bound IPv6 socket whose address may mean nothing without an interface: link-local or multicast. Which of them CRIU
+/// refuses is the rule's matter.
+fn needs_device(s: &InetDiag) -> bool {
+    matches!(s.src, IpAddr::V6(src) if s.sport != 0 && (src.is_unicast_link_local() || src.is_multicast()))
+}
+
+/// The answers of one open file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// f_flags, without O_CLOEXEC (which is the descriptor's).
+    pub flags: u32,
+    pub detail: Option<Detail>,
+}
+
+/// Borrows the descriptor, asks and closes it.
+///
+/// [`Seen::Gone`]: the process has ended or the descriptor is closed. [`Seen::Denied`]: EPERM (no right to trace the
+/// process), ENOSYS (Linux before 5.6), EMFILE (our own table is full).
+pub fn facts(process: &Process, fd: i32, want: Want) -> Seen<Facts> {
+    process.borrow(fd).map(|file| {
+        let flags = ask::flags(&file).unwrap_or_default();
+        // An O_PATH descriptor answers nothing at all (EBADF).
+        let o_path = flags & libc::O_PATH as u32 != 0;
+        let detail = match want {
+            Want::Flags => None,
+            Want::Socket(_) if o_path => Some(Detail::Socket(SocketFacts { o_path, ..SocketFacts::default() })),
+            Want::Socket(what) => Some(Detail::Socket(ask::socket(&file, what))),
+            Want::Tty if o_path => Some(Detail::Tty(TtyFacts::default())),
+            Want::Tty => Some(Detail::Tty(ask::tty(&file))),
+            Want::Tun if o_path => Some(Detail::Tun(TunFacts::default())),
+            Want::Tun => Some(Detail::Tun(ask::tun(&file))),
+        };
+        Facts { flags, detail }
+    })
+}
+
+#[cfg(test)]
+mod tests;

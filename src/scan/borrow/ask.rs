@@ -1,0 +1,230 @@
+//! The questions themselves: fcntl, getsockopt, ioctl on a borrowed descriptor. None changes the open file or waits for
+//! anything but a short kernel lock.
+
+use super::Ask;
+use crate::bytes::Bytes;
+use crate::snapshot::{SocketFacts, TtyFacts, TunFacts};
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+// What the libc crate does not have.
+/// linux/sockios.h
+const SIOCGSKNS: libc::Ioctl = 0x894c;
+/// linux/un.h: SIOCPROTOPRIVATE + 0.
+const SIOCUNIXFILE: libc::Ioctl = 0x89e0;
+/// asm-generic/socket.h
+const SO_PASSPIDFD: libc::c_int = 76;
+
+/// F_GETFL: the f_flags of the open file.
+pub fn flags(file: &OwnedFd) -> nix::Result<u32> {
+    // SAFETY: two numbers.
+    Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }).map(|n| n as u32)
+}
+
+/// Everything of `what` that fits the socket's family.
+pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
+    let mut facts = SocketFacts::default();
+    let int = |level, name| number(file, level, name).ok();
+    if what.identity {
+        facts.domain = int(libc::SOL_SOCKET, libc::SO_DOMAIN);
+        facts.kind = int(libc::SOL_SOCKET, libc::SO_TYPE);
+        facts.protocol = int(libc::SOL_SOCKET, libc::SO_PROTOCOL);
+    }
+    // Without the identity the caller knows the family from sock_diag and asks accordingly.
+    let fits = |domains: &[i32], kind: Option<i32>| {
+        facts.domain.is_none_or(|d| domains.contains(&d))
+            && (kind.is_none() || facts.kind.is_none_or(|k| Some(k) == kind))
+    };
+    let inet = [libc::AF_INET, libc::AF_INET6];
+    let stream = fits(&inet, Some(libc::SOCK_STREAM));
+    let datagram = fits(&inet, Some(libc::SOCK_DGRAM));
+    let unix = fits(&[libc::AF_UNIX], None);
+    let netlink = fits(&[libc::AF_NETLINK], None);
+    if what.tcp_state && stream {
+        facts.tcp_state = tcp_state(file).ok();
+        facts.peer = peer_name(file).ok().flatten();
+    }
+    if what.udp_cork && datagram {
+        facts.udp_cork = int(libc::SOL_UDP, libc::UDP_CORK).map(|v| v != 0);
+    }
+    if what.netns {
+        facts.netns = opened_inode(file, SIOCGSKNS).ok();
+    }
+    if what.readable && netlink {
+        facts.readable = readable(file).ok();
+    }
+    if what.unix_file && unix {
+        facts.unix_file = Some(unix_file(file).map_err(|e| e as i32));
+    }
+    if what.peer_pid && unix {
+        facts.peer_pid = peer_pid(file).ok().filter(|pid| *pid > 0);
+    }
+    if what.passes_cmsg && unix {
+        let on = |name| int(libc::SOL_SOCKET, name).map(|v| v != 0);
+        facts.passcred = on(libc::SO_PASSCRED);
+        facts.passsec = on(libc::SO_PASSSEC);
+        facts.passpidfd = on(SO_PASSPIDFD);
+    }
+    if what.filter {
+        facts.filter = Some(filter_length(file).map_err(|e| e as i32));
+    }
+    if what.bound_device {
+        facts.bound_device = bound_device(file).ok();
+    }
+    facts
+}
+
+/// An option that is a plain number.
+fn number(file: &OwnedFd, level: libc::c_int, name: libc::c_int) -> nix::Result<i32> {
+    let mut value: libc::c_int = 0;
+    get(file, level, name, &mut value).map(|_| value)
+}
+
+/// getsockopt(2) into a value that any bytes are valid for; the length the kernel gave.
+fn get<T: Plain>(file: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &mut T) -> nix::Result<libc::socklen_t> {
+    let mut len = size_of::<T>() as libc::socklen_t;
+    let place = std::ptr::from_mut(value).cast();
+    // SAFETY: the kernel writes at most `len` bytes, the size of `T`, and `T` is Plain.
+    Errno::result(unsafe { libc::getsockopt(file.as_raw_fd(), level, name, place, &mut len) }).map(|_| len)
+}
+
+/// Made of numbers only, so that whatever bytes the kernel writes are a value.
+///
+/// # Safety
+///
+/// Every bit pattern must be valid.
+unsafe trait Plain {}
+// SAFETY: numbers, arrays of numbers and structures of numbers.
+unsafe impl Plain for libc::c_int {}
+// SAFETY: see above.
+unsafe impl Plain for libc::ucred {}
+// SAFETY: see above.
+unsafe impl<const N: usize> Plain for [u8; N] {}
+
+/// tcpi_state, the first byte of struct tcp_info.
+fn tcp_state(file: &OwnedFd) -> nix::Result<u8> {
+    let mut info = [0u8; 1];
+    get(file, libc::SOL_TCP, libc::TCP_INFO, &mut info).map(|_| info[0])
+}
+
+/// SO_PEERNAME, struct sockaddr_in or sockaddr_in6; `None` for another family. Unlike getpeername(2) the kernel refuses a
+/// buffer that is longer than the name (`sk_getsockopt()`, net/core/sock.c).
+fn peer_name(file: &OwnedFd) -> nix::Result<Option<SocketAddr>> {
+    let mut long = [0u8; size_of::<libc::sockaddr_in6>()];
+    let mut short = [0u8; size_of::<libc::sockaddr_in>()];
+    let name = match get(file, libc::SOL_SOCKET, libc::SO_PEERNAME, &mut long) {
+        Ok(_) => long.as_slice(),
+        Err(Errno::EINVAL) => {
+            get(file, libc::SOL_SOCKET, libc::SO_PEERNAME, &mut short)?;
+            &short
+        }
+        Err(e) => return Err(e),
+    };
+    Ok(address(name))
+}
+
+fn address(name: &[u8]) -> Option<SocketAddr> {
+    let (family, rest) = name.split_first_chunk::<2>()?;
+    let (port, rest) = rest.split_first_chunk::<2>()?;
+    let port = u16::from_be_bytes(*port);
+    match i32::from(u16::from_ne_bytes(*family)) {
+        libc::AF_INET => rest.first_chunk::<4>().map(|ip| (*ip, port).into()),
+        // The flow label is in between.
+        libc::AF_INET6 => rest.get(4..)?.first_chunk::<16>().map(|ip| (*ip, port).into()),
+        _ => None,
+    }
+}
+
+/// As CRIU (`dump_socket_filter()`, sockets.c): the number of instructions; EACCES for an eBPF filter.
+fn filter_length(file: &OwnedFd) -> nix::Result<u32> {
+    let mut len: libc::socklen_t = 0;
+    // SAFETY: a length of 0 asks only for the number of instructions; the kernel does not write through the null pointer.
+    let r = unsafe {
+        libc::getsockopt(file.as_raw_fd(), libc::SOL_SOCKET, libc::SO_GET_FILTER, std::ptr::null_mut(), &mut len)
+    };
+    Errno::result(r).map(|_| len)
+}
+
+/// Who connected or listened; in our pid namespace, 0 if it has no number here.
+fn peer_pid(file: &OwnedFd) -> nix::Result<i32> {
+    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    get(file, libc::SOL_SOCKET, libc::SO_PEERCRED, &mut cred).map(|_| cred.pid)
+}
+
+/// The interface's name; empty for none.
+fn bound_device(file: &OwnedFd) -> nix::Result<Bytes> {
+    let mut name = [0u8; libc::IFNAMSIZ];
+    let len = get(file, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &mut name)?;
+    let name = name.get(..len as usize).unwrap_or_default();
+    Ok(name.split(|b| *b == 0).next().unwrap_or_default().into())
+}
+
+/// As CRIU (`fd_has_data()`): whatever poll reports counts, an error too.
+fn readable(file: &OwnedFd) -> nix::Result<bool> {
+    poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).map(|n| n > 0)
+}
+
+/// An ioctl without argument that makes a descriptor (close-on-exec, as all of those used here do).
+fn opened(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<OwnedFd> {
+    // SAFETY: no argument.
+    let fd = Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), request) })?;
+    // SAFETY: the kernel has just made it; nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The inode of the namespace that the ioctl opens.
+fn opened_inode(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<u64> {
+    // An nsfs file: no file server.
+    Ok(nix::sys::stat::fstat(opened(file, request)?)?.st_ino)
+}
+
+/// The link text of the file that the socket was bound to (`unix_open_file()`, net/unix/af_unix.c: an O_PATH descriptor, so
+/// the file is not opened and closing it flushes nothing). ENOENT: not bound to a path.
+fn unix_file(file: &OwnedFd) -> nix::Result<Bytes> {
+    let bound = opened(file, SIOCUNIXFILE)?;
+    match std::fs::read_link(format!("/proc/self/fd/{}", bound.as_raw_fd())) {
+        Ok(path) => Ok(Bytes(path.into_os_string().into_vec())),
+        Err(e) => Err(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))),
+    }
+}
+
+/// As CRIU's parasite asks (`parasite_dump_tty()`): EIO for any of these means that the other side is closed.
+pub fn tty(file: &OwnedFd) -> TtyFacts {
+    let ask = |request| tty_number(file, request);
+    let (sid, pgrp, exclusive) = (ask(libc::TIOCGSID), ask(libc::TIOCGPGRP), ask(libc::TIOCGEXCL as libc::Ioctl));
+    let hung_up = [sid, pgrp, exclusive].contains(&Err(Errno::EIO));
+    let index = ask(libc::TIOCGPTN as libc::Ioctl).ok().map(|n| n as u32);
+    // A slave answers only those whose own controlling terminal it is. Should it be ours: that says nothing of its owner.
+    let master = index.is_some();
+    let of_master = |answer: nix::Result<i32>| answer.ok().filter(|_| master);
+    TtyFacts { index, master, sid: of_master(sid), pgrp: of_master(pgrp), hung_up: Some(hung_up) }
+}
+
+fn tty_number(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<i32> {
+    let mut value: libc::c_int = 0;
+    // SAFETY: each of these requests writes one int (TIOCGPTN an unsigned one).
+    Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), request, &mut value) }).map(|_| value)
+}
+
+/// TUNGETIFF, TUNGETFILTER (a tap's only), and SIOCGSKNS as CRIU's `get_socket_ns()` does.
+pub fn tun(file: &OwnedFd) -> TunFacts {
+    let mut facts = TunFacts { netns: opened_inode(file, SIOCGSKNS).ok(), ..TunFacts::default() };
+    // SAFETY: struct ifreq is made of numbers; zero is a value.
+    let mut interface: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: TUNGETIFF writes one struct ifreq.
+    if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF as libc::Ioctl, &mut interface) } == 0 {
+        // SAFETY: any bytes are a number.
+        let flags = unsafe { interface.ifr_ifru.ifru_flags };
+        facts.flags = Some(u32::from(flags as u16));
+        let name: Vec<u8> = interface.ifr_name.iter().map(|c| c.to_ne_bytes()[0]).take_while(|b| *b != 0).collect();
+        facts.name = Some(Bytes(name));
+        let mut filter = libc::sock_fprog { len: 0, filter: std::ptr::null_mut() };
+        // SAFETY: TUNGETFILTER writes one struct sock_fprog; its pointer is not used.
+        let r = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETFILTER as libc::Ioctl, &mut filter) };
+        facts.filter = Errno::result(r).ok().map(|_| filter.len != 0);
+    }
+    facts
+}

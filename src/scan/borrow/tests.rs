@@ -1,0 +1,311 @@
+//! On live resources of this process and of its own children.
+use super::*;
+use crate::bytes::Bytes;
+use nix::fcntl::OFlag;
+use nix::sys::socket::{self as sk, sockopt};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::RawFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn me() -> Process {
+    let Seen::Seen(me) = Process::open(std::process::id().cast_signed()) else { panic!("pidfd_open") };
+    me
+}
+
+fn ask(fd: &impl AsRawFd, what: Ask) -> SocketFacts {
+    match facts(&me(), fd.as_raw_fd(), Want::Socket(what)) {
+        Seen::Seen(Facts { detail: Some(Detail::Socket(s)), .. }) => s,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn raw(domain: i32, kind: i32, protocol: i32) -> Option<OwnedFd> {
+    // SAFETY: the result is a new descriptor, if it is one.
+    unsafe {
+        let fd = libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+fn set(fd: &impl AsRawFd, level: i32, name: i32, value: &[u8]) -> i32 {
+    // SAFETY: reads `value`.
+    unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), value.len() as u32) }
+}
+
+const UNLISTED: fn() -> Ask = || Ask::about(None);
+
+#[test]
+fn identity_of_strange_families() {
+    for (domain, kind, protocol) in [
+        (libc::AF_VSOCK, libc::SOCK_STREAM, 0),
+        (libc::AF_INET, libc::SOCK_STREAM, 262),
+        (libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_UDP),
+        (libc::AF_ALG, libc::SOCK_SEQPACKET, 0),
+    ] {
+        let Some(socket) = raw(domain, kind, protocol) else {
+            println!("skip: socket({domain}, {kind}, {protocol}): {}", Errno::last());
+            continue;
+        };
+        let s = ask(&socket, UNLISTED());
+        assert_eq!((s.domain, s.kind, s.protocol), (Some(domain), Some(kind), Some(protocol)));
+        assert!(!s.o_path);
+        assert_eq!(s.readable, None, "only netlink is asked");
+    }
+}
+
+#[test]
+fn tcp_states_and_peers_past_and_present() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, from) = listener.accept().unwrap();
+    let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+    let s = ask(&client, UNLISTED());
+    assert_eq!((s.tcp_state, s.peer), (Some(1), Some(listener.local_addr().unwrap())));
+    assert_eq!(format!("net:[{}]", s.netns.unwrap()), own.to_str().unwrap());
+    assert_eq!(ask(&listener, UNLISTED()).tcp_state, Some(10));
+    // A reset closes the connection, and getpeername forgets.
+    set(&client, libc::SOL_SOCKET, libc::SO_LINGER, &[1, 0, 0, 0, 0, 0, 0, 0]);
+    drop(client);
+    // A child of another test has a copy of the client's end until its exec.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ask(&server, UNLISTED()).tcp_state == Some(1) && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let s = ask(&server, UNLISTED());
+    assert_eq!((s.tcp_state, s.peer), (Some(7), Some(from)), "closed, and still names its peer");
+    let fresh = ask(&raw(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap(), UNLISTED());
+    assert_eq!((fresh.tcp_state, fresh.peer, fresh.filter), (Some(7), None, Some(Ok(0))));
+}
+
+#[test]
+fn corked_and_filtered() {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    assert_eq!(ask(&udp, UNLISTED()).udp_cork, Some(false));
+    assert_eq!(set(&udp, libc::SOL_UDP, libc::UDP_CORK, &1i32.to_ne_bytes()), 0);
+    assert_eq!(ask(&udp, UNLISTED()).udp_cork, Some(true));
+    // One instruction: accept everything (BPF_RET | BPF_K).
+    let code = [libc::sock_filter { code: 6, jt: 0, jf: 0, k: u32::MAX }];
+    let program = libc::sock_fprog { len: 1, filter: code.as_ptr().cast_mut() };
+    // SAFETY: the bytes of a structure without padding bits that matter to the kernel.
+    let bytes = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(&program).cast(), size_of_val(&program)) };
+    assert_eq!(set(&udp, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, bytes), 0);
+    assert_eq!(ask(&udp, UNLISTED()).filter, Some(Ok(1)));
+    assert_eq!(
+        ask(&udp, Ask { filter: true, ..Ask::default() }),
+        SocketFacts { filter: Some(Ok(1)), ..Default::default() }
+    );
+}
+
+#[test]
+fn netlink_with_and_without_data() {
+    let netlink = raw(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE).unwrap();
+    assert_eq!(ask(&netlink, UNLISTED()).readable, Some(false));
+    // RTM_GETLINK of interface 1.
+    let mut request = [0u8; 32];
+    request[0] = 32;
+    request[4] = 18;
+    request[6] = 1;
+    request[20] = 1;
+    sk::send(netlink.as_raw_fd(), &request, sk::MsgFlags::empty()).unwrap();
+    assert_eq!(ask(&netlink, UNLISTED()).readable, Some(true));
+    assert_eq!(ask(&netlink, UNLISTED()).readable, Some(true), "asking takes nothing out");
+}
+
+#[test]
+fn unix_names_peers_and_options() {
+    let dir = std::env::temp_dir().join(format!("borrow-{}\n\u{7f}x", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    let bound = UnixDatagram::bind(dir.join("s")).unwrap();
+    let what = Ask { unix_file: true, passes_cmsg: true, peer_pid: true, ..Ask::default() };
+    let s = ask(&bound, what);
+    let name = Bytes(dir.join("s").into_os_string().into_encoded_bytes());
+    assert_eq!(s.unix_file, Some(Ok(name.clone())));
+    assert_eq!((s.passcred, s.passsec, s.peer_pid), (Some(false), Some(false), None));
+    std::fs::rename(dir.join("s"), dir.join("t")).unwrap();
+    assert_eq!(ask(&bound, what).unix_file, Some(Ok(Bytes(dir.join("t").into_os_string().into_encoded_bytes()))));
+    let path =
+        nix::fcntl::open(&dir.join("t"), OFlag::O_PATH | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty()).unwrap();
+    assert_eq!(ask(&path, UNLISTED()), SocketFacts { o_path: true, ..SocketFacts::default() });
+    std::fs::remove_dir_all(&dir).unwrap();
+    let Some(Ok(deleted)) = ask(&bound, what).unix_file else { panic!() };
+    assert!(deleted.ends_with(b" (deleted)"), "{deleted}");
+
+    let (a, _b) = UnixDatagram::pair().unwrap();
+    sk::setsockopt(&a, sockopt::PassCred, &true).unwrap();
+    let s = ask(&a, what);
+    assert_eq!((s.passcred, s.peer_pid), (Some(true), Some(std::process::id().cast_signed())));
+    assert_eq!(s.unix_file, Some(Err(libc::ENOENT)));
+}
+
+#[test]
+fn flags_of_each_end_of_a_pipe() {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+    nix::fcntl::fcntl(&write, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_DIRECT)).unwrap();
+    let flags = |fd: &OwnedFd| facts(&me(), fd.as_raw_fd(), Want::Flags).ok().unwrap();
+    let direct = libc::O_DIRECT.cast_unsigned();
+    assert_eq!(flags(&read), Facts { flags: 0, detail: None });
+    assert_eq!(flags(&write).flags, libc::O_WRONLY.cast_unsigned() | direct);
+}
+
+fn ptmx() -> OwnedFd {
+    let master = nix::fcntl::open(
+        "/dev/ptmx",
+        OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    );
+    let master = master.unwrap();
+    // SAFETY: writes nothing, reads one int.
+    assert_eq!(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &0) }, 0);
+    master
+}
+
+fn tty_of(process: &Process, fd: RawFd) -> TtyFacts {
+    match facts(process, fd, Want::Tty) {
+        Seen::Seen(Facts { detail: Some(Detail::Tty(t)), .. }) => t,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn both_sides_of_a_terminal_that_is_a_childs() {
+    let master = ptmx();
+    let index = tty_of(&me(), master.as_raw_fd()).index.unwrap();
+    let slave = std::fs::OpenOptions::new().read(true).write(true).open(format!("/dev/pts/{index}")).unwrap();
+    // SAFETY: between fork and exec only two system calls.
+    let child = unsafe {
+        std::os::unix::process::CommandExt::pre_exec(
+            Command::new("sleep").arg("60").stdin(slave.try_clone().unwrap()),
+            || {
+                libc::setsid();
+                libc::ioctl(0, libc::TIOCSCTTY, 0);
+                Ok(())
+            },
+        )
+        .spawn()
+    };
+    let mut child = child.unwrap();
+    let pid = child.id().cast_signed();
+    let Seen::Seen(process) = Process::open(pid) else { panic!() };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let m = loop {
+        let m = tty_of(&me(), master.as_raw_fd());
+        if m.sid.is_some() || Instant::now() > deadline {
+            break m;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(m, TtyFacts { index: Some(index), master: true, sid: Some(pid), pgrp: Some(pid), hung_up: Some(false) });
+    let s = tty_of(&process, 0);
+    assert_eq!(s, TtyFacts { index: None, master: false, sid: None, pgrp: None, hung_up: Some(false) });
+    let before = std::fs::read_to_string("/proc/self/stat").unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(facts(&process, 0, Want::Tty), Seen::Gone, "it died between opening and asking");
+    drop(master);
+    // A child of another test has a copy of the master until its exec.
+    while tty_of(&me(), slave.as_raw_fd()).hung_up == Some(false) && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!(tty_of(&me(), slave.as_raw_fd()).hung_up, Some(true));
+    let tty_nr = |stat: &str| stat.rsplit(')').next().unwrap().split(' ').nth(5).unwrap().to_string();
+    assert_eq!(
+        tty_nr(&before),
+        tty_nr(&std::fs::read_to_string("/proc/self/stat").unwrap()),
+        "no terminal became ours"
+    );
+}
+
+#[test]
+fn tun_and_tap() {
+    let open = || nix::fcntl::open("/dev/net/tun", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty());
+    let tun = match open() {
+        Ok(tun) => tun,
+        Err(e) => return println!("skip: /dev/net/tun: {e}"),
+    };
+    let tun_of = |fd: &OwnedFd| match facts(&me(), fd.as_raw_fd(), Want::Tun) {
+        Seen::Seen(Facts { detail: Some(Detail::Tun(t)), .. }) => t,
+        other => panic!("{other:?}"),
+    };
+    let t = tun_of(&tun);
+    assert_eq!((t.flags, t.name, t.filter), (None, None, None), "not attached");
+    assert!(t.netns.is_some());
+    for (kind, filter) in [(libc::IFF_TUN, None), (libc::IFF_TAP, Some(false))] {
+        let tun = open().unwrap();
+        // SAFETY: struct ifreq is made of numbers.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        request.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI) as libc::c_short;
+        // SAFETY: reads and writes one struct ifreq.
+        let r = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF as libc::Ioctl, &mut request) };
+        if r != 0 {
+            return println!("skip: TUNSETIFF: {}", Errno::last());
+        }
+        let t = tun_of(&tun);
+        assert_eq!(t.flags.unwrap() & 3, kind as u32);
+        assert!(t.name.unwrap().starts_with(b"t"));
+        assert_eq!(t.filter, filter);
+    }
+}
+
+#[test]
+fn gone_and_denied() {
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    let Seen::Seen(process) = Process::open(child.id().cast_signed()) else { panic!() };
+    assert_eq!(facts(&process, 12345, Want::Flags), Seen::Gone);
+    assert!(matches!(facts(&process, 0, Want::Flags), Seen::Seen(_)));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(facts(&process, 0, Want::Flags), Seen::Gone);
+    assert!(matches!(Process::open(child.id().cast_signed()), Seen::Gone));
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        let Seen::Seen(init) = Process::open(1) else { panic!() };
+        assert_eq!(facts(&init, 0, Want::Flags), Seen::Denied(libc::EPERM));
+    }
+}
+
+#[test]
+fn nothing_stays_open() {
+    let listing = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let (a, _b) = UnixDatagram::pair().unwrap();
+    let pid = std::process::id();
+    // Other tests open and close meanwhile: count in a process of its own.
+    if std::env::var_os("BORROW_ALONE").is_none() {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--test-threads=1", "scan::borrow::tests::nothing_stays_open"])
+            .env("BORROW_ALONE", "1")
+            .stdout(Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    }
+    let before = listing();
+    for _ in 0..100 {
+        ask(&a, Ask { unix_file: true, netns: true, peer_pid: true, ..UNLISTED() });
+    }
+    assert_eq!((listing(), pid), (before, std::process::id()));
+}
+
+/// `cargo test --release -- --ignored --nocapture cost_of`
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_borrowing() {
+    let me = me();
+    let (udp, (pipe, _w)) = (UdpSocket::bind("127.0.0.1:0").unwrap(), nix::unistd::pipe().unwrap());
+    let (unix, _b) = UnixDatagram::pair().unwrap();
+    let mut out = std::io::stdout();
+    for (name, fd, want) in [
+        ("pipe flags", pipe.as_raw_fd(), Want::Flags),
+        ("unix listed", unix.as_raw_fd(), Want::Socket(Ask { filter: true, peer_pid: true, ..Ask::default() })),
+        ("udp listed", udp.as_raw_fd(), Want::Socket(Ask { filter: true, udp_cork: true, ..Ask::default() })),
+        ("udp unlisted", udp.as_raw_fd(), Want::Socket(UNLISTED())),
+    ] {
+        let start = Instant::now();
+        for _ in 0..20_000 {
+            assert!(matches!(facts(&me, fd, want), Seen::Seen(_)));
+        }
+        writeln!(out, "{name}: {:.2} us", start.elapsed().as_secs_f64() * 1e6 / 20_000.0).unwrap();
+    }
+}

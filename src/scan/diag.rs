@@ -1,0 +1,205 @@
+//! sock_diag: every socket of the network namespaces that the tree lives in, one dump a namespace and kind, joined with
+//! the descriptors later by inode.
+//!
+//! What is asked is what CRIU's `collect_sockets()` asks (sockets.c, v3.17.1 to v4.3), and MPTCP, which it does not know.
+
+mod netns;
+
+use super::sys::retry;
+use crate::parse::diag::{self, Dump};
+use crate::snapshot::{Namespaces, SocketTable, Task, Unchecked};
+use nix::errno::Errno;
+use nix::sys::socket::{self, sockopt, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
+use nix::sys::time::TimeVal;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// For how long one namespace may answer. It takes tens of microseconds; a kernel may have to load modules first.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The kernel fills at most 32 KiB of a longer buffer (`netlink_dump()`, net/netlink/af_netlink.c).
+const DATAGRAM: usize = 64 * 1024;
+
+/// Which kinds of sockets to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families {
+    pub unix: bool,
+    /// TCP, UDP, UDP-Lite and raw of both IP versions.
+    pub inet: bool,
+    pub mptcp: bool,
+    pub packet: bool,
+    pub netlink: bool,
+}
+
+impl Families {
+    pub const ALL: Families = Families { unix: true, inet: true, mptcp: true, packet: true, netlink: true };
+
+    /// Address family and protocol of each request, in CRIU's order.
+    fn requests(self) -> impl Iterator<Item = (u8, u16)> {
+        const TCP: u16 = 6;
+        const UDP: u16 = 17;
+        const UDPLITE: u16 = 136;
+        const RAW: u16 = 255;
+        const MPTCP: u16 = 262;
+        let inet = [INET, INET6].into_iter().flat_map(|family| [TCP, UDP, UDPLITE, RAW, MPTCP].map(|p| (family, p)));
+        let inet = inet.filter(move |(_, p)| if *p == MPTCP { self.mptcp } else { self.inet });
+        let rest = [(PACKET, self.packet), (NETLINK, self.netlink)].into_iter().filter(|(_, wanted)| *wanted);
+        self.unix.then_some((UNIX, 0)).into_iter().chain(inet).chain(rest.map(|(family, _)| (family, 0)))
+    }
+}
+
+const UNIX: u8 = 1;
+const INET: u8 = 2;
+const INET6: u8 = 10;
+const NETLINK: u8 = 16;
+const PACKET: u8 = 17;
+
+/// One table per network namespace of the tasks, in the order they are met, and what could not be asked.
+///
+/// A namespace other than the observer's is reached through a child that makes the socket there and hands it back
+/// (see [`netns`]). A kind of socket that the kernel does not tell of stands in [`SocketTable::failed`].
+pub fn tables(tasks: &[Task], observer: &Namespaces, wanted: Families) -> (Vec<SocketTable>, Vec<Unchecked>) {
+    // Namespace -> the tasks that live there: the first may be gone when it is asked.
+    let mut order = Vec::new();
+    let mut members: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
+    for task in tasks {
+        if let Some(net) = task.ns.net {
+            let pids = members.entry(net).or_insert_with(|| {
+                order.push(net);
+                Vec::new()
+            });
+            pids.push(task.pid);
+        }
+    }
+    let mut tables = Vec::new();
+    let mut unchecked = Vec::new();
+    for net in order {
+        let socket = if Some(net) == observer.net {
+            open().map(Some).map_err(|e| (0, e))
+        } else {
+            elsewhere(net, members.get(&net).map(Vec::as_slice).unwrap_or_default())
+        };
+        match socket {
+            Ok(Some(socket)) => tables.push(table(&socket, net, wanted)),
+            // All who lived there have ended.
+            Ok(None) => {}
+            Err((pid, errno)) => {
+                let what = format!("sockets of net:[{net}]");
+                unchecked.push(Unchecked { pid, fd: None, what: what.as_str().into(), errno: errno as i32 });
+            }
+        }
+    }
+    (tables, unchecked)
+}
+
+fn open() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag)
+}
+
+/// A socket in the namespace `net`, through the first of `pids` that is still there; the error is that of the last.
+fn elsewhere(net: u64, pids: &[i32]) -> Result<Option<OwnedFd>, (i32, Errno)> {
+    let mut failed = None;
+    // Few lines of a long list: who is in the way for one (a user namespace) is so for all.
+    for pid in pids.iter().take(16) {
+        match netns::open(*pid, net).and_then(|ns| ns.map(|ns| netns::diag_socket(ns.as_fd(), PATIENCE)).transpose()) {
+            Ok(Some(socket)) => return Ok(Some(socket)),
+            Ok(None) => {}
+            Err(errno) => failed = Some((*pid, errno)),
+        }
+    }
+    failed.map_or(Ok(None), Err)
+}
+
+fn table(socket: &OwnedFd, netns: u64, wanted: Families) -> SocketTable {
+    let mut table = SocketTable { netns, ..SocketTable::default() };
+    let mut wire = Wire { socket, until: Instant::now() + PATIENCE, buf: vec![0; DATAGRAM], seq: 0 };
+    for (family, protocol) in wanted.requests() {
+        // A socket without a file has no inode and no descriptor: TIME_WAIT, not accepted yet, the kernel's own.
+        let end = match family {
+            UNIX => wire.dump(diag::unix_request, diag::unix, |s| s.ino, &mut table.unix),
+            PACKET => wire.dump(diag::packet_request, diag::packet, |s| s.ino, &mut table.packet),
+            NETLINK => wire.dump(diag::netlink_request, diag::netlink, |s| s.ino, &mut table.netlink),
+            family => wire.dump(
+                |seq| diag::inet_request(seq, family, protocol),
+                |payload| diag::inet(payload, protocol),
+                |s| s.inode,
+                &mut table.inet,
+            ),
+        };
+        if let Err(errno) = end {
+            table.failed.push((family, protocol, errno));
+        }
+    }
+    table
+}
+
+/// One sock_diag socket in use.
+struct Wire<'a> {
+    socket: &'a OwnedFd,
+    until: Instant,
+    buf: Vec<u8>,
+    seq: u32,
+}
+
+impl Wire<'_> {
+    /// One dump, each socket once, into `out`; the error is the kernel's errno.
+    fn dump<T, K: Copy + Eq + Hash + Default>(
+        &mut self,
+        request: impl Fn(u32) -> Vec<u8>,
+        decode: impl Fn(&[u8]) -> Option<T>,
+        inode: impl Fn(&T) -> K,
+        out: &mut Vec<T>,
+    ) -> Result<(), i32> {
+        let mut seen = HashSet::from([K::default()]);
+        let mut dump = self.once(&request, &decode)?;
+        if dump.interrupted {
+            // The namespace changed meanwhile: what one dump misses the other has.
+            let again = self.once(&request, &decode)?;
+            dump.sockets.extend(again.sockets);
+        }
+        out.extend(dump.sockets.into_iter().filter(|s| seen.insert(inode(s))));
+        match dump.end {
+            Some(0) => Ok(()),
+            end => Err(end.unwrap_or(libc::EIO)),
+        }
+    }
+
+    fn once<T>(
+        &mut self,
+        request: impl Fn(u32) -> Vec<u8>,
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Dump<T>, i32> {
+        self.seq = self.seq.wrapping_add(1);
+        let request = request(self.seq);
+        retry(|| socket::send(self.socket.as_raw_fd(), &request, MsgFlags::empty())).map_err(|e| e as i32)?;
+        let mut dump = Dump::new(self.seq);
+        loop {
+            let left = self.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(libc::ETIMEDOUT);
+            }
+            let timeout = TimeVal::new(
+                i64::try_from(left.as_secs()).unwrap_or_default(),
+                // Not 0: that would mean for ever.
+                i64::from(left.subsec_micros()).max(1),
+            );
+            socket::setsockopt(self.socket, sockopt::ReceiveTimeout, &timeout).map_err(|e| e as i32)?;
+            match socket::recv(self.socket.as_raw_fd(), &mut self.buf, MsgFlags::empty()) {
+                Ok(n) => {
+                    if dump.feed(self.buf.get(..n).unwrap_or_default(), &decode) {
+                        return Ok(dump);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Err(libc::ETIMEDOUT),
+                Err(e) => return Err(e as i32),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! A socket in another network namespace, without going there ourselves.
+//!
+//! A socket belongs to the namespace it was made in for good. So a child enters the namespace, makes the socket, hands
+//! it back and ends; all talk with it then happens in our own process. CRIU itself never changes its namespace.
+
+use super::super::sys::retry;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::socket::{self, AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{waitpid, WaitPidFlag};
+use nix::unistd::Pid;
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// The namespace `ino`, through one of its members; `None`: the member has gone, or moved.
+pub fn open(pid: i32, ino: u64) -> nix::Result<Option<OwnedFd>> {
+    let path = format!("/proc/{pid}/ns/net");
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    match retry(|| nix::fcntl::open(path.as_str(), flags, Mode::empty())) {
+        Ok(ns) => Ok((nix::sys::stat::fstat(&ns)?.st_ino == ino).then_some(ns)),
+        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// A NETLINK_SOCK_DIAG socket in the namespace. Needs CAP_SYS_ADMIN there; waits no longer than `patience`.
+///
+/// The child has no exit signal: its end sends no SIGCHLD (CRIU's service has a handler that reaps whatever it finds) and
+/// no plain wait of anybody sees it. It is waited for here, by its pid.
+pub fn diag_socket(ns: BorrowedFd, patience: Duration) -> nix::Result<OwnedFd> {
+    let (ours, theirs) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    let mut before = SigSet::empty();
+    // The child has no use for handlers that its parent installed; nobody but the kernel's SIGKILL can reach it.
+    nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    // SAFETY: as fork(2) without an exit signal: flags, stack, parent_tid, child_tid and tls are 0 in any order. The child
+    // runs `in_child` alone, which only makes system calls and ends in `_exit`: no lock of another thread is needed, no
+    // destructor runs.
+    let pid = unsafe {
+        let pid = libc::syscall(libc::SYS_clone, 0usize, 0usize, 0usize, 0usize, 0usize);
+        if pid == 0 {
+            in_child(ns.as_raw_fd(), theirs.as_raw_fd());
+        }
+        pid
+    };
+    let pid = Errno::result(pid);
+    let restored = nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    let pid = Pid::from_raw(i32::try_from(pid?).map_err(|_| Errno::EOVERFLOW)?);
+    drop(theirs);
+    let answer = receive(ours.as_fd(), Instant::now() + patience);
+    if answer.is_err() {
+        // Harmless if it has ended: it stays a zombie, and the pid its own, until it is waited for.
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    }
+    let waited = retry(|| waitpid(pid, Some(WaitPidFlag::__WALL)));
+    restored?;
+    let socket = answer?;
+    waited?;
+    socket
+}
+
+/// Enters the namespace, makes the socket and sends it, or sends the errno that stopped it.
+///
+/// # Safety
+///
+/// For a process just cloned; does not return. Both descriptors are open.
+unsafe fn in_child(ns: RawFd, answer: RawFd) -> ! {
+    // SAFETY: system calls on open descriptors and on memory of this frame; CMSG_FIRSTHDR of a control buffer of at least
+    // CMSG_SPACE bytes is not null, and its data has room for the one descriptor that CMSG_LEN announces.
+    unsafe {
+        // Should our parent be killed meanwhile.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        let mut socket = -1;
+        let mut errno: i32 = 0;
+        if libc::setns(ns, libc::CLONE_NEWNET) == 0 {
+            let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+            socket = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_SOCK_DIAG);
+        }
+        if socket < 0 {
+            errno = Errno::last_raw();
+        }
+        // u64: aligned as struct cmsghdr is.
+        let mut control = [0u64; 8];
+        let mut text = libc::iovec { iov_base: std::ptr::from_mut(&mut errno).cast(), iov_len: size_of::<i32>() };
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &mut text;
+        message.msg_iovlen = 1;
+        if socket >= 0 {
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(size_of::<RawFd>() as u32) as _;
+            let header = libc::CMSG_FIRSTHDR(&message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;
+            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(socket);
+        }
+        let sent = libc::sendmsg(answer, &message, libc::MSG_NOSIGNAL);
+        libc::_exit(i32::from(sent < 0))
+    }
+}
+
+/// The child's answer: the socket, or why there is none. The outer error is about the child itself.
+fn receive(from: BorrowedFd, until: Instant) -> nix::Result<nix::Result<OwnedFd>> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut [PollFd::new(from, PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Err(Errno::ETIMEDOUT),
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let mut errno = [0u8; size_of::<i32>()];
+    let mut iov = [IoSliceMut::new(&mut errno)];
+    let mut control = nix::cmsg_space!(RawFd);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = socket::recvmsg::<()>(from.as_raw_fd(), &mut iov, Some(&mut control), flags)?;
+    if message.bytes == 0 {
+        // It ended without a word: killed.
+        return Err(Errno::ECHILD);
+    }
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = part {
+            if let Some(fd) = fds.first() {
+                // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+                return Ok(Ok(unsafe { OwnedFd::from_raw_fd(*fd) }));
+            }
+        }
+    }
+    Ok(Err(Errno::from_raw(i32::from_ne_bytes(errno))))
+}

@@ -1,0 +1,228 @@
+//! On live sockets, here and in network namespaces of own threads.
+use super::*;
+use crate::parse::diag::{InetDiag, NetlinkDiag, UnixDiag};
+use std::os::fd::FromRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
+use std::sync::mpsc;
+
+fn inode(fd: &impl AsFd) -> u32 {
+    u32::try_from(nix::sys::stat::fstat(fd).unwrap().st_ino).unwrap()
+}
+
+fn net_of(pid: i32) -> u64 {
+    let file = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    nix::sys::stat::fstat(&file).unwrap().st_ino
+}
+
+fn task(pid: i32) -> Task {
+    Task { pid, ns: Namespaces { net: Some(net_of(pid)), ..Namespaces::default() }, ..Task::default() }
+}
+
+fn me() -> Task {
+    task(std::process::id().cast_signed())
+}
+
+fn unix(table: &SocketTable, fd: &impl AsFd) -> UnixDiag {
+    let found: Vec<_> = table.unix.iter().filter(|s| s.ino == inode(fd)).collect();
+    assert_eq!(found.len(), 1);
+    found[0].clone()
+}
+
+fn inet(table: &SocketTable, fd: &impl AsFd) -> Vec<InetDiag> {
+    table.inet.iter().filter(|s| s.inode == inode(fd)).cloned().collect()
+}
+
+fn raw(domain: i32, kind: i32, protocol: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: the result is a new descriptor, if it is one.
+    unsafe {
+        Errno::result(libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol)).map(|fd| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Runs `work` in a thread with a network namespace of its own, keeps what it made, and asks from outside.
+fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, judge: impl FnOnce(&T, SocketTable)) {
+    let (tell, told) = mpsc::channel();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let done = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).map(|()| {
+            loopback_up();
+            (nix::unistd::gettid().as_raw(), work())
+        });
+        tell.send(done).unwrap();
+        let _ = stopped.recv();
+    });
+    match told.recv().unwrap() {
+        Err(e) => println!("skip: unshare(CLONE_NEWNET): {e}"),
+        Ok((tid, made)) => {
+            let (other, observer) = (task(tid), me().ns);
+            assert_ne!(other.ns.net, observer.net);
+            let (mut tables, unchecked) = tables(&[other.clone(), other, me()], &observer, Families::ALL);
+            assert_eq!(unchecked, []);
+            assert_eq!(tables.len(), 2, "each namespace once");
+            assert_eq!(tables[1].netns, observer.net.unwrap());
+            assert_eq!(net_of(std::process::id().cast_signed()), observer.net.unwrap(), "we have not moved");
+            judge(&made, tables.remove(0));
+        }
+    }
+    drop(stop);
+    thread.join().unwrap();
+}
+
+fn loopback_up() {
+    let socket = raw(libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+    // SAFETY: struct ifreq is made of numbers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: reads one struct ifreq.
+    assert_eq!(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &request) }, 0);
+}
+
+#[test]
+fn unix_sockets_with_hostile_names() {
+    let dir = std::env::temp_dir().join(format!("diag-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("a\nb \u{1b}[31m");
+    let bound = UnixListener::bind(&path).unwrap();
+    let waiting = UnixStream::connect(&path).unwrap();
+    let name = format!("hostile\0\n\"{}", std::process::id());
+    let hidden = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name.as_bytes()).unwrap()).unwrap();
+    let (a, b) = UnixStream::pair().unwrap();
+    let (tables, unchecked) = tables(&[me()], &me().ns, Families { inet: false, mptcp: false, ..Families::ALL });
+    assert_eq!((tables.len(), unchecked), (1, vec![]));
+    let table = &tables[0];
+    assert_eq!((table.inet.len(), table.failed.as_slice()), (0, &[][..]));
+    assert_eq!(unix(table, &bound).path(), Some(path.as_os_str().as_encoded_bytes()));
+    assert_eq!(unix(table, &bound).icons, Some(vec![inode(&waiting)]));
+    assert_eq!(unix(table, &hidden).abstract_name(), Some(name.as_bytes()));
+    assert_eq!((unix(table, &a).peer, unix(table, &b).peer), (Some(inode(&b)), Some(inode(&a))));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn tcp_of_another_namespace() {
+    let work = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:80").unwrap();
+        let backlog = std::net::TcpStream::connect("127.0.0.1:80").unwrap();
+        let udp = std::net::UdpSocket::bind("[::1]:53").unwrap();
+        let (a, b) = UnixStream::pair().unwrap();
+        (listener, backlog, udp, a, b)
+    };
+    elsewhere(work, |(listener, backlog, udp, a, b), table| {
+        let l = inet(&table, listener);
+        assert_eq!(
+            l.iter().map(|s| (s.family, s.protocol, s.state, s.sport, s.rqueue)).collect::<Vec<_>>(),
+            [(2, 6, 10, 80, 1)]
+        );
+        let c = inet(&table, backlog);
+        assert_eq!(c.iter().map(|s| (s.state, s.dport)).collect::<Vec<_>>(), [(1, 80)]);
+        assert_eq!(inet(&table, udp).iter().map(|s| (s.family, s.protocol)).collect::<Vec<_>>(), [(10, 17)]);
+        assert_eq!(unix(&table, a).peer, Some(inode(b)));
+        assert!(table.inet.iter().all(|s| s.inode != 0), "not accepted yet: no file, not here");
+        // Whatever this kernel lacks is named, and only that.
+        for (family, protocol, errno) in &table.failed {
+            println!("this kernel's diag knows no {family}/{protocol}: errno {errno}");
+            assert!(matches!(protocol, 136 | 255 | 262), "{:?}", table.failed);
+        }
+    });
+}
+
+#[test]
+fn mptcp_packet_and_netlink_groups_of_another_namespace() {
+    let work = || {
+        let mptcp = raw(libc::AF_INET, libc::SOCK_STREAM, 262).and_then(|s| {
+            // Binds to a port of the kernel's choice.
+            socket::listen(&s, socket::Backlog::new(1).unwrap())?;
+            Ok(s)
+        });
+        let packet = raw(libc::AF_PACKET, libc::SOCK_RAW, i32::from(0x0300u16)).unwrap();
+        let netlink = raw(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE).unwrap();
+        for group in [1u32, 33] {
+            // SAFETY: reads one int.
+            let r = unsafe {
+                let value = std::ptr::from_ref(&group).cast();
+                libc::setsockopt(netlink.as_raw_fd(), libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, value, 4)
+            };
+            assert_eq!(r, 0);
+        }
+        (mptcp, packet, netlink)
+    };
+    elsewhere(work, |(mptcp, packet, netlink), table| {
+        match mptcp {
+            Ok(socket) => assert!(inet(&table, socket).iter().any(|s| (s.protocol, s.state) == (262, 10))),
+            Err(e) => println!("skip: MPTCP: {e}"),
+        }
+        assert_eq!(table.packet.iter().filter(|s| s.ino == inode(packet)).count(), 1);
+        let found: Vec<&NetlinkDiag> = table.netlink.iter().filter(|s| s.ino == inode(netlink)).collect();
+        assert_eq!(found.len(), 1, "the kernel lists a group member twice");
+        let groups = found[0].groups.as_ref().unwrap();
+        assert_eq!((groups[0], groups[1]), (1, 1), "group 1 and group 33");
+    });
+}
+
+#[test]
+fn a_namespace_whose_tasks_have_gone_is_no_finding() {
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let pid = child.id().cast_signed();
+    child.wait().unwrap();
+    let gone = Task { pid, ns: Namespaces { net: Some(1), ..Namespaces::default() }, ..Task::default() };
+    // Alive, but no longer in that namespace.
+    let moved = Task { pid: std::process::id().cast_signed(), ..gone.clone() };
+    assert_eq!(tables(&[gone, moved], &me().ns, Families::ALL), (vec![], vec![]));
+}
+
+#[test]
+fn the_child_leaves_nothing_behind() {
+    let ns = netns::open(std::process::id().cast_signed(), me().ns.net.unwrap()).unwrap().unwrap();
+    let mask = || nix::sys::signal::SigSet::thread_get_mask().unwrap();
+    let before = mask();
+    let socket = netns::diag_socket(ns.as_fd(), PATIENCE).unwrap();
+    assert_eq!(mask(), before);
+    let flags = nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+    assert_eq!(flags, libc::FD_CLOEXEC);
+    assert!(!table(&socket, 1, Families::ALL).unix.is_empty());
+    // A descriptor that is no network namespace: the child's errno comes back.
+    let file = std::fs::File::open("/proc/self/ns/uts").unwrap();
+    assert_eq!(netns::diag_socket(file.as_fd(), PATIENCE).unwrap_err(), Errno::EINVAL);
+    // No child of this thread without an exit signal is left (those of other tests have one).
+    let left = nix::sys::wait::waitpid(
+        None,
+        Some(
+            nix::sys::wait::WaitPidFlag::__WCLONE
+                | nix::sys::wait::WaitPidFlag::WNOHANG
+                | nix::sys::wait::WaitPidFlag::__WNOTHREAD,
+        ),
+    );
+    assert_eq!(left, Err(Errno::ECHILD));
+}
+
+/// `cargo test --release -- --ignored --nocapture cost_of`
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_table() {
+    let measure = |name: &str, tasks: &[Task]| {
+        let start = Instant::now();
+        let rounds = 200;
+        let mut sockets = 0;
+        for _ in 0..rounds {
+            let (tables, _) = tables(tasks, &me().ns, Families::ALL);
+            sockets = tables.iter().map(|t| t.unix.len() + t.inet.len() + t.packet.len() + t.netlink.len()).sum();
+        }
+        println!("{name}: {:.0} us, {sockets} sockets", start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
+    };
+    measure("own namespace", &[me()]);
+    let pairs: Vec<_> = (0..500).map(|_| UnixStream::pair().unwrap()).collect();
+    measure("own namespace and 1000 more", &[me()]);
+    drop(pairs);
+    let (tell, told) = mpsc::channel();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        tell.send(nix::unistd::gettid().as_raw()).unwrap();
+        let _ = stopped.recv();
+    });
+    measure("another namespace, empty", &[task(told.recv().unwrap())]);
+    drop(stop);
+    thread.join().unwrap();
+}

@@ -1,0 +1,185 @@
+//! Who has the other end: looked up only for findings, after judging, over all processes that our /proc shows.
+
+use super::proc::{number, Buffers, Dir};
+use super::sys::Seen;
+use crate::bytes::Bytes;
+use crate::parse::nslink::{self, LinkTarget};
+use crate::rules::{Finding, Holder, Other};
+use crate::snapshot::{Dev, Snapshot, Task};
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::time::{Duration, Instant};
+
+/// More than this many names of holders help nobody.
+const MOST: usize = 8;
+
+/// Fills in [`Finding::holders`] where the finding names another end.
+///
+/// Holders in the tree come first and cost nothing; for what nobody there holds all other processes are searched, until
+/// each thing has a holder or the budget is used up. What is left then gets the process that SO_PEERCRED names.
+pub fn resolve(findings: &mut [Finding], snap: &Snapshot, budget: Duration) {
+    let until = Instant::now() + budget;
+    let Ok(proc) = Dir::proc() else { return };
+    let mut bufs = Buffers::new();
+    let mut search = Search::default();
+    for finding in findings.iter_mut() {
+        match finding.other {
+            Some(Other::Process(pid)) => finding.holders.extend(process(pid, snap, &proc, &mut bufs)),
+            Some(Other::Socket(ino)) => {
+                finding.holders = in_tree(finding, snap, |f| f.is_socket() && f.ino == ino);
+                if finding.holders.is_empty() {
+                    search.sockets.entry(ino).or_default();
+                }
+            }
+            Some(Other::File(dev, ino)) => {
+                finding.holders = in_tree(finding, snap, |f| f.dev == dev && f.ino == ino);
+                if finding.holders.is_empty() {
+                    search.files.entry(ino).or_default().push((dev, Vec::new()));
+                }
+            }
+            None => {}
+        }
+    }
+    search.run(snap, &proc, &mut bufs, until);
+    for finding in findings.iter_mut().filter(|f| f.holders.is_empty()) {
+        match finding.other {
+            Some(Other::Socket(ino)) => {
+                finding.holders = search.sockets.get(&ino).cloned().unwrap_or_default();
+                if finding.holders.is_empty() {
+                    finding.holders.extend(peer(finding, snap).and_then(|pid| process(pid, snap, &proc, &mut bufs)));
+                }
+            }
+            Some(Other::File(dev, ino)) => {
+                let found = search.files.get(&ino).into_iter().flatten().find(|(d, _)| *d == dev);
+                finding.holders = found.map(|(_, holders)| holders.clone()).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The process itself; `None` if it is not there (any more).
+fn process(pid: i32, snap: &Snapshot, proc: &Dir, bufs: &mut Buffers) -> Option<Holder> {
+    let comm = match snap.task(pid) {
+        Some(task) => task.comm.clone(),
+        None => comm(&proc.process(pid).ok()?, bufs)?,
+    };
+    Some(Holder { pid, comm, fd: None })
+}
+
+fn comm(dir: &Dir, bufs: &mut Buffers) -> Option<Bytes> {
+    let text = dir.read(c"comm", &mut bufs.text).ok()?;
+    Some(text.strip_suffix(b"\n").unwrap_or(text).into())
+}
+
+/// Who else of the tree has such a file; the finding's own places are no other end.
+fn in_tree(finding: &Finding, snap: &Snapshot, same: impl Fn(&crate::snapshot::OpenFile) -> bool) -> Vec<Holder> {
+    let own = |pid: i32, fd: i32| {
+        (finding.pid, finding.fd) == (pid, Some(fd)) || finding.also.iter().any(|p| (p.pid, p.fd) == (pid, Some(fd)))
+    };
+    let held = snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t, f)));
+    held.filter(|(t, f)| same(f) && !own(t.pid, f.fd))
+        .take(MOST)
+        .map(|(t, f)| Holder { pid: t.pid, comm: t.comm.clone(), fd: Some(f.fd) })
+        .collect()
+}
+
+/// Whom SO_PEERCRED of the finding's own descriptor named: who connected or listened, not always who holds it now.
+fn peer(finding: &Finding, snap: &Snapshot) -> Option<i32> {
+    let of = |task: &Task| task.files.iter().find(|f| Some(f.fd) == finding.fd)?.socket()?.peer_pid;
+    of(snap.task(finding.pid)?)
+}
+
+/// The one walk over /proc for all that is looked for.
+#[derive(Default)]
+struct Search {
+    sockets: HashMap<u64, Vec<Holder>>,
+    /// By inode, then by device.
+    files: HashMap<u64, Vec<(Dev, Vec<Holder>)>>,
+}
+
+impl Search {
+    fn over(&self) -> bool {
+        self.sockets.values().all(|h| !h.is_empty()) && self.files.values().flatten().all(|(_, h)| !h.is_empty())
+    }
+
+    fn run(&mut self, snap: &Snapshot, proc: &Dir, bufs: &mut Buffers, until: Instant) {
+        if self.over() {
+            return;
+        }
+        let mut pids: Vec<i32> = Vec::new();
+        if let Seen::Seen(listing) = proc.listing(c".") {
+            let _ = listing.each(&mut bufs.dents, |name| pids.extend(number(name)));
+        }
+        pids.retain(|pid| snap.task(*pid).is_none());
+        for pid in pids {
+            if self.over() || Instant::now() >= until {
+                return;
+            }
+            if let Seen::Seen(dir) = proc.process(pid) {
+                self.process(&dir, bufs, until);
+            }
+        }
+    }
+
+    fn process(&mut self, dir: &Dir, bufs: &mut Buffers, until: Instant) {
+        let (Seen::Seen(fds), Seen::Seen(infos)) = (dir.listing(c"fd"), dir.dir(c"fdinfo")) else { return };
+        let mut names: Vec<CString> = Vec::new();
+        let _ = fds.each(&mut bufs.dents, |name| names.push(name.to_owned()));
+        for (nth, name) in names.iter().enumerate() {
+            // One process may have a million of them.
+            if nth % 64 == 63 && Instant::now() >= until {
+                return;
+            }
+            self.descriptor(dir, &fds, &infos, name, bufs);
+        }
+    }
+
+    fn descriptor(&mut self, dir: &Dir, fds: &Dir, infos: &Dir, name: &CStr, bufs: &mut Buffers) {
+        // The text is made by the kernel alone (d_path): no file server is asked.
+        let Seen::Seen(text) = fds.link(name, &mut bufs.link) else { return };
+        let ino = match nslink::parse(text) {
+            LinkTarget::Socket(ino) if self.sockets.contains_key(&ino) => {
+                let holder = holder(dir, name, bufs);
+                note(self.sockets.get_mut(&ino), holder);
+                return;
+            }
+            LinkTarget::Socket(_) => return,
+            _ if self.files.is_empty() => return,
+            LinkTarget::Pipe(ino) => ino,
+            // fdinfo's `ino:` (Linux 5.14) is the kernel's own number; looking it up asks no file server either, whereas a
+            // statx through the link may (`d_weak_revalidate`). So that is left for the few with the right number.
+            _ => match infos.read(name, &mut bufs.text).ok().and_then(ino_of) {
+                Some(ino) => ino,
+                None => return,
+            },
+        };
+        if !self.files.contains_key(&ino) {
+            return;
+        }
+        let Seen::Seen(stat) = fds.stat(name) else { return };
+        let holder = holder(dir, name, bufs);
+        let wanted = self.files.get_mut(&ino).and_then(|files| files.iter_mut().find(|(dev, _)| *dev == stat.dev));
+        note(wanted.map(|(_, holders)| holders), holder);
+    }
+}
+
+fn note(holders: Option<&mut Vec<Holder>>, holder: Option<Holder>) {
+    if let (Some(holders), Some(holder)) = (holders, holder) {
+        if holders.len() < MOST {
+            holders.push(holder);
+        }
+    }
+}
+
+fn holder(dir: &Dir, name: &CStr, bufs: &mut Buffers) -> Option<Holder> {
+    Some(Holder { pid: dir.pid, comm: comm(dir, bufs)?, fd: number(name) })
+}
+
+fn ino_of(fdinfo: &[u8]) -> Option<u64> {
+    let line = fdinfo.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"ino:"))?;
+    std::str::from_utf8(line).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

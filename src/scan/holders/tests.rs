@@ -1,0 +1,142 @@
+//! On live sockets and files held by own children.
+use super::*;
+use crate::rules::{Place, Verdict};
+use crate::snapshot::{Detail, Kernel, Look, Observer, OpenFile, SocketFacts};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+
+fn finding(pid: i32, fd: i32, other: Other) -> Finding {
+    Finding {
+        rule: "test".into(),
+        verdict: Verdict::Refuse,
+        pid,
+        start_time: 0,
+        comm: Bytes::default(),
+        tid: None,
+        fd: Some(fd),
+        addr: None,
+        facts: Vec::new(),
+        key: String::new(),
+        also: Vec::new(),
+        other: Some(other),
+        holders: Vec::new(),
+    }
+}
+
+fn snapshot(tasks: Vec<Task>) -> Snapshot {
+    Snapshot {
+        look: Look::Early,
+        root: tasks.first().map(|t| t.pid).unwrap_or_default(),
+        criu: Observer::default(),
+        kernel: Kernel::default(),
+        tasks,
+        mounts: Vec::new(),
+        sockets: Vec::new(),
+        unchecked: Vec::new(),
+    }
+}
+
+fn socket(fd: i32, ino: u64) -> OpenFile {
+    OpenFile { fd, ino, mode: libc::S_IFSOCK, ..OpenFile::default() }
+}
+
+fn inode(fd: &impl AsFd) -> u64 {
+    nix::sys::stat::fstat(fd).unwrap().st_ino
+}
+
+fn sleeper(stdin: impl Into<Stdio>) -> Child {
+    let child = Command::new("sleep").arg("60").stdin(stdin).stdout(Stdio::null()).spawn().unwrap();
+    // spawn() returns in the middle of exec.
+    while std::fs::read(format!("/proc/{}/comm", child.id())).unwrap() != b"sleep\n" {
+        std::thread::yield_now();
+    }
+    child
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_socket_held_outside_is_found_and_a_closed_one_not() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (closed, ours_of_closed) = UnixStream::pair().unwrap();
+    let (ino, closed_ino) = (inode(&theirs), inode(&closed));
+    let child = sleeper(std::os::fd::OwnedFd::from(theirs));
+    drop(closed);
+    let pid = child.id().cast_signed();
+    let me = std::process::id().cast_signed();
+    let mut named = socket(ours_of_closed.as_raw_fd(), 1);
+    named.detail = Some(Box::new(Detail::Socket(SocketFacts { peer_pid: Some(pid), ..SocketFacts::default() })));
+    let snap = snapshot(vec![Task { pid: me, comm: "me".into(), files: vec![named], ..Task::default() }]);
+    let asked = [
+        finding(me, ours.as_raw_fd(), Other::Socket(ino)),
+        finding(me, ours_of_closed.as_raw_fd(), Other::Socket(closed_ino)),
+        finding(me, 99, Other::Socket(closed_ino)),
+        finding(me, 0, Other::Process(pid)),
+    ];
+    // The second is nowhere, so the walk is whole: all the same it is over long before its budget.
+    let sleep = |fd| Holder { pid, comm: "sleep".into(), fd };
+    let mut findings = asked.clone();
+    for _ in 0..100 {
+        findings = asked.clone();
+        resolve(&mut findings, &snap, LONG);
+        // A child of another test has copies of our descriptors until its exec: then it was the holder.
+        if findings[1].holders == [sleep(None)] && findings[2].holders.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(findings[0].holders, [sleep(Some(0))]);
+    assert_eq!(findings[1].holders, [sleep(None)], "SO_PEERCRED is the fallback");
+    assert_eq!(findings[2].holders, []);
+    assert_eq!(findings[3].holders, [sleep(None)]);
+
+    let mut spent = [finding(me, ours.as_raw_fd(), Other::Socket(ino))];
+    resolve(&mut spent, &snap, Duration::ZERO);
+    assert_eq!(spent[0].holders, [], "no budget, no walk");
+    end(child);
+}
+
+#[test]
+fn the_tree_comes_first_and_a_finding_is_not_its_own_other_end() {
+    let task = |pid, comm: &str, files| Task { pid, comm: comm.into(), files, ..Task::default() };
+    // Numbers no process has.
+    let (a, b) = (1 << 28, (1 << 28) + 1);
+    let snap = snapshot(vec![task(a, "a", vec![socket(3, 70), socket(4, 70)]), task(b, "b\n", vec![socket(5, 70)])]);
+    let mut findings = [finding(a, 3, Other::Socket(70)), finding(a, 3, Other::Process(b))];
+    findings[0].also.push(Place { pid: a, fd: Some(4) });
+    resolve(&mut findings, &snap, LONG);
+    assert_eq!(findings[0].holders, [Holder { pid: b, comm: "b\n".into(), fd: Some(5) }]);
+    assert_eq!(findings[1].holders, [Holder { pid: b, comm: "b\n".into(), fd: None }]);
+}
+
+#[test]
+fn files_and_pipes_by_device_and_inode() {
+    let path = std::env::temp_dir().join(format!("holders-{}", std::process::id()));
+    let file = std::fs::File::create(&path).unwrap();
+    let meta = file.metadata().unwrap();
+    let dev = |dev: u64| Dev { major: libc::major(dev), minor: libc::minor(dev) };
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let pipe = nix::sys::stat::fstat(&reader).unwrap();
+    let (holds_file, holds_pipe) = (sleeper(file), sleeper(reader));
+    let snap = snapshot(vec![]);
+    let wrong = Dev { major: 4000, minor: 1 };
+    let mut findings = [
+        finding(1, 0, Other::File(dev(meta.dev()), meta.ino())),
+        finding(1, 0, Other::File(dev(pipe.st_dev), pipe.st_ino)),
+        finding(1, 0, Other::File(wrong, meta.ino())),
+    ];
+    resolve(&mut findings, &snap, LONG);
+    assert!(findings[0].holders.iter().any(|h| h.pid == holds_file.id().cast_signed() && h.fd == Some(0)));
+    assert!(findings[1].holders.iter().all(|h| h.fd.is_some()) && !findings[1].holders.is_empty());
+    assert_eq!(findings[2].holders, [], "the same inode of another device");
+    std::fs::remove_file(path).unwrap();
+    drop(writer);
+    end(holds_file);
+    end(holds_pipe);
+}

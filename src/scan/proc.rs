@@ -1,0 +1,95 @@
+//! /proc/PID held open: every question goes through one directory descriptor, which belongs to one process for good
+//! (its dentry is tied to the struct pid), so that a pid used again never mixes two processes.
+
+use super::sys::{self, Seen};
+use super::Log;
+use crate::bytes::Bytes;
+use crate::snapshot::OpenFile;
+use nix::fcntl::OFlag;
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
+
+/// Memory that is used over and over: one for text, one for listings.
+pub struct Buffers {
+    pub text: Vec<u8>,
+    pub dents: Vec<u8>,
+    pub link: Box<[u8; 4096]>,
+}
+
+impl Buffers {
+    pub fn new() -> Self {
+        Buffers { text: Vec::new(), dents: vec![0; 64 * 1024], link: Box::new([0; 4096]) }
+    }
+}
+
+/// A directory below /proc.
+pub struct Dir {
+    fd: OwnedFd,
+    /// Whose it is, for the log.
+    pub pid: i32,
+}
+
+impl Dir {
+    /// /proc itself.
+    pub fn proc() -> nix::Result<Dir> {
+        let fd = sys::open(nix::fcntl::AT_FDCWD, c"/proc", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        Ok(Dir { fd, pid: 0 })
+    }
+
+    /// The directory of a process, below /proc.
+    pub fn process(&self, pid: i32) -> Seen<Dir> {
+        let Ok(name) = CString::new(pid.to_string()) else { return Seen::Gone };
+        sys::open(&self.fd, &name, OFlag::O_PATH | OFlag::O_DIRECTORY).map(|fd| Dir { fd, pid }).into()
+    }
+
+    /// A directory in it, only to look up names in.
+    pub fn dir(&self, name: &CStr) -> Seen<Dir> {
+        sys::open(&self.fd, name, OFlag::O_PATH | OFlag::O_DIRECTORY).map(|fd| Dir { fd, pid: self.pid }).into()
+    }
+
+    /// A directory in it that can be listed.
+    pub fn listing(&self, name: &CStr) -> Seen<Dir> {
+        sys::open(&self.fd, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(|fd| Dir { fd, pid: self.pid }).into()
+    }
+
+    /// Calls `each` with every name of the listing, as long as it can be read.
+    pub fn each(&self, dents: &mut [u8], mut each: impl FnMut(&CStr)) -> Seen<()> {
+        loop {
+            match sys::retry(|| sys::getdents(&self.fd, dents)) {
+                Ok(0) => return Seen::Seen(()),
+                Ok(n) => sys::names(dents.get(..n).unwrap_or_default()).for_each(&mut each),
+                Err(e) => return Err(e).into(),
+            }
+        }
+    }
+
+    /// Reads a whole file.
+    pub fn read<'b>(&self, name: &CStr, text: &'b mut Vec<u8>) -> Seen<&'b [u8]> {
+        sys::slurp(&self.fd, name, text).map(|()| text.as_slice()).into()
+    }
+
+    /// Reads a whole file; a refusal goes to the log.
+    pub fn read_or_log<'b>(&self, name: &CStr, text: &'b mut Vec<u8>, log: &mut Log) -> Option<&'b [u8]> {
+        log.take(self.read(name, text), self.pid, None, name.to_bytes())
+    }
+
+    /// The text of a link.
+    pub fn link<'b>(&self, name: &CStr, buf: &'b mut [u8; 4096]) -> Seen<&'b [u8]> {
+        sys::readlink(&self.fd, name, buf).into()
+    }
+
+    /// The file behind a link.
+    pub fn stat(&self, name: &CStr) -> Seen<OpenFile> {
+        sys::statx(&self.fd, name).into()
+    }
+}
+
+/// A decimal name of a listing.
+pub fn number(name: &CStr) -> Option<i32> {
+    name.to_str().ok()?.parse().ok()
+}
+
+/// Copies a link's text.
+pub fn owned(text: &[u8]) -> Bytes {
+    Bytes(text.to_vec())
+}

@@ -1,0 +1,194 @@
+//! The system calls of the look, each as thin as it can be: no path of the tree is ever opened for reading here, and
+//! none of these can wait for a file server (see [`statx`]).
+
+use crate::snapshot::{Dev, OpenFile};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// What became of one question to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen<T> {
+    Seen(T),
+    /// The process, thread, descriptor or mapping is not there any more: never a finding, never reported.
+    Gone,
+    /// The kernel says no: the errno. Reported as unchecked.
+    Denied(i32),
+}
+
+impl<T> Seen<T> {
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Seen<U> {
+        match self {
+            Seen::Seen(v) => Seen::Seen(f(v)),
+            Seen::Gone => Seen::Gone,
+            Seen::Denied(e) => Seen::Denied(e),
+        }
+    }
+
+    /// The value, if it was seen.
+    pub fn ok(self) -> Option<T> {
+        match self {
+            Seen::Seen(v) => Some(v),
+            _ => None,
+        }
+    }
+}
+
+/// ENOENT and ESRCH are how /proc says that something has ended (`proc_fd_link`, `get_proc_task` in fs/proc).
+impl<T> From<nix::Result<T>> for Seen<T> {
+    fn from(r: nix::Result<T>) -> Self {
+        match r {
+            Ok(v) => Seen::Seen(v),
+            Err(Errno::ENOENT | Errno::ESRCH) => Seen::Gone,
+            Err(e) => Seen::Denied(e as i32),
+        }
+    }
+}
+
+/// Repeats a call that a signal interrupted: CRIU's alarm has no SA_RESTART.
+pub fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+}
+
+/// A name below an open directory. Only for names in /proc, and O_PATH where the object itself belongs to the tree.
+pub fn open(dir: impl AsFd, name: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
+    retry(|| nix::fcntl::openat(dir.as_fd(), name, flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY, Mode::empty()))
+}
+
+/// The whole of a /proc file, into `text` (its old content is lost, its memory is kept).
+///
+/// Read in growing pieces until the kernel has no more: a seq_file hands out whole records, so a table that grows
+/// meanwhile is longer, never torn within a record.
+pub fn slurp(dir: impl AsFd, name: &CStr, text: &mut Vec<u8>) -> nix::Result<()> {
+    let file = open(dir, name, OFlag::O_RDONLY)?;
+    let mut used = 0usize;
+    loop {
+        if text.len() < used.saturating_add(4096) {
+            text.resize(text.len().saturating_mul(2).max(16 * 1024), 0);
+        }
+        let n = retry(|| nix::unistd::read(&file, text.get_mut(used..).unwrap_or_default()))?;
+        if n == 0 {
+            break;
+        }
+        used = used.saturating_add(n);
+    }
+    text.truncate(used);
+    Ok(())
+}
+
+/// The text of a link. The kernel makes it in one page (`do_proc_readlink`); a longer path is ENAMETOOLONG.
+pub fn readlink<'b>(dir: impl AsFd, name: &CStr, buf: &'b mut [u8; 4096]) -> nix::Result<&'b [u8]> {
+    // SAFETY: `name` ends in NUL, and the kernel writes at most `buf.len()` bytes into `buf`.
+    let n = unsafe {
+        libc::readlinkat(dir.as_fd().as_raw_fd(), name.as_ptr(), buf.as_mut_ptr().cast::<libc::c_char>(), buf.len())
+    };
+    let n = Errno::result(n)?;
+    Ok(buf.get(..usize::try_from(n).unwrap_or_default()).unwrap_or_default())
+}
+
+/// What is behind a link of /proc (the link is followed), as the kernel knows it without asking anybody.
+///
+/// AT_STATX_DONT_SYNC: the attributes a network or FUSE file system has at hand, not fresh ones (`fuse_update_get_attr`,
+/// `nfs_getattr`); the server may be a frozen task of this very tree. AT_NO_AUTOMOUNT: nothing is mounted on the way.
+pub fn statx(dir: impl AsFd, name: &CStr) -> nix::Result<OpenFile> {
+    let mut buf = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `name` ends in NUL and the kernel fills in a `struct statx`, which is what `buf` has room for.
+    let r = unsafe {
+        libc::statx(
+            dir.as_fd().as_raw_fd(),
+            name.as_ptr(),
+            libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT | libc::AT_EMPTY_PATH,
+            libc::STATX_BASIC_STATS | libc::STATX_MNT_ID,
+            buf.as_mut_ptr(),
+        )
+    };
+    Errno::result(r)?;
+    // SAFETY: plain numbers, zeroed before the call: any bits are a value.
+    let s = unsafe { buf.assume_init() };
+    Ok(OpenFile {
+        fd: -1,
+        dev: Dev { major: s.stx_dev_major, minor: s.stx_dev_minor },
+        ino: s.stx_ino,
+        mode: u32::from(s.stx_mode),
+        nlink: s.stx_nlink,
+        size: s.stx_size,
+        blocks: s.stx_blocks,
+        rdev: Dev { major: s.stx_rdev_major, minor: s.stx_rdev_minor },
+        mnt_id: (s.stx_mask & libc::STATX_MNT_ID != 0).then_some(s.stx_mnt_id),
+        ..OpenFile::default()
+    })
+}
+
+/// The next piece of a directory listing; 0 at its end.
+pub fn getdents(dir: impl AsFd, buf: &mut [u8]) -> nix::Result<usize> {
+    // SAFETY: the kernel writes at most `buf.len()` bytes into `buf`.
+    let n = unsafe { libc::syscall(libc::SYS_getdents64, dir.as_fd().as_raw_fd(), buf.as_mut_ptr(), buf.len()) };
+    Ok(usize::try_from(Errno::result(n)?).unwrap_or_default())
+}
+
+/// The names in a piece that [`getdents`] filled, without `.` and `..` (`struct linux_dirent64` in linux/dirent.h).
+pub fn names(mut piece: &[u8]) -> impl Iterator<Item = &CStr> {
+    std::iter::from_fn(move || loop {
+        let len = u16::from_ne_bytes([*piece.get(16)?, *piece.get(17)?]);
+        let (record, rest) = piece.split_at_checked(usize::from(len))?;
+        // d_ino 8, d_off 8, d_reclen 2, d_type 1; a record of length 0 would have no name and ends the walk here.
+        let name = CStr::from_bytes_until_nul(record.get(19..)?).ok()?;
+        piece = rest;
+        if name != c"." && name != c".." {
+            return Some(name);
+        }
+    })
+}
+
+/// A descriptor that a system call returned.
+fn fd_of(r: libc::c_long) -> nix::Result<OwnedFd> {
+    let fd = RawFd::try_from(Errno::result(r)?).map_err(|_| Errno::EOVERFLOW)?;
+    // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// An eventfd of our own.
+pub fn eventfd() -> nix::Result<OwnedFd> {
+    // SAFETY: takes two numbers.
+    fd_of(unsafe { libc::syscall(libc::SYS_eventfd2, 0, libc::EFD_CLOEXEC) })
+}
+
+/// A pidfd (always close-on-exec). Linux 5.3+.
+pub fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: takes two numbers.
+    fd_of(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// SIOCPROTOPRIVATE + 0 (linux/un.h): an O_PATH descriptor of the file a UNIX socket is bound to. Linux 4.10+.
+const SIOCUNIXFILE: libc::c_ulong = 0x89e0;
+
+pub fn siocunixfile(sk: RawFd) -> nix::Result<OwnedFd> {
+    // SAFETY: this request takes no argument.
+    fd_of(libc::c_long::from(unsafe { libc::ioctl(sk, SIOCUNIXFILE as _) }))
+}
+
+/// ARCH_MAP_VDSO_32 (asm/prctl.h), made so that it cannot succeed: the errno. `None`: our process has no vdso, then
+/// the request would map one and is not made.
+#[cfg(target_arch = "x86_64")]
+pub fn map_vdso_32_refused() -> Option<Errno> {
+    const ARCH_MAP_VDSO_32: libc::c_int = 0x2002;
+    // SAFETY: reads the auxiliary vector of our process.
+    if unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } == 0 {
+        return None;
+    }
+    // SAFETY: takes two numbers. While a vdso is mapped the kernel refuses (`map_vdso_once`, arch/x86/entry/vdso/vma.c).
+    let r = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_MAP_VDSO_32, 0) };
+    Errno::result(r).err()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub fn map_vdso_32_refused() -> Option<Errno> {
+    None
+}
