@@ -6,14 +6,25 @@
 
 pub mod anon;
 pub mod device;
+pub mod family;
 pub mod finding;
+pub mod ip;
 pub mod judge;
 pub mod lock;
 pub mod mapping;
+pub mod netlink;
+pub mod packet;
 pub mod pipe;
 pub mod registry;
+pub mod sock;
+pub mod tcp;
 #[cfg(test)]
 pub mod testkit;
+pub mod udp;
+pub mod unix;
+pub mod unix_accept;
+pub mod unix_name;
+pub mod unix_queue;
 
 use crate::host::{Hook, Host, Opt};
 use crate::snapshot::{Index, Look, OpenFile, Snapshot, Task};
@@ -97,11 +108,14 @@ pub struct Ctx<'a> {
     pub snap: &'a Snapshot,
     pub host: &'a Host,
     pub index: Index<'a>,
+    pub socks: sock::Socks<'a>,
 }
 
 impl<'a> Ctx<'a> {
     pub fn new(snap: &'a Snapshot, host: &'a Host) -> Self {
-        Ctx { snap, host, index: Index::new(snap) }
+        let index = Index::new(snap);
+        let socks = sock::Socks::new(snap, &index);
+        Ctx { snap, host, index, socks }
     }
 
     /// Every descriptor of the tree. A table shared with an earlier task is walked once, as CRIU does.

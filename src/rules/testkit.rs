@@ -7,7 +7,10 @@ use super::{judge::judge_with, Finding, Rule, Verdict};
 use crate::bytes::Bytes;
 use crate::config::Config;
 use crate::host::{Caps, Host, LockMethod, Opt, Options, Release, Runtime, Siblings, Stage};
-use crate::snapshot::{Detail, Dev, Kernel, Look, Namespaces, Observer, OpenFile, Snapshot, SocketFacts, Task, Thread};
+use crate::parse::diag::{InetDiag, Queues, UnixDiag};
+use crate::snapshot::{
+    Detail, Dev, Kernel, Look, Namespaces, Observer, OpenFile, Snapshot, SocketFacts, SocketTable, Task, Thread,
+};
 
 /// Inode of every namespace of CRIU, and of a default task.
 pub const CRIU_NS: u64 = 4026531840;
@@ -75,6 +78,51 @@ pub fn socket(fd: i32, ino: u64) -> OpenFile {
 /// The same with getsockopt answers.
 pub fn socket_with(fd: i32, ino: u64, facts: SocketFacts) -> OpenFile {
     OpenFile { detail: Some(Box::new(Detail::Socket(facts))), ..socket(fd, ino) }
+}
+
+/// The sockets of CRIU's network namespace, which is that of a default task.
+pub fn table() -> SocketTable {
+    SocketTable { netns: CRIU_NS, ..SocketTable::default() }
+}
+
+/// A connected stream socket without a name.
+pub fn unix(ino: u32, peer: u32) -> UnixDiag {
+    UnixDiag {
+        type_: 1,
+        state: 1,
+        ino,
+        cookie: 1,
+        name: None,
+        vfs: None,
+        peer: Some(peer),
+        icons: None,
+        rqlen: Some(Queues { rqueue: 0, wqueue: 0 }),
+        shutdown: Some(0),
+        uid: Some(0),
+    }
+}
+
+/// An IPv4 socket of this protocol, 10.0.0.2:80 connected to 10.0.0.9:5000.
+pub fn inet(inode: u32, protocol: u16, state: u8) -> InetDiag {
+    InetDiag {
+        family: 2,
+        protocol,
+        state,
+        sport: 80,
+        dport: 5000,
+        src: [10, 0, 0, 2].into(),
+        dst: [10, 0, 0, 9].into(),
+        if_: 0,
+        cookie: 1,
+        inode,
+        uid: 0,
+        rqueue: 0,
+        wqueue: 0,
+        shutdown: Some(0),
+        v6only: None,
+        raw_protocol: None,
+        ulp: None,
+    }
 }
 
 /// A dump by CRIU 4.2 from a command line, with no option given and no other plugin.

@@ -1,0 +1,135 @@
+//! What CRIU asks of every socket, whatever its family (criu/sockets.c).
+
+use super::sock::Sock;
+use super::{Ctx, Finding, Lift, Phase, Rule, When};
+use crate::host::{Gate, Release};
+use std::borrow::Cow;
+
+pub static FAMILY: Rule = Rule {
+    id: "socket-family",
+    group: "Other sockets",
+    what: "A socket of another address family than UNIX, IPv4, IPv6, netlink and packet: vsock, AF_ALG, CAN, XDP, Bluetooth, \
+           RDS, TIPC, SMC, KCM, key management and so on. There is no option, and no plugin is asked: DUMP_EXT_FILE is not for \
+           sockets.",
+    says: "{family} socket (inode {ino})",
+    criu: "BUG! Unknown socket collected (family %d)",
+    source: "criu/sockets.c:dump_socket",
+    versions: "all",
+    lifts: &[Lift::Workload("close the socket before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for s in &ctx.socks.all {
+            if let Some(family) = s.family().filter(|f| !supported(*f)) {
+                sink.push(Gate::Stands, s.finding(rule, &ctx.index).term("family", family_name(family)));
+            }
+        }
+    },
+};
+
+pub static O_PATH: Rule = Rule {
+    id: "socket-o-path",
+    group: "Other sockets",
+    what: "A socket file was opened with O_PATH. CRIU takes the descriptor for a socket, and asks it for options that only a \
+           socket has.",
+    says: "{path} opened with O_PATH: a socket file, which CRIU takes for a socket",
+    criu: "Can't get 1:39 opt: Bad file descriptor",
+    source: "criu/sockets.c:dump_socket",
+    versions: "all",
+    lifts: &[Lift::Workload("close the descriptor before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for (task, file) in ctx.files().filter(|(_, f)| f.is_socket() && f.socket().is_some_and(|s| s.o_path)) {
+            let mut f = Finding::on_file(rule, task, file);
+            if file.link.is_none() {
+                f = f.term("path", "a socket file");
+            }
+            sink.push(Gate::Stands, f);
+        }
+    },
+};
+
+pub static EBPF_FILTER: Rule = Rule {
+    id: "socket-ebpf-filter",
+    group: "Other sockets",
+    what: "A socket has an eBPF filter (SO_ATTACH_BPF), which the kernel does not give out again; CRIU can save only classic \
+           filters.",
+    says: "{family} socket (inode {ino}) with an eBPF filter",
+    criu: "Can't get socket filter len",
+    source: "criu/sockets.c:dump_socket_filter",
+    versions: "all",
+    lifts: &[Lift::Workload("let the process detach the filter (SO_DETACH_BPF), or close the socket, before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for (s, family) in supported_sockets(ctx) {
+            if let Some(Err(libc::EACCES)) = s.fact(|f| f.filter) {
+                sink.push(Gate::Stands, s.finding(rule, &ctx.index).term("family", family_name(family)));
+            }
+        }
+    },
+};
+
+pub static PASSCRED: Rule = Rule {
+    id: "socket-opt-passcred",
+    group: "Other sockets",
+    what: "CRIU up to 4.1.1 asks every socket for SO_PASSCRED and SO_PASSSEC. Linux 6.16 and later answer that only for UNIX, \
+           netlink and Bluetooth sockets, so no process with an IP or packet socket can be dumped.",
+    says: "{family} socket (inode {ino}): CRIU asks it for SO_PASSCRED, which this kernel (6.16 or later) refuses",
+    criu: "Can't get 1:16 opt: Operation not supported",
+    source: "criu/sockets.c:dump_socket_opts",
+    versions: "3.17.1-4.1.1",
+    lifts: &[Lift::Release("4.2+"), Lift::Workload("run a kernel before 6.16")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        let fixed = ctx.host.release >= Release::V4_2 || ctx.host.caps.uprobes;
+        if fixed || ctx.snap.kernel.passcred_refused != Some(true) {
+            return;
+        }
+        for (s, family) in supported_sockets(ctx) {
+            if ![libc::AF_UNIX, libc::AF_NETLINK].contains(&family) {
+                sink.push(Gate::Stands, s.finding(rule, &ctx.index).term("family", family_name(family)));
+            }
+        }
+    },
+};
+
+fn supported(family: i32) -> bool {
+    [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET].contains(&family)
+}
+
+fn supported_sockets<'c, 'a>(ctx: &'c Ctx<'a>) -> impl Iterator<Item = (&'c Sock<'a>, i32)> {
+    ctx.socks.all.iter().filter_map(|s| s.family().filter(|f| supported(*f)).map(|f| (s, f)))
+}
+
+/// A family's usual name (linux/socket.h).
+fn family_name(family: i32) -> Cow<'static, str> {
+    Cow::Borrowed(match family {
+        libc::AF_UNIX => "UNIX",
+        libc::AF_INET => "IPv4",
+        libc::AF_INET6 => "IPv6",
+        libc::AF_NETLINK => "netlink",
+        libc::AF_PACKET => "packet",
+        libc::AF_KEY => "AF_KEY (IPsec key management)",
+        libc::AF_RDS => "AF_RDS",
+        libc::AF_PPPOX => "AF_PPPOX",
+        libc::AF_LLC => "AF_LLC",
+        libc::AF_CAN => "AF_CAN",
+        libc::AF_TIPC => "AF_TIPC",
+        libc::AF_BLUETOOTH => "AF_BLUETOOTH",
+        libc::AF_ALG => "AF_ALG (kernel crypto)",
+        libc::AF_NFC => "AF_NFC",
+        libc::AF_VSOCK => "AF_VSOCK (virtual machines)",
+        41 => "AF_KCM",
+        42 => "AF_QIPCRTR",
+        43 => "AF_SMC",
+        libc::AF_XDP => "AF_XDP",
+        n => return Cow::Owned(format!("family {n}")),
+    })
+}
+
+#[cfg(test)]
+#[path = "family_tests.rs"]
+mod tests;

@@ -1,0 +1,300 @@
+//! The sockets of the tree as CRIU meets them: each open socket once, with what sock_diag and the socket itself said about
+//! it, and whether CRIU would have collected it. No rules here; those of every socket family stand on it.
+
+use super::{Finding, Other, Place, Rule, Value};
+use crate::bytes::Bytes;
+use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, UnixDiag};
+use crate::snapshot::{Index, OpenFile, Snapshot, Socket, SocketFacts, SocketTable, Task};
+use std::collections::{HashMap, HashSet};
+
+/// Socket states of include/net/tcp_states.h, which UNIX and netlink sockets borrow.
+pub mod state {
+    pub const ESTABLISHED: u8 = 1;
+    pub const SYN_RECV: u8 = 3;
+    pub const TIME_WAIT: u8 = 6;
+    pub const CLOSE: u8 = 7;
+    pub const LISTEN: u8 = 10;
+    pub const NEW_SYN_RECV: u8 = 12;
+
+    /// The kernel's own name.
+    pub fn name(state: u8) -> Option<&'static str> {
+        Some(match state {
+            1 => "ESTABLISHED",
+            2 => "SYN_SENT",
+            3 => "SYN_RECV",
+            4 => "FIN_WAIT1",
+            5 => "FIN_WAIT2",
+            6 => "TIME_WAIT",
+            7 => "CLOSE",
+            8 => "CLOSE_WAIT",
+            9 => "LAST_ACK",
+            10 => "LISTEN",
+            11 => "CLOSING",
+            12 => "NEW_SYN_RECV",
+            _ => return None,
+        })
+    }
+}
+
+/// One open socket of the tree, through the first descriptor that refers to it.
+pub struct Sock<'a> {
+    pub ino: u64,
+    pub task: &'a Task,
+    pub file: &'a OpenFile,
+    facts: Option<&'a SocketFacts>,
+    listed: Option<(&'a SocketTable, Socket<'a>)>,
+    /// Whether CRIU collects the namespace it is listed in; `None`: not known, or not listed.
+    collected: Option<bool>,
+}
+
+impl<'a> Sock<'a> {
+    /// An answer of the socket itself.
+    pub fn fact<T>(&self, pick: impl Fn(&'a SocketFacts) -> Option<T>) -> Option<T> {
+        self.facts.and_then(pick)
+    }
+
+    /// What CRIU's own table says about it. `None`: not listed, or only in a namespace that CRIU does not collect.
+    pub fn diag(&self) -> Option<Socket<'a>> {
+        self.listed.filter(|_| self.collected != Some(false)).map(|(_, s)| s)
+    }
+    pub fn unix(&self) -> Option<&'a UnixDiag> {
+        match self.diag()? {
+            Socket::Unix(s) => Some(s),
+            _ => None,
+        }
+    }
+    pub fn inet(&self) -> Option<&'a InetDiag> {
+        match self.diag()? {
+            Socket::Inet(s) => Some(s),
+            _ => None,
+        }
+    }
+    pub fn packet(&self) -> Option<&'a PacketDiag> {
+        match self.diag()? {
+            Socket::Packet(s) => Some(s),
+            _ => None,
+        }
+    }
+    pub fn netlink(&self) -> Option<&'a NetlinkDiag> {
+        match self.diag()? {
+            Socket::Netlink(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The entry of a namespace that CRIU certainly does not collect.
+    pub fn stray(&self) -> Option<(&'a SocketTable, Socket<'a>)> {
+        self.listed.filter(|_| self.collected == Some(false))
+    }
+
+    /// SO_DOMAIN.
+    pub fn family(&self) -> Option<i32> {
+        self.listed.map(|(_, s)| family_of(s)).or_else(|| self.fact(|f| f.domain))
+    }
+    pub fn is_ip(&self) -> bool {
+        matches!(self.family(), Some(libc::AF_INET | libc::AF_INET6))
+    }
+
+    /// SO_TYPE of an IP socket.
+    pub fn ip_type(&self) -> Option<i32> {
+        self.fact(|f| f.kind).or_else(|| match self.listed?.1 {
+            Socket::Inet(s) => match i32::from(s.protocol) {
+                libc::IPPROTO_TCP | libc::IPPROTO_MPTCP => Some(libc::SOCK_STREAM),
+                libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE => Some(libc::SOCK_DGRAM),
+                libc::IPPROTO_RAW => Some(libc::SOCK_RAW),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// SO_PROTOCOL of an IP socket that is not raw. An MPTCP socket shows as its first subflow where the kernel cannot list
+    /// MPTCP (no mptcp_diag).
+    pub fn ip_protocol(&self) -> Option<i32> {
+        if let Some(p) = self.fact(|f| f.protocol) {
+            return Some(p);
+        }
+        match self.listed?.1 {
+            Socket::Inet(s) if s.ulp.as_ref().is_some_and(|u| u.0 == b"mptcp") => Some(libc::IPPROTO_MPTCP),
+            Socket::Inet(s) => Some(i32::from(s.protocol)),
+            _ => None,
+        }
+    }
+    pub fn is_tcp(&self) -> bool {
+        self.is_ip()
+            && self.ip_protocol() == Some(libc::IPPROTO_TCP)
+            && self.ip_type().is_none_or(|t| t == libc::SOCK_STREAM)
+    }
+
+    /// Inode of its network namespace.
+    pub fn netns(&self) -> Option<u64> {
+        self.listed.map(|(t, _)| t.netns).or_else(|| self.fact(|f| f.netns))
+    }
+
+    /// A finding about this socket, with every descriptor that refers to it.
+    pub fn finding(&self, rule: &Rule, index: &Index<'a>) -> Finding {
+        let mut f = Finding::on_file(rule, self.task, self.file).key(format!("socket:{}", self.ino));
+        f.also = index
+            .socket_holders(self.ino)
+            .skip(1)
+            .map(|(task, file)| Place { pid: task.pid, fd: Some(file.fd).filter(|fd| *fd >= 0) })
+            .collect();
+        f.fact("ino", number(self.ino))
+    }
+}
+
+fn family_of(socket: Socket) -> i32 {
+    match socket {
+        Socket::Unix(_) => libc::AF_UNIX,
+        Socket::Inet(s) => i32::from(s.family),
+        Socket::Packet(_) => libc::AF_PACKET,
+        Socket::Netlink(_) => libc::AF_NETLINK,
+    }
+}
+
+/// An unsigned number as a fact.
+pub fn number(n: impl TryInto<i64>) -> Value {
+    Value::Num(n.try_into().unwrap_or(i64::MAX))
+}
+
+/// The whole of the tree's sockets.
+pub struct Socks<'a> {
+    snap: &'a Snapshot,
+    /// Each once, in walk order.
+    pub all: Vec<Sock<'a>>,
+    /// Network namespaces of the tree's processes.
+    nets: HashSet<u64>,
+    /// A process's network namespace is not known.
+    nets_unknown: bool,
+    /// Inode of a connection that waits for accept -> the listening socket.
+    waiting: HashMap<u32, &'a UnixDiag>,
+}
+
+impl<'a> Socks<'a> {
+    pub fn new(snap: &'a Snapshot, index: &Index<'a>) -> Self {
+        let live = || snap.tasks.iter().filter(|t| !t.is_zombie());
+        let mut socks = Socks {
+            snap,
+            all: Vec::new(),
+            nets: live().filter_map(|t| t.ns.net).collect(),
+            nets_unknown: live().any(|t| t.ns.net.is_none()),
+            waiting: HashMap::new(),
+        };
+        for table in &snap.sockets {
+            if socks.collects(table.netns) == Some(false) {
+                continue;
+            }
+            for listener in &table.unix {
+                socks.waiting.extend(listener.icons.iter().flatten().map(|client| (*client, listener)));
+            }
+        }
+        for ino in index.held_sockets() {
+            let Some((task, file)) = index.socket_holders(*ino).next() else { continue };
+            let listed = index.socket(*ino);
+            socks.all.push(Sock {
+                ino: *ino,
+                task,
+                file,
+                facts: index.socket_holders(*ino).find_map(|(_, file)| file.socket()),
+                listed,
+                collected: listed.and_then(|(table, _)| socks.collects(table.netns)),
+            });
+        }
+        socks
+    }
+
+    /// Whether CRIU lists the sockets of this network namespace: those of the tree's processes, but its own only if the
+    /// root task is in it (`walk_namespaces`, criu/namespaces.c). `None`: not known.
+    pub fn collects(&self, netns: u64) -> Option<bool> {
+        if !self.nets.contains(&netns) {
+            return if self.nets_unknown { None } else { Some(false) };
+        }
+        match self.snap.criu.ns.net? == netns {
+            true => self.snap.root_shares(|ns| ns.net),
+            false => Some(true),
+        }
+    }
+
+    /// Whether CRIU knows this network namespace at all: the tree's and its own (`lookup_ns_by_kid`).
+    pub fn knows(&self, netns: u64) -> Option<bool> {
+        if self.nets.contains(&netns) || self.snap.criu.ns.net? == netns {
+            return Some(true);
+        }
+        if self.nets_unknown {
+            None
+        } else {
+            Some(false)
+        }
+    }
+
+    /// Whether our own list of these sockets in this namespace is there and whole.
+    pub fn listed_whole(&self, netns: u64, family: i32, protocol: i32) -> bool {
+        self.snap.sockets.iter().any(|t| t.netns == netns && !t.failed.iter().any(|f| is(f, family, protocol)))
+    }
+
+    /// Whether our list of the UNIX sockets of every namespace that CRIU collects is there and whole.
+    pub fn all_unix_listed(&self) -> bool {
+        !self.nets_unknown
+            && self
+                .nets
+                .iter()
+                .filter(|ns| self.collects(**ns) != Some(false))
+                .all(|ns| self.listed_whole(*ns, libc::AF_UNIX, 0))
+    }
+
+    /// The errno with which the kernel refused to list sockets of this kind in the namespace, if CRIU would be refused the
+    /// same way: the module is missing (`collect_err`, criu/sockets.c).
+    pub fn diag_missing(&self, netns: u64, family: i32, protocol: i32) -> Option<i32> {
+        let table = self.snap.sockets.iter().find(|t| t.netns == netns)?;
+        table.failed.iter().find(|f| is(f, family, protocol) && module_missing(f)).map(|f| f.2)
+    }
+
+    /// The listening socket at which this connection waits to be accepted.
+    pub fn listener_of(&self, client: u32) -> Option<&'a UnixDiag> {
+        self.waiting.get(&client).copied()
+    }
+}
+
+fn is(failed: &(u8, u16, i32), family: i32, protocol: i32) -> bool {
+    let ip = matches!(family, libc::AF_INET | libc::AF_INET6);
+    i32::from(failed.0) == family && (!ip || i32::from(failed.1) == protocol)
+}
+
+/// A refused request (family, protocol, errno) that CRIU takes for a missing module.
+pub fn module_missing(failed: &(u8, u16, i32)) -> bool {
+    let by_family = matches!(i32::from(failed.0), libc::AF_UNIX | libc::AF_PACKET | libc::AF_NETLINK);
+    failed.2 == libc::ENOENT || (by_family && failed.2 == libc::EINVAL)
+}
+
+/// A UNIX name as people write it: an abstract one with `@` in place of its NUL.
+pub fn shown_name(name: &Bytes) -> Bytes {
+    match name.0.split_first() {
+        Some((0, rest)) => Bytes([b"@", rest].concat()),
+        _ => name.clone(),
+    }
+}
+
+/// A word for SO_TYPE.
+pub fn type_name(kind: i32) -> String {
+    match kind {
+        libc::SOCK_STREAM => "stream".into(),
+        libc::SOCK_DGRAM => "datagram".into(),
+        libc::SOCK_RAW => "raw".into(),
+        libc::SOCK_RDM => "RDM".into(),
+        libc::SOCK_SEQPACKET => "seqpacket".into(),
+        libc::SOCK_DCCP => "DCCP".into(),
+        n => format!("type {n}"),
+    }
+}
+
+/// The kernel's name of a state, or its number.
+pub fn state_name(state: u8) -> String {
+    self::state::name(state).map_or_else(|| format!("state {state}"), str::to_owned)
+}
+
+impl Finding {
+    /// The other end is the socket with this inode.
+    pub fn peer_socket(self, ino: u32) -> Self {
+        self.other(Other::Socket(u64::from(ino))).num("peer", ino)
+    }
+}
