@@ -92,6 +92,10 @@ pub struct Options {
     pub validate_by_size: Option<bool>,
     /// `--leave-running` / `--leave-stopped`: `final_state` of the task, as in the options object.
     pub manage_cgroups: Option<u32>,
+    /// The values of `--enable-fs` (comma separated lists) and of `--skip-mnt`. CRIU keeps them where nobody can look, so
+    /// they are known only where its command line and configuration files are.
+    pub enable_fs: Option<Vec<crate::bytes::Bytes>>,
+    pub skip_mnt: Option<Vec<crate::bytes::Bytes>>,
     /// `--lsm-profile` given.
     pub lsm_supplied: Option<bool>,
 }

@@ -12,6 +12,8 @@ pub mod ip;
 pub mod judge;
 pub mod lock;
 pub mod mapping;
+pub mod mount;
+mod mount_model;
 pub mod netlink;
 pub mod packet;
 pub mod pipe;

@@ -61,6 +61,12 @@ pub static RULES: &[&Rule] = &[
     &super::family::O_PATH,
     &super::family::EBPF_FILTER,
     &super::family::PASSCRED,
+    &super::mount::MNT_UNSUPPORTED_FS,
+    &super::mount::MNT_NO_ROOT_MOUNT,
+    &super::mount::MNT_EXTERNAL_MASTER,
+    &super::mount::MNT_SAME_POINT_CHILDREN,
+    &super::mount::MNT_TREE,
+    &super::mount::MNT_FUSE,
 ];
 
 /// The rule with this id.

@@ -157,6 +157,8 @@ pub fn host() -> Host {
             timeout: Some(10),
             validate_by_size: no,
             manage_cgroups: Some(0),
+            enable_fs: Some(Vec::new()),
+            skip_mnt: Some(Vec::new()),
             lsm_supplied: no,
         },
         externals: Some(Vec::new()),
