@@ -95,6 +95,8 @@ impl Ask {
                 ..filter
             },
             Some(Socket::Inet(s)) => Ask {
+                // An MPTCP socket is listed as its first subflow.
+                identity: s.protocol == TCP,
                 udp_cork: matches!(s.protocol, UDP | UDPLITE),
                 // Bound, and never connected or not any more.
                 tcp_state: s.protocol == TCP && s.state == CLOSE,

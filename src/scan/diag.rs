@@ -12,7 +12,6 @@ use nix::errno::Errno;
 use nix::sys::socket::{self, sockopt, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use nix::sys::time::TimeVal;
 use std::collections::{BTreeMap, HashSet};
-use std::hash::Hash;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -36,17 +35,12 @@ pub struct Families {
 impl Families {
     pub const ALL: Families = Families { unix: true, inet: true, mptcp: true, packet: true, netlink: true };
 
-    /// Address family and protocol of each request, in CRIU's order.
+    /// Address family and protocol of each request, the dearest last.
     fn requests(self) -> impl Iterator<Item = (u8, u16)> {
-        const TCP: u16 = 6;
-        const UDP: u16 = 17;
-        const UDPLITE: u16 = 136;
-        const RAW: u16 = 255;
-        const MPTCP: u16 = 262;
-        let inet = [INET, INET6].into_iter().flat_map(|family| [TCP, UDP, UDPLITE, RAW, MPTCP].map(|p| (family, p)));
-        let inet = inet.filter(move |(_, p)| if *p == MPTCP { self.mptcp } else { self.inet });
-        let rest = [(PACKET, self.packet), (NETLINK, self.netlink)].into_iter().filter(|(_, wanted)| *wanted);
-        self.unix.then_some((UNIX, 0)).into_iter().chain(inet).chain(rest.map(|(family, _)| (family, 0)))
+        let cheap = [(UNIX, self.unix), (PACKET, self.packet), (NETLINK, self.netlink)];
+        let cheap = cheap.into_iter().filter(|(_, wanted)| *wanted).map(|(family, _)| (family, 0));
+        let inet = [UDP, UDPLITE, RAW, TCP, MPTCP].into_iter().flat_map(|p| [INET, INET6].map(|family| (family, p)));
+        cheap.chain(inet.filter(move |(_, p)| if *p == MPTCP { self.mptcp } else { self.inet }))
     }
 }
 
@@ -55,12 +49,27 @@ const INET: u8 = 2;
 const INET6: u8 = 10;
 const NETLINK: u8 = 16;
 const PACKET: u8 = 17;
+const TCP: u16 = 6;
+const UDP: u16 = 17;
+const UDPLITE: u16 = 136;
+const RAW: u16 = 255;
+const MPTCP: u16 = 262;
 
 /// One table per network namespace of the tasks, in the order they are met, and what could not be asked.
 ///
 /// A namespace other than the observer's is reached through a child that makes the socket there and hands it back
 /// (see [`netns`]). A kind of socket that the kernel does not tell of stands in [`SocketTable::failed`].
-pub fn tables(tasks: &[Task], observer: &Namespaces, wanted: Families) -> (Vec<SocketTable>, Vec<Unchecked>) {
+///
+/// `held`: the inodes of all sockets that the tree has descriptors of. MPTCP is not listed then (whoever borrows the
+/// descriptor learns it), and as soon as each is found, the rest of TCP is only asked whether the kernel could tell: both
+/// dumps walk hash tables that are large on a large host. `None`: list everything.
+pub fn tables(
+    tasks: &[Task],
+    observer: &Namespaces,
+    wanted: Families,
+    held: Option<&HashSet<u64>>,
+) -> (Vec<SocketTable>, Vec<Unchecked>) {
+    let mut missing = held.cloned();
     // Namespace -> the tasks that live there: the first may be gone when it is asked.
     let mut order = Vec::new();
     let mut members: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
@@ -82,7 +91,7 @@ pub fn tables(tasks: &[Task], observer: &Namespaces, wanted: Families) -> (Vec<S
             elsewhere(net, members.get(&net).map(Vec::as_slice).unwrap_or_default())
         };
         match socket {
-            Ok(Some(socket)) => tables.push(table(&socket, net, wanted)),
+            Ok(Some(socket)) => tables.push(table(&socket, net, wanted, &mut missing)),
             // All who lived there have ended.
             Ok(None) => {}
             Err((pid, errno)) => {
@@ -113,27 +122,40 @@ fn elsewhere(net: u64, pids: &[i32]) -> Result<Option<OwnedFd>, (i32, Errno)> {
     failed.map_or(Ok(None), Err)
 }
 
-fn table(socket: &OwnedFd, netns: u64, wanted: Families) -> SocketTable {
+/// Takes what it finds out of `missing`.
+fn table(socket: &OwnedFd, netns: u64, wanted: Families, missing: &mut Option<HashSet<u64>>) -> SocketTable {
     let mut table = SocketTable { netns, ..SocketTable::default() };
     let mut wire = Wire { socket, until: Instant::now() + PATIENCE, buf: vec![0; DATAGRAM], seq: 0 };
     for (family, protocol) in wanted.requests() {
-        // A socket without a file has no inode and no descriptor: TIME_WAIT, not accepted yet, the kernel's own.
-        let end = match family {
-            UNIX => wire.dump(diag::unix_request, diag::unix, |s| s.ino, &mut table.unix),
-            PACKET => wire.dump(diag::packet_request, diag::packet, |s| s.ino, &mut table.packet),
-            NETLINK => wire.dump(diag::netlink_request, diag::netlink, |s| s.ino, &mut table.netlink),
-            family => wire.dump(
-                |seq| diag::inet_request(seq, family, protocol),
-                |payload| diag::inet(payload, protocol),
-                |s| s.inode,
-                &mut table.inet,
-            ),
+        let all_found = missing.as_ref().is_some_and(HashSet::is_empty);
+        let end = match (family, protocol) {
+            (UNIX, _) => wire.dump(diag::unix_request, diag::unix, |s| s.ino, &mut table.unix, missing),
+            (PACKET, _) => wire.dump(diag::packet_request, diag::packet, |s| s.ino, &mut table.packet, missing),
+            (NETLINK, _) => wire.dump(diag::netlink_request, diag::netlink, |s| s.ino, &mut table.netlink, missing),
+            // Walked even more slowly, and TCP has listed the first subflow of each, with the same inode. (Its
+            // INET_DIAG_ULP_INFO does not tell: Linux 6.18 gives none for a listening one. SO_PROTOCOL does.)
+            (_, MPTCP) if missing.is_some() => continue,
+            (_, TCP) if all_found => {
+                wire.once(|seq| diag::inet_probe(seq, family, protocol), |_| None::<()>).and_then(ended)
+            }
+            _ => {
+                let request = |seq| diag::inet_request(seq, family, protocol);
+                wire.dump(request, |payload| diag::inet(payload, protocol), |s| s.inode, &mut table.inet, missing)
+            }
         };
         if let Err(errno) = end {
             table.failed.push((family, protocol, errno));
         }
     }
     table
+}
+
+/// How a dump ended, as the kernel's errno.
+fn ended<T>(dump: Dump<T>) -> Result<(), i32> {
+    match dump.end {
+        Some(0) => Ok(()),
+        end => Err(end.unwrap_or(libc::EIO)),
+    }
 }
 
 /// One sock_diag socket in use.
@@ -146,25 +168,33 @@ struct Wire<'a> {
 
 impl Wire<'_> {
     /// One dump, each socket once, into `out`; the error is the kernel's errno.
-    fn dump<T, K: Copy + Eq + Hash + Default>(
+    ///
+    /// A socket without a file has no inode and no descriptor, and is left out: not accepted yet, the kernel's own.
+    fn dump<T>(
         &mut self,
         request: impl Fn(u32) -> Vec<u8>,
         decode: impl Fn(&[u8]) -> Option<T>,
-        inode: impl Fn(&T) -> K,
+        inode: impl Fn(&T) -> u32,
         out: &mut Vec<T>,
+        missing: &mut Option<HashSet<u64>>,
     ) -> Result<(), i32> {
-        let mut seen = HashSet::from([K::default()]);
         let mut dump = self.once(&request, &decode)?;
         if dump.interrupted {
             // The namespace changed meanwhile: what one dump misses the other has.
             let again = self.once(&request, &decode)?;
             dump.sockets.extend(again.sockets);
         }
-        out.extend(dump.sockets.into_iter().filter(|s| seen.insert(inode(s))));
-        match dump.end {
-            Some(0) => Ok(()),
-            end => Err(end.unwrap_or(libc::EIO)),
+        let mut seen = HashSet::from([0]);
+        for socket in std::mem::take(&mut dump.sockets) {
+            let ino = inode(&socket);
+            if seen.insert(ino) {
+                if let Some(missing) = missing {
+                    missing.remove(&u64::from(ino));
+                }
+                out.push(socket);
+            }
         }
+        ended(dump)
     }
 
     fn once<T>(

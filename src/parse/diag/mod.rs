@@ -15,7 +15,7 @@ pub use inet::{inet, InetDiag};
 pub use netlink::{netlink, NetlinkDiag};
 pub use packet::{packet, PacketDiag, PacketInfo, PacketMcList, PacketRing};
 use request::SOCK_DIAG_BY_FAMILY;
-pub use request::{inet_request, netlink_request, packet_request, unix_request};
+pub use request::{inet_probe, inet_request, netlink_request, packet_request, unix_request};
 pub use unix::{unix, UnixDiag, UnixVfs};
 
 /// Bytes waiting in a socket. For a listening unix stream socket: connections waiting to be accepted, and the backlog.

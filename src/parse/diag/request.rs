@@ -24,6 +24,17 @@ pub fn unix_request(seq: u32) -> Vec<u8> {
 /// A protocol above 255 does not fit its field and goes into INET_DIAG_REQ_PROTOCOL (Linux 5.9+, which has no such
 /// sockets in diag before).
 pub fn inet_request(seq: u32, family: u8, protocol: u16) -> Vec<u8> {
+    let states = if protocol == 6 { ALL_STATES & !TCP_WITHOUT_FILE } else { ALL_STATES };
+    inet_states(seq, family, protocol, states)
+}
+
+/// As [`inet_request`], for sockets in no state at all: only whether the kernel would answer. For TCP it then does not walk
+/// its hash table (`inet_diag_dump_icsk()`), which takes the longer the more memory the host has.
+pub fn inet_probe(seq: u32, family: u8, protocol: u16) -> Vec<u8> {
+    inet_states(seq, family, protocol, 0)
+}
+
+fn inet_states(seq: u32, family: u8, protocol: u16, states: u32) -> Vec<u8> {
     const SHOW_SHUTDOWN: u8 = 1 << (8 - 1);
     const INET_DIAG_REQ_PROTOCOL: u16 = 3;
     let (short, attribute) = match u8::try_from(protocol) {
@@ -33,7 +44,6 @@ pub fn inet_request(seq: u32, family: u8, protocol: u16) -> Vec<u8> {
             (0, [header.as_slice(), &u32::from(protocol).to_ne_bytes()].concat())
         }
     };
-    let states = if protocol == 6 { ALL_STATES & !TCP_WITHOUT_FILE } else { ALL_STATES };
     // Ports, addresses, interface.
     let any = [0u8; 2 + 2 + 16 + 16 + 4];
     request(seq, &[&[family, short, SHOW_SHUTDOWN, 0], &states.to_ne_bytes(), &any, &NO_COOKIE, &attribute])

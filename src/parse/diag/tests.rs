@@ -166,6 +166,7 @@ fn the_kernel_answers() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     assert!(ask(&inet_request(7, 2, 6), |p| inet(p, 6)).sockets.iter().any(|s| s.sport == port && s.state == 10));
+    assert_eq!(ask(&inet_probe(7, 2, 6), |p| inet(p, 6)).sockets, [], "no state, no socket");
     ask(&inet_request(7, 10, 17), |p| inet(p, 17));
     ask(&inet_request(7, 2, 262), |p| inet(p, 262));
     ask(&packet_request(7), packet);

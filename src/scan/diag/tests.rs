@@ -40,8 +40,13 @@ fn raw(domain: i32, kind: i32, protocol: i32) -> nix::Result<OwnedFd> {
     }
 }
 
-/// Runs `work` in a thread with a network namespace of its own, keeps what it made, and asks from outside.
-fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, judge: impl FnOnce(&T, SocketTable)) {
+/// Runs `work` in a thread with a network namespace of its own and asks from outside: for everything, and for what `held`
+/// names of its sockets; `judge` sees both and is told whether it is the first.
+fn elsewhere<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+    held: impl FnOnce(&T) -> Vec<u32>,
+    judge: impl Fn(&T, &SocketTable, bool),
+) {
     let (tell, told) = mpsc::channel();
     let (stop, stopped) = mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
@@ -55,14 +60,17 @@ fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, judge
     match told.recv().unwrap() {
         Err(e) => println!("skip: unshare(CLONE_NEWNET): {e}"),
         Ok((tid, made)) => {
+            let held: HashSet<u64> = held(&made).into_iter().map(u64::from).collect();
             let (other, observer) = (task(tid), me().ns);
             assert_ne!(other.ns.net, observer.net);
-            let (mut tables, unchecked) = tables(&[other.clone(), other, me()], &observer, Families::ALL);
-            assert_eq!(unchecked, []);
-            assert_eq!(tables.len(), 2, "each namespace once");
-            assert_eq!(tables[1].netns, observer.net.unwrap());
-            assert_eq!(net_of(std::process::id().cast_signed()), observer.net.unwrap(), "we have not moved");
-            judge(&made, tables.remove(0));
+            for held in [None, Some(&held)] {
+                let (tables, unchecked) = tables(&[other.clone(), other.clone(), me()], &observer, Families::ALL, held);
+                assert_eq!(unchecked, []);
+                assert_eq!(tables.len(), 2, "each namespace once");
+                assert_eq!(tables[1].netns, observer.net.unwrap());
+                assert_eq!(net_of(std::process::id().cast_signed()), observer.net.unwrap(), "we have not moved");
+                judge(&made, &tables[0], held.is_none());
+            }
         }
     }
     drop(stop);
@@ -89,7 +97,7 @@ fn unix_sockets_with_hostile_names() {
     let name = format!("hostile\0\n\"{}", std::process::id());
     let hidden = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name.as_bytes()).unwrap()).unwrap();
     let (a, b) = UnixStream::pair().unwrap();
-    let (tables, unchecked) = tables(&[me()], &me().ns, Families { inet: false, mptcp: false, ..Families::ALL });
+    let (tables, unchecked) = tables(&[me()], &me().ns, Families { inet: false, mptcp: false, ..Families::ALL }, None);
     assert_eq!((tables.len(), unchecked), (1, vec![]));
     let table = &tables[0];
     assert_eq!((table.inet.len(), table.failed.as_slice()), (0, &[][..]));
@@ -109,16 +117,19 @@ fn tcp_of_another_namespace() {
         let (a, b) = UnixStream::pair().unwrap();
         (listener, backlog, udp, a, b)
     };
-    elsewhere(work, |(listener, backlog, udp, a, b), table| {
-        let l = inet(&table, listener);
+    let held = |(listener, backlog, udp, a, b): &(_, _, _, _, _)| {
+        vec![inode(listener), inode(backlog), inode(udp), inode(a), inode(b)]
+    };
+    elsewhere(work, held, |(listener, backlog, udp, a, b), table, _| {
+        let l = inet(table, listener);
         assert_eq!(
             l.iter().map(|s| (s.family, s.protocol, s.state, s.sport, s.rqueue)).collect::<Vec<_>>(),
             [(2, 6, 10, 80, 1)]
         );
-        let c = inet(&table, backlog);
+        let c = inet(table, backlog);
         assert_eq!(c.iter().map(|s| (s.state, s.dport)).collect::<Vec<_>>(), [(1, 80)]);
-        assert_eq!(inet(&table, udp).iter().map(|s| (s.family, s.protocol)).collect::<Vec<_>>(), [(10, 17)]);
-        assert_eq!(unix(&table, a).peer, Some(inode(b)));
+        assert_eq!(inet(table, udp).iter().map(|s| (s.family, s.protocol)).collect::<Vec<_>>(), [(10, 17)]);
+        assert_eq!(unix(table, a).peer, Some(inode(b)));
         assert!(table.inet.iter().all(|s| s.inode != 0), "not accepted yet: no file, not here");
         // Whatever this kernel lacks is named, and only that.
         for (family, protocol, errno) in &table.failed {
@@ -148,9 +159,16 @@ fn mptcp_packet_and_netlink_groups_of_another_namespace() {
         }
         (mptcp, packet, netlink)
     };
-    elsewhere(work, |(mptcp, packet, netlink), table| {
+    let held = |(mptcp, packet, netlink): &(nix::Result<OwnedFd>, OwnedFd, OwnedFd)| {
+        mptcp.iter().map(inode).chain([inode(packet), inode(netlink)]).collect()
+    };
+    elsewhere(work, held, |(mptcp, packet, netlink), table, everything| {
         match mptcp {
-            Ok(socket) => assert!(inet(&table, socket).iter().any(|s| (s.protocol, s.state) == (262, 10))),
+            Ok(socket) => {
+                // The first subflow is listed as TCP under the same inode.
+                let protocols: Vec<_> = inet(table, socket).iter().map(|s| (s.protocol, s.state)).collect();
+                assert_eq!(protocols, if everything { vec![(6, 10), (262, 10)] } else { vec![(6, 10)] });
+            }
             Err(e) => println!("skip: MPTCP: {e}"),
         }
         assert_eq!(table.packet.iter().filter(|s| s.ino == inode(packet)).count(), 1);
@@ -162,6 +180,23 @@ fn mptcp_packet_and_netlink_groups_of_another_namespace() {
 }
 
 #[test]
+fn tcp_is_left_alone_once_everything_is_found() {
+    let (a, b) = UnixStream::pair().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ask = |held: &[u32]| {
+        let held = held.iter().map(|ino| u64::from(*ino)).collect();
+        tables(&[me()], &me().ns, Families::ALL, Some(&held)).0.remove(0)
+    };
+    let table = ask(&[inode(&a), inode(&b)]);
+    assert_eq!(inet(&table, &listener), []);
+    assert!(!table.inet.iter().any(|s| s.protocol == TCP));
+    assert!(!table.failed.iter().any(|(_, protocol, _)| *protocol == TCP), "{:?}", table.failed);
+    assert_eq!(inet(&ask(&[inode(&a), inode(&listener)]), &listener).len(), 1);
+    // A number that no table has, as of a socket that was never bound.
+    assert_eq!(inet(&ask(&[0xffff_fff0]), &listener).len(), 1);
+}
+
+#[test]
 fn a_namespace_whose_tasks_have_gone_is_no_finding() {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     let pid = child.id().cast_signed();
@@ -169,7 +204,7 @@ fn a_namespace_whose_tasks_have_gone_is_no_finding() {
     let gone = Task { pid, ns: Namespaces { net: Some(1), ..Namespaces::default() }, ..Task::default() };
     // Alive, but no longer in that namespace.
     let moved = Task { pid: std::process::id().cast_signed(), ..gone.clone() };
-    assert_eq!(tables(&[gone, moved], &me().ns, Families::ALL), (vec![], vec![]));
+    assert_eq!(tables(&[gone, moved], &me().ns, Families::ALL, None), (vec![], vec![]));
 }
 
 #[test]
@@ -181,7 +216,7 @@ fn the_child_leaves_nothing_behind() {
     assert_eq!(mask(), before);
     let flags = nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_GETFD).unwrap();
     assert_eq!(flags, libc::FD_CLOEXEC);
-    assert!(!table(&socket, 1, Families::ALL).unix.is_empty());
+    assert!(!table(&socket, 1, Families::ALL, &mut None).unix.is_empty());
     // A descriptor that is no network namespace: the child's errno comes back.
     let file = std::fs::File::open("/proc/self/ns/uts").unwrap();
     assert_eq!(netns::diag_socket(file.as_fd(), PATIENCE).unwrap_err(), Errno::EINVAL);
@@ -201,19 +236,22 @@ fn the_child_leaves_nothing_behind() {
 #[test]
 #[ignore = "a measurement"]
 fn cost_of_a_table() {
-    let measure = |name: &str, tasks: &[Task]| {
+    let measure = |name: &str, tasks: &[Task], held: Option<&HashSet<u64>>| {
         let start = Instant::now();
         let rounds = 200;
         let mut sockets = 0;
         for _ in 0..rounds {
-            let (tables, _) = tables(tasks, &me().ns, Families::ALL);
+            let (tables, _) = tables(tasks, &me().ns, Families::ALL, held);
             sockets = tables.iter().map(|t| t.unix.len() + t.inet.len() + t.packet.len() + t.netlink.len()).sum();
         }
         println!("{name}: {:.0} us, {sockets} sockets", start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
     };
-    measure("own namespace", &[me()]);
+    measure("own namespace, everything", &[me()], None);
+    measure("own namespace, no TCP held", &[me()], Some(&HashSet::new()));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    measure("own namespace, IPv4 TCP held", &[me()], Some(&HashSet::from([u64::from(inode(&listener))])));
     let pairs: Vec<_> = (0..500).map(|_| UnixStream::pair().unwrap()).collect();
-    measure("own namespace and 1000 more", &[me()]);
+    measure("own namespace and 1000 more, no TCP held", &[me()], Some(&HashSet::new()));
     drop(pairs);
     let (tell, told) = mpsc::channel();
     let (stop, stopped) = mpsc::channel::<()>();
@@ -222,7 +260,7 @@ fn cost_of_a_table() {
         tell.send(nix::unistd::gettid().as_raw()).unwrap();
         let _ = stopped.recv();
     });
-    measure("another namespace, empty", &[task(told.recv().unwrap())]);
+    measure("another namespace, empty", &[task(told.recv().unwrap())], Some(&HashSet::new()));
     drop(stop);
     thread.join().unwrap();
 }
