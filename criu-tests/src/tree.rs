@@ -1,7 +1,7 @@
 //! A process tree made by mkres: its names, and its end.
 
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ pub struct Tree {
     /// Every process of the tree, as this machine numbers them.
     pub inside: BTreeSet<i32>,
     outside: Vec<i32>,
+    /// How each of them was when all was ready.
+    conditions: BTreeMap<i32, String>,
     /// Not killed and waited for yet.
     live: bool,
 }
@@ -54,14 +56,16 @@ impl Tree {
             let all = node["outside"].as_object().into_iter().flatten();
             outside.extend(all.filter_map(|(_, p)| p.as_i64()).map(|p| p as i32));
         }
-        Ok(Tree { pid, inside: descendants(pid), report, outside, live: true })
+        let inside = descendants(pid);
+        let conditions = inside.iter().map(|p| (*p, condition(*p))).collect();
+        Ok(Tree { pid, inside, report, outside, conditions, live: true })
     }
 
     /// A tree that is only a report: nothing of it lives.
     #[cfg(test)]
     pub(crate) fn reported(report: Value) -> Tree {
         let pid = report["pid"].as_i64().unwrap_or(0) as i32;
-        Tree { pid, report, inside: BTreeSet::new(), outside: Vec::new(), live: false }
+        Tree { pid, report, inside: BTreeSet::new(), outside: Vec::new(), conditions: BTreeMap::new(), live: false }
     }
 
     /// (pid, fd) of a place as fixtures write it; no fd for a process or thread.
@@ -134,17 +138,11 @@ impl Tree {
         })
     }
 
-    /// Every process runs: none is stopped, traced or gone.
+    /// Who is not as they were when the tree was made: gone, stopped, traced.
     pub fn disturbed(&self) -> Option<String> {
-        for pid in &self.inside {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let field = |k: &str| status.lines().find_map(|l| l.strip_prefix(k)).unwrap_or("").trim().to_string();
-            let state = field("State:");
-            if !state.starts_with(['S', 'R', 'D']) {
-                return Some(format!("pid {pid} is {}", if state.is_empty() { "gone" } else { &state }));
-            }
-        }
-        None
+        let changed = |pid: &&i32| condition(**pid) != self.conditions.get(pid).cloned().unwrap_or_default();
+        let pid = self.inside.iter().find(changed)?;
+        Some(format!("pid {pid} was “{}”, is “{}”", self.conditions.get(pid)?, condition(*pid)))
     }
 
     /// Asks the root to look at its descriptors again (see mkres).
@@ -185,6 +183,18 @@ impl Drop for Tree {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Running (or sleeping), stopped, dead; and who traces it.
+fn condition(pid: i32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |k: &str| status.lines().find_map(|l| l.strip_prefix(k)).unwrap_or("").trim().to_string();
+    let state = match field("State:").chars().next() {
+        Some('S' | 'R' | 'D' | 'I') => "runs".to_string(),
+        Some(c) => c.to_string(),
+        None => "gone".into(),
+    };
+    format!("{state}, tracer {}", field("TracerPid:"))
 }
 
 /// `pid` and everything below it.

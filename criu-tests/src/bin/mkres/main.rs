@@ -37,6 +37,7 @@ mod netlink;
 mod pipes;
 mod shm;
 mod sockets;
+mod task;
 mod tcp;
 mod tracer;
 mod tty;
@@ -67,6 +68,7 @@ const FAMILIES: &[&[Kind]] = &[
     pipes::KINDS,
     shm::KINDS,
     sockets::KINDS,
+    task::KINDS,
     tcp::KINDS,
     tracer::KINDS,
     tty::KINDS,
@@ -112,7 +114,7 @@ fn main() {
         Err(e) => die(e.status(), &e.to_string()),
     };
     sys::close(w);
-    let lines = sys::read_all(r);
+    let lines = sys::read_all_within(r, 60);
     match report::assemble(&lines, pid, &words.join(" ")) {
         Ok(json) => match ready {
             None => print!("{json}"),

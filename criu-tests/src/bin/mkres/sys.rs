@@ -85,6 +85,27 @@ pub fn write_all(fd: i32, mut data: &[u8]) {
     }
 }
 
+/// As `read_all`, but no longer than so many seconds.
+pub fn read_all_within(fd: i32, seconds: u64) -> String {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    let mut all = Vec::new();
+    let mut buf = [0u8; 4096];
+    loop {
+        let left = end.saturating_duration_since(std::time::Instant::now()).as_millis() as i32;
+        let mut p = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        if unsafe { libc::poll(&mut p, 1, left) } == 0 {
+            return "broken a process of the tree does not report\n".into();
+        }
+        let n = unsafe { libc::read(fd, buf.as_mut_ptr().cast(), buf.len()) };
+        if n <= 0 {
+            break;
+        }
+        all.extend_from_slice(&buf[..n as usize]);
+    }
+    close(fd);
+    String::from_utf8_lossy(&all).into_owned()
+}
+
 /// Reads until the last writer has gone, and closes.
 pub fn read_all(fd: i32) -> String {
     let mut all = Vec::new();

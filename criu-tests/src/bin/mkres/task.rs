@@ -1,0 +1,149 @@
+//! States of processes, and what they share with each other.
+
+use crate::ctx::{wait_with, Args, Ctx, Fail, Res};
+use crate::{sys, Kind};
+
+pub const KINDS: &[Kind] = &[
+    Kind {
+        name: "share",
+        help: "what=vm|fs|files|sighand: a child that shares it with us; files-sibling: two children",
+        make: share,
+    },
+    Kind { name: "vfork", help: "a child waiting for its vfork child", make: vfork },
+    Kind { name: "leader-exit", help: "a child whose first thread has ended, the second has not", make: leader_exit },
+    Kind { name: "pending", help: "sig=N (5, SIGTRAP): a child that has it blocked and pending", make: pending },
+    Kind { name: "stopped", help: "sig=N (19, SIGSTOP): a child stopped by it", make: stopped },
+    Kind { name: "zombie", help: "a dead child", make: zombie },
+    Kind { name: "groups", help: "n=N: so many supplementary groups, of ten digits each", make: groups },
+    Kind { name: "guard", help: "a mapping with a guard region (MADV_GUARD_INSTALL)", make: guard },
+    Kind { name: "nofile", help: "n=N: the limit of open files", make: nofile },
+    Kind {
+        name: "time-for-children",
+        help: "our children would live in a new time namespace",
+        make: time_for_children,
+    },
+];
+
+/// fork with clone flags, on a stack of its own. Unless it shares ours, the child's descriptor table is emptied: a copy
+/// of the report pipe in it would keep the report from ending.
+fn clone_child(flags: i32) -> Res<i32> {
+    extern "C" fn rest(own_table: *mut libc::c_void) -> i32 {
+        if !own_table.is_null() {
+            sys::close_all_but(&[0, 1, 2]);
+        }
+        loop {
+            unsafe { libc::pause() };
+        }
+    }
+    let stack = Box::leak(vec![0u64; 8192].into_boxed_slice());
+    let own_table = usize::from(flags & libc::CLONE_FILES == 0) as *mut libc::c_void;
+    let top = stack.as_mut_ptr_range().end.cast();
+    sys::ok("clone", unsafe { libc::clone(rest, top, flags | libc::SIGCHLD, own_table) })
+}
+
+fn share(cx: &mut Ctx, a: &Args) -> Res {
+    let flags = match a.need("what")? {
+        "vm" => libc::CLONE_VM,
+        "fs" => libc::CLONE_FS,
+        "files" => libc::CLONE_FILES,
+        "sighand" => libc::CLONE_SIGHAND | libc::CLONE_VM,
+        "files-sibling" => {
+            // The child makes its brother: same parent, one descriptor table, and not the parent's.
+            cx.child("first", &[], || clone_child(libc::CLONE_FILES | libc::CLONE_PARENT).map(|_| ()))?;
+            return Ok(());
+        }
+        w => return Err(Fail::Broken(format!("what={w}"))),
+    };
+    let pid = clone_child(flags)?;
+    cx.pids.push((format!("{}.child", cx.kind), pid));
+    Ok(())
+}
+
+/// A bare child that runs `f`, reported as soon as `/proc/PID/status` has a line that `is` what we wait for.
+fn bare(cx: &mut Ctx, f: impl FnOnce(), is: impl Fn(&str) -> bool) -> Res<i32> {
+    let pid = sys::fork()?;
+    if pid == 0 {
+        sys::close_all_but(&[0, 1, 2]);
+        f();
+        wait_with(&[]);
+    }
+    cx.pids.push((format!("{}.child", cx.kind), pid));
+    for _ in 0..400 {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        if status.lines().any(&is) {
+            return Ok(pid);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Err(Fail::Skip("the child does not come into that state".into()))
+}
+
+fn in_state(letter: char) -> impl Fn(&str) -> bool {
+    move |l| l.strip_prefix("State:").is_some_and(|s| s.trim_start().starts_with(letter))
+}
+
+fn vfork(cx: &mut Ctx, _: &Args) -> Res {
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK;
+    bare(cx, move || drop(clone_child(flags)), in_state('D')).map(|_| ())
+}
+
+fn leader_exit(cx: &mut Ctx, _: &Args) -> Res {
+    let f = || {
+        std::thread::spawn(|| loop {
+            unsafe { libc::pause() };
+        });
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    };
+    bare(cx, f, in_state('Z')).map(|_| ())
+}
+
+fn pending(cx: &mut Ctx, a: &Args) -> Res {
+    let sig = a.num("sig", libc::SIGTRAP as i64)? as i32;
+    let f = move || unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&mut set, sig);
+        libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        libc::kill(libc::getpid(), sig);
+    };
+    let has = |l: &str| l.strip_prefix("ShdPnd:").is_some_and(|m| m.trim().chars().any(|c| c != '0'));
+    bare(cx, f, has).map(|_| ())
+}
+
+fn stopped(cx: &mut Ctx, a: &Args) -> Res {
+    let sig = a.num("sig", libc::SIGSTOP as i64)? as i32;
+    let f = move || unsafe {
+        // In our group, with a parent outside the session, the terminal's stop signals would be ignored.
+        libc::setpgid(0, 0);
+        libc::kill(libc::getpid(), sig);
+    };
+    bare(cx, f, in_state('T')).map(|_| ())
+}
+
+fn zombie(cx: &mut Ctx, _: &Args) -> Res {
+    bare(cx, || unsafe { libc::_exit(3) }, in_state('Z')).map(|_| ())
+}
+
+fn groups(_: &mut Ctx, a: &Args) -> Res {
+    let ids: Vec<u32> = (0..a.num("n", 1)?).map(|i| 4_000_000_000 + i as u32).collect();
+    sys::ok("setgroups", unsafe { libc::setgroups(ids.len(), ids.as_ptr()) }).map(|_| ())
+}
+
+fn guard(cx: &mut Ctx, _: &Args) -> Res {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let at = sys::mmap("anonymous", 16 * 4096, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?;
+    unsafe { (at as *mut u8).write_bytes(1, 16 * 4096) };
+    let middle = (at + 8 * 4096) as *mut libc::c_void;
+    sys::ok("MADV_GUARD_INSTALL", unsafe { libc::madvise(middle, 4096, 102) })?;
+    cx.fact("addr", format!("{:x}", middle as usize));
+    Ok(())
+}
+
+fn nofile(_: &mut Ctx, a: &Args) -> Res {
+    let n = a.num("n", 3)? as u64;
+    let lim = libc::rlimit { rlim_cur: n, rlim_max: n };
+    sys::ok("setrlimit", unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &lim) }).map(|_| ())
+}
+
+fn time_for_children(_: &mut Ctx, _: &Args) -> Res {
+    sys::ok("unshare(CLONE_NEWTIME)", unsafe { libc::unshare(0x80) }).map(|_| ())
+}
