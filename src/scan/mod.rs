@@ -5,15 +5,38 @@
 //! kernel denies stands in [`Snapshot::unchecked`].
 
 pub mod borrow;
+pub mod details;
 pub mod diag;
+pub mod files;
 pub mod holders;
 pub mod kcmp;
+pub mod kernel;
+pub mod links;
 pub mod locks;
+pub mod maps;
+pub mod mounts;
 pub mod proc;
+pub mod regs;
 pub mod sys;
+pub mod tasks;
 
-use crate::snapshot::Unchecked;
+use crate::host::Host;
+use crate::snapshot::{Look, MountTable, Namespaces, Snapshot, Task, Unchecked};
+use proc::{Buffers, Dir};
+use std::collections::{HashMap, HashSet};
 pub use sys::Seen;
+
+/// Why there is no picture at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanError {
+    /// No process with the root's pid, or it ended while it was looked at.
+    NoSuchTask,
+    /// /proc cannot be used: the errno (EXDEV: it is not a procfs of our own pid namespace).
+    NoProc(i32),
+    /// The kernel has no /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN): the tree cannot be walked. CRIU refuses to
+    /// work there.
+    NoChildren,
+}
 
 /// Collects what could not be looked at.
 #[derive(Debug, Default)]
@@ -41,3 +64,120 @@ impl Log {
         }
     }
 }
+
+/// Looks at the tree below `root`, a pid of the pid namespace that our /proc shows.
+///
+/// With [`Look::Frozen`] the caller is the tracer of every thread of the tree (CRIU after seizing).
+pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
+    let proc = open_proc()?;
+    let mut scan = Scan { look, b: Buffers::new(), log: Log::default(), proc };
+    let criu = kernel::observer(&scan.proc, &mut scan.b, &mut scan.log);
+    let kernel = kernel::look(&scan.proc, &mut scan.b, &mut scan.log);
+    let own = kernel::Own::learn();
+    let (tasks, mounts) = scan.walk(root, host, &criu.ns, &own)?;
+    let mut snap = Snapshot { look, root, criu, kernel, tasks, mounts, sockets: Vec::new(), unchecked: Vec::new() };
+    // CRIU lists the sockets of a network namespace that it dumps even if there are none.
+    let any = snap.tasks.iter().any(|t| t.files.iter().any(|f| f.is_socket()));
+    if any || snap.root_shares(|ns| ns.net) != Some(true) {
+        let (sockets, unchecked) = diag::tables(&snap.tasks, &snap.criu.ns, diag::Families::ALL);
+        snap.sockets = sockets;
+        scan.log.0.extend(unchecked);
+    }
+    details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
+    snap.unchecked = scan.log.0;
+    Ok(snap)
+}
+
+/// /proc, if it is a procfs of our own pid namespace and can show a tree.
+fn open_proc() -> Result<Dir, ScanError> {
+    let no_proc = |errno: nix::errno::Errno| ScanError::NoProc(errno as i32);
+    let proc = Dir::proc().map_err(no_proc)?;
+    let mut buf = [0; 4096];
+    let own = nix::unistd::getpid().to_string();
+    match proc.link(c"self", &mut buf) {
+        Seen::Seen(pid) if pid == own.as_bytes() => {}
+        Seen::Denied(errno) => return Err(ScanError::NoProc(errno)),
+        _ => return Err(no_proc(nix::errno::Errno::EXDEV)),
+    }
+    match proc.stat(c"thread-self/children") {
+        Seen::Gone => Err(ScanError::NoChildren),
+        _ => Ok(proc),
+    }
+}
+
+/// One look in the making.
+struct Scan {
+    proc: Dir,
+    look: Look,
+    b: Buffers,
+    log: Log,
+}
+
+impl Scan {
+    /// Depth first from the root, children in the kernel's order, as CRIU walks (`collect_task`, criu/seize.c).
+    fn walk(
+        &mut self,
+        root: i32,
+        host: &Host,
+        observer: &Namespaces,
+        own: &kernel::Own,
+    ) -> Result<(Vec<Task>, Vec<MountTable>), ScanError> {
+        let mut mounts = mounts::Mounts::default();
+        let mut locks = None;
+        let (mut known_files, mut known_maps) = (files::Memo::default(), maps::Memo::default());
+        let mut tables: HashMap<i32, i32> = HashMap::new();
+        let mut seen = HashSet::new();
+        let mut tasks: Vec<Task> = Vec::new();
+        let mut todo = vec![(root, None)];
+        while let Some((pid, parent)) = todo.pop() {
+            // A child that changes its parent while we walk could be met twice.
+            if !seen.insert(pid) {
+                continue;
+            }
+            let Some(visit) = tasks::visit(&self.proc, pid, parent, self.look, &mut self.b, &mut self.log) else {
+                continue;
+            };
+            let tasks::Visit { mut task, dir, children } = visit;
+            todo.extend(children.into_iter().rev().map(|child| (child, Some(pid))));
+            if !task.is_zombie() {
+                let devices = mounts.loose.len();
+                mounts.meet(task.ns.mnt, &dir, &mut self.b, &mut self.log);
+                if locks.is_none() || mounts.loose.len() != devices {
+                    locks = Some(self.read_locks(observer, &mounts));
+                }
+                links::look(&mut task, &dir, &mut self.b, &mut self.log);
+                task.files_of = parent.and_then(|parent| {
+                    let same = self.log.take(kcmp::same_files(parent, pid), pid, None, b"kcmp")?;
+                    same.then(|| tables.get(&parent).copied().unwrap_or(parent))
+                });
+                match task.files_of {
+                    Some(owner) => {
+                        tables.insert(pid, owner);
+                        task.fd_count = tasks.iter().find(|t| t.pid == owner).map_or(0, |t| t.fd_count);
+                    }
+                    None => {
+                        let locks = locks.get_or_insert_with(locks::Locks::unknown);
+                        let cx = files::Context { own, mounts: &mounts, locks, caps: host.caps };
+                        task.files = files::look(&dir, &cx, &mut known_files, &mut self.b, &mut self.log);
+                        task.fd_count = task.files.len();
+                    }
+                }
+                task.maps = maps::look(&dir, task.ns.mnt, &mut known_maps, &mut self.b, &mut self.log);
+            }
+            tasks.push(task);
+        }
+        if tasks.is_empty() {
+            return Err(ScanError::NoSuchTask);
+        }
+        Ok((tasks, mounts.tables))
+    }
+
+    /// Which files may be locked; when that cannot be known, all may.
+    fn read_locks(&mut self, observer: &Namespaces, mounts: &mounts::Mounts) -> locks::Locks {
+        let read = locks::Locks::read(&self.proc, observer, mounts.loose.iter().copied());
+        self.log.take(read, 0, None, b"locks").unwrap_or_else(locks::Locks::unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests;

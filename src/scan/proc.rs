@@ -22,6 +22,12 @@ impl Buffers {
     }
 }
 
+impl Default for Buffers {
+    fn default() -> Self {
+        Buffers::new()
+    }
+}
+
 /// A directory below /proc.
 pub struct Dir {
     fd: OwnedFd,

@@ -1,0 +1,107 @@
+//! The second pass over the open files: what only a borrowed descriptor tells ([`super::borrow`]), asked when sock_diag
+//! has said which sockets there are.
+
+use super::borrow::{self, Ask, Facts, Process, Want};
+use super::files::{classify, flags_of, Class};
+use super::kernel::Own;
+use super::proc::{Buffers, Dir};
+use super::{Log, Seen};
+use crate::parse::{fdinfo, stat};
+use crate::snapshot::{Index, OpenFile, Snapshot, Task};
+use std::collections::HashMap;
+use std::ffi::CString;
+
+/// Sockets asked so far, by inode: descriptors inherited by many processes are one socket.
+type Known = HashMap<u64, Facts>;
+
+/// Fills in the flags and details.
+pub fn look(snap: &mut Snapshot, proc: &Dir, own: &Own, b: &mut Buffers, log: &mut Log) {
+    let wanted: Vec<Vec<(usize, Want)>> = {
+        let index = Index::new(snap);
+        let of_task =
+            |t: &Task| t.files.iter().enumerate().filter_map(|(i, f)| Some((i, want(f, own, &index)?))).collect();
+        snap.tasks.iter().map(of_task).collect()
+    };
+    let mut known = Known::new();
+    for (task, wanted) in snap.tasks.iter_mut().zip(wanted) {
+        if !wanted.is_empty() {
+            of_task(task, wanted, proc, own, &mut known, b, log);
+        }
+    }
+}
+
+/// What to ask of a descriptor. Never of anything that might be a file of a file system (its close would be a flush).
+fn want(file: &OpenFile, own: &Own, index: &Index) -> Option<Want> {
+    match classify(file, own) {
+        Class::Socket => Some(Want::Socket(Ask::about(index.socket(file.ino).map(|(_, socket)| socket)))),
+        // O_DIRECT
+        Class::Pipe => Some(Want::Flags),
+        Class::Tty | Class::Ptmx => Some(Want::Tty),
+        Class::Tun => Some(Want::Tun),
+        _ => None,
+    }
+}
+
+fn of_task(
+    task: &mut Task,
+    wanted: Vec<(usize, Want)>,
+    proc: &Dir,
+    own: &Own,
+    known: &mut Known,
+    b: &mut Buffers,
+    log: &mut Log,
+) {
+    let pid = task.pid;
+    let Some((dir, process)) = hold(task, proc, b, log) else { return };
+    let mut refused = false;
+    for (i, want) in wanted {
+        let Some(file) = task.files.get_mut(i) else { continue };
+        // The inode of a socket file that was opened with O_PATH is not that of a socket.
+        let shared = own.socket.is_some_and(|dev| dev == file.dev).then_some(file.ino);
+        if let Some(facts) = shared.and_then(|ino| known.get(&ino)) {
+            put(file, facts.clone());
+            continue;
+        }
+        if !refused {
+            match borrow::facts(&process, file.fd, want) {
+                Seen::Seen(facts) => {
+                    if let (Some(ino), Want::Socket(_)) = (shared, want) {
+                        known.insert(ino, facts.clone());
+                    }
+                    put(file, facts);
+                    continue;
+                }
+                Seen::Gone => continue,
+                Seen::Denied(errno) => {
+                    log.deny(pid, None, b"pidfd_getfd", errno);
+                    // What is refused for one descriptor is refused for all: no right, or no such call.
+                    refused = matches!(errno, libc::EPERM | libc::ENOSYS);
+                }
+            }
+        }
+        if want == Want::Flags {
+            flags_by_fdinfo(file, &dir, b, log);
+        }
+    }
+}
+
+fn put(file: &mut OpenFile, facts: Facts) {
+    file.flags = Some(facts.flags);
+    file.detail = facts.detail.map(Box::new);
+}
+
+/// The directory and a pidfd of the very process that was looked at: the directory belongs to the process with this
+/// start time, and if that still lives after the pidfd was opened, its pid was not used again in between.
+fn hold(task: &Task, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Option<(Dir, Process)> {
+    let dir = log.take(proc.process(task.pid), task.pid, None, b"/proc/PID")?;
+    let process = log.take(Process::open(task.pid), task.pid, None, b"pidfd_open")?;
+    let stat = dir.read_or_log(c"stat", &mut b.text, log).and_then(stat::parse)?;
+    (stat.starttime == task.start_time).then_some((dir, process))
+}
+
+/// The slow way to the flags of a descriptor that cannot be borrowed.
+fn flags_by_fdinfo(file: &mut OpenFile, dir: &Dir, b: &mut Buffers, log: &mut Log) {
+    let Ok(name) = CString::new(format!("fdinfo/{}", file.fd)) else { return };
+    let Some(text) = log.take(dir.read(&name, &mut b.text), dir.pid, Some(file.fd), b"fdinfo") else { return };
+    file.flags = flags_of(&fdinfo::parse(text));
+}

@@ -1,0 +1,218 @@
+//! The open files of a process: one listing, one statx a descriptor, and the link or fdinfo only where a rule can still
+//! fire ([`needs`]).
+
+use super::kernel::Own;
+use super::locks::Locks;
+use super::mounts::{Fs, Mounts};
+use super::proc::{number, owned, Buffers, Dir};
+use super::{Log, Seen};
+use crate::bytes::Bytes;
+use crate::host::Caps;
+use crate::parse::fdinfo::{self, FdInfo};
+use crate::parse::{nslink, stat};
+use crate::snapshot::{OpenFile, Task};
+use std::ffi::{CStr, CString};
+
+/// Kinds of open files that need different looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Socket,
+    /// Of pipe(2); a named one is [`Class::Path`].
+    Pipe,
+    /// Regular file, directory, symbolic link or FIFO with a name.
+    Path,
+    /// An anonymous inode: only the link says which.
+    Anon,
+    /// Terminals, all that CRIU's tty code takes (`get_tty_driver`, criu/tty.c), but for the next.
+    Tty,
+    /// A pty master.
+    Ptmx,
+    Tun,
+    /// Major 1: /dev/null and its like.
+    Mem,
+    /// Any other device.
+    Device,
+    Pidfd,
+    Unknown,
+}
+
+/// What is read beyond the statx.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    pub link: bool,
+    pub info: bool,
+}
+
+/// The rest of the world as far as it decides what is read.
+pub struct Context<'a> {
+    pub own: &'a Own,
+    pub mounts: &'a Mounts,
+    pub locks: &'a Locks,
+    pub caps: Caps,
+}
+
+/// What statx tells about the kind.
+pub fn classify(file: &OpenFile, own: &Own) -> Class {
+    match file.kind() {
+        libc::S_IFSOCK => Class::Socket,
+        libc::S_IFIFO if own.pipe == Some(file.dev) => Class::Pipe,
+        _ if own.pidfs == Some(file.dev) => Class::Pidfd,
+        libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK | libc::S_IFIFO => Class::Path,
+        libc::S_IFCHR => match (file.rdev.major, file.rdev.minor) {
+            (1, _) => Class::Mem,
+            (5, 2) | (128..=135, _) => Class::Ptmx,
+            (10, 200) => Class::Tun,
+            (5, 0 | 1) | (4, 1..=63) | (188 | 204 | 136..=143, _) => Class::Tty,
+            _ => Class::Device,
+        },
+        libc::S_IFBLK => Class::Device,
+        0 => Class::Anon,
+        _ => Class::Unknown,
+    }
+}
+
+/// What the rules need of a descriptor of this class. The one table to change when a rule wants more.
+pub fn needs(class: Class, file: &OpenFile, cx: &Context) -> Needs {
+    match class {
+        // sock_diag and the borrowed descriptor tell the rest, see `super::details`.
+        Class::Socket | Class::Pipe => Needs::default(),
+        Class::Path => {
+            // CRIU finds the path through the mount; a kernel before 5.8 tells the mount only in fdinfo.
+            let fs = file.mnt_id.and_then(|id| cx.mounts.fs(id));
+            // Of a FIFO the link tells that it is no pipe.
+            let odd = file.nlink == 0 || file.is_fifo() || !matches!(fs, Some(Fs::Other));
+            Needs { link: odd, info: file.mnt_id.is_none() || cx.locks.may_hold(file.dev, file.ino) }
+        }
+        // The classes with records in fdinfo are known by the link, see `anon_has_records`.
+        Class::Anon => Needs { link: true, info: false },
+        Class::Ptmx | Class::Tun | Class::Pidfd => Needs { link: true, info: true },
+        Class::Tty | Class::Device | Class::Unknown => Needs { link: true, info: file.mnt_id.is_none() },
+        Class::Mem => Needs { link: false, info: file.mnt_id.is_none() },
+    }
+}
+
+/// Anonymous inodes whose fdinfo a rule reads.
+fn anon_has_records(link: &[u8], caps: &Caps) -> bool {
+    let target = nslink::parse(link);
+    let Some(class) = target.anon_class() else { return false };
+    match class {
+        b"eventpoll" | b"inotify" | b"fanotify" | b"pidfd" => true,
+        // A CRIU without libbpf refuses every one of them.
+        b"bpf-map" => caps.bpfmap,
+        _ => false,
+    }
+}
+
+/// Anonymous inodes met so far, by link text: all of a class share one inode (`anon_inode_inode` in fs/anon_inodes.c), so
+/// that the link alone, which is cheaper than statx and needed anyway, tells everything.
+#[derive(Default)]
+pub struct Memo(Vec<(Bytes, OpenFile)>);
+
+impl Memo {
+    fn get(&self, text: &[u8]) -> Option<&OpenFile> {
+        self.0.iter().find(|(known, _)| known.0 == text).map(|(_, file)| file)
+    }
+
+    /// Keeps a file of the shared inode. Classes with inodes of their own are not kept: their numbers differ.
+    fn learn(&mut self, file: &OpenFile, own: &Own) {
+        let Some(link) = &file.link else { return };
+        let shared = own.anon.is_some_and(|anon| anon == (file.dev, file.ino));
+        if shared && link.starts_with(b"anon_inode:") && self.get(link).is_none() {
+            self.0.push((link.clone(), OpenFile { info: None, flags: None, ..file.clone() }));
+        }
+    }
+}
+
+/// The descriptors of a process, ascending.
+pub fn look(dir: &Dir, cx: &Context, memo: &mut Memo, b: &mut Buffers, log: &mut Log) -> Vec<OpenFile> {
+    let Some(fds) = log.take(dir.listing(c"fd"), dir.pid, None, b"fd") else { return Vec::new() };
+    let mut one = One { dir, fds: &fds, infos: None, cx, memo, text: &mut b.text, link: &mut b.link, log, run: false };
+    let mut files = Vec::new();
+    let listed = fds.each(&mut b.dents, |name| files.extend(number(name).and_then(|fd| one.look(fd, name))));
+    log.take(listed, dir.pid, None, b"fd");
+    files
+}
+
+struct One<'a> {
+    dir: &'a Dir,
+    fds: &'a Dir,
+    /// /proc/PID/fdinfo, opened with the first need.
+    infos: Option<Option<Dir>>,
+    cx: &'a Context<'a>,
+    memo: &'a mut Memo,
+    text: &'a mut Vec<u8>,
+    link: &'a mut [u8; 4096],
+    log: &'a mut Log,
+    /// The descriptor before this one was an anonymous inode: descriptors of a class come in runs.
+    run: bool,
+}
+
+impl One<'_> {
+    fn look(&mut self, fd: i32, name: &CStr) -> Option<OpenFile> {
+        let early = if self.run { self.read_link(fd, name) } else { None };
+        if let Some(known) = early.as_deref().and_then(|text| self.memo.get(text)) {
+            let mut file = OpenFile { fd, ..known.clone() };
+            self.add_info(&mut file, name, false);
+            return Some(file);
+        }
+        let mut file = self.log.take(self.fds.stat(name), self.dir.pid, Some(fd), b"fd")?;
+        file.fd = fd;
+        let class = classify(&file, self.cx.own);
+        self.run = class == Class::Anon;
+        let needs = needs(class, &file, self.cx);
+        if needs.link {
+            file.link = early.or_else(|| self.read_link(fd, name));
+        }
+        self.memo.learn(&file, self.cx.own);
+        self.add_info(&mut file, name, needs.info);
+        Some(file)
+    }
+
+    fn read_link(&mut self, fd: i32, name: &CStr) -> Option<Bytes> {
+        self.log.take(self.fds.link(name, self.link), self.dir.pid, Some(fd), b"fd link").map(owned)
+    }
+
+    fn add_info(&mut self, file: &mut OpenFile, name: &CStr, needed: bool) {
+        let anon = file.is_anon() && file.link.as_deref().is_some_and(|link| anon_has_records(link, &self.cx.caps));
+        if !needed && !anon {
+            return;
+        }
+        let (dir, log) = (self.dir, &mut *self.log);
+        let infos = self.infos.get_or_insert_with(|| log.take(dir.dir(c"fdinfo"), dir.pid, None, b"fdinfo"));
+        let Some(infos) = infos else { return };
+        let Some(text) = log.take(infos.read(name, self.text), dir.pid, Some(file.fd), b"fdinfo") else { return };
+        let info = fdinfo::parse(text);
+        if info.bad > 0 {
+            log.deny(dir.pid, Some(file.fd), b"fdinfo", 0);
+        }
+        file.mnt_id = file.mnt_id.or(info.mnt_id.and_then(|id| u64::try_from(id).ok()));
+        file.flags = flags_of(&info);
+        file.info = Some(Box::new(info));
+    }
+}
+
+/// The open file's flags. In fdinfo the kernel mixes the descriptor's close-on-exec in (`seq_show` in fs/proc/fd.c).
+pub fn flags_of(info: &FdInfo) -> Option<u32> {
+    const CLOSE_ON_EXEC: u32 = libc::O_CLOEXEC as u32;
+    Some(info.flags? & !CLOSE_ON_EXEC)
+}
+
+/// The link text of one descriptor, for a report. [`Seen::Gone`] also when the pid belongs to another process by now.
+pub fn link_of(task: &Task, fd: i32) -> Seen<Bytes> {
+    let dir = match Dir::proc() {
+        Ok(proc) => proc.process(task.pid),
+        Err(errno) => return Seen::Denied(errno as i32),
+    };
+    let dir = match dir {
+        Seen::Seen(dir) => dir,
+        Seen::Gone => return Seen::Gone,
+        Seen::Denied(errno) => return Seen::Denied(errno),
+    };
+    let mut b = Buffers::new();
+    let start = dir.read(c"stat", &mut b.text).ok().and_then(stat::parse).map(|s| s.starttime);
+    if start != Some(task.start_time) {
+        return Seen::Gone;
+    }
+    let Ok(name) = CString::new(format!("fd/{fd}")) else { return Seen::Gone };
+    dir.link(&name, &mut b.link).map(owned)
+}

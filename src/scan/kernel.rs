@@ -1,0 +1,173 @@
+//! What the kernel is and who we are: asked of ourselves, never of the tree.
+
+use super::proc::{Buffers, Dir};
+use super::{sys, tasks, Log, Seen};
+use crate::parse::devices;
+use crate::snapshot::{Dev, Kernel, Observer, OpenFile};
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// Devices and inodes of the kernel's internal file systems, learned from short-lived files of our own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Own {
+    /// The inode that most anonymous files share.
+    pub anon: Option<(Dev, u64)>,
+    /// pipefs
+    pub pipe: Option<Dev>,
+    /// sockfs
+    pub socket: Option<Dev>,
+    /// pidfs (Linux 6.9+); `None`: pidfds are anonymous inodes.
+    pub pidfs: Option<Dev>,
+}
+
+impl Own {
+    pub fn learn() -> Own {
+        let stat = |fd: nix::Result<OwnedFd>| -> Option<OpenFile> { sys::statx(fd.ok()?, c"").ok() };
+        let anon = stat(sys::eventfd()).map(|f| (f.dev, f.ino));
+        let pipe = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC);
+        let pidfd = stat(sys::pidfd_open(nix::unistd::getpid().as_raw())).map(|f| f.dev);
+        Own {
+            anon,
+            socket: stat(udp()).map(|f| f.dev),
+            pipe: stat(pipe.map(|(read, _)| read)).map(|f| f.dev),
+            pidfs: pidfd.filter(|dev| Some(*dev) != anon.map(|(dev, _)| dev)),
+        }
+    }
+}
+
+/// Our own pid, namespaces, ids and capabilities.
+pub fn observer(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
+    let pid = nix::unistd::getpid().as_raw();
+    let mut me = Observer { pid, ..Observer::default() };
+    if let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") {
+        me.ns = tasks::namespaces(&dir, b, log);
+    }
+    match procfs::process::Process::myself().and_then(|p| p.status()) {
+        Ok(s) => {
+            me.uid = [s.ruid, s.euid, s.suid, s.fuid];
+            me.gid = [s.rgid, s.egid, s.sgid, s.fgid];
+            me.cap_eff = s.capeff;
+            me.seccomp = s.seccomp.unwrap_or_default();
+        }
+        Err(_) => log.deny(pid, None, b"status", 0),
+    }
+    let path = std::env::var_os("PATH");
+    me.iptables = path.as_deref().map(|path| in_path(path, "iptables"));
+    me.ip6tables = path.as_deref().map(|path| in_path(path, "ip6tables"));
+    me
+}
+
+/// Whether a program of this name would be found and may be run.
+fn in_path(path: &OsStr, program: &str) -> bool {
+    let runs =
+        |dir: std::path::PathBuf| nix::unistd::access(&dir.join(program), nix::unistd::AccessFlags::X_OK).is_ok();
+    std::env::split_paths(path).any(runs)
+}
+
+/// The facts a rule can depend on. Nothing of the kernel or of our process is changed.
+pub fn look(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Kernel {
+    let version = procfs::KernelVersion::current().map(|v| (u32::from(v.major), u32::from(v.minor)));
+    if version.is_err() {
+        log.deny(0, None, b"sys/kernel/osrelease", 0);
+    }
+    let version = version.ok();
+    let mut kernel = Kernel {
+        version: version.unwrap_or_default(),
+        passcred_refused: passcred_refused(),
+        siocunixfile: siocunixfile(),
+        compat: version.and_then(compat),
+        // show_fd_locks() in fs/proc/fd.c
+        locks_in_fdinfo: version.map(|v| v >= (4, 1)),
+        ..Kernel::default()
+    };
+    if let Some(text) = proc.read_or_log(c"devices", &mut b.text, log) {
+        let names = devices::parse(text);
+        kernel.chrdev = by_number(names.chars);
+        kernel.blkdev = by_number(names.blocks);
+    }
+    // Without CONFIG_MODULES-made misc devices the file is there all the same; a masked /proc hides it.
+    if let Seen::Seen(text) = proc.read(c"misc", &mut b.text) {
+        kernel.misc = by_number(devices::parse_misc(text).items);
+    }
+    kernel
+}
+
+/// Where several drivers share a number, the first counts.
+fn by_number(names: Vec<devices::NamedNumber>) -> BTreeMap<u32, crate::bytes::Bytes> {
+    let mut map = BTreeMap::new();
+    for n in names {
+        map.entry(n.number).or_insert(n.name);
+    }
+    map
+}
+
+fn udp() -> nix::Result<OwnedFd> {
+    socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+}
+
+/// SO_PASSCRED on a UDP socket: EOPNOTSUPP since Linux 6.16 (`sk_getsockopt`, net/core/sock.c).
+fn passcred_refused() -> Option<bool> {
+    match getsockopt(&udp().ok()?, sockopt::PassCred) {
+        Ok(_) => Some(false),
+        Err(Errno::EOPNOTSUPP) => Some(true),
+        Err(_) => None,
+    }
+}
+
+/// SIOCUNIXFILE on an unbound socket: ENOENT where it is known (`unix_open_file`, net/unix/af_unix.c), EPERM without
+/// CAP_NET_ADMIN, ENOTTY before Linux 4.10.
+fn siocunixfile() -> Option<bool> {
+    let sk = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
+    match sys::siocunixfile(sk.as_fd().as_raw_fd()) {
+        Err(Errno::ENOENT) => Some(true),
+        Err(Errno::ENOTTY | Errno::EINVAL) => Some(false),
+        _ => None,
+    }
+}
+
+/// What CRIU's `kdat.compat_cr` comes to (`kdat_compatible_cr`, criu/arch/x86/kerndat.c, the same in 3.17.1 to 4.2): the
+/// kernel maps a 32-bit vdso on request, and a 32-bit mmap of a 64-bit program works, as it does since Linux 4.12. Other
+/// architectures have no 32-bit dump.
+///
+/// The request is only made where it must fail: EEXIST, as long as our own vdso is there. An unknown request is EINVAL.
+fn compat(version: (u32, u32)) -> Option<bool> {
+    if !cfg!(target_arch = "x86_64") {
+        return Some(false);
+    }
+    match sys::map_vdso_32_refused()? {
+        Errno::EEXIST => Some(version >= (4, 12)),
+        Errno::EINVAL => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_files_are_told_apart() {
+        let own = Own::learn();
+        assert!(own.anon.is_some());
+        assert!(own.pipe.is_some());
+        assert_ne!(own.pipe, own.anon.map(|(dev, _)| dev));
+        assert_ne!(own.pidfs, own.anon.map(|(dev, _)| dev));
+    }
+
+    #[test]
+    fn the_kernel_agrees_with_uname() {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut log = Log::default();
+        let kernel = look(&Dir::proc().unwrap(), &mut Buffers::new(), &mut log);
+        assert!(release.starts_with(&format!("{}.{}.", kernel.version.0, kernel.version.1)), "{release}");
+        assert_eq!(kernel.chrdev.get(&1).map(|n| n.0.as_slice()), Some(&b"mem"[..]));
+        assert_eq!(kernel.passcred_refused, Some(kernel.version >= (6, 16)));
+        assert_eq!(kernel.locks_in_fdinfo, Some(true));
+        // Asking did not map anything: our only vdso is still the only one.
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        assert_eq!(maps.matches("[vdso]").count(), 1);
+    }
+}

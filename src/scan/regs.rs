@@ -1,0 +1,68 @@
+//! What only a tracer can read: the register set of a stopped thread. Reads, and changes nothing.
+
+use crate::snapshot::Regs;
+use nix::errno::Errno;
+
+/// NT_PRSTATUS (linux/elf.h): the general purpose registers.
+const NT_PRSTATUS: libc::c_int = 1;
+
+/// The general purpose registers of a thread that the calling thread traces and that is stopped. `None`: it is not.
+///
+/// The size tells the mode the thread is in right now, which is what CRIU judges (`arch_can_dump_task` in
+/// compel/arch/x86): the register set of a task in 32-bit mode is the shorter one, whatever its executable is.
+pub fn read(tid: i32) -> Option<Regs> {
+    // More than any architecture has in this set (x86-64: 216 bytes, arm64: 272).
+    let mut set = [0u8; 1024];
+    let mut iov = libc::iovec { iov_base: set.as_mut_ptr().cast(), iov_len: set.len() };
+    // SAFETY: the kernel writes at most `iov_len` bytes to `iov_base`, which is `set`, and the new length to `iov_len`.
+    let r = unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid, NT_PRSTATUS, std::ptr::from_mut(&mut iov)) };
+    Errno::result(r).ok()?;
+    let filled = set.get(..iov.iov_len)?;
+    Some(Regs { size: filled.len(), cs: code_segment(filled) })
+}
+
+/// The code segment selector of an x86 register set, 0 elsewhere: word 17 of `struct user_regs_struct`, word 13 of
+/// `struct user_regs_struct32` (arch/x86/include/asm/user_64.h, user32.h).
+fn code_segment(set: &[u8]) -> u64 {
+    if !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+        return 0;
+    }
+    let wide = || Some(u64::from_ne_bytes(set.get(17 * 8..18 * 8)?.try_into().ok()?));
+    let narrow = || Some(u64::from(u32::from_ne_bytes(set.get(13 * 4..14 * 4)?.try_into().ok()?)));
+    wide().or_else(narrow).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::{ptrace, wait::waitpid};
+    use nix::unistd::Pid;
+
+    #[test]
+    fn registers_of_a_stopped_child() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert_eq!(read(pid), None, "not traced");
+        ptrace::seize(Pid::from_raw(pid), ptrace::Options::empty()).unwrap();
+        ptrace::interrupt(Pid::from_raw(pid)).unwrap();
+        waitpid(Pid::from_raw(pid), None).unwrap();
+        let regs = read(pid).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if cfg!(target_arch = "x86_64") {
+            assert_eq!(regs, Regs { size: 216, cs: 0x33 });
+        }
+    }
+
+    #[test]
+    fn the_selector_by_size() {
+        if cfg!(target_arch = "x86_64") {
+            let mut wide = [0u8; 216];
+            wide[17 * 8] = 0x33;
+            assert_eq!(code_segment(&wide), 0x33);
+            let mut narrow = [0u8; 68];
+            narrow[13 * 4] = 0x23;
+            assert_eq!(code_segment(&narrow), 0x23);
+        }
+    }
+}

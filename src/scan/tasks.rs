@@ -1,0 +1,144 @@
+//! One process: what stat, status, task/ and ns/ say of it.
+
+use super::proc::{number, Buffers, Dir};
+use super::sys::Seen;
+use super::{regs, Log};
+use crate::parse::nslink::{self, LinkTarget};
+use crate::parse::status::{self, Status};
+use crate::parse::{self, stat::Stat};
+use crate::snapshot::{Look, Namespaces, Task, Thread};
+use std::ffi::{CStr, CString};
+
+/// A process and where the walk goes on.
+pub struct Visit {
+    pub task: Task,
+    /// Its directory of /proc, held.
+    pub dir: Dir,
+    /// As the `children` files of its threads list them.
+    pub children: Vec<i32>,
+}
+
+/// Looks at one process. `None`: it is gone, or is not the child of `parent` any more (the pid was used again).
+pub fn visit(proc: &Dir, pid: i32, parent: Option<i32>, look: Look, b: &mut Buffers, log: &mut Log) -> Option<Visit> {
+    let dir = log.take(proc.process(pid), pid, None, b"/proc/PID")?;
+    let stat = read_stat(&dir, b, log)?;
+    if parent.is_some_and(|parent| parent != stat.ppid) {
+        return None;
+    }
+    let status = read_status(&dir, c"status", b, log)?;
+    let mut task = task_of(pid, stat, &status);
+    if !task.is_zombie() {
+        task.ns = namespaces(&dir, b, log);
+    }
+    let tids = tids(&dir, b, log);
+    let mut children = Vec::new();
+    let mut path = String::new();
+    for tid in tids {
+        let mut below = |name: &str| {
+            path.clear();
+            path.extend(["task/", &tid.to_string(), name]);
+            CString::new(path.as_str()).unwrap_or_default()
+        };
+        if tid == pid {
+            task.threads.push(thread_of(tid, &status));
+        } else if let Some(status) = read_status(&dir, &below("/status"), b, log) {
+            task.threads.push(thread_of(tid, &status));
+        }
+        if let Some(text) = log.take(dir.read(&below("/children"), &mut b.text), pid, None, b"task/children") {
+            children.extend(pids(text));
+        }
+    }
+    if look == Look::Frozen && !task.is_zombie() {
+        task.threads.iter_mut().for_each(|t| t.regs = regs::read(t.tid));
+    }
+    Some(Visit { task, dir, children })
+}
+
+fn read_stat(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Option<Stat> {
+    let stat = parse::stat::parse(dir.read_or_log(c"stat", &mut b.text, log)?);
+    if stat.is_none() {
+        log.deny(dir.pid, None, b"stat", 0);
+    }
+    stat
+}
+
+/// A status file; `path` may be that of a thread.
+fn read_status(dir: &Dir, path: &CStr, b: &mut Buffers, log: &mut Log) -> Option<Status> {
+    let text = log.take(dir.read(path, &mut b.text), dir.pid, None, b"status")?;
+    let status = status::parse(text);
+    if status.bad > 0 || status.state.is_none() {
+        log.deny(dir.pid, None, b"status", 0);
+    }
+    Some(status)
+}
+
+fn task_of(pid: i32, stat: Stat, status: &Status) -> Task {
+    let label = b"Groups:\t".len();
+    Task {
+        pid,
+        ppid: stat.ppid,
+        comm: stat.comm,
+        state: stat.state,
+        start_time: stat.starttime,
+        pgid: stat.pgrp,
+        sid: stat.session,
+        tty_nr: stat.tty_nr,
+        ns_pid: status.ns_pid.clone(),
+        ns_sid: status.ns_sid.clone(),
+        ns_pgid: status.ns_pgid.clone(),
+        uid: status.uid.unwrap_or_default(),
+        gid: status.gid.unwrap_or_default(),
+        groups: (status.groups.unwrap_or_default(), status.groups_line.unwrap_or_default().saturating_sub(label)),
+        shd_pnd: status.shd_pnd.unwrap_or_default(),
+        thread_features: status.x86_thread_features.clone(),
+        ..Task::default()
+    }
+}
+
+fn thread_of(tid: i32, status: &Status) -> Thread {
+    Thread {
+        tid,
+        state: status.state.unwrap_or('?'),
+        tracer: status.tracer_pid.unwrap_or_default(),
+        sig_pnd: status.sig_pnd.unwrap_or_default(),
+        seccomp: status.seccomp.unwrap_or_default(),
+        ns_tid: status.ns_pid.last().copied(),
+        regs: None,
+    }
+}
+
+fn tids(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Vec<i32> {
+    let mut tids = Vec::new();
+    let listed = match dir.listing(c"task") {
+        Seen::Seen(task) => task.each(&mut b.dents, |name| tids.extend(number(name))),
+        Seen::Gone => Seen::Gone,
+        Seen::Denied(errno) => Seen::Denied(errno),
+    };
+    log.take(listed, dir.pid, None, b"task");
+    tids
+}
+
+/// The numbers of a `children` file (`children_seq_show()` in fs/proc/array.c): each is followed by a blank.
+fn pids(text: &[u8]) -> impl Iterator<Item = i32> + '_ {
+    text.split(|b| *b == b' ').filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok())
+}
+
+/// The inodes of a process's namespaces. A link costs half of what a statx through it does.
+pub fn namespaces(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Namespaces {
+    let Some(ns) = log.take(dir.dir(c"ns"), dir.pid, None, b"ns") else { return Namespaces::default() };
+    let mut inode = |name: &CStr| match nslink::parse(log.take(ns.link(name, &mut b.link), dir.pid, None, b"ns")?) {
+        LinkTarget::Ns { ino, .. } => Some(ino),
+        _ => None,
+    };
+    Namespaces {
+        mnt: inode(c"mnt"),
+        net: inode(c"net"),
+        pid: inode(c"pid"),
+        ipc: inode(c"ipc"),
+        uts: inode(c"uts"),
+        user: inode(c"user"),
+        cgroup: inode(c"cgroup"),
+        time: inode(c"time"),
+        time_for_children: inode(c"time_for_children"),
+    }
+}

@@ -1,0 +1,316 @@
+//! The look at living children. The children are this test program itself, started again with a part to play
+//! ([`child`]), so that nothing else need be installed.
+
+use super::*;
+use crate::snapshot::OpenFile;
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+const PART: &str = "CRIU_PREFLIGHT_TEST_PART";
+
+/// A child that plays a part until its stdin closes.
+struct Actor {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// What it said when it was ready: numbers of its own.
+    said: Vec<i32>,
+}
+
+impl Actor {
+    fn start(part: &str) -> Actor {
+        let mut child = Command::new("/proc/self/exe")
+            .args(["--exact", "scan::tests::child", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(PART, part)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take();
+        let mut said = None;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            // libtest's own words may stand before ours on the line.
+            if let Some((_, rest)) = line.split_once("ready:") {
+                said = Some(rest.split_whitespace().map(|n| n.parse().unwrap()).collect());
+                break;
+            }
+        }
+        Actor { child, stdin, said: said.expect("the part said it is ready") }
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    fn look(&self) -> Snapshot {
+        look_at(self.pid()).unwrap()
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        // It ends by itself, and so do its children.
+        drop(self.stdin.take());
+        drop(self.child.wait());
+    }
+}
+
+fn look_at(pid: i32) -> Result<Snapshot, ScanError> {
+    look(pid, Look::Early, &crate::rules::testkit::host())
+}
+
+fn ready(numbers: &[i32]) {
+    println!("ready:{}", numbers.iter().map(|n| format!(" {n}")).collect::<String>());
+}
+
+fn until_stdin_closes() {
+    let mut line = String::new();
+    while std::io::stdin().read_line(&mut line).is_ok_and(|n| n > 0) {}
+}
+
+/// Keeps a descriptor open to the end.
+fn keep(fd: impl Into<OwnedFd>) -> i32 {
+    fd.into().into_raw_fd()
+}
+
+/// The child's side. Not a test.
+#[allow(clippy::zombie_processes, reason = "zombies are what is wanted")]
+#[test]
+#[ignore = "a part for the other tests"]
+fn child() {
+    let Ok(part) = std::env::var(PART) else { return };
+    match part.as_str() {
+        "fds" => {
+            let limit = libc::rlimit { rlim_cur: 20_000, rlim_max: 20_000 };
+            // SAFETY: the pointer is to a live rlimit.
+            unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+            let first = keep(sys::eventfd().unwrap());
+            for _ in 1..5000 {
+                keep(sys::eventfd().unwrap());
+            }
+            for _ in 0..5000 {
+                keep(std::fs::File::open("/proc/self/exe").unwrap());
+            }
+            ready(&[first]);
+        }
+        "zoo" => {
+            let dir = std::env::temp_dir();
+            let path = dir.join(format!("zoo-{}-\u{7f}a\nb", std::process::id()));
+            let gone = keep(std::fs::File::create(&path).unwrap());
+            std::fs::remove_file(&path).unwrap();
+            let null = keep(std::fs::File::open("/dev/null").unwrap());
+            let (read, write) = nix::unistd::pipe().unwrap();
+            let socket = keep(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+            let event = keep(sys::eventfd().unwrap());
+            let pidfd = keep(sys::pidfd_open(1).unwrap());
+            // SAFETY: plain numbers.
+            let epoll = unsafe { libc::epoll_create1(0) };
+            // SAFETY: plain numbers.
+            let inotify = unsafe { libc::inotify_init() };
+            let locked = std::fs::File::create(dir.join(format!("lock-{}", std::process::id()))).unwrap();
+            // Not nix's Flock: dropping that would end the lock.
+            // SAFETY: a descriptor of ours and a number.
+            assert_eq!(unsafe { libc::flock(locked.as_raw_fd(), libc::LOCK_EX) }, 0);
+            let locked = keep(locked);
+            let tty = std::fs::File::options().read(true).write(true).open("/dev/ptmx").map_or(-1, keep);
+            ready(&[gone, null, keep(read), keep(write), socket, event, pidfd, epoll, inotify, locked, tty]);
+        }
+        "threads" => {
+            for _ in 0..500 {
+                std::thread::Builder::new().stack_size(64 * 1024).spawn(std::thread::park).unwrap();
+            }
+            ready(&[]);
+        }
+        "family" => {
+            // A living child, and one that is dead and not waited for.
+            // It ends with us: its stdin is our pipe.
+            let living = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+            let dead = Command::new("true").spawn().unwrap();
+            let (living, dead) = (living.id(), dead.id());
+            while !std::fs::read_to_string(format!("/proc/{dead}/stat")).unwrap().contains(") Z ") {
+                std::thread::yield_now();
+            }
+            ready(&[i32::try_from(living).unwrap(), i32::try_from(dead).unwrap()]);
+            until_stdin_closes();
+        }
+        "names" => {
+            // A comm that closes the brackets of stat early, and a mapped file that procfs would panic on.
+            std::fs::write("/proc/self/comm", b") R 1 1\n\xff").unwrap();
+            let dir = std::env::temp_dir().join(format!("names-{}", std::process::id()));
+            std::fs::create_dir(&dir).unwrap();
+            let path = std::os::unix::ffi::OsStringExt::from_vec(
+                [dir.as_os_str().as_encoded_bytes(), b"/SYSV\xff\n x"].concat(),
+            );
+            let path: std::ffi::OsString = path;
+            let file = std::fs::File::options().create_new(true).read(true).write(true).open(&path).unwrap();
+            file.set_len(4096).unwrap();
+            // SAFETY: a new mapping at an address of the kernel's choice.
+            let at = unsafe {
+                libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0)
+            };
+            assert_ne!(at, libc::MAP_FAILED);
+            std::fs::remove_dir_all(&dir).unwrap();
+            ready(&[]);
+        }
+        other => panic!("no part {other}"),
+    }
+    until_stdin_closes();
+    std::process::exit(0);
+}
+
+fn file(task: &Task, fd: i32) -> &OpenFile {
+    task.files.iter().find(|f| f.fd == fd).unwrap()
+}
+
+#[test]
+fn ten_thousand_descriptors() {
+    let actor = Actor::start("fds");
+    let started = std::time::Instant::now();
+    let snap = actor.look();
+    let took = started.elapsed();
+    let task = &snap.tasks[0];
+    assert!(task.fd_count >= 10_000, "{}", task.fd_count);
+    assert!(task.files.windows(2).all(|w| w[0].fd < w[1].fd));
+    let events = task.files.iter().filter(|f| f.link.as_deref() == Some(b"anon_inode:[eventfd]".as_slice()));
+    assert_eq!(events.count(), 5000);
+    let one = file(task, actor.said[0]);
+    let dir = Dir::proc().unwrap().process(actor.pid()).ok().unwrap().dir(c"fd").ok().unwrap();
+    let plain = dir.stat(&name(one.fd)).ok().unwrap();
+    // Remembered ones are as good as asked ones.
+    for event in task.files.iter().filter(|f| f.link == one.link) {
+        assert_eq!(*event, OpenFile { fd: event.fd, link: one.link.clone(), ..plain.clone() });
+    }
+    eprintln!("look at {} descriptors: {took:?}", task.fd_count);
+}
+
+fn name(fd: i32) -> std::ffi::CString {
+    std::ffi::CString::new(fd.to_string()).unwrap()
+}
+
+#[test]
+fn every_class_gets_what_it_needs() {
+    let actor = Actor::start("zoo");
+    let snap = actor.look();
+    let task = &snap.tasks[0];
+    let [gone, null, read, write, socket, event, pidfd, epoll, inotify, locked, tty] = actor.said[..] else { panic!() };
+    let f = file(task, gone);
+    assert_eq!((f.nlink, f.kind()), (0, libc::S_IFREG));
+    assert!(f.link.as_deref().unwrap().ends_with(b"-\x7fa\nb (deleted)"), "{:?}", f.link);
+    assert_eq!((file(task, null).rdev.major, &file(task, null).link), (1, &None));
+    assert!(file(task, null).mnt_id.is_some());
+    assert!(file(task, read).is_fifo() && file(task, read).ino == file(task, write).ino);
+    assert_eq!(file(task, write).flags, Some(libc::O_WRONLY as u32));
+    assert!(file(task, socket).socket().unwrap().udp_cork == Some(false));
+    assert!(snap.sockets[0].inet.iter().any(|s| u64::from(s.inode) == file(task, socket).ino));
+    assert!(file(task, socket).is_socket() && file(task, socket).link.is_none());
+    assert_eq!(file(task, event).link.as_deref(), Some(b"anon_inode:[eventfd]".as_slice()));
+    assert!(file(task, event).is_anon());
+    assert_eq!(file(task, pidfd).info.as_ref().unwrap().pidfd.as_ref().unwrap().pid, 1);
+    assert!(file(task, epoll).info.is_some() && file(task, inotify).info.is_some());
+    assert_eq!(file(task, locked).info.as_ref().unwrap().locks.len(), 1);
+    if tty >= 0 {
+        assert!(file(task, tty).info.as_ref().unwrap().tty_index.is_some());
+    }
+    assert_eq!(files::link_of(task, null), Seen::Seen("/dev/null".into()));
+    assert_eq!(files::link_of(task, 9999), Seen::Gone);
+    assert_eq!(files::link_of(&Task { start_time: task.start_time + 1, ..task.clone() }, null), Seen::Gone);
+    std::fs::remove_file(std::env::temp_dir().join(format!("lock-{}", actor.pid()))).unwrap();
+}
+
+#[test]
+fn five_hundred_threads() {
+    let actor = Actor::start("threads");
+    let snap = actor.look();
+    // The main thread, libtest's, and ours.
+    assert!(snap.tasks[0].threads.len() >= 501, "{}", snap.tasks[0].threads.len());
+    assert!(snap.tasks[0].threads.iter().all(|t| t.state == 'S' || t.state == 'R'));
+    assert_eq!(snap.unchecked, []);
+}
+
+#[test]
+fn a_family_with_a_zombie() {
+    let actor = Actor::start("family");
+    let [living, dead] = actor.said[..] else { panic!() };
+    let snap = actor.look();
+    let pids: Vec<i32> = snap.tasks.iter().map(|t| t.pid).collect();
+    assert_eq!(pids, [actor.pid(), living, dead]);
+    let zombie = snap.task(dead).unwrap();
+    assert!(zombie.is_zombie() && zombie.files.is_empty() && zombie.maps.is_empty() && zombie.exe.is_none());
+    let living = snap.task(living).unwrap();
+    assert_eq!((living.ppid, living.comm.0.as_slice(), living.elf_class), (actor.pid(), &b"cat"[..], Some(2)));
+    assert_eq!(living.ns, snap.criu.ns);
+    assert!(living.exe.as_ref().unwrap().text.ends_with(b"cat"));
+    assert!(living.maps.iter().any(|m| m.vma.path.0 == b"[stack]"));
+    assert!(living.maps.iter().all(|m| m.vma.flags.is_none()), "smaps is not read for a plain program");
+    assert_eq!(snap.mounts.len(), 1);
+    assert_eq!(snap.root_shares(|ns| ns.mnt), Some(true));
+    assert_eq!(snap.unchecked, []);
+}
+
+#[test]
+fn hostile_names() {
+    let actor = Actor::start("names");
+    let snap = actor.look();
+    let task = &snap.tasks[0];
+    let main = task.threads.iter().find(|t| t.tid == task.pid).unwrap();
+    assert!(main.ns_tid.is_some());
+    // The name may have been given to libtest's thread or to the main one: the process is read either way.
+    assert_eq!(task.ppid, nix::unistd::getpid().as_raw());
+    let odd = task.maps.iter().find(|m| m.vma.path.ends_with(b"/SYSV\xff\\012 x (deleted)")).unwrap();
+    assert_eq!(odd.file.as_ref().unwrap().nlink, 0);
+    assert_eq!(snap.unchecked, []);
+}
+
+#[test]
+fn a_real_look_survives_json() {
+    let actor = Actor::start("zoo");
+    let snap = actor.look();
+    let json = serde_json::to_vec(&snap).unwrap();
+    assert_eq!(serde_json::from_slice::<Snapshot>(&json).unwrap(), snap);
+    std::fs::remove_file(std::env::temp_dir().join(format!("lock-{}", actor.pid()))).unwrap();
+}
+
+#[test]
+fn nobody_there() {
+    let mut child = Command::new("true").spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    child.wait().unwrap();
+    assert_eq!(look_at(pid), Err(ScanError::NoSuchTask));
+    assert_eq!(look_at(-1), Err(ScanError::NoSuchTask));
+}
+
+#[test]
+fn a_tree_that_dies_while_we_look() {
+    for _ in 0..30 {
+        let mut child = Command::new("sh")
+            .args(["-c", "while :; do sleep 0.001 & sleep 0.002; done"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_micros(1500));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        for _ in 0..20 {
+            if let Ok(snap) = look_at(pid) {
+                assert_eq!(snap.unchecked, [], "what vanishes is not reported");
+            }
+        }
+        killer.join().unwrap();
+    }
+}
+
+/// Nothing of ours stays open. The other tests run beside this one in threads, hence a process of its own.
+#[test]
+fn no_descriptor_is_left_behind() {
+    let actor = Actor::start("zoo");
+    let fds = |pid: i32| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let before = fds(actor.pid());
+    drop(actor.look());
+    assert_eq!(fds(actor.pid()), before, "the tree is untouched");
+    std::fs::remove_file(std::env::temp_dir().join(format!("lock-{}", actor.pid()))).unwrap();
+}
