@@ -43,3 +43,35 @@ pub struct Caps {
     /// `criu_plugin_get_options` (4.3+).
     pub plugin_options: bool,
 }
+
+impl Release {
+    /// The release line by the name people use; `None`: not one of those.
+    pub fn by_name(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"3.17" => Release::V3_17,
+            b"3.18" | b"3.19" => Release::V3_18,
+            b"4.0" => Release::V4_0,
+            b"4.1" => Release::V4_1,
+            b"4.2" => Release::V4_2,
+            b"4.3" => Release::V4_3,
+            _ => return None,
+        })
+    }
+}
+
+impl Caps {
+    /// What the release has as published, in a build with 32-bit tasks and without libbpf.
+    pub fn of(release: Release) -> Self {
+        let since = |first: Release| release >= first && release != Release::Unknown;
+        Caps {
+            checkpoint_hook: since(Release::V4_0),
+            pidfd: since(Release::V4_1),
+            shstk: since(Release::V4_0),
+            uprobes: since(Release::V4_2),
+            madv_guards: since(Release::V4_2),
+            bpfmap: false,
+            compat: true,
+            plugin_options: since(Release::V4_3),
+        }
+    }
+}

@@ -298,3 +298,106 @@ fn irmap_paths(head: usize) -> Option<Vec<Bytes>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    /// An options object as that release would have it, with what its pointers point to.
+    struct Made {
+        bytes: Vec<u8>,
+        _texts: Vec<CString>,
+    }
+
+    const PATH: &[u8] = b"/lib/dir//preflight_plugin.so";
+
+    fn known() -> Known<'static> {
+        Known { stage: Stage::Dump, own_path: Some(PATH), log_level: Some(4), root: Some(77) }
+    }
+
+    impl Made {
+        fn new(row: &Row) -> Self {
+            let text = CString::new("/lib/dir/").unwrap();
+            let mut made = Made { bytes: vec![0; row.size], _texts: Vec::new() };
+            made.put(row.libdir, &(text.as_ptr() as usize).to_ne_bytes());
+            made._texts.push(text);
+            for list in [INHERIT_FDS, EXTERNAL, row.irmap_scan_paths] {
+                let head = made.bytes.as_ptr() as usize + list;
+                made.put(list, &head.to_ne_bytes());
+                made.put(list + 8, &head.to_ne_bytes());
+            }
+            made.put(row.log_level, &4_u32.to_ne_bytes());
+            made.put(row.mode, &1_u32.to_ne_bytes());
+            made.put(row.ghost_limit, &(1_u64 << 20).to_ne_bytes());
+            made
+        }
+
+        fn put(&mut self, at: usize, bytes: &[u8]) {
+            self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+
+        fn read(&self, known: &Known) -> Result<Read, Unusable> {
+            read(Object { addr: self.bytes.as_ptr() as usize, size: Some(self.bytes.len()) }, known)
+        }
+    }
+
+    #[test]
+    fn every_row_reads_back_what_was_put_there() {
+        for row in &ROWS {
+            let mut made = Made::new(row);
+            let none = made.read(&known()).unwrap();
+            assert_eq!(none.options.file_locks, Some(false));
+            assert_eq!((none.options.ghost_limit, none.tree_id), (Some(1 << 20), Some(0)));
+            for at in [FILE_LOCKS, row.tcp_skip_in_flight, row.lazy_pages, row.orphan_pts_master, row.force_irmap] {
+                made.put(at, &[1]);
+            }
+            made.put(row.tree_id, &77_i32.to_ne_bytes());
+            made.put(row.network_lock_method, &2_u32.to_ne_bytes());
+            let some = made.read(&known()).unwrap();
+            let o = &some.options;
+            let set = [o.file_locks, o.skip_in_flight, o.lazy_pages, o.orphan_pts_master, o.force_irmap];
+            assert_eq!(set, [Some(true); 5], "{}", row.size);
+            assert_eq!([o.tcp_close, o.evasive_devices, o.shell_job, o.autodetect_ext_mounts], [Some(false); 4]);
+            assert_eq!((o.network_lock, some.tree_id), (Some(LockMethod::Skip), Some(77)));
+        }
+    }
+
+    #[test]
+    fn one_field_that_is_wrong_makes_all_of_them_unknown() {
+        for row in &ROWS {
+            for (at, value, field) in [
+                (row.log_level, 3, "log_level"),
+                (row.mode, 3, "mode"),
+                (row.tree_id, 78, "tree_id"),
+                (row.libdir, 0, "libdir"),
+                (EXTERNAL, 0, "external"),
+                (INHERIT_FDS, 0, "inherit_fds"),
+                (SHELL_JOB, 2, "shell_job"),
+                (row.network_lock_method, 3, "network_lock_method"),
+                (row.file_validation_method, 2, "file_validation_method"),
+                (row.orphan_pts_master, 7, "orphan_pts_master"),
+            ] {
+                let mut made = Made::new(row);
+                made.put(at, &u32::to_ne_bytes(value));
+                assert_eq!(made.read(&known()).err(), Some(Unusable::Mismatch(field)), "{}", row.size);
+            }
+            let made = Made::new(row);
+            for known in [
+                Known { own_path: Some(b"/lib/dirt/x.so"), ..known() },
+                Known { own_path: Some(b"/lib/dir/"), ..known() },
+                Known { own_path: Some(b"/lib/dir//sub/x.so"), ..known() },
+                Known { own_path: None, ..known() },
+            ] {
+                assert_eq!(made.read(&known).err(), Some(Unusable::Mismatch("libdir")));
+            }
+            assert_eq!(made.read(&Known { log_level: None, ..known() }).err(), Some(Unusable::Mismatch("log_level")));
+            assert_eq!(made.read(&Known { stage: Stage::PreDump, ..known() }).err(), Some(Unusable::Mismatch("mode")));
+        }
+        let nowhere = Object { addr: 64, size: Some(504) };
+        assert_eq!(read(nowhere, &known()), Err(Unusable::Mismatch("libdir")));
+        for size in [None, Some(0), Some(500), Some(553)] {
+            assert_eq!(read(Object { addr: 64, size }, &known()), Err(Unusable::UnknownSize(size)));
+        }
+    }
+}

@@ -18,6 +18,7 @@ pub mod settings;
 pub mod siblings;
 pub mod symbols;
 pub mod syslog;
+pub mod workdir;
 
 use crate::bytes::Bytes;
 pub use caps::{Caps, Release};
@@ -65,6 +66,22 @@ pub enum Gate {
 }
 
 impl Host {
+    /// No CRIU: what this release would do without any option and any plugin.
+    pub fn dry_run(release: Release) -> Self {
+        Host {
+            stage: Stage::DryRun,
+            release,
+            caps: Caps::of(release),
+            options: Options::none_given(),
+            externals: Some(Vec::new()),
+            inherit_ids: Some(Vec::new()),
+            // As CRIU has it when it was not asked over a socket.
+            service_sk_ino: Some(u32::MAX),
+            siblings: Siblings::default(),
+            runtime: Runtime::None,
+        }
+    }
+
     /// The gate made of several boolean options, any of which lifts.
     pub fn gate(&self, any_of: &[Opt]) -> Gate {
         let mut gate = Gate::Stands;

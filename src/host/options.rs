@@ -123,3 +123,37 @@ impl Options {
         }
     }
 }
+
+impl Options {
+    /// What holds when `criu dump` is given no option at all (`init_opts`, criu/config.c).
+    pub fn none_given() -> Self {
+        Options {
+            ext_unix_sk: Some(false),
+            shell_job: Some(false),
+            file_locks: Some(false),
+            tcp_established: Some(false),
+            tcp_close: Some(false),
+            skip_in_flight: Some(false),
+            evasive_devices: Some(false),
+            link_remap: Some(false),
+            force_irmap: Some(false),
+            enable_external_sharing: Some(false),
+            enable_external_masters: Some(false),
+            autodetect_ext_mounts: Some(false),
+            allow_uprobes: Some(false),
+            unprivileged: Some(false),
+            orphan_pts_master: Some(false),
+            lazy_pages: Some(false),
+            ghost_limit: Some(1 << 20),
+            network_lock: Some(LockMethod::Iptables),
+            empty_ns: Some(0),
+            freeze_cgroup: Some(None),
+            irmap_scan_paths: Some(Vec::new()),
+            timeout: Some(10),
+            validate_by_size: Some(false),
+            // CG_MODE_DEFAULT.
+            manage_cgroups: Some(1 << 2),
+            lsm_supplied: Some(false),
+        }
+    }
+}

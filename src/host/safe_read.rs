@@ -74,21 +74,23 @@ pub fn cstr(addr: usize, max: usize) -> Option<Vec<u8>> {
     None
 }
 
-/// The nodes of a `struct list_head` ring (common/list.h), without the head. `None`: it is not a ring (a back pointer is
-/// wrong, an address cannot be read, it has more than `max` nodes).
+/// The nodes of a `struct list_head` ring, first to last, without the head. CRIU's has `prev` before `next`
+/// (include/common/list.h). `None`: it is not a ring (a back pointer is wrong, an address cannot be read, it has more
+/// than `max` nodes).
 pub fn list(head: usize, max: usize) -> Option<Vec<usize>> {
+    let next = |node: usize| word(node.checked_add(8)?);
     let mut nodes = Vec::new();
-    let mut prev = head;
-    let mut at = word(head)?;
+    let mut before = head;
+    let mut at = next(head)?;
     while at != head {
-        if nodes.len() >= max || word(at.checked_add(8)?)? != prev {
+        if nodes.len() >= max || word(at)? != before {
             return None;
         }
         nodes.push(at);
-        prev = at;
-        at = word(at)?;
+        before = at;
+        at = next(at)?;
     }
-    (word(head.checked_add(8)?)? == prev).then_some(nodes)
+    (word(head)? == before).then_some(nodes)
 }
 
 #[cfg(test)]
@@ -120,11 +122,11 @@ mod tests {
         let mut nodes = [[0_usize; 2]; 3];
         let at: Vec<usize> = (0..3).map(|i| nodes.as_ptr() as usize + i * 16).collect();
         for (i, node) in nodes.iter_mut().enumerate() {
-            *node = [at[(i + 1) % 3], at[(i + 2) % 3]];
+            *node = [at[(i + 2) % 3], at[(i + 1) % 3]];
         }
         assert_eq!(list(at[0], 10), Some(vec![at[1], at[2]]));
         assert_eq!(list(at[0], 1), None);
-        nodes[2][1] = at[0];
+        nodes[2][0] = at[0];
         assert_eq!(list(std::hint::black_box(&nodes).as_ptr() as usize, 10), None);
     }
 
