@@ -154,6 +154,8 @@ impl Options {
             // CG_MODE_DEFAULT.
             manage_cgroups: Some(1 << 2),
             lsm_supplied: Some(false),
+            enable_fs: Some(Vec::new()),
+            skip_mnt: Some(Vec::new()),
         }
     }
 }

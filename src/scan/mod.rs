@@ -79,7 +79,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     // CRIU lists the sockets of a network namespace that it dumps even if there are none.
     let any = snap.tasks.iter().any(|t| t.files.iter().any(|f| f.is_socket()));
     if any || snap.root_shares(|ns| ns.net) != Some(true) {
-        let (sockets, unchecked) = diag::tables(&snap.tasks, &snap.criu.ns, diag::Families::ALL);
+        let (sockets, unchecked) = diag::tables(&snap.tasks, &snap.criu.ns, diag::Families::ALL, None);
         snap.sockets = sockets;
         scan.log.0.extend(unchecked);
     }
