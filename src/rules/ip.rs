@@ -88,8 +88,8 @@ pub static NOT_COLLECTED: Rule = Rule {
 pub static NETNS_EXTERNAL: Rule = Rule {
     id: "ip-netns-external",
     group: "IP sockets",
-    what: "The root process has a network namespace of its own and a socket that no list shows (not bound, not connected) \
-           belongs to one that neither a process of the tree nor CRIU is in.",
+    what: "The root process has a network namespace of its own, and an IPv4, IPv6 or netlink socket belongs to one that neither \
+           a process of the tree nor CRIU is in.",
     says: "{family} socket (inode {ino}) of network namespace {netns}, which no process of the tree is in",
     criu: "Unable to dump a socket from an external network namespace",
     source: "criu/net.c:get_socket_ns",
@@ -103,14 +103,19 @@ pub static NETNS_EXTERNAL: Rule = Rule {
             Some(false) => Gate::Stands,
             None => Gate::Unknown,
         };
-        for s in ctx.socks.all.iter().filter(|s| s.is_ip() && s.inet().is_none()) {
+        for s in ctx.socks.all.iter().filter(|s| s.diag().is_none()) {
+            let family = match s.family() {
+                Some(libc::AF_INET) => "IPv4",
+                Some(libc::AF_INET6) => "IPv6",
+                Some(libc::AF_NETLINK) => "netlink",
+                _ => continue,
+            };
             let Some(netns) = s.netns() else { continue };
             let gate = match ctx.socks.knows(netns) {
                 Some(true) => continue,
                 Some(false) => gate,
                 None => Gate::Unknown,
             };
-            let family = if s.family() == Some(libc::AF_INET6) { "IPv6" } else { "IPv4" };
             sink.push(gate, s.finding(rule, &ctx.index).term("family", family).fact("netns", number(netns)));
         }
     },

@@ -118,6 +118,11 @@ fn a_socket_of_a_third_namespace() {
     assert_eq!(on(&NETNS_EXTERNAL, &s), None);
     s.tasks[0].ns = namespaces(7);
     assert_eq!(on(&NETNS_EXTERNAL, &s), Some(Refuse));
+    for (domain, expected) in [(16, Some(Refuse)), (10, Some(Refuse)), (1, None), (17, None)] {
+        let mut s = tree(vec![], SocketFacts { domain: Some(domain), netns: Some(9), ..SocketFacts::default() });
+        s.tasks[0].ns = namespaces(7);
+        assert_eq!(on(&NETNS_EXTERNAL, &s), expected, "{domain}");
+    }
     s.criu.ns.net = None;
     assert_eq!(on(&NETNS_EXTERNAL, &s), Some(Warn));
     for netns in [None, Some(7), Some(CRIU_NS)] {

@@ -135,7 +135,7 @@ pub static CLOSED_LOCKED: Rule = Rule {
     versions: "all",
     lifts: &[
         Lift::Option(Opt::TcpClose),
-        Lift::Value("network-lock", "{method}"),
+        Lift::Value("network-lock", "nftables"),
         Lift::Workload("install {tool} where criu runs"),
         Lift::Workload("close the socket before the dump"),
     ],
@@ -150,14 +150,14 @@ pub static CLOSED_LOCKED: Rule = Rule {
             let Some(remote) = s.fact(|f| f.peer).filter(|p| closed && p.port() != 0) else { continue };
             if let Some((gate, tool)) = missing_lock(ctx, s, remote.ip()) {
                 let f = s.finding(rule, &ctx.index).fact("remote", Value::Addr(remote)).term("tool", tool);
-                sink.push(gate, with_method(f, ctx));
+                sink.push(gate, f);
             }
         }
     },
 };
 
 const LOCK_LIFTS: &[Lift] = &[
-    Lift::Value("network-lock", "{method}"),
+    Lift::Value("network-lock", "nftables"),
     Lift::Option(Opt::TcpClose),
     Lift::Workload("install {tool} where criu runs"),
 ];
@@ -181,7 +181,6 @@ fn connection(rule: &Rule, ctx: &Ctx, s: &Sock, t: &InetDiag) -> Finding {
         .fact("local", local(t))
         .fact("remote", remote(t))
         .term("state", state_name(t.state));
-    let f = with_method(f, ctx);
     match other_end(ctx, t) {
         Some(ino) => f.other(Other::Socket(ino)),
         None => f,
@@ -224,12 +223,6 @@ fn missing_lock(ctx: &Ctx, s: &Sock, peer: IpAddr) -> Option<(Gate, &'static str
     let known = s.netns().is_none_or(|ns| ctx.socks.knows(ns) == Some(true));
     let gate = shared.or(method).or(ctx.host.gate(&[Opt::TcpClose]));
     (gate != Gate::Lifted && known).then_some((gate, tool))
-}
-
-/// The way of locking to recommend: `skip` came with 3.18.
-fn with_method(f: Finding, ctx: &Ctx) -> Finding {
-    let has_skip = ctx.host.release >= crate::host::Release::V3_18;
-    f.term("method", if has_skip { "skip" } else { "nftables" })
 }
 
 fn undiagged(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {

@@ -1,7 +1,6 @@
 //! TCP and UDP.
 
 use super::*;
-use crate::host::{Host, Release};
 use crate::rules::testkit::*;
 use crate::rules::udp::CORKED;
 use crate::rules::Verdict::{self, Refuse, Warn};
@@ -165,12 +164,6 @@ fn a_closed_socket_that_remembers_its_peer() {
     let mut skip = host();
     skip.options.network_lock = Some(LockMethod::Skip);
     assert_eq!(verdict(&CLOSED_LOCKED, &s, &skip), None);
-    let method = |release| {
-        let found = found(&CLOSED_LOCKED, &s, &Host { release, ..host() });
-        found.first().and_then(|f| f.get("method").cloned())
-    };
-    assert_eq!(method(Release::V4_2), Some(Value::Term("skip".into())));
-    assert_eq!(method(Release::V3_17), Some(Value::Term("nftables".into())));
     s.criu.iptables = None;
     assert_eq!(on(&CLOSED_LOCKED, &s), None);
 }

@@ -27,6 +27,18 @@ pub fn wants_pid_ns(node: &Node) -> bool {
     node.items.iter().any(|i| matches!(i, Item::Kind { name, args } if name == "newns" && args.has("pid")))
 }
 
+/// Of the network namespace we are in.
+pub fn loopback_up() -> Res {
+    let s = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    let mut req: libc::ifreq = unsafe { std::mem::zeroed() };
+    req.ifr_name[0] = b'l' as _;
+    req.ifr_name[1] = b'o' as _;
+    req.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    sys::ioctl("bring lo up", s, libc::SIOCSIFFLAGS, &raw const req as u64)?;
+    sys::close(s);
+    Ok(())
+}
+
 fn newns(_: &mut Ctx, a: &Args) -> Res {
     let mut flags = 0;
     for f in a.flags() {
@@ -61,13 +73,7 @@ fn newns(_: &mut Ctx, a: &Args) -> Res {
         }
     }
     if a.has("net") {
-        let s = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
-        let mut req: libc::ifreq = unsafe { std::mem::zeroed() };
-        req.ifr_name[0] = b'l' as _;
-        req.ifr_name[1] = b'o' as _;
-        req.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
-        sys::ioctl("bring lo up", s, libc::SIOCSIFFLAGS, &raw const req as u64)?;
-        sys::close(s);
+        loopback_up()?;
     }
     Ok(())
 }

@@ -67,13 +67,18 @@ fn bpf_map(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 fn bpf_prog(cx: &mut Ctx, a: &Args) -> Res {
+    let fd = load_filter()?;
+    keep(cx, a, fd, 0, 0)
+}
+
+/// A socket filter that drops everything.
+pub fn load_filter() -> Res<i32> {
     let code: [u64; 2] = [0x00b7, 0x0095]; // r0 = 0; exit
     let mut attr = [0u64; 16];
     attr[0] = 1 | (2 << 32); // socket filter, instructions
     attr[1] = code.as_ptr() as u64;
     attr[2] = c"GPL".as_ptr() as u64;
-    let fd = bpf("BPF_PROG_LOAD", 5, &attr)?;
-    keep(cx, a, fd, 0, 0)
+    bpf("BPF_PROG_LOAD", 5, &attr)
 }
 
 fn memory(cx: &mut Ctx, a: &Args, secret: bool) -> Res {

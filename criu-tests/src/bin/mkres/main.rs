@@ -34,6 +34,7 @@ mod files;
 mod kernelfds;
 mod locks;
 mod netlink;
+mod othernet;
 mod pipes;
 mod shm;
 mod sockets;
@@ -65,6 +66,7 @@ const FAMILIES: &[&[Kind]] = &[
     kernelfds::KINDS,
     locks::KINDS,
     netlink::KINDS,
+    othernet::KINDS,
     pipes::KINDS,
     shm::KINDS,
     sockets::KINDS,

@@ -17,7 +17,18 @@ pub const KINDS: &[Kind] = &[
     },
     Kind { name: "raw", help: "proto=N (1), v6", make: raw },
     Kind { name: "mptcp", help: "listen, v6", make: mptcp },
-    Kind { name: "packet", help: "dgram; ring=open|closed: mapped, and the descriptor kept or closed", make: packet },
+    Kind {
+        name: "packet",
+        help:
+            "dgram; ring=open|closed: mapped, and the descriptor kept or closed; members=N: N times promiscuous on lo",
+        make: packet,
+    },
+    Kind { name: "filtered", help: "a socket of domain=2, type=2 with a filter; ebpf: an eBPF one", make: filtered },
+    Kind {
+        name: "udp-link-local",
+        help: "bound to fe80::1 on lo, and from lo; kept: still bound to lo",
+        make: link_local,
+    },
     Kind { name: "unix-opath", help: "an O_PATH descriptor of a bound UNIX socket's file", make: opath },
 ];
 
@@ -59,6 +70,11 @@ fn mptcp(cx: &mut Ctx, a: &Args) -> Res {
 fn packet(cx: &mut Ctx, a: &Args) -> Res {
     let kind = if a.has("dgram") { libc::SOCK_DGRAM } else { libc::SOCK_RAW };
     let s = sys::socket(libc::AF_PACKET, kind, 0)?;
+    for _ in 0..a.num("members", 0)? {
+        let membership: [u32; 4] = [1, 1, 0, 0]; // struct packet_mreq: lo, PACKET_MR_PROMISC, no address
+        let r = unsafe { libc::setsockopt(s, libc::SOL_PACKET, 1, membership.as_ptr().cast(), 16) };
+        sys::ok("PACKET_ADD_MEMBERSHIP", r)?;
+    }
     if let Some(ring) = a.get("ring") {
         let req: [u32; 4] = [4096, 1, 2048, 2]; // block size, blocks, frame size, frames
         let r = unsafe { libc::setsockopt(s, libc::SOL_PACKET, 5, req.as_ptr().cast(), 16) };
@@ -70,6 +86,39 @@ fn packet(cx: &mut Ctx, a: &Args) -> Res {
             sys::close(s);
             return Ok(());
         }
+    }
+    cx.fd("", s);
+    Ok(())
+}
+
+fn filtered(cx: &mut Ctx, a: &Args) -> Res {
+    let s = sys::socket(a.num("domain", 2)? as i32, a.num("type", 2)? as i32, 0)?;
+    if a.has("ebpf") {
+        let prog = crate::kernelfds::load_filter()?;
+        sys::setsockopt(s, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, prog)?;
+        sys::close(prog);
+    } else {
+        let all = [libc::sock_filter { code: 6, jt: 0, jf: 0, k: u32::MAX }]; // accept everything
+        let prog = libc::sock_fprog { len: 1, filter: all.as_ptr().cast_mut() };
+        let (place, size) = ((&raw const prog).cast(), size_of_val(&prog) as u32);
+        let r = unsafe { libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, place, size) };
+        sys::ok("SO_ATTACH_FILTER", r)?;
+    }
+    cx.fd("", s);
+    Ok(())
+}
+
+fn link_local(cx: &mut Ctx, a: &Args) -> Res {
+    let s = sys::socket(libc::AF_INET6, libc::SOCK_DGRAM, 0)?;
+    let (mut addr, len) = super::tcp::loopback(libc::AF_INET6, 0);
+    addr.sin6_addr.s6_addr = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    addr.sin6_scope_id = 1;
+    // Nobody has the address.
+    sys::setsockopt(s, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND, 1)?;
+    sys::bind("fe80::1", s, &addr, len)?;
+    if !a.has("kept") {
+        let r = unsafe { libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, c"".as_ptr().cast(), 1) };
+        sys::ok("SO_BINDTODEVICE", r)?;
     }
     cx.fd("", s);
     Ok(())

@@ -13,7 +13,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "tcp-pair", help: "both ends of a connection here; v6, v4mapped, data", make: pair },
     Kind {
         name: "tcp-outside",
-        help: "the peer outside; state=established|syn_sent|fin_wait1|fin_wait2|close_wait|last_ack|closing; v6",
+        help: "the peer outside; state=established|syn_sent|fin_wait1|fin_wait2|close_wait|last_ack|closing|reset|refused|dissolved; v6",
         make: outside,
     },
 ];
@@ -137,6 +137,9 @@ fn outside(cx: &mut Ctx, a: &Args) -> Res {
     if state == "syn_sent" {
         return syn_sent(cx, a);
     }
+    if matches!(state.as_str(), "reset" | "refused" | "dissolved") {
+        return closed(cx, a, &state);
+    }
     let (c, s) = connected(a)?;
     let ours_first = matches!(state.as_str(), "fin_wait1" | "fin_wait2" | "closing");
     let theirs = matches!(state.as_str(), "close_wait" | "last_ack" | "closing");
@@ -167,6 +170,32 @@ fn outside(cx: &mut Ctx, a: &Args) -> Res {
         other => return Err(Fail::Broken(format!("state {other}"))),
     };
     until(c, want)?;
+    cx.fd("", c);
+    Ok(())
+}
+
+/// In CLOSE again: by the peer's reset, because nobody listened, or by connect() to AF_UNSPEC.
+fn closed(cx: &mut Ctx, a: &Args, how: &str) -> Res {
+    if how == "refused" {
+        let (l, to, len) = listening(a, 1)?;
+        sys::close(l);
+        let c = sys::socket(domain(a), libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
+        if sys::connect("tcp", c, &to, len).is_ok() {
+            return Err(Fail::Skip("somebody else listens on the port".into()));
+        }
+        cx.fd("", c);
+        return Ok(());
+    }
+    let (c, s) = connected(a)?;
+    if how == "reset" {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let r = unsafe { libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), 8) };
+        sys::ok("SO_LINGER", r)?;
+    } else {
+        sys::connect("to nobody", c, &[0u8; 16], 16)?;
+    }
+    sys::close(s);
+    until(c, 7)?;
     cx.fd("", c);
     Ok(())
 }

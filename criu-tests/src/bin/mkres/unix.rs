@@ -4,11 +4,20 @@ use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
-    Kind { name: "unix-pair", help: "type=stream|dgram|seqpacket, data: both ends here", make: pair },
+    Kind {
+        name: "unix-pair",
+        help: "type=stream|dgram|seqpacket, passcred|passsec|passpidfd (end b), data: both ends here",
+        make: pair,
+    },
     Kind {
         name: "unix-outside",
         help: "type=..., name=path|abstract|none, data: connected to a process outside the tree",
         make: outside,
+    },
+    Kind {
+        name: "unix-reconnected",
+        help: "named: a datagram socketpair (a, b) whose b was connected to another socket (c); named: b has a name",
+        make: reconnected,
     },
     Kind { name: "unix-listen", help: "type=stream|seqpacket, name=path|abstract", make: listener },
     Kind {
@@ -39,11 +48,34 @@ fn kind_of(a: &Args) -> Res<i32> {
 
 fn pair(cx: &mut Ctx, a: &Args) -> Res {
     let (x, y) = sys::socketpair(kind_of(a)?)?;
+    for (flag, option) in [("passcred", libc::SO_PASSCRED), ("passsec", libc::SO_PASSSEC), ("passpidfd", 76)] {
+        if a.has(flag) {
+            sys::setsockopt(y, libc::SOL_SOCKET, option, 1)?;
+        }
+    }
     if a.has("data") {
         sys::send(x, b"unread", 0)?;
     }
     cx.fd("a", x);
     cx.fd("b", y);
+    Ok(())
+}
+
+fn reconnected(cx: &mut Ctx, a: &Args) -> Res {
+    let (x, y) = sys::socketpair(libc::SOCK_DGRAM)?;
+    let bound = |name: String, fd: i32| {
+        let (addr, len) = sys::unix_addr(&name);
+        sys::bind(&name, fd, &addr, len).map(|()| (addr, len))
+    };
+    let z = sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?;
+    let (addr, len) = bound(cx.path("c"), z)?;
+    if a.has("named") {
+        bound(cx.path("b"), y)?;
+    }
+    sys::connect("b to c", y, &addr, len)?;
+    for (name, fd) in [("a", x), ("b", y), ("c", z)] {
+        cx.fd(name, fd);
+    }
     Ok(())
 }
 
