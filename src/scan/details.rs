@@ -57,7 +57,7 @@ fn of_task(
     for (i, want) in wanted {
         let Some(file) = task.files.get_mut(i) else { continue };
         // The inode of a socket file that was opened with O_PATH is not that of a socket.
-        let shared = own.socket.is_some_and(|dev| dev == file.dev).then_some(file.ino);
+        let shared = (own.socket.is_some() && own.is_socket(file)).then_some(file.ino);
         if let Some(facts) = shared.and_then(|ino| known.get(&ino)) {
             put(file, facts.clone());
             continue;

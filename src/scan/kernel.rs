@@ -38,6 +38,13 @@ impl Own {
     }
 }
 
+impl Own {
+    /// Whether this is a socket, and not the file of one that was opened with O_PATH.
+    pub fn is_socket(&self, file: &OpenFile) -> bool {
+        file.is_socket() && self.socket.is_none_or(|dev| dev == file.dev)
+    }
+}
+
 /// Our own pid, namespaces, ids and capabilities.
 pub fn observer(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
     let pid = nix::unistd::getpid().as_raw();

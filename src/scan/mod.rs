@@ -76,10 +76,11 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     let own = kernel::Own::learn();
     let (tasks, mounts) = scan.walk(root, host, &criu.ns, &own)?;
     let mut snap = Snapshot { look, root, criu, kernel, tasks, mounts, sockets: Vec::new(), unchecked: Vec::new() };
+    let files = snap.tasks.iter().flat_map(|t| &t.files);
+    let held: HashSet<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
     // CRIU lists the sockets of a network namespace that it dumps even if there are none.
-    let any = snap.tasks.iter().any(|t| t.files.iter().any(|f| f.is_socket()));
-    if any || snap.root_shares(|ns| ns.net) != Some(true) {
-        let (sockets, unchecked) = diag::tables(&snap.tasks, &snap.criu.ns, diag::Families::ALL, None);
+    if !held.is_empty() || snap.root_shares(|ns| ns.net) != Some(true) {
+        let (sockets, unchecked) = diag::tables(&snap.tasks, &snap.criu.ns, diag::Families::ALL, Some(&held));
         snap.sockets = sockets;
         scan.log.0.extend(unchecked);
     }

@@ -69,6 +69,12 @@ fn until_stdin_closes() {
     while std::io::stdin().read_line(&mut line).is_ok_and(|n| n > 0) {}
 }
 
+fn raise_limit() {
+    let limit = libc::rlimit { rlim_cur: 20_000, rlim_max: 20_000 };
+    // SAFETY: the pointer is to a live rlimit.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+}
+
 /// Keeps a descriptor open to the end.
 fn keep(fd: impl Into<OwnedFd>) -> i32 {
     fd.into().into_raw_fd()
@@ -81,10 +87,39 @@ fn keep(fd: impl Into<OwnedFd>) -> i32 {
 fn child() {
     let Ok(part) = std::env::var(PART) else { return };
     match part.as_str() {
+        "many" => {
+            raise_limit();
+            let kind = std::env::var("KIND").unwrap();
+            let file = std::env::current_exe().unwrap();
+            for _ in 0..2500 {
+                match kind.as_str() {
+                    "eventfd" => drop([keep(sys::eventfd().unwrap()), keep(sys::eventfd().unwrap())]),
+                    "unix" => drop(std::os::unix::net::UnixStream::pair().map(|(a, b)| [keep(a), keep(b)])),
+                    "udp" => drop([0, 0].map(|_| keep(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()))),
+                    "pipe" => drop(nix::unistd::pipe().map(|(r, w)| [keep(r), keep(w)])),
+                    "file" => drop([0, 0].map(|_| keep(std::fs::File::open(&file).unwrap()))),
+                    "none" => break,
+                    other => panic!("no kind {other}"),
+                }
+            }
+            ready(&[]);
+        }
+        "children" => {
+            let cats: Vec<Child> =
+                (0..100).map(|_| Command::new("cat").stdin(Stdio::piped()).spawn().unwrap()).collect();
+            ready(&[]);
+            until_stdin_closes();
+            drop(cats);
+        }
+        "memory" => {
+            // 2 GiB of touched memory.
+            let memory = vec![1u8; 2 << 30];
+            ready(&[]);
+            until_stdin_closes();
+            drop(memory);
+        }
         "fds" => {
-            let limit = libc::rlimit { rlim_cur: 20_000, rlim_max: 20_000 };
-            // SAFETY: the pointer is to a live rlimit.
-            unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+            raise_limit();
             let first = keep(sys::eventfd().unwrap());
             for _ in 1..5000 {
                 keep(sys::eventfd().unwrap());
@@ -313,4 +348,46 @@ fn no_descriptor_is_left_behind() {
     drop(actor.look());
     assert_eq!(fds(actor.pid()), before, "the tree is untouched");
     std::fs::remove_file(std::env::temp_dir().join(format!("lock-{}", actor.pid()))).unwrap();
+}
+
+/// The best of some runs.
+fn best<T>(mut run: impl FnMut() -> T) -> std::time::Duration {
+    let time = |_| {
+        let started = std::time::Instant::now();
+        drop(run());
+        started.elapsed()
+    };
+    (0..7).map(time).min().unwrap_or_default()
+}
+
+/// The floor is one listing and one statx a descriptor (design, section 8). With `--release`.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_look() {
+    let micros = |d: std::time::Duration, n: usize| d.as_secs_f64() * 1e6 / n as f64;
+    std::env::set_var("KIND", "none");
+    let plain = Actor::start("many");
+    let empty = best(|| plain.look());
+    println!("one small task, whole look: {:.0} us", micros(empty, 1));
+    for kind in ["eventfd", "unix", "udp", "pipe", "file"] {
+        std::env::set_var("KIND", kind);
+        let actor = Actor::start("many");
+        let dir = Dir::proc().unwrap().process(actor.pid()).ok().unwrap();
+        let floor = best(|| {
+            let fds = dir.listing(c"fd").ok().unwrap();
+            let mut files = Vec::new();
+            let mut dents = vec![0; 64 * 1024];
+            fds.each(&mut dents, |name| files.extend(fds.stat(name).ok()));
+            files
+        });
+        let all = best(|| actor.look()).saturating_sub(empty);
+        let ratio = all.as_secs_f64() / floor.as_secs_f64();
+        println!("{kind}: floor {:.2} us, look {:.2} us, ratio {ratio:.2}", micros(floor, 5000), micros(all, 5000));
+    }
+    let actor = Actor::start("children");
+    println!("a task of a hundred: {:.0} us", micros(best(|| actor.look()), 101));
+    let actor = Actor::start("memory");
+    println!("a task of 2 GiB: {:.0} us", micros(best(|| actor.look()), 1));
+    let actor = Actor::start("threads");
+    println!("a thread of 500: {:.1} us", micros(best(|| actor.look()), 500));
 }
