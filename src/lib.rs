@@ -24,6 +24,7 @@
 
 pub mod abi;
 pub mod bytes;
+pub mod check;
 pub mod config;
 pub mod host;
 pub mod parse;

@@ -2,13 +2,33 @@
 
 use super::fence::fence;
 use super::{descriptor, shadow};
-use crate::config::Mode;
+use crate::check::{Eyes, Teller};
+use crate::config::{Config, Mode};
 use crate::host::gather::{gather, Facts};
 use crate::host::{log, settings, Stage};
+use crate::snapshot::Look;
 use std::ffi::c_int;
+use std::sync::{Mutex, PoisonError};
 
 /// "Nothing to object": the next plugin is asked. Any other answer, 0 too, would hide the plugins behind us.
 pub const SILENT: c_int = -libc::ENOTSUP;
+/// Negative and not -ENOTSUP: the dump ends here.
+const REFUSED: c_int = -libc::ECANCELED;
+
+/// What is remembered from `init` on. `None`: nothing is to be done in this command.
+static DOOR: Mutex<Option<Door>> = Mutex::new(None);
+
+struct Door {
+    stage: Stage,
+    config: Config,
+    root: Option<i32>,
+    /// `init` could not learn the pid, the first PAUSE_DEVICES tells it.
+    early_due: bool,
+    /// The first CHECKPOINT_DEVICES has not come yet.
+    frozen_due: bool,
+    options_told: bool,
+    teller: Teller,
+}
 
 /// CRIU calls it right after loading us; nonzero ends the command.
 ///
@@ -23,61 +43,123 @@ pub unsafe extern "C" fn init(stage: c_int) -> c_int {
 /// # Safety
 /// To be called by CRIU, on its only thread.
 pub unsafe extern "C" fn exit(_stage: c_int, _ret: c_int) {
-    // Not behind the fence's silence: the pointer must go back also after an internal fault.
-    shadow::step_back();
+    fence("exit", (), || door(|slot| *slot = None));
+    // Also after an internal fault, when the fence lets nothing through: this pointer must go.
+    let _ = std::panic::catch_unwind(shadow::step_back);
 }
 
+/// CRIU 4.0+ calls it for each process that it is going to seize, the root first.
+///
 /// # Safety
 /// To be called by CRIU, on its only thread.
-pub unsafe extern "C" fn pause_devices(_pid: c_int) -> c_int {
-    SILENT
+pub unsafe extern "C" fn pause_devices(pid: c_int) -> c_int {
+    fence("PAUSE_DEVICES", SILENT, || {
+        door(|slot| {
+            let Some(door) = slot.as_mut().filter(|d| d.early_due) else { return SILENT };
+            door.early_due = false;
+            door.root = Some(pid);
+            answer(door.look(Look::Early, pid))
+        })
+    })
 }
 
+/// CRIU 4.0+ calls it for each live process once the whole tree is seized, the root first.
+///
 /// # Safety
 /// To be called by CRIU, on its only thread.
 pub unsafe extern "C" fn checkpoint_devices(pid: c_int) -> c_int {
     fence("CHECKPOINT_DEVICES", SILENT, || frozen(pid))
 }
 
-/// The frozen look, at the first call of a dump.
+/// The frozen look, at the first call of a dump, whether it came to us or to the plugin we stand in front of.
 pub fn frozen(pid: c_int) -> c_int {
-    if let Ok(facts) = gather(Stage::Dump, descriptor::address(), true) {
-        told(&facts);
-        log::debug(&format!("frozen {pid}"));
+    door(|slot| {
+        let Some(door) = slot.as_mut().filter(|d| d.frozen_due) else { return SILENT };
+        door.frozen_due = false;
+        answer(door.look(Look::Frozen, pid))
+    })
+}
+
+fn answer(refused: bool) -> c_int {
+    if refused {
+        REFUSED
+    } else {
+        SILENT
     }
-    SILENT
+}
+
+fn door<T>(body: impl FnOnce(&mut Option<Door>) -> T) -> T {
+    body(&mut DOOR.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn begin(stage: c_int) -> c_int {
     let stage = match stage {
         0 => Stage::Dump,
         1 => Stage::PreDump,
+        // A restore needs nothing of ours.
         _ => return 0,
     };
-    let Ok(facts) = gather(stage, descriptor::address(), false) else {
-        log::warn("loaded without CRIU around it: this plugin does nothing here");
+    let own = descriptor::address();
+    let Ok(facts) = gather(stage, own, false) else {
+        log::warn("there is no CRIU around this plugin: nothing is checked");
         return 0;
     };
+    // The directory has this file under two names: dlopen gave CRIU the same object twice, the first one works.
+    if facts.plugins.iter().flatten().filter(|p| p.desc == own).count() > 1 {
+        return 0;
+    }
     let (config, problems) = settings::load();
     for problem in problems {
         log::warn(&problem);
     }
-    told(&facts);
     if config.mode == Mode::Off {
+        log::info("switched off by its configuration");
+        door(|slot| *slot = None);
         return 0;
     }
-    if stage == Stage::Dump {
-        if let Some(plugins) = &facts.plugins {
-            shadow::get_in_front(plugins, descriptor::address());
+    let mut new = Door {
+        stage,
+        early_due: config.early && facts.root.is_none(),
+        frozen_due: stage == Stage::Dump,
+        root: facts.root,
+        config,
+        options_told: false,
+        teller: Teller::default(),
+    };
+    new.told(&facts);
+    if let Some(root) = facts.root.filter(|_| new.config.early) {
+        if new.teller.run(&Eyes::open(), Look::Early, root, &facts.host, &new.config) {
+            door(|slot| *slot = None);
+            return REFUSED;
         }
+    }
+    let in_front = new.frozen_due;
+    door(|slot| *slot = Some(new));
+    // Last of all: whoever fails in init is unloaded without a call of exit.
+    if let Some(plugins) = facts.plugins.filter(|_| in_front) {
+        shadow::get_in_front(&plugins, own);
     }
     0
 }
 
-fn told(facts: &Facts) {
-    let host = serde_json::to_string(&facts.host).unwrap_or_default();
-    log::debug(&format!("root {} host {host}", facts.root.unwrap_or(0)));
-    if let Some(why) = &facts.options_unknown {
-        log::warn(&format!("this CRIU's options are not known: {why}"));
+impl Door {
+    /// A look from a hook, when every plugin is loaded: what was known at `init` is asked anew.
+    fn look(&mut self, look: Look, pid: i32) -> bool {
+        let Ok(facts) = gather(self.stage, descriptor::address(), true) else { return false };
+        self.told(&facts);
+        let root = facts.root.or(self.root).unwrap_or(pid);
+        self.teller.run(&Eyes::open(), look, root, &facts.host, &self.config)
+    }
+
+    /// Says once what is not known of this CRIU, and at the debug level what is.
+    fn told(&mut self, facts: &Facts) {
+        if std::mem::replace(&mut self.options_told, true) {
+            return;
+        }
+        let host = serde_json::to_string(&facts.host).unwrap_or_default();
+        log::debug(&format!("root {} in {host}", facts.root.unwrap_or(0)));
+        if let Some(why) = &facts.options_unknown {
+            log::warn(&format!("the options of this CRIU are not known ({why}): what an option could lift only warns"));
+        }
     }
 }

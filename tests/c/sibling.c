@@ -1,0 +1,47 @@
+/* Another plugin. ANSWER: what its CHECKPOINT_DEVICES answers. CLAIM: it takes every descriptor CRIU cannot dump.
+ * CONSTANT: its descriptor cannot be written to. */
+#include "plugin.h"
+
+void print_on_level(unsigned int level, const char *format, ...);
+
+static int init(int stage)
+{
+	print_on_level(4, "sibling: init %d\n", stage);
+	return 0;
+}
+
+static void leave(int stage, int ret)
+{
+	print_on_level(4, "sibling: exit %d %d\n", stage, ret);
+}
+
+static int checkpoint_devices(int pid)
+{
+	print_on_level(4, "sibling: checkpoint_devices %d\n", pid);
+	return ANSWER;
+}
+
+#ifdef CLAIM
+static int dump_ext_file(int fd, int id)
+{
+	print_on_level(4, "sibling: dump_ext_file %d %d\n", fd, id);
+	return 0;
+}
+#endif
+
+#ifdef CONSTANT
+const
+#endif
+struct plugin_desc CR_PLUGIN_DESC = {
+	.name = "sibling",
+	.init = init,
+	.exit = leave,
+	.version = 0x200,
+	.max_hooks = 12,
+	.hooks = {
+#ifdef CLAIM
+		[DUMP_EXT_FILE] = (void *)dump_ext_file,
+#endif
+		[CHECKPOINT_DEVICES] = (void *)checkpoint_devices,
+	},
+};

@@ -1,0 +1,137 @@
+//! The plugin where there is no CRIU, and where there is one that nobody has met.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use support::{cc, plugin, Scratch, Target};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn run(program: &Path, args: &[&str], scratch: &Scratch) -> Output {
+    let config = scratch.0.join("preflight.conf");
+    if !config.exists() {
+        std::fs::write(&config, "").unwrap();
+    }
+    Command::new(program)
+        .args(args)
+        .env("CRIU_PREFLIGHT_CONFIG", config)
+        .env("CRIU_PREFLIGHT_SYSLOG", "off")
+        .current_dir(&scratch.0)
+        .output()
+        .unwrap()
+}
+
+fn outside(compiler: &str, flags: &[&str]) {
+    let scratch = Scratch::new("outside");
+    let program = scratch.0.join("outside");
+    cc(compiler, "outside.c", &program, flags);
+    let plugin = plugin();
+    let plugin = plugin.to_str().unwrap();
+
+    let mut good = Target::good();
+    for release in ["3.17", "3.18", "3.19", "4.0", "4.1", "4.2", "4.3"] {
+        let out = run(&program, &[plugin, &good.pid().to_string(), release], &scratch);
+        assert!(out.status.success(), "{release}: {}", text(&out.stderr));
+        // A new kernel's own mappings are too new for an old CRIU.
+        if release >= "4.1" {
+            assert!(text(&out.stdout).ends_with("answer 0\n"), "{release}: {}", text(&out.stdout));
+        }
+        // init(0) and init(1) have each said it, clearly and without the word that runtimes quote.
+        let said = text(&out.stderr);
+        assert_eq!(said.matches("there is no CRIU around this plugin").count(), 2, "{said}");
+        assert!(!said.contains("Error"), "{said}");
+    }
+    good.assert_untouched();
+
+    let mut device = Target::with_device();
+    let pid = device.pid().to_string();
+    let out = run(&program, &[plugin, &pid], &scratch);
+    let said = text(&out.stdout);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(said.ends_with("answer 1\n"), "{said}");
+    assert!(said.contains(&format!("2 fd-chrdev pid {pid} fd 0 comm sleep text ")), "{said}");
+    let json = said.lines().find_map(|l| l.strip_prefix("json ")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(json["rule"], "fd-chrdev");
+    assert_eq!(json["fd"], 0);
+    device.assert_untouched();
+}
+
+#[test]
+fn a_c_program_without_criu() {
+    outside("gcc", &["-std=c99", "-D_DEFAULT_SOURCE", "-pedantic"]);
+}
+
+#[test]
+fn the_header_is_cpp_too() {
+    if Command::new("g++").arg("--version").output().is_err() {
+        eprintln!("SKIP there is no g++");
+        return;
+    }
+    outside("g++", &["-x", "c++", "-pedantic"]);
+}
+
+/// Builds and runs the false CRIU; its output.
+fn fake(flags: &[&str], libdir: &Path, scratch: &Scratch, pid: i32) -> String {
+    let program = scratch.0.join("fake_criu");
+    cc("gcc", "fake_criu.c", &program, &[flags, &["-rdynamic"]].concat());
+    let out = run(&program, &[libdir.join("preflight_plugin.so").to_str().unwrap(), &pid.to_string()], scratch);
+    assert!(out.status.success(), "{:?} {}", out.status, text(&out.stderr));
+    text(&out.stdout)
+}
+
+#[test]
+fn a_host_with_another_number_of_hooks_gets_its_own() {
+    let scratch = Scratch::new("hooks");
+    // As an old release it may well find what a new kernel has and that release has not.
+    std::fs::write(scratch.0.join("preflight.conf"), "mode warn").unwrap();
+    let libdir = support::libdir(&scratch);
+    let good = Target::good();
+    for (hooks, want) in [
+        (7, "hooks 7 pause 0"),
+        (10, "hooks 10 pause 0"),
+        (11, "hooks 11 pause 1 checkpoint 0"),
+        (12, "hooks 12 pause 1 checkpoint 1"),
+        (17, "hooks 17 pause 1 checkpoint 1"),
+        (40, "hooks 32 pause 1"),
+    ] {
+        let said = fake(&[&format!("-DHOOKS={hooks}"), "-DOPTS=504"], &libdir, &scratch, good.pid());
+        assert!(said.starts_with(want), "{said}");
+        assert!(said.contains("\ninit 0\n"), "{said}");
+    }
+}
+
+#[test]
+fn options_of_a_host_nobody_has_met_are_unknown_and_refuse_nothing() {
+    let scratch = Scratch::new("layout");
+    let libdir = support::libdir(&scratch);
+    let mut device = Target::with_device();
+    for (flags, why) in [
+        (&["-DHOOKS=12", "-DOPTS=500"][..], "500 bytes, as in no release"),
+        (&["-DHOOKS=12", "-DOPTS=512"], "does not hold what it should at libdir"),
+        (&["-DHOOKS=12", "-DOPTS=504", "-DOLD_OPTS"], "does not hold what it should at libdir"),
+        (&["-DHOOKS=17", "-DOPTS=8"], "8 bytes, as in no release"),
+    ] {
+        let said = fake(flags, &libdir, &scratch, device.pid());
+        assert_eq!(said.matches("the options of this CRIU are not known").count(), 1, "{said}");
+        assert!(said.contains(why), "{said}");
+        assert!(said.contains(r#""options":{"ext_unix_sk":null,"#), "{said}");
+        // A release that was never published: told, not refused.
+        assert!(said.contains("\ninit 0\n") && said.contains("\ncheckpoint -95\nagain -95\n"), "{said}");
+        assert!(said.contains("Warn  (preflight): fd-chrdev: "), "{said}");
+        assert!(!said.contains("Error"), "{said}");
+    }
+    device.assert_untouched();
+}
+
+#[test]
+fn the_plugin_shows_only_its_door() {
+    let out = Command::new("nm").args(["-D", "--defined-only"]).arg(plugin()).output().unwrap();
+    let said = text(&out.stdout);
+    let mut names: Vec<&str> = said.lines().filter_map(|l| l.split_whitespace().nth(2)).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["CR_PLUGIN_DESC", "criu_preflight_check", "criu_preflight_version"]);
+}
