@@ -4,6 +4,7 @@ use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
+    Kind { name: "umount", help: "at=DIR: as mount", make: umount },
     Kind {
         name: "file",
         help: "path=FILE (one of this run), size=BYTES, map: also mapped, closed; unlinked; relinked: lives on by another name",
@@ -64,6 +65,11 @@ fn mount(cx: &mut Ctx, a: &Args) -> Res {
     let node = cx.path("device");
     sys::ok("mknod", unsafe { libc::mknod(sys::cstr(&node).as_ptr(), libc::S_IFBLK | 0o600, dev) })?;
     do_mount(&node, a.need("to")?, fs, 0)
+}
+
+fn umount(_: &mut Ctx, a: &Args) -> Res {
+    let at = sys::cstr(a.need("at")?);
+    sys::ok("umount", unsafe { libc::umount(at.as_ptr()) }).map(|_| ())
 }
 
 fn bind(_: &mut Ctx, a: &Args) -> Res {

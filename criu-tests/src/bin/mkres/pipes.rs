@@ -4,6 +4,7 @@ use crate::ctx::{Args, Ctx, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
+    Kind { name: "pipes", help: "n=N: so many, not reported one by one", make: many },
     Kind { name: "pipe", help: "data: with five unread bytes", make: pipe },
     Kind { name: "pipe-packet", help: "O_DIRECT on both ends; end=r|w: set later, by fcntl, on one", make: packet },
     Kind { name: "fifo", help: "a named pipe opened for both; direct: O_DIRECT by fcntl", make: fifo },
@@ -16,6 +17,16 @@ fn pipe(cx: &mut Ctx, a: &Args) -> Res {
     }
     cx.fd("r", r);
     cx.fd("w", w);
+    Ok(())
+}
+
+fn many(_: &mut Ctx, a: &Args) -> Res {
+    let n = a.num("n", 1)?;
+    let lim = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
+    sys::ok("RLIMIT_NOFILE", unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &lim) })?;
+    for _ in 0..n {
+        sys::pipe()?;
+    }
     Ok(())
 }
 

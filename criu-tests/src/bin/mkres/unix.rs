@@ -4,6 +4,7 @@ use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
+    Kind { name: "unix-queued-file", help: "a file (tty: a terminal) that only lies in a queue", make: queued_file },
     Kind {
         name: "unix-pair",
         help: "type=stream|dgram|seqpacket, passcred|passsec|passpidfd (end b), data: both ends here",
@@ -145,6 +146,21 @@ fn queued(cx: &mut Ctx, a: &Args) -> Res {
         x
     };
     cx.fact("payload-ino", inode(payload)?);
+    sys::send_fd(via, payload)?;
+    sys::close(payload);
+    cx.fd("sender", via);
+    cx.fd("holder", holder);
+    Ok(())
+}
+
+fn queued_file(cx: &mut Ctx, a: &Args) -> Res {
+    let (via, holder) = sys::socketpair(libc::SOCK_STREAM)?;
+    let payload = if a.has("tty") {
+        sys::open("/dev/ptmx", libc::O_RDWR | libc::O_NOCTTY)?
+    } else {
+        let path = cx.path("file");
+        sys::open(&path, libc::O_RDWR | libc::O_CREAT)?
+    };
     sys::send_fd(via, payload)?;
     sys::close(payload);
     cx.fd("sender", via);
