@@ -34,6 +34,8 @@ pub struct FdInfo {
     pub pidfd: Option<PidFd>,
     /// The pts number behind a ptmx (a pts itself has no such line).
     pub tty_index: Option<u32>,
+    /// A UNIX socket's: descriptors that lie in its receive queue (Linux 5.8+, `unix_show_fdinfo()`, net/unix/af_unix.c).
+    pub scm_fds: Option<u32>,
     /// tun/tap: the interface, empty while none is attached.
     pub iff: Option<Bytes>,
     pub bpf_map: Option<BpfMap>,
@@ -195,6 +197,7 @@ fn read_line(info: &mut FdInfo, line: &[u8]) -> Option<()> {
         b"tfd" => epoll(line).map(|item| info.epoll.push(item)),
         b"sigmask" => set(&mut info.sigmask, hex(value)),
         b"tty-index" => set(&mut info.tty_index, dec(value)),
+        b"scm_fds" => set(&mut info.scm_fds, dec(value)),
         b"iff" => set(&mut info.iff, Some(value.into())),
         b"eventfd-count" => set(&mut info.eventfd, hex(value).map(|count| EventFd { count, ..Default::default() })),
         b"eventfd-id" => info.eventfd.as_mut().and_then(|e| set(&mut e.id, dec(value))),

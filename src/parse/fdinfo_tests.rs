@@ -81,6 +81,7 @@ fn process_terminal_net_and_bpf() {
     assert_eq!(with_head("Pid:\t4046\nNSpid:\t4046\t7\n").pidfd, Some(PidFd { pid: 4046, nspid: vec![4046, 7] }));
     assert_eq!(with_head("Pid:\t-1\nNSpid:\t-1\n").pidfd, Some(PidFd { pid: -1, nspid: vec![-1] }));
     assert_eq!(with_head("tty-index:\t3\n").tty_index, Some(3));
+    assert_eq!(with_head("scm_fds: 2\n").scm_fds, Some(2));
     assert_eq!(with_head("iff:\t\n").iff, Some(Bytes::default()));
     assert_eq!(with_head("iff:\tpfcap0\n").iff, Some("pfcap0".into()));
     let info = with_head(

@@ -79,7 +79,7 @@ pub struct Ask {
     pub unix_file: bool,
     pub filter: bool,
     pub bound_device: bool,
-    /// SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD.
+    /// SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD, and how many descriptors lie in the queue.
     pub passes_cmsg: bool,
 }
 

@@ -7,7 +7,7 @@ use super::kernel::Own;
 use super::proc::{Buffers, Dir};
 use super::{Log, Seen};
 use crate::parse::{fdinfo, stat};
-use crate::snapshot::{Index, OpenFile, Snapshot, Task};
+use crate::snapshot::{Detail, Index, OpenFile, Snapshot, SocketFacts, Task};
 use std::collections::HashMap;
 use std::ffi::CString;
 
@@ -58,6 +58,11 @@ fn of_task(
         let Some(file) = task.files.get_mut(i) else { continue };
         // The inode of a socket file that was opened with O_PATH is not that of a socket.
         let shared = (own.socket.is_some() && own.is_socket(file)).then_some(file.ino);
+        if matches!(want, Want::Socket(_)) && own.socket.is_some() && shared.is_none() {
+            let o_path = SocketFacts { o_path: true, ..SocketFacts::default() };
+            file.detail = Some(Box::new(Detail::Socket(o_path)));
+            continue;
+        }
         if let Some(facts) = shared.and_then(|ino| known.get(&ino)) {
             put(file, facts.clone());
             continue;

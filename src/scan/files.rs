@@ -74,6 +74,8 @@ pub fn classify(file: &OpenFile, own: &Own) -> Class {
 /// What the rules need of a descriptor of this class. The one table to change when a rule wants more.
 pub fn needs(class: Class, file: &OpenFile, cx: &Context) -> Needs {
     match class {
+        // A socket file, opened with O_PATH.
+        Class::Socket if cx.own.socket.is_some_and(|dev| dev != file.dev) => Needs { link: true, info: false },
         // sock_diag and the borrowed descriptor tell the rest, see `super::details`.
         Class::Socket | Class::Pipe => Needs::default(),
         Class::Path => {

@@ -63,6 +63,7 @@ pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
         facts.peer_pid = peer_pid(file).ok().filter(|pid| *pid > 0);
     }
     if what.passes_cmsg && unix {
+        facts.scm_fds = scm_fds(file);
         let on = |name| int(libc::SOL_SOCKET, name).map(|v| v != 0);
         facts.passcred = on(libc::SO_PASSCRED);
         facts.passsec = on(libc::SO_PASSSEC);
@@ -75,6 +76,12 @@ pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
         facts.bound_device = bound_device(file).ok();
     }
     facts
+}
+
+/// Of our own descriptor, which is the same open file.
+fn scm_fds(file: &OwnedFd) -> Option<u32> {
+    let text = std::fs::read(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    crate::parse::fdinfo::parse(&text).scm_fds
 }
 
 /// An option that is a plain number.

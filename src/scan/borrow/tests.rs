@@ -133,11 +133,15 @@ fn unix_names_peers_and_options() {
     let Some(Ok(deleted)) = ask(&bound, what).unix_file else { panic!() };
     assert!(deleted.ends_with(b" (deleted)"), "{deleted}");
 
-    let (a, _b) = UnixDatagram::pair().unwrap();
+    let (a, b) = UnixDatagram::pair().unwrap();
     sk::setsockopt(&a, sockopt::PassCred, &true).unwrap();
     let s = ask(&a, what);
     assert_eq!((s.passcred, s.peer_pid), (Some(true), Some(std::process::id().cast_signed())));
-    assert_eq!(s.unix_file, Some(Err(libc::ENOENT)));
+    assert_eq!((s.unix_file, s.scm_fds), (Some(Err(libc::ENOENT)), Some(0)));
+    let (fds, data) = ([0], [std::io::IoSlice::new(b"x")]);
+    sk::sendmsg::<()>(b.as_raw_fd(), &data, &[sk::ControlMessage::ScmRights(&fds)], sk::MsgFlags::empty(), None)
+        .unwrap();
+    assert_eq!(ask(&a, what).scm_fds, Some(1));
 }
 
 #[test]
