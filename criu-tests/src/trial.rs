@@ -237,7 +237,7 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, d
     let mut stage = make(f, s, dir)?;
     let opts = options(f, criu, &stage.tree)?;
     let ran = dump(f, criu, &stage.tree, plugin, dir)?;
-    let report = Report::read(&dir.join("work/preflight.json"));
+    let report = Report::of(&dir.join("work/preflight.json"), &ran.log);
     match w.expect {
         Expect::Accept => {
             if !ran.ok {
@@ -281,7 +281,12 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, d
 struct Report(Value);
 
 impl Report {
-    fn read(path: &Path) -> Result<Report, String> {
+    /// Without anything to say the plugin writes no file; that it has looked then stands in CRIU's log.
+    fn of(path: &Path, log: &str) -> Result<Report, String> {
+        let looked = |l: &str| l.contains("preflight: ") && l.contains(" look at ");
+        if !path.exists() && log.lines().any(looked) {
+            return Ok(Report(serde_json::json!({ "findings": [] })));
+        }
         let text = std::fs::read_to_string(path).map_err(|e| format!("no {}: {e}", path.display()))?;
         serde_json::from_str(&text).map(Report).map_err(|e| format!("preflight.json: {e}: {text}"))
     }
