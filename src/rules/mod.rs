@@ -5,6 +5,7 @@
 //! resource, a line in [`registry::RULES`], a fixture in `criu-tests/`.
 
 pub mod anon;
+pub mod arch;
 pub mod device;
 pub mod family;
 pub mod finding;
@@ -14,19 +15,27 @@ pub mod lock;
 pub mod mapping;
 pub mod mount;
 mod mount_model;
+pub mod namespace;
 pub mod netlink;
 pub mod packet;
 pub mod pipe;
 pub mod registry;
+pub mod session;
+pub mod shared;
 pub mod sock;
+pub mod task;
 pub mod tcp;
 #[cfg(test)]
 pub mod testkit;
+pub mod tracer;
+mod tty;
+pub mod tty_rules;
 pub mod udp;
 pub mod unix;
 pub mod unix_accept;
 pub mod unix_name;
 pub mod unix_queue;
+pub mod user;
 
 use crate::host::{Hook, Host, Opt};
 use crate::snapshot::{Index, Look, OpenFile, Snapshot, Task};

@@ -2,6 +2,7 @@
 
 use super::file::OpenFile;
 use crate::bytes::Bytes;
+use crate::parse::idmap::IdRange;
 use serde::{Deserialize, Serialize};
 
 /// Inodes of /proc/PID/ns/*; `None`: not readable or not in this kernel.
@@ -62,6 +63,30 @@ pub struct Mapping {
     pub file: Option<OpenFile>,
 }
 
+/// The earlier task (in walk order) whose thing of the kernel this one shares; `None`: none does, or not known.
+/// Descriptor tables are in [`Task::files_of`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shares {
+    /// The address space (kcmp KCMP_VM).
+    pub mm: Option<i32>,
+    /// Root, cwd and umask (KCMP_FS).
+    pub fs: Option<i32>,
+    /// Signal handlers (KCMP_SIGHAND).
+    pub sighand: Option<i32>,
+}
+
+/// The user namespace of a task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UserNs {
+    /// /proc/PID/uid_map and gid_map as we read them.
+    pub uid_map: Vec<IdRange>,
+    pub gid_map: Vec<IdRange>,
+    /// Who made it (NS_GET_OWNER_UID), in our user namespace.
+    pub owner_uid: Option<u32>,
+    /// The user namespace (its inode) that each of the task's other namespaces belongs to (NS_GET_USERNS).
+    pub owners: Namespaces,
+}
+
 /// A process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -78,6 +103,8 @@ pub struct Task {
     pub sid: i32,
     /// Controlling terminal, stat field 7 (see [`super::file::Dev::from_tty_nr`]); 0: none.
     pub tty_nr: i32,
+    /// Foreground process group of that terminal, stat field 8, in our pid namespace (-1: no terminal, 0: not visible).
+    pub tpgid: i32,
     /// NSpid, NSsid, NSpgid of status: from our namespace inwards.
     pub ns_pid: Vec<i32>,
     pub ns_sid: Vec<i32>,
@@ -89,10 +116,15 @@ pub struct Task {
     pub groups: (usize, usize),
     /// ShdPnd.
     pub shd_pnd: u64,
+    /// Soft RLIMIT_NOFILE: descriptors must be below it. `None`: not known, or unlimited.
+    pub nofile: Option<u64>,
     /// `x86_Thread_features:` names.
     pub thread_features: Vec<Bytes>,
     pub threads: Vec<Thread>,
     pub ns: Namespaces,
+    /// Read for the root task, and for others only where CRIU lacks a capability; `None`: not read.
+    pub userns: Option<Box<UserNs>>,
+    pub shares: Shares,
     /// ELF class of the executable (1: 32-bit, 2: 64-bit); `None`: not known.
     pub elf_class: Option<u8>,
     pub exe: Option<Link>,

@@ -1,0 +1,234 @@
+//! Who else traces the tree, and whether CRIU may: what stops the seizing itself.
+
+use super::{Ctx, Finding, Lift, Other, Phase, Rule, Sink, When};
+use crate::host::{Gate, Stage};
+use crate::snapshot::Task;
+
+const CAP_SYS_PTRACE: u32 = 19;
+const CAP_SYS_ADMIN: u32 = 21;
+/// PROC_USER_INIT_INO (include/linux/proc_ns.h): the initial user namespace.
+pub(super) const INIT_USER_NS: u64 = 0xEFFF_FFFD;
+
+/// Whether the observer has a capability in its own user namespace.
+pub(super) fn has_cap(ctx: &Ctx, cap: u32) -> bool {
+    ctx.snap.criu.cap_eff & (1u64 << (cap & 63)) != 0
+}
+
+/// Whether real, effective and saved ids of the task are all the observer's real one, as the kernel compares them before
+/// it asks for a capability (`__ptrace_may_access`, kernel/ptrace.c; `check_prlimit_permission`, kernel/sys.c).
+pub(super) fn same_ids(ctx: &Ctx, task: &Task) -> bool {
+    let criu = &ctx.snap.criu;
+    let equal = |ids: &[u32; 4], own: &[u32; 4]| {
+        let [real, ..] = own;
+        ids.iter().take(3).all(|id| id == real)
+    };
+    equal(&task.uid, &criu.uid) && equal(&task.gid, &criu.gid)
+}
+
+pub static TASK_TRACED: Rule = Rule {
+    id: "task-traced",
+    group: "Tracers and access",
+    what: "A thread has a tracer already (a debugger, strace, another CRIU): a thread can have only one. The tracer may hold \
+           any single thread, not only the first.",
+    says: "traced by process {tracer}",
+    criu: "Unseizable non-zombie %d found, state %c, err %d/%d; for the root task the warning Unable to interrupt task: %d (%s)",
+    source: "criu/seize.c:collect_pstree, compel/src/lib/infect.c:compel_wait_task",
+    versions: "all",
+    lifts: &[Lift::Workload("detach process {tracer} (or end it)")],
+    phase: Phase::P1,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for task in ctx.live_tasks() {
+            for thread in task.threads.iter().filter(|t| t.tracer > 0 && t.tracer != ctx.snap.criu.pid) {
+                let mut f = Finding::on_task(rule, task)
+                    .key(format!("traced:{}:{}", task.pid, thread.tracer))
+                    .num("tracer", thread.tracer)
+                    .other(Other::Process(thread.tracer));
+                if thread.tid != task.pid {
+                    f = f.tid(thread.tid);
+                }
+                sink.push(Gate::Stands, f);
+            }
+        }
+    },
+};
+
+pub static SELF_IN_TREE: Rule = Rule {
+    id: "self-in-tree",
+    group: "Tracers and access",
+    what: "CRIU itself is a process of the tree it is to dump. (A program that asks a CRIU service to dump it is no such case: \
+           the service works outside of it.)",
+    says: "this is the CRIU that makes the dump",
+    criu: "The criu itself is within dumped tree.",
+    source: "compel/src/lib/infect.c:compel_wait_task",
+    versions: "all",
+    lifts: &[Lift::Workload("start criu from outside of the tree")],
+    phase: Phase::P1,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        // The dry run looks from another process than CRIU will.
+        if ctx.host.stage == Stage::DryRun {
+            return;
+        }
+        if let Some(task) = ctx.snap.task(ctx.snap.criu.pid) {
+            sink.push(Gate::Stands, Finding::on_task(rule, task));
+        }
+    },
+};
+
+pub static PTRACE_DENIED: Rule = Rule {
+    id: "ptrace-denied",
+    group: "Tracers and access",
+    what: "CRIU has no CAP_SYS_PTRACE in the task's user namespace, and the task's real, effective and saved ids are not all \
+           its own. Where the ids are equal the kernel may still refuse (a task that is not dumpable or has more \
+           capabilities, Yama, an LSM): that is told as a warning when /proc refuses it too.",
+    says: "CRIU may not trace this process[: {why}]",
+    criu: "Unseizable non-zombie %d found, state %c, err -1/1; for the root task the warning Unable to interrupt task: %d (%s)",
+    source: "compel/src/lib/infect.c:compel_interrupt_task",
+    versions: "all",
+    lifts: &[Lift::Workload("run criu as root, or with CAP_SYS_PTRACE")],
+    phase: Phase::P1,
+    when: When::Early,
+    check: |rule, ctx, sink: &mut Sink| {
+        // Seized already.
+        if ctx.frozen() || has_cap(ctx, CAP_SYS_PTRACE) {
+            return;
+        }
+        for task in ctx.live_tasks() {
+            // In another user namespace its maker has every capability, whatever CapEff says.
+            let same_ns = task.ns.user.is_some() && task.ns.user == ctx.snap.criu.ns.user;
+            let denied = ctx.snap.unchecked.iter().any(|u| {
+                u.pid == task.pid && u.fd.is_none() && matches!(u.errno, libc::EACCES | libc::EPERM)
+            });
+            let f = Finding::on_task(rule, task);
+            if same_ns && !same_ids(ctx, task) {
+                sink.push(Gate::Stands, f.term("why", "it belongs to another user and CRIU lacks CAP_SYS_PTRACE"));
+            } else if denied {
+                sink.push(Gate::Unknown, f.term("why", "/proc refuses to show what a tracer may see"));
+            }
+        }
+    },
+};
+
+pub static SECCOMP_SUSPEND: Rule = Rule {
+    id: "seccomp-suspend",
+    group: "Tracers and access",
+    what: "A thread is under seccomp, and CRIU may not suspend that: it has no CAP_SYS_ADMIN in the initial user namespace \
+           (it runs in a container with a user namespace of its own), or is under seccomp itself.",
+    says: "under seccomp, which CRIU may not suspend: {why}",
+    criu: "suspending seccomp failed: Operation not permitted",
+    source: "compel/src/lib/ptrace.c:ptrace_suspend_seccomp",
+    versions: "all",
+    lifts: &[Lift::Workload("run criu on the host, or in a container without seccomp and user namespace")],
+    phase: Phase::P1,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        let criu = &ctx.snap.criu;
+        // check_ptrace_options(), kernel/ptrace.c
+        let why = if criu.seccomp != 0 {
+            "CRIU is under seccomp itself"
+        } else if !has_cap(ctx, CAP_SYS_ADMIN) {
+            "CRIU lacks CAP_SYS_ADMIN"
+        } else if criu.ns.user.is_some_and(|ns| ns != INIT_USER_NS) {
+            "CRIU runs in a user namespace, where its CAP_SYS_ADMIN does not count"
+        } else {
+            return;
+        };
+        // Seized already: it was suspended.
+        if ctx.frozen() {
+            return;
+        }
+        for task in ctx.live_tasks() {
+            if let Some(thread) = task.threads.iter().find(|t| t.seccomp != 0) {
+                let mut f = Finding::on_task(rule, task).term("why", why);
+                if thread.tid != task.pid {
+                    f = f.tid(thread.tid);
+                }
+                sink.push(Gate::Stands, f);
+            }
+        }
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+    use crate::rules::testkit::*;
+    use crate::rules::Verdict;
+    use crate::snapshot::{Look, Snapshot, Thread, Unchecked};
+
+    fn early() -> Snapshot {
+        let mut s = Snapshot { look: Look::Early, ..snap(vec![]) };
+        s.criu.ns.user = Some(INIT_USER_NS);
+        s.tasks[0].ns.user = Some(INIT_USER_NS);
+        s
+    }
+
+    #[test]
+    fn any_thread_with_a_foreign_tracer() {
+        let mut s = early();
+        assert_eq!(verdict(&TASK_TRACED, &s, &host()), None);
+        s.tasks[0].threads[0].tracer = s.criu.pid;
+        assert_eq!(verdict(&TASK_TRACED, &s, &host()), None);
+        for tid in 101..110 {
+            s.tasks[0].threads.push(Thread { tid, state: 't', tracer: 77, ..Thread::default() });
+        }
+        let f = found(&TASK_TRACED, &s, &host());
+        assert_eq!(f.len(), 1, "one tracer of one process is told once");
+        assert_eq!(
+            (f[0].tid, f[0].other.clone(), f[0].verdict),
+            (Some(101), Some(Other::Process(77)), Verdict::Refuse)
+        );
+        s.tasks[0].threads[0].tracer = 78;
+        assert_eq!(found(&TASK_TRACED, &s, &host()).len(), 2);
+    }
+
+    #[test]
+    fn criu_in_its_own_tree() {
+        let mut s = early();
+        assert_eq!(verdict(&SELF_IN_TREE, &s, &host()), None);
+        s.tasks.push(task(50));
+        assert_eq!(found(&SELF_IN_TREE, &s, &host())[0].pid, 50);
+        let dry = Host { stage: Stage::DryRun, ..host() };
+        assert_eq!(verdict(&SELF_IN_TREE, &s, &dry), None);
+    }
+
+    #[test]
+    fn another_user_without_the_capability() {
+        let mut s = early();
+        s.tasks[0].uid = [1000; 4];
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+        s.criu.cap_eff &= !(1 << CAP_SYS_PTRACE);
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
+        // The filesystem id is not compared.
+        s.tasks[0].uid = [0, 0, 0, 1000];
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+        s.tasks[0].gid = [0, 0, 5, 0];
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
+        s.tasks[0].ns.user = Some(9);
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+        s.unchecked.push(Unchecked { pid: 100, fd: None, what: "ns".into(), errno: libc::EACCES });
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Warn));
+        s.look = Look::Frozen;
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+    }
+
+    #[test]
+    fn seccomp_by_what_criu_is() {
+        let mut s = early();
+        s.tasks[0].threads.push(Thread { tid: 101, seccomp: 2, ..Thread::default() });
+        assert_eq!(verdict(&SECCOMP_SUSPEND, &s, &host()), None);
+        for change in [
+            |s: &mut Snapshot| s.criu.seccomp = 2,
+            |s: &mut Snapshot| s.criu.cap_eff &= !(1 << CAP_SYS_ADMIN),
+            |s: &mut Snapshot| s.criu.ns.user = Some(9),
+        ] {
+            let mut s = s.clone();
+            change(&mut s);
+            assert_eq!(verdict(&SECCOMP_SUSPEND, &s, &host()), Some(Verdict::Refuse));
+            s.tasks[0].threads[1].seccomp = 0;
+            assert_eq!(verdict(&SECCOMP_SUSPEND, &s, &host()), None);
+        }
+    }
+}
