@@ -144,8 +144,8 @@ pub fn apply_file(config: &mut Config, text: &[u8]) -> Vec<(usize, String)> {
     problems
 }
 
-/// One line; `None`: nothing on it.
-fn statement(line: &str) -> Result<Option<(String, Option<String>)>, String> {
+/// One line of a file in CRIU's syntax, name and value; `None`: nothing on it.
+pub fn statement(line: &str) -> Result<Option<(String, Option<String>)>, String> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);

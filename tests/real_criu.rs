@@ -51,6 +51,8 @@ fn what_is_known_of_this_criu_is_so() {
             "--external",
             "dev[1/2]:x",
             "--link-remap",
+            "--enable-fs",
+            "hugetlbfs,tracefs",
         ];
         let run = dump(&criu.path, &target, lib, scratch.0.join("i"), &args, &[]);
         assert_eq!(run.output.status.code(), Some(0), "{}", run.log);
@@ -63,7 +65,7 @@ fn what_is_known_of_this_criu_is_so() {
         let want = json!({"file_locks": true, "tcp_established": true, "ext_unix_sk": true, "link_remap": true,
             "shell_job": false, "tcp_close": false, "skip_in_flight": false, "evasive_devices": false,
             "force_irmap": false, "orphan_pts_master": false, "unprivileged": false, "allow_uprobes": false,
-            "ghost_limit": 5 << 20, "timeout": 77, "network_lock": "iptables", "freeze_cgroup": null});
+            "ghost_limit": 5 << 20, "timeout": 77, "enable_fs": ["hugetlbfs,tracefs"], "skip_mnt": [], "network_lock": "iptables", "freeze_cgroup": null});
         for (name, value) in want.as_object().unwrap() {
             assert_eq!(&host["options"][name], value, "{name}");
         }
@@ -286,7 +288,9 @@ fn an_options_object_of_another_size_is_not_read() {
             assert!(said[0].contains(why), "{said:?}");
             let host = run.host();
             let options = host["options"].as_object().unwrap();
-            assert!(options.values().all(serde_json::Value::is_null), "{options:?}");
+            // Those two are read off the command line.
+            let unknown = |name: &str| !matches!(name, "enable_fs" | "skip_mnt");
+            assert!(options.iter().all(|(name, v)| v.is_null() == unknown(name)), "{options:?}");
             assert_eq!(host["release"], criu.line());
             // `--inherit-fd tty[...]` would lift it, and whether it was given is not known: told, left to CRIU.
             assert_eq!(run.output.status.code(), Some(1), "{}", run.log);

@@ -163,6 +163,7 @@ fn the_request_is_what_we_judge_by() {
         assert_eq!(host["options"]["file_locks"], true);
         assert_eq!(host["options"]["tcp_established"], true);
         assert_eq!(host["options"]["shell_job"], false);
+        assert_eq!(host["options"]["enable_fs"], serde_json::Value::Null);
         assert_eq!(host["options"]["ghost_limit"], 7 << 20);
         assert_eq!(host["externals"].as_array().unwrap().len(), 2);
         assert_ne!(host["service_sk_ino"], u32::MAX);

@@ -1,6 +1,6 @@
 //! Puts the picture of the CRIU around us together.
 
-use super::{layout, runtime, safe_read as mem, siblings, symbols};
+use super::{cmdline, layout, runtime, safe_read as mem, siblings, symbols};
 use super::{Host, Siblings, Stage};
 use crate::bytes::Bytes;
 use std::ffi::{c_char, c_int, c_void, CStr, OsStr};
@@ -58,11 +58,16 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         Some(ino) => ino != u32::MAX,
         None => read.tree_id == Some(0),
     };
+    let mut options = read.options;
+    if let Some(given) = cmdline::read().filter(|_| !rpc) {
+        options.enable_fs = Some(given.enable_fs);
+        options.skip_mnt = Some(given.skip_mnt);
+    }
     let host = Host {
         stage,
         release: sym.release,
         caps: sym.caps,
-        options: read.options,
+        options,
         externals: sym.external_for_each_type.and_then(externals),
         inherit_ids: read.inherit_ids,
         service_sk_ino,

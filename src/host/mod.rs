@@ -8,6 +8,7 @@
 //! rule whose gate is unknown warns, it never refuses (contract, point 3).
 
 pub mod caps;
+pub mod cmdline;
 pub mod gather;
 pub mod layout;
 pub mod log;

@@ -53,7 +53,7 @@ pub fn load() -> (Config, Vec<String>) {
 }
 
 /// At most 64 KiB of a regular file; a FIFO or a device in its place is not waited for.
-fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
     let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("not a regular file"));
