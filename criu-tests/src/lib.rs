@@ -16,7 +16,7 @@
 //!
 //! ```ignore
 //! refused("pipe-packet", "pipe-packet", "The packetized mode for pipes is not supported")   // what CRIU's log must say
-//!     .blames(&[at("pipe-packet", "pipe-packet.r"), at("pipe-packet", "pipe-packet.w")]),   // what the plugin must name
+//!     .blames(&[at("pipe-packet", "pipe-packet.w")]),   // what the plugin must name
 //! accepted("pipe-plain", "pipe:data"),                                                      // the twin, restored as well
 //! ```
 //!

@@ -6,7 +6,11 @@ use crate::{sys, Kind};
 pub const KINDS: &[Kind] = &[
     Kind { name: "pipes", help: "n=N: so many, not reported one by one", make: many },
     Kind { name: "pipe", help: "data: with five unread bytes", make: pipe },
-    Kind { name: "pipe-packet", help: "O_DIRECT on both ends; end=r|w: set later, by fcntl, on one", make: packet },
+    Kind {
+        name: "pipe-packet",
+        help: "O_DIRECT by pipe2 (on the writing end); end=r|w: set later, by fcntl, on one",
+        make: packet,
+    },
     Kind { name: "fifo", help: "a named pipe opened for both; direct: O_DIRECT by fcntl", make: fifo },
 ];
 
