@@ -7,7 +7,7 @@ use super::kernel::Own;
 use super::proc::{Buffers, Dir};
 use super::{Log, Seen};
 use crate::parse::{fdinfo, stat};
-use crate::snapshot::{Detail, Index, OpenFile, Snapshot, SocketFacts, Task};
+use crate::snapshot::{Detail, Index, OpenFile, Snapshot, Socket, SocketFacts, Task};
 use std::collections::HashMap;
 use std::ffi::CString;
 
@@ -33,7 +33,15 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, own: &Own, b: &mut Buffers, log: &m
 /// What to ask of a descriptor. Never of anything that might be a file of a file system (its close would be a flush).
 fn want(file: &OpenFile, own: &Own, index: &Index) -> Option<Want> {
     match classify(file, own) {
-        Class::Socket => Some(Want::Socket(Ask::about(index.socket(file.ino).map(|(_, socket)| socket)))),
+        Class::Socket => {
+            let listed = index.socket(file.ino).map(|(_, socket)| socket);
+            let mut ask = Ask::about(listed);
+            // Who has the other end is asked only where it is not the tree.
+            if let Some(Socket::Unix(s)) = listed {
+                ask.peer_pid &= !s.peer.is_some_and(|peer| index.holds_socket(u64::from(peer)));
+            }
+            Some(Want::Socket(ask))
+        }
         // O_DIRECT
         Class::Pipe => Some(Want::Flags),
         Class::Tty | Class::Ptmx => Some(Want::Tty),

@@ -83,7 +83,9 @@ pub fn needs(class: Class, file: &OpenFile, cx: &Context) -> Needs {
             let fs = file.mnt_id.and_then(|id| cx.mounts.fs(id));
             // Of a FIFO the link tells that it is no pipe.
             let odd = file.nlink == 0 || file.is_fifo() || !matches!(fs, Some(Fs::Other));
-            Needs { link: odd, info: file.mnt_id.is_none() || cx.locks.may_hold(file.dev, file.ino) }
+            // A lock is reported with the name of its file.
+            let locked = cx.locks.may_hold(file.dev, file.ino);
+            Needs { link: odd || locked, info: file.mnt_id.is_none() || locked }
         }
         // The classes with records in fdinfo are known by the link, see `anon_has_records`.
         Class::Anon => Needs { link: true, info: false },

@@ -5,11 +5,15 @@ use super::{Log, Seen};
 use crate::snapshot::{Link, Task};
 use std::ffi::CStr;
 
-/// Fills in the links and the ELF class.
+/// Fills in the links and, unless a tracer has read the registers, the ELF class.
 pub fn look(task: &mut Task, dir: &Dir, b: &mut Buffers, log: &mut Log) {
     task.exe = link(dir, c"exe", b, log);
     task.cwd = link(dir, c"cwd", b, log);
     task.root = link(dir, c"root", b, log);
+    // The registers tell the mode better than the program does.
+    if task.threads.first().is_some_and(|leader| leader.regs.is_some()) {
+        return;
+    }
     if let Some(auxv) = dir.read_or_log(c"auxv", &mut b.text, log) {
         task.elf_class = elf_class(auxv);
     }
