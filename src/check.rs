@@ -23,6 +23,8 @@ const SEARCH: Duration = Duration::from_millis(500);
 pub struct Eyes<'a> {
     /// One picture of the tree below a pid, or why there is none.
     pub scan: &'a dyn Fn(i32, Look, &Host) -> Result<Snapshot, ScanError>,
+    /// Fills in the names of files that no rule had to know.
+    pub paths: &'a dyn Fn(&mut [Finding], &Snapshot),
     /// Fills in who holds the other ends, as far as the time allows.
     pub holders: &'a dyn Fn(&mut [Finding], &Snapshot, Duration),
 }
@@ -30,7 +32,7 @@ pub struct Eyes<'a> {
 impl Eyes<'static> {
     /// The real ones.
     pub fn open() -> Self {
-        Eyes { scan: &scan::look, holders: &scan::holders::resolve }
+        Eyes { scan: &scan::look, paths: &scan::files::name, holders: &scan::holders::resolve }
     }
 }
 
@@ -58,6 +60,7 @@ fn refuses(findings: &[Finding]) -> bool {
 }
 
 fn enriched(eyes: &Eyes, snap: &Snapshot, mut findings: Vec<Finding>, config: &Config) -> Report {
+    (eyes.paths)(&mut findings, snap);
     if refuses(&findings) {
         (eyes.holders)(&mut findings, snap, SEARCH);
     }
@@ -174,6 +177,7 @@ mod tests {
         let (left, searched) = (RefCell::new(trees.iter()), Cell::new(0));
         let eyes = Eyes {
             scan: &|_, look, _| left.borrow_mut().next().map(|d| tree(look, *d)).ok_or(ScanError::NoSuchTask),
+            paths: &|_, _| (),
             holders: &|_, _, _| searched.set(searched.get() + 1),
         };
         let verdict = body(&eyes).unwrap().verdict();
@@ -205,9 +209,9 @@ mod tests {
             let mut teller = Teller::default();
             teller.run(eyes, Look::Early, 100, host, config)
         };
-        let gone = Eyes { scan: &|_, _, _| Err(ScanError::NoSuchTask), holders: &|_, _, _| () };
+        let gone = Eyes { scan: &|_, _, _| Err(ScanError::NoSuchTask), paths: &|_, _| (), holders: &|_, _, _| () };
         assert!(!run(&gone, &host, &config));
-        let device = Eyes { scan: &|_, look, _| Ok(tree(look, true)), holders: &|_, _, _| () };
+        let device = Eyes { scan: &|_, look, _| Ok(tree(look, true)), paths: &|_, _| (), holders: &|_, _, _| () };
         assert!(run(&device, &host, &config));
         assert!(!run(&device, &Host { stage: Stage::PreDump, ..host.clone() }, &config));
         config.mode = crate::config::Mode::Warn;

@@ -10,7 +10,8 @@ use crate::bytes::Bytes;
 use crate::host::Caps;
 use crate::parse::fdinfo::{self, FdInfo};
 use crate::parse::{nslink, stat};
-use crate::snapshot::{OpenFile, Task};
+use crate::rules::{Finding, Value};
+use crate::snapshot::{OpenFile, Snapshot, Task};
 use std::ffi::{CStr, CString};
 
 /// Kinds of open files that need different looks.
@@ -199,6 +200,23 @@ impl One<'_> {
 pub fn flags_of(info: &FdInfo) -> Option<u32> {
     const CLOSE_ON_EXEC: u32 = libc::O_CLOEXEC as u32;
     Some(info.flags? & !CLOSE_ON_EXEC)
+}
+
+/// Gives the findings about files with a name (`path`) the name that no rule had to know. Read after judging, so that an
+/// ordinary descriptor never costs a link.
+pub fn name(findings: &mut [Finding], snap: &Snapshot) {
+    for f in findings.iter_mut().filter(|f| f.get("path").is_none()) {
+        let Some(fd) = f.fd else { continue };
+        let Some(task) = snap.task(f.pid) else { continue };
+        let file = task.files.binary_search_by_key(&fd, |file| file.fd).ok().and_then(|i| task.files.get(i));
+        let named = |f: &OpenFile| matches!(f.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFCHR | libc::S_IFBLK);
+        if !file.is_some_and(named) {
+            continue;
+        }
+        if let Seen::Seen(link) = link_of(task, fd) {
+            f.facts.push(("path".into(), Value::Text(link)));
+        }
+    }
 }
 
 /// The link text of one descriptor, for a report. [`Seen::Gone`] also when the pid belongs to another process by now.
