@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::parse::diag::{NetlinkDiag, PacketDiag, PacketMcList};
+use crate::parse::maps;
 use crate::rules::testkit::*;
 use crate::rules::Verdict::{self, Refuse, Warn};
 use crate::rules::{netlink, packet, Value};
@@ -159,4 +160,40 @@ fn packet_sockets() {
     assert_eq!(member(1, 3), (None, None));
     assert_eq!(member(2, 1), (Some(Refuse), None));
     assert_eq!(member(1, 4), (Some(Refuse), None));
+}
+
+#[test]
+fn a_ring_needs_a_descriptor_opened_before() {
+    let ring = || {
+        let vma = maps::parse(b"1000-2000 rw-s 00000000 00:08 1      socket:[1]\n").items.remove(0);
+        crate::snapshot::Mapping { vma, file: Some(socket(-1, 1)) }
+    };
+    let listed = || PacketDiag {
+        type_: 3,
+        num: 3,
+        ino: 1,
+        cookie: 1,
+        info: None,
+        mclist: Some(vec![]),
+        rx_ring: None,
+        tx_ring: None,
+        fanout: None,
+    };
+    let mut s = tree(SocketFacts::default());
+    s.sockets[0].packet = vec![listed()];
+    s.tasks[0].maps = vec![ring()];
+    assert_eq!(on(&packet::RING_UNOPENED, &s), None);
+    s.sockets[0].packet.clear();
+    assert_eq!(on(&packet::RING_UNOPENED, &s), Some(Refuse));
+    s.sockets[0].packet = vec![listed()];
+    // In a child that inherited the mapping only.
+    s.tasks.push(crate::snapshot::Task { maps: vec![ring()], ..task(101) });
+    assert_eq!(on(&packet::RING_UNOPENED, &s), None);
+    // The descriptor is in a later process.
+    let files = std::mem::take(&mut s.tasks[0].files);
+    s.tasks[1].files = files;
+    s.tasks[1].maps.clear();
+    assert_eq!(on(&packet::RING_UNOPENED, &s), Some(Refuse));
+    s.tasks[1].files.clear();
+    assert_eq!(on(&packet::RING_UNOPENED, &s), Some(Refuse));
 }

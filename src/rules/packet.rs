@@ -1,7 +1,7 @@
 //! Packet sockets (criu/sk-packet.c).
 
 use super::sock::{number, Sock};
-use super::{Ctx, Lift, Phase, Rule, When};
+use super::{Ctx, Finding, Lift, Phase, Rule, Sink, When};
 use crate::host::Gate;
 
 /// PACKET_MR_UNICAST, the last kind of membership that CRIU knows (PROMISC, ALLMULTI and MULTICAST come before it).
@@ -62,6 +62,46 @@ pub static MCLIST: Rule = Rule {
         }
     },
 };
+
+pub static RING_UNOPENED: Rule = Rule {
+    id: "packet-ring-unopened",
+    group: "Packet sockets",
+    what: "The ring of a packet socket is mapped, and neither this process nor one that CRIU dumps before it has a descriptor \
+           of the socket; or what is mapped is no packet socket that CRIU has listed.",
+    says: "mapping {range} of socket inode {ino}, which {why}",
+    criu: "Mmap-ed socket %u not open / Can't find packet socket %u to mmap",
+    source: "criu/sk-packet.c:dump_socket_map",
+    versions: "all",
+    lifts: &[Lift::Workload("have the program unmap it, or keep its descriptor open, before the dump")],
+    phase: Phase::P5,
+    when: When::Early,
+    check: ring_unopened,
+};
+
+fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
+    for (at, task) in ctx.snap.tasks.iter().enumerate() {
+        for m in &task.maps {
+            let Some(ino) = m.file.as_ref().filter(|f| f.is_socket()).map(|f| f.ino) else { continue };
+            let opened = ctx.snap.tasks.iter().take(at.saturating_add(1)).any(|t| {
+                // The owner of a shared table comes first.
+                ctx.index.socket_holders(ino).any(|(holder, _)| holder.pid == t.pid)
+            });
+            let why = match ctx.socks.all.iter().find(|s| s.ino == ino) {
+                Some(s) if opened && s.packet().is_some() => continue,
+                Some(s) if opened && s.family() == Some(libc::AF_PACKET) => "CRIU has not listed",
+                Some(_) if opened => "is no packet socket",
+                _ => "neither it nor a process before it has a descriptor of",
+            };
+            let f = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
+                .key(format!("ring:{}:{ino}", task.pid))
+                .fact("ino", number(ino))
+                .term("why", why);
+            // A descriptor that lies in a queue counts too.
+            let queued = !opened && super::unix_queue::may_hold_descriptors(ctx);
+            sink.push(if queued { Gate::Unknown } else { Gate::Stands }, f);
+        }
+    }
+}
 
 fn packet_sockets<'c, 'a>(ctx: &'c Ctx<'a>) -> impl Iterator<Item = &'c Sock<'a>> {
     ctx.socks.all.iter().filter(|s| s.family() == Some(libc::AF_PACKET))

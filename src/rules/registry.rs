@@ -57,6 +57,7 @@ pub static RULES: &[&Rule] = &[
     &super::netlink::GROUP_NO_PORT,
     &super::packet::MISSING,
     &super::packet::MCLIST,
+    &super::packet::RING_UNOPENED,
     &super::family::FAMILY,
     &super::family::O_PATH,
     &super::family::EBPF_FILTER,

@@ -236,6 +236,11 @@ fn undiagged(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             continue;
         }
         let netns = s.netns();
+        // CRIU stops at the namespace before: ip-netns-external.
+        let external = ctx.snap.root_shares(|ns| ns.net) == Some(false);
+        if external && netns.and_then(|ns| ctx.socks.knows(ns)) == Some(false) {
+            continue;
+        }
         let gate = match netns.and_then(|ns| ctx.socks.collects(ns)) {
             Some(false) => Gate::Stands,
             // Should have been listed: it came while we looked, or the list could not be made.

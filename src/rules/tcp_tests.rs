@@ -101,6 +101,10 @@ fn not_in_criu_s_list() {
         facts(&mut s, tcp_of(state, netns));
         assert_eq!(on(&UNDIAGGED, &s), expected, "{state:?} {netns:?}");
     }
+    // ip-netns-external tells that one.
+    facts(&mut s, tcp_of(Some(1), Some(9)));
+    s.tasks[0].ns = namespaces(7);
+    assert_eq!(on(&UNDIAGGED, &s), None);
     // A process of the tree in CRIU's namespace, the root elsewhere: listed by us, not by CRIU.
     let mut s = tree(vec![inet(1, 6, 10)]);
     s.tasks.push(task(101));
