@@ -55,7 +55,7 @@ pub(super) fn driver(kernel: &Kernel, rdev: Dev, block: bool) -> Option<Bytes> {
 }
 
 /// Whether CRIU takes the device without asking a plugin (`dump_chrdev`, criu/files.c).
-fn accepted(rdev: Dev) -> bool {
+pub(super) fn is_accepted(rdev: Dev) -> bool {
     match rdev.major {
         // Every minor: memory, port and kmsg as well.
         MEM_MAJOR => true,
@@ -79,7 +79,7 @@ pub static FD_CHRDEV: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for (task, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && !accepted(f.rdev)) {
+        for (task, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && !is_accepted(f.rdev)) {
             let gate = tty_external(ctx.host, file).or(ctx.host.gate_hook(Hook::DumpExtFile));
             sink.push(gate, device_finding(rule, ctx, task, file, false));
         }

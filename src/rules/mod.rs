@@ -7,17 +7,26 @@
 pub mod anon;
 pub mod arch;
 pub mod device;
+pub mod epoll;
 pub mod family;
 pub mod finding;
+pub mod fsnotify;
+pub mod ghost;
 pub mod ip;
 pub mod judge;
 pub mod lock;
 pub mod mapping;
+pub mod memfd;
 pub mod mount;
 mod mount_model;
 pub mod namespace;
 pub mod netlink;
+pub mod nsfd;
 pub mod packet;
+pub mod path;
+mod path_model;
+#[cfg(test)]
+mod path_tests;
 pub mod pipe;
 pub mod registry;
 pub mod session;
@@ -120,13 +129,17 @@ pub struct Ctx<'a> {
     pub host: &'a Host,
     pub index: Index<'a>,
     pub socks: sock::Socks<'a>,
+    /// Every path that fails one of CRIU's tests.
+    bad_paths: Vec<path_model::Bad<'a>>,
 }
 
 impl<'a> Ctx<'a> {
     pub fn new(snap: &'a Snapshot, host: &'a Host) -> Self {
         let index = Index::new(snap);
         let socks = sock::Socks::new(snap, &index);
-        Ctx { snap, host, index, socks }
+        let mut ctx = Ctx { snap, host, index, socks, bad_paths: Vec::new() };
+        ctx.bad_paths = path_model::all(&ctx);
+        ctx
     }
 
     /// Every descriptor of the tree. A table shared with an earlier task is walked once, as CRIU does.

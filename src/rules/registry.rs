@@ -106,6 +106,23 @@ pub static RULES: &[&Rule] = &[
     &super::namespace::PIDNS_WITHOUT_INIT,
     &super::namespace::NS_USER_OWNER,
     &super::namespace::USERNS_BINFMT,
+    &super::path::FILE_MOUNT_UNKNOWN,
+    &super::path::MQUEUE_FD,
+    &super::path::FILE_OVERMOUNTED,
+    &super::path::FILE_ODD_PATH,
+    &super::ghost::GHOST_TOO_BIG,
+    &super::ghost::LINK_REMAP_NEEDED,
+    &super::ghost::NFS_SILLY,
+    &super::path::PATH_REUSED,
+    &super::path::PATH_STAT_ERROR,
+    &super::path::PATH_TOO_LONG,
+    &super::path::CHROOT_ROOT_TASK,
+    &super::memfd::EXE_MEMFD,
+    &super::nsfd::NSFD_OUTSIDE,
+    &super::epoll::EPOLL_ESCAPED,
+    &super::fsnotify::INOTIFY_HANDLE,
+    &super::fsnotify::INOTIFY_TMPFS,
+    &super::fsnotify::FANOTIFY_MOUNT,
 ];
 
 /// The rule with this id.

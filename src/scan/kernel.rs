@@ -88,6 +88,7 @@ pub fn look(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Kernel {
         compat: version.and_then(compat),
         // show_fd_locks() in fs/proc/fd.c
         locks_in_fdinfo: version.map(|v| v >= (4, 1)),
+        shmem: shmem(),
         ..Kernel::default()
     };
     if let Some(text) = proc.read_or_log(c"devices", &mut b.text, log) {
@@ -100,6 +101,26 @@ pub fn look(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Kernel {
         kernel.misc = by_number(devices::parse_misc(text).items);
     }
     kernel
+}
+
+/// Devices of the kernel's own tmpfs and, one for each size of pages, hugetlbfs mounts. No page is allocated.
+fn shmem() -> Vec<Dev> {
+    let hugetlb = [0, libc::MFD_HUGE_2MB, libc::MFD_HUGE_1GB].map(|size| libc::MFD_HUGETLB | size);
+    let mut devs: Vec<Dev> = Vec::new();
+    for flags in std::iter::once(0).chain(hugetlb) {
+        let dev = sys::memfd(flags).ok().and_then(|fd| sys::statx(fd, c"").ok()).map(|f| f.dev);
+        // Without the first, the others alone would say that a memfd is none.
+        let Some(dev) = dev else {
+            if flags == 0 {
+                return devs;
+            }
+            continue;
+        };
+        if !devs.contains(&dev) {
+            devs.push(dev);
+        }
+    }
+    devs
 }
 
 /// Where several drivers share a number, the first counts.

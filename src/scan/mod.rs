@@ -7,6 +7,7 @@
 pub mod borrow;
 pub mod details;
 pub mod diag;
+pub mod epoll;
 pub mod files;
 pub mod holders;
 pub mod kcmp;
@@ -15,10 +16,12 @@ pub mod links;
 pub mod locks;
 pub mod maps;
 pub mod mounts;
+pub mod paths;
 pub mod proc;
 pub mod regs;
 pub mod sys;
 pub mod tasks;
+pub mod watches;
 
 use crate::host::Host;
 use crate::snapshot::{Look, MountTable, Namespaces, Snapshot, Task, Unchecked};
@@ -85,6 +88,9 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
         scan.log.0.extend(unchecked);
     }
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
+    paths::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
+    epoll::look(&mut snap, &mut scan.log);
+    watches::look(&mut snap, &scan.proc, host);
     snap.unchecked = scan.log.0;
     Ok(snap)
 }
@@ -142,7 +148,9 @@ impl Scan {
             todo.extend(children.into_iter().rev().map(|child| (child, Some(pid))));
             if !task.is_zombie() {
                 let devices = mounts.loose.len();
-                mounts.meet(task.ns.mnt, &dir, &mut self.b, &mut self.log);
+                // Its own namespace CRIU reads through itself: a process in it may be confined to a part by chroot.
+                let me = if task.ns.mnt == observer.mnt { self.myself() } else { None };
+                mounts.meet(task.ns.mnt, me.as_ref().unwrap_or(&dir), &mut self.b, &mut self.log);
                 if locks.is_none() || mounts.loose.len() != devices {
                     locks = Some(self.read_locks(observer, &mounts));
                 }
@@ -170,7 +178,17 @@ impl Scan {
         if tasks.is_empty() {
             return Err(ScanError::NoSuchTask);
         }
+        // What `--external mnt[]` compares with.
+        if host.options.autodetect_ext_mounts != Some(false) {
+            if let Some(me) = self.myself() {
+                mounts.meet(observer.mnt, &me, &mut self.b, &mut self.log);
+            }
+        }
         Ok((tasks, mounts.tables))
+    }
+
+    fn myself(&self) -> Option<Dir> {
+        self.proc.process(nix::unistd::getpid().as_raw()).ok()
     }
 
     /// Which files may be locked; when that cannot be known, all may.

@@ -90,6 +90,12 @@ impl Dir {
     }
 }
 
+impl std::os::fd::AsFd for Dir {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// A decimal name of a listing.
 pub fn number(name: &CStr) -> Option<i32> {
     name.to_str().ok()?.parse().ok()

@@ -121,6 +121,7 @@ pub fn statx(dir: impl AsFd, name: &CStr) -> nix::Result<OpenFile> {
         size: s.stx_size,
         blocks: s.stx_blocks,
         rdev: Dev { major: s.stx_rdev_major, minor: s.stx_rdev_minor },
+        ctime: (s.stx_ctime.tv_sec, s.stx_ctime.tv_nsec),
         mnt_id: (s.stx_mask & libc::STATX_MNT_ID != 0).then_some(s.stx_mnt_id),
         ..OpenFile::default()
     })
@@ -152,6 +153,47 @@ fn fd_of(r: libc::c_long) -> nix::Result<OwnedFd> {
     let fd = RawFd::try_from(Errno::result(r)?).map_err(|_| Errno::EOVERFLOW)?;
     // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// O_PATH of a path below a directory, following no symbolic link: neither it nor its directories can lead elsewhere.
+/// ELOOP where one is met. Linux 5.6+.
+pub fn open_path(root: impl AsFd, path: &CStr) -> nix::Result<OwnedFd> {
+    resolve(root, path, nix::fcntl::ResolveFlag::RESOLVE_NO_SYMLINKS)
+}
+
+/// The same, with symbolic links followed, none of which leads out of `root`.
+pub fn open_linked(root: impl AsFd, path: &CStr) -> nix::Result<OwnedFd> {
+    resolve(root, path, nix::fcntl::ResolveFlag::RESOLVE_IN_ROOT | nix::fcntl::ResolveFlag::RESOLVE_NO_MAGICLINKS)
+}
+
+fn resolve(root: impl AsFd, path: &CStr, flags: nix::fcntl::ResolveFlag) -> nix::Result<OwnedFd> {
+    let how = nix::fcntl::OpenHow::new().flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(flags);
+    retry(|| nix::fcntl::openat2(root.as_fd(), path, how))
+}
+
+/// Largest file handle (linux/exportfs.h).
+const MAX_HANDLE_SZ: usize = 128;
+
+/// O_PATH of the inode with this handle, on the file system that `mount` is a directory of. Needs CAP_DAC_READ_SEARCH.
+pub fn open_by_handle(mount: impl AsFd, handle_type: u32, handle: &[u8]) -> nix::Result<OwnedFd> {
+    #[repr(C)]
+    struct FileHandle {
+        bytes: u32,
+        kind: u32,
+        handle: [u8; MAX_HANDLE_SZ],
+    }
+    let bytes = u32::try_from(handle.len()).map_err(|_| Errno::EINVAL)?;
+    let mut arg = FileHandle { bytes, kind: handle_type, handle: [0; MAX_HANDLE_SZ] };
+    arg.handle.get_mut(..handle.len()).ok_or(Errno::EINVAL)?.copy_from_slice(handle);
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: `arg` is a `struct file_handle` with room for the bytes it announces; the kernel only reads it.
+    fd_of(unsafe { libc::syscall(libc::SYS_open_by_handle_at, mount.as_fd().as_raw_fd(), &raw const arg, flags) })
+}
+
+/// A memfd of our own, with these MFD_* flags besides close-on-exec.
+pub fn memfd(flags: libc::c_uint) -> nix::Result<OwnedFd> {
+    // SAFETY: the name ends in NUL.
+    fd_of(unsafe { libc::syscall(libc::SYS_memfd_create, c"criu-preflight".as_ptr(), libc::MFD_CLOEXEC | flags) })
 }
 
 /// An eventfd of our own.

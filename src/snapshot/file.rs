@@ -39,23 +39,70 @@ pub struct OpenFile {
     /// Units of 512 bytes.
     pub blocks: u64,
     pub rdev: Dev,
+    /// Change of the inode, seconds and nanoseconds; only to know a file again within one run.
+    #[serde(default)]
+    pub ctime: (i64, u32),
     /// STATX_MNT_ID (5.8+), else fdinfo's mnt_id.
     pub mnt_id: Option<u64>,
     /// f_flags (fcntl F_GETFL on a borrowed descriptor, or fdinfo `flags:` without O_CLOEXEC).
     pub flags: Option<u32>,
     /// Text of the /proc link.
     pub link: Option<Bytes>,
+    /// Where that text leads to from the root of the mount namespace, if not to this file; `None`: to this file, or not
+    /// looked at.
+    pub stray: Option<Stray>,
     pub info: Option<Box<FdInfo>>,
     pub detail: Option<Box<Detail>>,
 }
 
-/// What only the open file itself knows, by pidfd_getfd.
+/// What a stat of an open file's path found instead of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stray {
+    /// Nothing: the errno.
+    Errno(i32),
+    /// Another file.
+    Other { dev: Dev, ino: u64, rdev: Dev },
+}
+
+/// What only the open file itself knows, by pidfd_getfd, kcmp or its file handles.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Detail {
     Socket(SocketFacts),
     Tty(TtyFacts),
     Tun(TunFacts),
+    Epoll(EpollFacts),
+    Watch(WatchFacts),
+}
+
+/// An epoll descriptor, in the first task of the tree that has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpollFacts {
+    /// Numbers of watched descriptors whose open file CRIU does not find in this task.
+    pub escaped: Vec<u32>,
+}
+
+/// What became of the watches of an inotify or fanotify descriptor, in the order of its fdinfo (only inode marks count).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchFacts {
+    pub handles: Vec<Handle>,
+}
+
+/// How CRIU's search for a watched inode goes (`check_open_handle`, criu/fsnotify.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Handle {
+    /// Opens by its handle, and the path that it shows leads to it.
+    Path,
+    /// Opens by its handle, but no path leads to it.
+    NoPath,
+    /// Opens on none of the mounts that CRIU tries; the places that it searches then do not have it either.
+    Nowhere,
+    /// Opens on none of them, but is found in those places.
+    Irmap,
+    /// Could not be found out without asking a file server, or not at all.
+    Unknown,
 }
 
 /// getsockopt and ioctl answers; `None`: not asked or not answered.
@@ -157,6 +204,18 @@ impl OpenFile {
     pub fn tun(&self) -> Option<&TunFacts> {
         match self.detail.as_deref() {
             Some(Detail::Tun(t)) => Some(t),
+            _ => None,
+        }
+    }
+    pub fn epoll(&self) -> Option<&EpollFacts> {
+        match self.detail.as_deref() {
+            Some(Detail::Epoll(e)) => Some(e),
+            _ => None,
+        }
+    }
+    pub fn watches(&self) -> Option<&WatchFacts> {
+        match self.detail.as_deref() {
+            Some(Detail::Watch(w)) => Some(w),
             _ => None,
         }
     }

@@ -11,7 +11,7 @@ pub mod task;
 
 use crate::bytes::Bytes;
 use crate::parse::mountinfo::MountInfo;
-pub use file::{Detail, Dev, OpenFile, SocketFacts, TtyFacts, TunFacts};
+pub use file::{Detail, Dev, EpollFacts, Handle, OpenFile, SocketFacts, Stray, TtyFacts, TunFacts, WatchFacts};
 pub use index::Index;
 use serde::{Deserialize, Serialize};
 pub use socket::{Socket, SocketTable};
@@ -80,6 +80,8 @@ pub struct Kernel {
     pub siocunixfile: Option<bool>,
     /// This kernel runs 32-bit programs and CRIU could map their vdso (CONFIG_IA32_EMULATION and the arch_prctl).
     pub compat: Option<bool>,
+    /// The kernel's own tmpfs and hugetlbfs mounts, where memfds, System V segments and shared anonymous memory are.
+    pub shmem: Vec<Dev>,
     /// /proc/PID/fdinfo shows `lock:` lines (4.1+), so CRIU's refusal for locks comes late (P6).
     pub locks_in_fdinfo: Option<bool>,
 }

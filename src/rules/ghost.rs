@@ -1,0 +1,77 @@
+//! Files whose name is gone.
+
+use super::path_model::Problem;
+use super::{Lift, Phase, Rule, Value, When};
+use crate::host::Opt;
+
+pub static GHOST_TOO_BIG: Rule = Rule {
+    id: "ghost-too-big",
+    group: "Paths",
+    what: "A file without any name left (link count 0) is open, mapped, or is exe, cwd or root, and is bigger than \
+           --ghost-limit (1 MiB if not given): the blocks allocated to it from CRIU 3.18 on, its length before.",
+    says: "{what}[ {path}] has no name left and {size} bytes, more than the limit for such files[ of {limit}]",
+    criu: "Can't dump ghost file %s of %lu size, increase limit",
+    source: "criu/files-reg.c:dump_ghost_remap",
+    versions: "all",
+    lifts: &[
+        Lift::Value("ghost-limit", "{size}"),
+        Lift::Value("external", "{key}"),
+        Lift::Workload("have the program close or truncate it before the dump"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for bad in &ctx.bad_paths {
+            let Problem::Ghost(size) = bad.problem else { continue };
+            let limit = ctx.host.options.ghost_limit.and_then(|l| i64::try_from(l).ok());
+            let f = bad
+                .finding(rule)
+                .num("size", i64::try_from(size).unwrap_or(i64::MAX))
+                .fact_opt("limit", limit.map(Value::Num));
+            sink.push(bad.gate, f);
+        }
+    },
+};
+
+pub static LINK_REMAP_NEEDED: Rule = Rule {
+    id: "link-remap-needed",
+    group: "Paths",
+    what: "An open file has lost the name it was opened by, but has another one (its link count is not 0): CRIU would have \
+           to make a temporary hard link.",
+    says: "{what} {path}: that name is gone, but the file still has another ({nlink} hard links)",
+    criu: "Can't create link remap for %s. Use --link-remap option.",
+    source: "criu/files-reg.c:create_link_remap",
+    versions: "all",
+    lifts: &[
+        Lift::Option(Opt::LinkRemap),
+        Lift::Value("external", "{key}"),
+        Lift::Workload("have the program close or reopen it before the dump"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for bad in ctx.bad_paths.iter().filter(|b| b.problem == Problem::Unlinked) {
+            sink.push(bad.gate, bad.finding(rule).num("nlink", bad.file.nlink));
+        }
+    },
+};
+
+pub static NFS_SILLY: Rule = Rule {
+    id: "nfs-silly",
+    group: "Paths",
+    what:
+        "A file on NFS is named .nfs and 24 hexadecimal digits: what is left there of a removed file that is open. Any \
+           file with such a name counts.",
+    says: "{what} {path}, a removed file on NFS",
+    criu: "Can't create link remap for %s. Use --link-remap option.",
+    source: "criu/files-reg.c:nfs_silly_rename",
+    versions: "all",
+    lifts: &[Lift::Option(Opt::LinkRemap), Lift::Workload("have the program close it before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for bad in ctx.bad_paths.iter().filter(|b| b.problem == Problem::Silly) {
+            sink.push(bad.gate, bad.finding(rule));
+        }
+    },
+};

@@ -1,0 +1,231 @@
+//! Every path that CRIU records, and the first of its tests that the path fails.
+//!
+//! Mirrors `dump_one_reg_file` and `check_path_remap` (criu/files-reg.c) of 3.17.1 to 4.2, in their order: external key,
+//! mount known, mount visible, path begins with a slash, procfs and devpts, link count, silly name of NFS, stat of the
+//! path from the root of the mount namespace. Descriptors, mapped files, exe, cwd and root all go through them.
+
+use super::device::{is_accepted, is_known_tty, tty_external};
+use super::mount_model::Model;
+use super::{Ctx, Finding, Rule, Value};
+use crate::bytes::Bytes;
+use crate::host::{Gate, Opt, Release};
+use crate::snapshot::{Mapping, OpenFile, Snapshot, Stray, Task};
+
+/// Why CRIU records the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Fd,
+    /// Start and end of the mapping.
+    Mapping(u64, u64),
+    Exe,
+    Cwd,
+    Root,
+}
+
+/// The test that is failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    MountUnknown,
+    Overmounted,
+    OddPath,
+    /// What CRIU compares with the ghost limit, in bytes.
+    Ghost(u64),
+    /// No name leads to it any more, but it has one somewhere.
+    Unlinked,
+    Silly,
+    Reused,
+    /// errno of the stat.
+    Stat(i32),
+}
+
+/// One path with its problem.
+pub(super) struct Bad<'a> {
+    pub task: &'a Task,
+    pub file: &'a OpenFile,
+    pub role: Role,
+    pub path: Option<Bytes>,
+    pub problem: Problem,
+    pub gate: Gate,
+}
+
+/// The default of `--ghost-limit` (criu/include/cr_options.h).
+const DEFAULT_GHOST_LIMIT: u64 = 1 << 20;
+
+/// Judges every path of the tree.
+pub(super) fn all<'a>(ctx: &Ctx<'a>) -> Vec<Bad<'a>> {
+    let model = Model::new(ctx);
+    let mut bad = Vec::new();
+    let mut judge = |task, file, role, path: Option<&[u8]>| {
+        if let Some((problem, gate)) = problem(ctx, &model, file, role, path) {
+            bad.push(Bad { task, file, role, path: path.map(Bytes::from), problem, gate });
+        }
+    };
+    for task in ctx.live_tasks() {
+        for m in &task.maps {
+            let Some(file) = &m.file else { continue };
+            if is_path_mapping(ctx.snap, m, file) {
+                let text = m.vma.unescaped();
+                judge(task, file, Role::Mapping(m.vma.start, m.vma.end), file.link.as_deref().or(Some(&text)));
+            }
+        }
+        for file in task.files.iter().filter(|f| is_path_fd(ctx, f)) {
+            judge(task, file, Role::Fd, file.link.as_deref());
+        }
+        for (link, role) in [(&task.exe, Role::Exe), (&task.cwd, Role::Cwd), (&task.root, Role::Root)] {
+            let Some(link) = link else { continue };
+            let Some(file) = &link.file else { continue };
+            // A program in a memfd has a rule of its own.
+            if !is_internal(ctx.snap, file, &link.text) {
+                judge(task, file, role, (!link.text.is_empty()).then_some(&link.text));
+            }
+        }
+    }
+    bad
+}
+
+/// Whether the file lies on a tmpfs or hugetlbfs of the kernel's own: memfds, System V segments, shared anonymous memory.
+/// They have no path rules.
+pub(super) fn is_internal(snap: &Snapshot, file: &OpenFile, text: &[u8]) -> bool {
+    if !snap.kernel.shmem.is_empty() {
+        return snap.kernel.shmem.contains(&file.dev);
+    }
+    const NAMES: [&[u8]; 4] = [b"/memfd:", b"/SYSV", b"/dev/zero (deleted)", b"/anon_hugepage (deleted)"];
+    file.dev.major == 0 && NAMES.iter().any(|n| text.starts_with(n))
+}
+
+fn is_path_fd(ctx: &Ctx, file: &OpenFile) -> bool {
+    let text = file.link.as_deref();
+    match file.kind() {
+        libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK => {
+            // Without a leading slash it is a namespace, or a file of no kind CRIU knows.
+            !is_internal(ctx.snap, file, text.unwrap_or_default()) && text.is_none_or(|t| t.starts_with(b"/"))
+        }
+        // A pipe has no path.
+        libc::S_IFIFO => text.is_some_and(|t| t.starts_with(b"/")),
+        // Other devices are refused, or taken by a plugin, before their path is looked at; an external terminal's never is.
+        libc::S_IFCHR => is_accepted(file.rdev) && tty_external(ctx.host, file) != Gate::Lifted,
+        _ => false,
+    }
+}
+
+fn is_path_mapping(snap: &Snapshot, m: &Mapping, file: &OpenFile) -> bool {
+    let text: &[u8] = &m.vma.path;
+    // AIO rings have code of their own, and secretmem cannot be opened.
+    let special = m.vma.major == 0 && (text.starts_with(b"/[aio]") || text == b"/secretmem (deleted)");
+    let dev_zero = file.is_chrdev() && (file.rdev.major, file.rdev.minor) == (1, 5);
+    (file.kind() == libc::S_IFREG || dev_zero) && !special && !is_internal(snap, file, text)
+}
+
+/// The key that makes a path no matter of CRIU's.
+pub(super) fn external_key(file: &OpenFile) -> Option<String> {
+    // fdinfo's mnt_id is an int, and CRIU prints it as one.
+    Some(format!("file[{:x}:{:x}]", u32::try_from(file.mnt_id?).ok()?, file.ino))
+}
+
+fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&[u8]>) -> Option<(Problem, Gate)> {
+    let host = ctx.host;
+    let mnt_id = file.mnt_id?;
+    let ordinary = file.nlink > 0 && file.stray.is_none();
+    let node = model.by_id(mnt_id);
+    if let (true, Some(node)) = (ordinary, node) {
+        let silly = is_nfs(&node.info.fstype) && path.is_some_and(is_silly_name);
+        if !silly && path.is_none_or(|p| p.starts_with(b"/")) && !model.is_overmounted(node) {
+            return None;
+        }
+    }
+    // No table at all was read: nothing is known about mounts.
+    if ctx.snap.mounts.is_empty() {
+        return None;
+    }
+    let gate = host.gate_external(external_key(file)?.as_bytes());
+    let gate = if file.is_chrdev() { gate.or(tty_external(host, file)) } else { gate };
+    let Some(node) = node else {
+        // From 3.18 on a terminal of elsewhere is fine with --shell-job.
+        let tty = role == Role::Fd && file.is_chrdev() && is_known_tty(file.rdev) && host.release >= Release::V3_18;
+        let job = if tty { host.gate(&[Opt::ShellJob]) } else { Gate::Stands };
+        return Some((Problem::MountUnknown, gate.or(job).or(table_gate(ctx))));
+    };
+    if model.is_overmounted(node) {
+        // --skip-mnt takes mounts away, those that cover too.
+        let skip = match &host.options.skip_mnt {
+            Some(list) if list.is_empty() => Gate::Stands,
+            _ => Gate::Unknown,
+        };
+        return Some((Problem::Overmounted, gate.or(skip)));
+    }
+    if path.is_some_and(|p| !p.starts_with(b"/")) {
+        return Some((Problem::OddPath, gate));
+    }
+    if matches!(&*node.info.fstype.0, b"proc" | b"devpts") {
+        return None;
+    }
+    if file.nlink == 0 {
+        let size = if host.release == Release::V3_17 { file.size } else { file.blocks.saturating_mul(512) };
+        let limit = host.options.ghost_limit;
+        let known = if limit.is_some() { Gate::Stands } else { Gate::Unknown };
+        return (size > limit.unwrap_or(DEFAULT_GHOST_LIMIT)).then_some((Problem::Ghost(size), gate.or(known)));
+    }
+    let remap = host.gate(&[Opt::LinkRemap]);
+    if is_nfs(&node.info.fstype) && path.is_some_and(is_silly_name) {
+        return Some((Problem::Silly, gate.or(remap)));
+    }
+    match file.stray? {
+        Stray::Errno(libc::ENOENT) => Some((Problem::Unlinked, gate.or(remap))),
+        Stray::Errno(errno) => Some((Problem::Stat(errno), gate)),
+        Stray::Other { rdev, .. } => {
+            let device = (file.is_chrdev() || file.is_blkdev()) && rdev == file.rdev;
+            let evasive = if device { host.gate(&[Opt::EvasiveDevices]) } else { Gate::Stands };
+            Some((Problem::Reused, gate.or(evasive)))
+        }
+    }
+}
+
+/// A mount may be unknown only because a table is not complete.
+fn table_gate(ctx: &Ctx) -> Gate {
+    if ctx.snap.mounts.iter().any(|t| t.bad > 0) || ctx.live_tasks().any(|t| t.ns.mnt.is_none()) {
+        Gate::Unknown
+    } else {
+        Gate::Stands
+    }
+}
+
+fn is_nfs(fstype: &[u8]) -> bool {
+    matches!(fstype, b"nfs" | b"nfs4")
+}
+
+/// `.nfs` and 24 hexadecimal digits (is_sillyrename_name): what follows them does not matter.
+fn is_silly_name(path: &[u8]) -> bool {
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let Some(digits) = name.strip_prefix(b".nfs").and_then(|d| d.get(..24)) else { return false };
+    digits.iter().all(u8::is_ascii_hexdigit)
+}
+
+impl Bad<'_> {
+    /// A finding with the facts that all path rules share.
+    pub fn finding(&self, rule: &Rule) -> Finding {
+        let mut f = Finding::on_file(rule, self.task, self.file);
+        if self.file.link.is_none() {
+            f = f.fact_opt("path", self.path.clone().map(Value::Text));
+        }
+        let what = match self.role {
+            Role::Fd => match self.file.kind() {
+                libc::S_IFDIR => "open directory",
+                libc::S_IFIFO => "open FIFO",
+                libc::S_IFCHR => "open device",
+                libc::S_IFLNK => "open symbolic link",
+                _ => "open file",
+            },
+            Role::Mapping(start, end) => {
+                f.addr = Some(start);
+                f = f.fact("range", Value::Range(start, end));
+                "mapped file"
+            }
+            Role::Exe => "executable",
+            Role::Cwd => "current directory",
+            Role::Root => "root directory",
+        };
+        f.term("what", what)
+            .fact_opt("mnt_id", self.file.mnt_id.and_then(|id| i64::try_from(id).ok()).map(Value::Num))
+            .fact_opt("key", external_key(self.file).map(|k| Value::Term(k.into())))
+    }
+}

@@ -1,0 +1,349 @@
+//! Both directions of the rules for paths, on hand-made snapshots.
+
+use super::epoll::EPOLL_ESCAPED;
+use super::fsnotify::{FANOTIFY_MOUNT, INOTIFY_HANDLE, INOTIFY_TMPFS};
+use super::ghost::{GHOST_TOO_BIG, LINK_REMAP_NEEDED, NFS_SILLY};
+use super::memfd::EXE_MEMFD;
+use super::nsfd::NSFD_OUTSIDE;
+use super::path::*;
+use super::testkit::*;
+use super::{Rule, Verdict};
+use crate::host::{Host, Opt, Options, Release};
+use crate::parse::fdinfo;
+use crate::snapshot::{
+    Detail, Dev, EpollFacts, Handle, Link, Mapping, MountTable, OpenFile, Snapshot, Stray, Unchecked, WatchFacts,
+};
+
+const REFUSE: Option<Verdict> = Some(Verdict::Refuse);
+const WARN: Option<Verdict> = Some(Verdict::Warn);
+const DISK: Dev = Dev { major: 254, minor: 0 };
+const SHMEM: Dev = Dev { major: 0, minor: 1 };
+
+/// Mounts 15 (ext4 on /), 16 (proc), 17 (tmpfs on /tmp), 18 (nfs4 on /net), 19 (devpts), 20 (overlay on /o).
+const TABLE: &[u8] = b"15 1 254:0 / / rw - ext4 /dev/vda rw\n\
+    16 15 0:20 / /proc rw - proc proc rw\n\
+    17 15 0:21 / /tmp rw - tmpfs tmpfs rw\n\
+    18 15 0:22 / /net rw - nfs4 srv:/x rw\n\
+    19 15 0:24 / /dev/pts rw - devpts devpts rw\n\
+    20 15 0:25 / /o rw - overlay overlay rw\n";
+
+fn at(mut snap: Snapshot, table: &[u8]) -> Snapshot {
+    let parsed = crate::parse::mountinfo::parse(table);
+    assert_eq!(parsed.bad, 0);
+    snap.mounts = vec![MountTable { ns: CRIU_NS, pid: 50, mounts: parsed.items, bad: 0 }];
+    snap.kernel.shmem = vec![SHMEM];
+    snap
+}
+
+fn regular(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
+    let mut f = OpenFile { dev: DISK, link: Some("/var/f".into()), ..file(3, libc::S_IFREG, 0x2b) };
+    change(&mut f);
+    at(snap(vec![f]), TABLE)
+}
+
+fn mapped(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
+    let mut f = OpenFile { dev: DISK, ..file(-1, libc::S_IFREG, 0x2b) };
+    change(&mut f);
+    let line = b"1000-2000 rw-s 0 fe:00 43 /var/f";
+    let vma = crate::parse::maps::line_of_maps(line).unwrap();
+    let mut s = at(snap(Vec::new()), TABLE);
+    s.tasks[0].maps = vec![Mapping { vma, file: Some(f) }];
+    s
+}
+
+/// What all path rules say.
+fn rules(snap: &Snapshot, host: &Host) -> Vec<(&'static str, Verdict)> {
+    let all: [&Rule; 10] = [
+        &FILE_MOUNT_UNKNOWN,
+        &MQUEUE_FD,
+        &FILE_OVERMOUNTED,
+        &FILE_ODD_PATH,
+        &GHOST_TOO_BIG,
+        &LINK_REMAP_NEEDED,
+        &NFS_SILLY,
+        &PATH_REUSED,
+        &PATH_STAT_ERROR,
+        &EXE_MEMFD,
+    ];
+    all.iter().filter_map(|r| Some((r.id, verdict(r, snap, host)?))).collect()
+}
+
+fn alone(rule: &Rule, snap: &Snapshot, host: &Host, expected: Option<Verdict>) {
+    let expected: Vec<_> = expected.map(|v| (rule.id, v)).into_iter().collect();
+    assert_eq!(rules(snap, host), expected);
+}
+
+fn with_limit(limit: Option<u64>) -> Host {
+    let h = host();
+    Host { options: Options { ghost_limit: limit, ..h.options }, ..h }
+}
+
+#[test]
+fn ordinary_files_are_no_finding() {
+    assert_eq!(rules(&regular(|_| ()), &host()), []);
+    assert_eq!(rules(&regular(|f| f.link = None), &host()), []);
+    assert_eq!(rules(&mapped(|_| ()), &host()), []);
+    assert_eq!(rules(&at(snap(vec![socket(4, 7)]), TABLE), &host()), []);
+    // A pipe, an eventfd, a namespace, a memfd, an unsupported device: no path of theirs is recorded.
+    for (kind, dev, link) in [
+        (libc::S_IFIFO, DISK, None),
+        (0, DISK, Some("anon_inode:[eventfd]")),
+        (libc::S_IFREG, DISK, Some("net:[4026531840]")),
+        (libc::S_IFREG, SHMEM, Some("/memfd:x (deleted)")),
+        (libc::S_IFCHR, DISK, Some("/dev/kvm")),
+    ] {
+        let s = regular(|f| {
+            (f.mode, f.dev, f.nlink, f.mnt_id) = (kind | 0o600, dev, 0, Some(99));
+            f.size = 1 << 30;
+            f.link = link.map(Into::into);
+        });
+        assert_eq!(rules(&s, &host()), [], "{link:?}");
+    }
+}
+
+#[test]
+fn unknown_mount() {
+    let s = regular(|f| f.mnt_id = Some(0x1f));
+    alone(&FILE_MOUNT_UNKNOWN, &s, &host(), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &s, &with_external("file[1f:2b]"), None);
+    alone(&FILE_MOUNT_UNKNOWN, &s, &with_external("file[1f:2c]"), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &s, &with(Opt::ShellJob), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &s, &Host { externals: None, ..host() }, WARN);
+    alone(&FILE_MOUNT_UNKNOWN, &mapped(|f| f.mnt_id = Some(0x1f)), &host(), REFUSE);
+    // Without any table, or with one that was not understood whole, nobody knows.
+    let blind = Snapshot { mounts: Vec::new(), ..s.clone() };
+    assert_eq!(rules(&blind, &host()), []);
+    let mut torn = s;
+    torn.mounts[0].bad = 1;
+    alone(&FILE_MOUNT_UNKNOWN, &torn, &host(), WARN);
+}
+
+#[test]
+fn unknown_mount_of_a_terminal() {
+    let tty = regular(|f| {
+        f.mode = libc::S_IFCHR | 0o620;
+        f.rdev = Dev { major: 136, minor: 2 };
+        (f.dev, f.mnt_id, f.link) = (Dev { major: 0, minor: 24 }, Some(99), Some("/dev/pts/2".into()));
+    });
+    alone(&FILE_MOUNT_UNKNOWN, &tty, &host(), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &tty, &with(Opt::ShellJob), None);
+    alone(&FILE_MOUNT_UNKNOWN, &tty, &unknown(Opt::ShellJob), WARN);
+    alone(&FILE_MOUNT_UNKNOWN, &tty, &with_external("tty[8802:18]"), None);
+    let old = Host { release: Release::V3_17, ..with(Opt::ShellJob) };
+    alone(&FILE_MOUNT_UNKNOWN, &tty, &old, REFUSE);
+}
+
+#[test]
+fn message_queue() {
+    let queue = |size, link: &str| {
+        regular(|f| {
+            (f.mnt_id, f.dev, f.size, f.link) = (Some(99), Dev { major: 0, minor: 19 }, size, Some(link.into()))
+        })
+    };
+    alone(&MQUEUE_FD, &queue(80, "/q"), &host(), REFUSE);
+    alone(&MQUEUE_FD, &queue(80, "/q"), &with_external("file[63:2b]"), None);
+    alone(&FILE_MOUNT_UNKNOWN, &queue(80, "/dir/q"), &host(), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &queue(81, "/q"), &host(), REFUSE);
+}
+
+#[test]
+fn overmounted() {
+    let over = |line: &str| {
+        let mut s = regular(|f| f.mnt_id = Some(17));
+        s = at(s, &[TABLE, line.as_bytes()].concat());
+        s
+    };
+    for (line, expected) in [
+        ("30 17 0:40 / /tmp rw - tmpfs tmpfs rw\n", REFUSE),
+        ("30 15 0:40 / /tmp rw - tmpfs tmpfs rw\n", REFUSE),
+        ("30 17 0:40 / /tmp/sub rw - tmpfs tmpfs rw\n", None),
+        ("30 15 0:40 / /tm rw - tmpfs tmpfs rw\n", None),
+    ] {
+        alone(&FILE_OVERMOUNTED, &over(line), &host(), expected);
+    }
+    let covered = over("30 17 0:40 / /tmp rw - tmpfs tmpfs rw\n");
+    alone(&FILE_OVERMOUNTED, &covered, &with_external("file[11:2b]"), None);
+    for skip in [None, Some(vec!["/tmp".into()])] {
+        let h = host();
+        let h = Host { options: Options { skip_mnt: skip, ..h.options }, ..h };
+        alone(&FILE_OVERMOUNTED, &covered, &h, WARN);
+    }
+}
+
+#[test]
+fn odd_path() {
+    let mut s = at(snap(Vec::new()), TABLE);
+    let cwd = OpenFile { dev: DISK, ..file(-1, libc::S_IFDIR, 5) };
+    s.tasks[0].cwd = Some(Link { text: "(unreachable)/x".into(), file: Some(cwd) });
+    alone(&FILE_ODD_PATH, &s, &host(), REFUSE);
+    s.tasks[0].cwd.as_mut().unwrap().text = "/x".into();
+    alone(&FILE_ODD_PATH, &s, &host(), None);
+}
+
+#[test]
+fn ghosts() {
+    let ghost = |blocks, size| {
+        regular(|f| (f.nlink, f.blocks, f.size, f.link) = (0, blocks, size, Some("/var/f (deleted)".into())))
+    };
+    let (limit, over) = (2048, 2049);
+    alone(&GHOST_TOO_BIG, &ghost(limit, 1 << 40), &host(), None);
+    alone(&GHOST_TOO_BIG, &ghost(over, 1), &host(), REFUSE);
+    alone(&GHOST_TOO_BIG, &ghost(over, 1), &with_limit(Some(over * 512)), None);
+    alone(&GHOST_TOO_BIG, &ghost(over, 1), &with_limit(None), WARN);
+    alone(&GHOST_TOO_BIG, &ghost(over, 1), &with_external("file[f:2b]"), None);
+    // The length counted before 3.18.
+    let old = at_release(Release::V3_17);
+    alone(&GHOST_TOO_BIG, &ghost(over, 1), &old, None);
+    alone(&GHOST_TOO_BIG, &ghost(0, (1 << 20) + 1), &old, REFUSE);
+    alone(&GHOST_TOO_BIG, &ghost(0, 1 << 20), &old, None);
+    // On procfs and devpts there are none.
+    for mount in [16, 19] {
+        let s = regular(|f| (f.nlink, f.blocks, f.mnt_id) = (0, over, Some(mount)));
+        alone(&GHOST_TOO_BIG, &s, &host(), None);
+    }
+    alone(&GHOST_TOO_BIG, &mapped(|f| (f.nlink, f.blocks) = (0, over)), &host(), REFUSE);
+    let found = found(&GHOST_TOO_BIG, &mapped(|f| (f.nlink, f.blocks) = (0, over)), &host());
+    assert_eq!((found[0].fd, found[0].addr), (None, Some(0x1000)));
+}
+
+#[test]
+fn names_that_lead_elsewhere() {
+    let gone = regular(|f| f.stray = Some(Stray::Errno(libc::ENOENT)));
+    alone(&LINK_REMAP_NEEDED, &gone, &host(), REFUSE);
+    alone(&LINK_REMAP_NEEDED, &gone, &with(Opt::LinkRemap), None);
+    alone(&LINK_REMAP_NEEDED, &gone, &unknown(Opt::LinkRemap), WARN);
+    alone(&LINK_REMAP_NEEDED, &mapped(|f| f.stray = Some(Stray::Errno(libc::ENOENT))), &host(), REFUSE);
+    alone(&PATH_STAT_ERROR, &regular(|f| f.stray = Some(Stray::Errno(libc::ENOTDIR))), &host(), REFUSE);
+    let other = |rdev| Some(Stray::Other { dev: DISK, ino: 44, rdev });
+    let reused = regular(|f| f.stray = other(Dev::default()));
+    alone(&PATH_REUSED, &reused, &host(), REFUSE);
+    alone(&PATH_REUSED, &reused, &with(Opt::EvasiveDevices), REFUSE);
+    alone(&PATH_REUSED, &reused, &with_external("file[f:2b]"), None);
+    let null = Dev { major: 1, minor: 3 };
+    let device = |there| regular(|f| (f.mode, f.rdev, f.stray) = (libc::S_IFCHR, null, other(there)));
+    alone(&PATH_REUSED, &device(null), &host(), REFUSE);
+    alone(&PATH_REUSED, &device(null), &with(Opt::EvasiveDevices), None);
+    alone(&PATH_REUSED, &device(Dev { major: 1, minor: 5 }), &with(Opt::EvasiveDevices), REFUSE);
+}
+
+#[test]
+fn silly_names() {
+    let named =
+        |name: &str, mount| regular(|f| (f.mnt_id, f.link) = (Some(mount), Some(format!("/net/{name}").as_str().into())));
+    let silly = ".nfs0123456789abcdef01234567";
+    alone(&NFS_SILLY, &named(silly, 18), &host(), REFUSE);
+    alone(&NFS_SILLY, &named(silly, 18), &with(Opt::LinkRemap), None);
+    alone(&NFS_SILLY, &named(silly, 15), &host(), None);
+    alone(&NFS_SILLY, &named(".nfs0123456789abcdef0123456", 18), &host(), None);
+}
+
+#[test]
+fn memfd_programs() {
+    let exe = OpenFile { dev: SHMEM, mnt_id: Some(1), nlink: 0, ..file(-1, libc::S_IFREG, 0x2b) };
+    let mut s = mapped(|f| *f = exe.clone());
+    s.tasks[0].exe = Some(Link { text: "/memfd:p (deleted)".into(), file: Some(exe) });
+    assert_eq!(rules(&s, &host()), []);
+    s.tasks[0].maps.clear();
+    alone(&EXE_MEMFD, &s, &host(), REFUSE);
+    alone(&EXE_MEMFD, &s, &with_external("file[1:2b]"), None);
+    // A second process of the same program is not looked at again.
+    let mut second = s.tasks[0].clone();
+    second.pid = 101;
+    s.tasks.push(second);
+    assert_eq!(found(&EXE_MEMFD, &s, &host()).len(), 1);
+}
+
+#[test]
+fn root_directory_of_the_root_task() {
+    let mut s = at(snap(Vec::new()), TABLE);
+    let root = |text: &str| Some(Link { text: text.into(), file: None });
+    s.tasks[0].root = root("/srv/jail");
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None);
+    s.tasks[0].ns.mnt = Some(7);
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), REFUSE);
+    s.tasks[0].root = root("/");
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None);
+}
+
+#[test]
+fn paths_longer_than_a_page() {
+    let mut s = regular(|f| f.link = None);
+    assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), None);
+    let denied = |errno| Unchecked { pid: 100, fd: Some(3), what: "fd link".into(), errno };
+    s.unchecked = vec![denied(libc::EPERM)];
+    assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), None);
+    s.unchecked = vec![denied(libc::ENAMETOOLONG)];
+    assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), REFUSE);
+}
+
+#[test]
+fn namespace_files() {
+    let open = |text: &str| regular(|f| f.link = Some(text.into()));
+    assert_eq!(verdict(&NSFD_OUTSIDE, &open(&format!("net:[{CRIU_NS}]")), &host()), None);
+    assert_eq!(verdict(&NSFD_OUTSIDE, &open("net:[9]"), &host()), REFUSE);
+    assert_eq!(verdict(&NSFD_OUTSIDE, &open("/net:[9]"), &host()), None);
+    let mut s = open("net:[9]");
+    s.tasks.push(crate::snapshot::Task {
+        ns: crate::snapshot::Namespaces { net: Some(9), ..namespaces(CRIU_NS) },
+        ..task(101)
+    });
+    assert_eq!(verdict(&NSFD_OUTSIDE, &s, &host()), None);
+    let mut s = open("net:[9]");
+    s.tasks[0].ns.net = None;
+    assert_eq!(verdict(&NSFD_OUTSIDE, &s, &host()), WARN);
+}
+
+#[test]
+fn escaped_epoll_targets() {
+    let epoll = |escaped| {
+        let mut f = file(3, 0, 9);
+        f.detail = Some(Box::new(Detail::Epoll(EpollFacts { escaped })));
+        snap(vec![f])
+    };
+    assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(vec![7]), &host()), REFUSE);
+    assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(vec![]), &host()), None);
+}
+
+#[test]
+fn watches() {
+    let watch = |sdev: &str, handle: Handle| {
+        let line = format!(
+            "inotify wd:1 ino:2b sdev:{sdev} mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:0011223344556677\n"
+        );
+        let mut f = file(3, 0, 9);
+        f.info = Some(Box::new(fdinfo::parse(line.as_bytes())));
+        f.detail = Some(Box::new(Detail::Watch(WatchFacts { handles: vec![handle] })));
+        at(snap(vec![f]), TABLE)
+    };
+    let (ext4, proc, tmpfs, overlay) = ("fe00000", "14", "15", "19");
+    for (sdev, handle, by_handle, by_path) in [
+        (ext4, Handle::Path, None, None),
+        (ext4, Handle::NoPath, None, None),
+        (ext4, Handle::Irmap, None, None),
+        (ext4, Handle::Nowhere, REFUSE, None),
+        (ext4, Handle::Unknown, WARN, None),
+        (proc, Handle::Nowhere, REFUSE, None),
+        (overlay, Handle::Nowhere, REFUSE, None),
+        (tmpfs, Handle::Path, None, None),
+        (tmpfs, Handle::NoPath, None, REFUSE),
+    ] {
+        let s = watch(sdev, handle);
+        assert_eq!(verdict(&INOTIFY_HANDLE, &s, &host()), by_handle, "{sdev} {handle:?}");
+        assert_eq!(verdict(&INOTIFY_TMPFS, &s, &host()), by_path, "{sdev} {handle:?}");
+    }
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(overlay, Handle::Nowhere), &at_release(Release::V4_3)), None);
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(proc, Handle::Nowhere), &at_release(Release::V4_3)), REFUSE);
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(ext4, Handle::NoPath), &with(Opt::ForceIrmap)), WARN);
+}
+
+#[test]
+fn mount_marks() {
+    let mark = |mnt_id: u32| {
+        let line = format!("fanotify mnt_id:{mnt_id:x} mflags:0 mask:2 ignored_mask:0\n");
+        let mut f = file(3, 0, 9);
+        f.info = Some(Box::new(fdinfo::parse(line.as_bytes())));
+        at(snap(vec![f]), TABLE)
+    };
+    assert_eq!(verdict(&FANOTIFY_MOUNT, &mark(15), &host()), None);
+    assert_eq!(verdict(&FANOTIFY_MOUNT, &mark(99), &host()), REFUSE);
+}

@@ -1,0 +1,247 @@
+//! Where the path of an open file leads to: the stat that CRIU makes of it from the root of its mount namespace
+//! (`check_path_remap`, criu/files-reg.c).
+//!
+//! Nothing here can wait for a file server: a path that goes through a mount of a kind that has one is not looked up, and
+//! symbolic links are not followed (the kernel's text for an open file has none, unless the tree has changed).
+
+use super::proc::{owned, Buffers, Dir};
+use super::{sys, Log};
+use crate::bytes::Bytes;
+use crate::snapshot::{Dev, Look, MountTable, OpenFile, Snapshot, Stray, Task};
+use nix::errno::Errno;
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::sync::{Mutex, PoisonError};
+
+/// Whether a look-up on such a file system may have to wait for somebody, who may be a frozen task of the tree.
+pub fn has_server(fstype: &[u8]) -> bool {
+    const NAMES: [&[u8]; 19] = [
+        b"fuse",
+        b"fuseblk",
+        b"virtiofs",
+        b"nfs",
+        b"nfs4",
+        b"autofs",
+        b"9p",
+        b"cifs",
+        b"smb3",
+        b"smbfs",
+        b"afs",
+        b"ceph",
+        b"coda",
+        b"orangefs",
+        b"gfs2",
+        b"ocfs2",
+        b"lustre",
+        b"glusterfs",
+        b"beegfs",
+    ];
+    NAMES.contains(&fstype)
+}
+
+/// path is below, or the same as, base.
+pub fn is_below(path: &[u8], base: &[u8]) -> bool {
+    let base = base.strip_suffix(b"/").unwrap_or(base);
+    path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// Where the paths of a mount namespace begin.
+pub struct Root {
+    pub fd: Dir,
+    /// Mountpoints behind which a file server may be asked.
+    servers: Vec<Bytes>,
+}
+
+impl Root {
+    /// Whether looking this path up could wait for a file server.
+    pub fn may_wait(&self, path: &[u8]) -> bool {
+        self.servers.iter().any(|at| is_below(path, at))
+    }
+}
+
+/// The roots of the namespaces of a snapshot, opened with the first need.
+pub struct Roots<'a> {
+    proc: &'a Dir,
+    /// The root task shares CRIU's namespace: then CRIU looks up every path from its own root.
+    shared: bool,
+    open: HashMap<u64, Option<Root>>,
+}
+
+impl<'a> Roots<'a> {
+    pub fn new(proc: &'a Dir, snap: &Snapshot, tasks: &[Task]) -> Self {
+        let root = tasks.first().and_then(|t| t.ns.mnt);
+        Roots { proc, shared: root == snap.criu.ns.mnt, open: HashMap::new() }
+    }
+
+    /// Where CRIU looks up the paths of files on the mounts of this table.
+    pub fn of(&mut self, table: &MountTable) -> Option<&Root> {
+        let (proc, shared) = (self.proc, self.shared);
+        let open = || {
+            let name = if shared { c"self/root".into() } else { CString::new(format!("{}/root", table.pid)).ok()? };
+            let fd = proc.dir(&name).ok()?;
+            let servers = table.mounts.iter().filter(|m| has_server(&m.fstype)).map(|m| m.mountpoint.clone()).collect();
+            Some(Root { fd, servers })
+        };
+        self.open.entry(table.ns).or_insert_with(open).as_ref()
+    }
+}
+
+/// A file by what would change if its name went: descriptor number (its name is that of the same open file in a forked
+/// child), device, inode, mount, time of the inode's last change.
+type Key = (i32, Dev, u64, u64, (i64, u32));
+
+/// Files whose paths were seen to be right by a look at the running tree: the frozen look asks again only what has changed.
+static SEEN_RIGHT: Mutex<Option<HashSet<Key>>> = Mutex::new(None);
+const MAX_SEEN: usize = 1 << 18;
+
+/// What became of a path: nothing wrong, or the text and where it leads to.
+type Found = Option<(Bytes, Stray)>;
+
+/// Fills in [`OpenFile::stray`], and the link of each file that has one.
+pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Log) {
+    let mut seen_right = SEEN_RIGHT.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = match snap.look {
+        Look::Frozen => seen_right.take().unwrap_or_default(),
+        Look::Early => HashSet::new(),
+    };
+    let mut tasks = std::mem::take(&mut snap.tasks);
+    let mut roots = Roots::new(proc, snap, &tasks);
+    let mut look = Looker {
+        tables: &snap.mounts,
+        mounts: mounts(&snap.mounts),
+        roots: &mut roots,
+        known: HashMap::new(),
+        before,
+        b,
+        log,
+    };
+    for task in tasks.iter_mut().filter(|t| !t.is_zombie()) {
+        look.task(task, proc);
+    }
+    if snap.look == Look::Early {
+        let right = look.known.into_iter().filter(|(key, found)| found.is_none() && key.0 != MAPPED);
+        *seen_right = Some(right.map(|(key, _)| key).take(MAX_SEEN).collect());
+    }
+    snap.tasks = tasks;
+}
+
+/// Mounts whose files have paths to look up: id -> index of the table.
+fn mounts(tables: &[MountTable]) -> HashMap<u64, usize> {
+    let of = |(i, t): (usize, &'_ MountTable)| -> Vec<(u64, usize)> {
+        let plain = t.mounts.iter().filter(|m| !has_server(&m.fstype));
+        let plain = plain.filter(|m| !matches!(&*m.fstype.0, b"proc" | b"devpts"));
+        plain.filter_map(|m| Some((u64::try_from(m.mnt_id).ok()?, i))).collect()
+    };
+    tables.iter().enumerate().flat_map(of).collect()
+}
+
+/// In place of a descriptor number: files with one name, mapped files, links.
+const ONE_NAME: i32 = -2;
+const MAPPED: i32 = -3;
+
+struct Looker<'a, 'r> {
+    tables: &'a [MountTable],
+    mounts: HashMap<u64, usize>,
+    roots: &'a mut Roots<'r>,
+    known: HashMap<Key, Found>,
+    before: HashSet<Key>,
+    b: &'a mut Buffers,
+    log: &'a mut Log,
+}
+
+impl Looker<'_, '_> {
+    fn task(&mut self, task: &mut Task, proc: &Dir) {
+        let mut dir = None;
+        let pid = task.pid;
+        for file in &mut task.files {
+            let place = match file.kind() {
+                libc::S_IFREG | libc::S_IFLNK => file.fd,
+                libc::S_IFDIR | libc::S_IFCHR => ONE_NAME,
+                libc::S_IFIFO if file.link.as_deref().is_some_and(|l| l.starts_with(b"/")) => file.fd,
+                _ => continue,
+            };
+            let Some(key) = self.key(file, place) else { continue };
+            if self.before.contains(&key) {
+                continue;
+            }
+            if !self.known.contains_key(&key) {
+                let text = match &file.link {
+                    Some(link) => Some(link.clone()),
+                    None => {
+                        let dir = dir.get_or_insert_with(|| proc.process(pid).ok());
+                        let name = CString::new(format!("fd/{}", file.fd)).unwrap_or_default();
+                        let Some(dir) = dir else { continue };
+                        self.log.take(dir.link(&name, &mut self.b.link), pid, Some(file.fd), b"fd link").map(owned)
+                    }
+                };
+                let found = text.and_then(|text| self.stray(file, &text).map(|s| (text, s)));
+                self.known.insert(key, found);
+            }
+            if let Some(Some((text, stray))) = self.known.get(&key) {
+                file.link.get_or_insert_with(|| text.clone());
+                file.stray = Some(*stray);
+            }
+        }
+        for m in &mut task.maps {
+            let Some(file) = &mut m.file else { continue };
+            if file.kind() != libc::S_IFREG {
+                continue;
+            }
+            let Some(key) = self.key(file, MAPPED) else { continue };
+            if !self.known.contains_key(&key) {
+                let text = m.vma.unescaped();
+                let found = self.stray(file, &text).map(|s| (text, s));
+                self.known.insert(key, found);
+            }
+            if let Some(Some((text, stray))) = self.known.get(&key) {
+                file.link.get_or_insert_with(|| text.clone());
+                file.stray = Some(*stray);
+            }
+        }
+        for link in [&mut task.exe, &mut task.cwd, &mut task.root].into_iter().flatten() {
+            let Some(file) = &mut link.file else { continue };
+            let place = if file.kind() == libc::S_IFDIR { ONE_NAME } else { MAPPED };
+            let Some(key) = self.key(file, place) else { continue };
+            if self.before.contains(&key) {
+                continue;
+            }
+            if !self.known.contains_key(&key) {
+                let found = self.stray(file, &link.text).map(|s| (link.text.clone(), s));
+                self.known.insert(key, found);
+            }
+            if let Some(Some((_, stray))) = self.known.get(&key) {
+                file.stray = Some(*stray);
+            }
+        }
+    }
+
+    /// `None`: nothing that CRIU would look up, or that we may.
+    fn key(&self, file: &OpenFile, place: i32) -> Option<Key> {
+        let mnt_id = file.mnt_id?;
+        (file.nlink > 0 && self.mounts.contains_key(&mnt_id)).then_some((place, file.dev, file.ino, mnt_id, file.ctime))
+    }
+
+    fn stray(&mut self, file: &OpenFile, text: &[u8]) -> Option<Stray> {
+        let table = self.tables.get(*self.mounts.get(&file.mnt_id?)?)?;
+        let root = self.roots.of(table)?;
+        let below = text.strip_prefix(b"/")?;
+        if root.may_wait(text) {
+            return None;
+        }
+        let path = CString::new(if below.is_empty() { b"." } else { below }).ok()?;
+        let found = match sys::open_path(&root.fd, &path).and_then(|fd| sys::statx(fd, c"")) {
+            Ok(found) => found,
+            Err(e @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ESTALE | Errno::ENAMETOOLONG)) => {
+                return Some(Stray::Errno(e as i32));
+            }
+            // A symbolic link on the way (CRIU would follow it), an old kernel, no descriptor left for us: not known.
+            Err(_) => return None,
+        };
+        if (found.dev, found.ino) == (file.dev, file.ino)
+            || (found.kind() == libc::S_IFLNK && found.kind() != file.kind())
+        {
+            return None;
+        }
+        Some(Stray::Other { dev: found.dev, ino: found.ino, rdev: found.rdev })
+    }
+}

@@ -1,0 +1,270 @@
+//! Whether CRIU will find the inodes that inotify and fanotify watch (`check_open_handle`, criu/fsnotify.c).
+//!
+//! CRIU opens the file handle of each watch on the mounts of its device; where that fails it searches a fixed list of
+//! directories and those of `--irmap-scan-path` (criu/irmap.c). Both are done here the same way, only O_PATH for what is
+//! found, and never on a file system with a server. Only a tree with a watch pays for it.
+
+use super::paths::{has_server, Root, Roots};
+use super::proc::Dir;
+use super::sys;
+use crate::bytes::Bytes;
+use crate::host::{Host, Release};
+use crate::parse::fdinfo::{FanotifyObject, FdInfo, FileHandle};
+use crate::parse::mountinfo::MountInfo;
+use crate::snapshot::{Detail, Dev, Handle, MountTable, OpenFile, Snapshot, WatchFacts};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Where CRIU searches, with everything below; "/" itself is the last, without what is below it.
+const HINTS: [&str; 8] = [
+    "/etc",
+    "/var/spool",
+    "/var/log",
+    "/usr/share/dbus-1/services",
+    "/usr/share/dbus-1/system-services",
+    "/var/lib/polkit-1/localauthority",
+    "/usr/share/polkit-1/actions",
+    "/lib/udev",
+];
+/// Files looked at in that search before it is given up as too long: then nothing is known.
+const MAX_SEARCH: usize = 100_000;
+
+/// The watched inodes of a descriptor, in the order of its fdinfo: device in the kernel's form, inode, handle.
+fn watched(info: &FdInfo) -> impl Iterator<Item = (u32, u64, Option<&FileHandle>)> {
+    let inotify = info.inotify.iter().map(|w| (w.sdev, w.ino, w.handle.as_ref()));
+    let fanotify = info.fanotify_marks.iter().filter_map(|m| match &m.on {
+        FanotifyObject::Inode { ino, sdev, handle } => Some((*sdev, *ino, handle.as_ref())),
+        _ => None,
+    });
+    inotify.chain(fanotify)
+}
+
+fn has_watches(file: &OpenFile) -> bool {
+    file.info.as_ref().is_some_and(|info| watched(info).next().is_some())
+}
+
+/// Fills in the details of inotify and fanotify descriptors.
+pub fn look(snap: &mut Snapshot, proc: &Dir, host: &Host) {
+    if !snap.tasks.iter().flat_map(|t| &t.files).any(has_watches) {
+        return;
+    }
+    let mut tasks = std::mem::take(&mut snap.tasks);
+    let root_ns = tasks.first().and_then(|t| t.ns.mnt);
+    let mut look = Looker {
+        tables: snap.mounts.iter().filter(|t| Some(t.ns) == root_ns || Some(t.ns) != snap.criu.ns.mnt).collect(),
+        roots: Roots::new(proc, snap, &tasks),
+        host,
+        found: HashMap::new(),
+        index: None,
+    };
+    for file in tasks.iter_mut().flat_map(|t| &mut t.files).filter(|f| has_watches(f)) {
+        let Some(info) = &file.info else { continue };
+        let handles = watched(info).map(|(sdev, ino, handle)| look.one(sdev, ino, handle)).collect();
+        file.detail = Some(Box::new(Detail::Watch(WatchFacts { handles })));
+    }
+    snap.tasks = tasks;
+}
+
+struct Looker<'a> {
+    /// The tables CRIU collects, the root task's first.
+    tables: Vec<&'a MountTable>,
+    roots: Roots<'a>,
+    host: &'a Host,
+    /// What became of an inode that was asked for before.
+    found: HashMap<(u32, u64), Handle>,
+    /// All that is below the directories CRIU searches; made with the first need.
+    index: Option<Search>,
+}
+
+#[derive(Default)]
+struct Search {
+    inodes: std::collections::HashSet<(Dev, u64)>,
+    /// Something could not be looked at.
+    partial: bool,
+    count: usize,
+}
+
+/// How the handle fared on the mounts.
+enum Opened {
+    Path,
+    NoPath,
+    No,
+    Unknown,
+}
+
+impl Looker<'_> {
+    fn one(&mut self, sdev: u32, ino: u64, handle: Option<&FileHandle>) -> Handle {
+        // Without a handle CRIU does not understand the line at all.
+        let Some(handle) = handle else { return Handle::Nowhere };
+        if let Some(known) = self.found.get(&(sdev, ino)) {
+            return *known;
+        }
+        let result = match self.open(sdev, ino, handle) {
+            Opened::Path => Handle::Path,
+            Opened::NoPath => Handle::NoPath,
+            Opened::Unknown => Handle::Unknown,
+            Opened::No => {
+                let dev = dev_of(sdev);
+                let search = self.search();
+                match (search.inodes.contains(&(dev, ino)), search.partial) {
+                    (true, _) => Handle::Irmap,
+                    (false, true) => Handle::Unknown,
+                    (false, false) => Handle::Nowhere,
+                }
+            }
+        };
+        self.found.insert((sdev, ino), result);
+        result
+    }
+
+    /// alloc_openable.
+    fn open(&mut self, sdev: u32, ino: u64, handle: &FileHandle) -> Opened {
+        let dev = dev_of(sdev);
+        let mut opened = false;
+        let mut unknown = false;
+        for table in self.tables.iter().copied() {
+            let mounts = table.mounts.iter().filter(|m| (m.major, m.minor) == (dev.major, dev.minor));
+            for mount in mounts {
+                let Some(root) = self.roots.of(table) else {
+                    unknown = true;
+                    continue;
+                };
+                match by_handle(root, mount, ino, handle) {
+                    Opened::Path => return Opened::Path,
+                    Opened::NoPath => opened = true,
+                    Opened::No => {}
+                    Opened::Unknown => unknown = true,
+                }
+            }
+        }
+        match (unknown, opened) {
+            (true, _) => Opened::Unknown,
+            (false, true) => Opened::NoPath,
+            (false, false) => Opened::No,
+        }
+    }
+
+    fn search(&mut self) -> &Search {
+        let (tables, roots, host) = (&self.tables, &mut self.roots, self.host);
+        self.index.get_or_insert_with(|| {
+            let mut search = Search::default();
+            let Some(root) = tables.first().and_then(|t| roots.of(t)) else {
+                search.partial = true;
+                return search;
+            };
+            let given: &[Bytes] = host.options.irmap_scan_paths.as_deref().unwrap_or_default();
+            search.partial = host.options.irmap_scan_paths.is_none();
+            // /usr/share/dbus-1/services came with 3.18.
+            let old = host.release == Release::V3_17;
+            let hints = HINTS.iter().filter(|h| !(old && h.ends_with("/services"))).map(|h| h.as_bytes());
+            for path in given.iter().map(|p| p.0.as_slice()).chain(hints) {
+                search.tree(root, path);
+            }
+            search.one(root, b"/");
+            search
+        })
+    }
+}
+
+fn dev_of(sdev: u32) -> Dev {
+    Dev { major: sdev >> 20, minor: sdev & 0xf_ffff }
+}
+
+fn c_path(path: &[u8]) -> Option<CString> {
+    let below = path.strip_prefix(b"/").unwrap_or(path);
+    CString::new(if below.is_empty() { b"." } else { below }).ok()
+}
+
+/// Opens the handle on one mount, and the path that it shows.
+fn by_handle(root: &Root, mount: &MountInfo, ino: u64, handle: &FileHandle) -> Opened {
+    if has_server(&mount.fstype) || root.may_wait(&mount.mountpoint) {
+        return Opened::Unknown;
+    }
+    let Some(at) = c_path(&mount.mountpoint) else { return Opened::Unknown };
+    let Ok(there) = sys::open_path(&root.fd, &at) else { return Opened::No };
+    match sys::statx(&there, c"") {
+        // Not a directory: CRIU passes it over. Hidden by another mount: CRIU notices by the device.
+        Ok(f) if f.kind() != libc::S_IFDIR => return Opened::No,
+        Ok(f) if f.mnt_id.is_some_and(|id| Ok(id) != u64::try_from(mount.mnt_id)) => return Opened::No,
+        Ok(_) => {}
+        Err(_) => return Opened::No,
+    }
+    let Some(dir) = reopen(&there) else { return Opened::Unknown };
+    let bytes: &[u8] = &handle.handle;
+    let bytes = bytes.get(..usize::try_from(handle.len).unwrap_or(usize::MAX)).unwrap_or(bytes);
+    let found = match sys::open_by_handle(&dir, handle.handle_type, bytes) {
+        Ok(found) => found,
+        Err(Errno::EPERM | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOSYS) => return Opened::Unknown,
+        Err(_) => return Opened::No,
+    };
+    let Some(text) = path_of(&found).filter(|text| !root.may_wait(text)) else { return Opened::Unknown };
+    let Some(path) = c_path(&text) else { return Opened::Unknown };
+    match sys::open_path(&root.fd, &path).and_then(|fd| sys::statx(fd, c"")) {
+        Ok(f) if f.ino == ino => Opened::Path,
+        Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR) => Opened::NoPath,
+        Err(_) => Opened::Unknown,
+    }
+}
+
+/// The kernel's text for the path of a descriptor of ours.
+fn path_of(fd: &OwnedFd) -> Option<Vec<u8>> {
+    let name = CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+    sys::readlink(nix::fcntl::AT_FDCWD, &name, &mut [0; 4096]).ok().map(<[u8]>::to_vec)
+}
+
+/// A directory for listing and for handles: O_PATH is not enough for either.
+fn reopen(there: &OwnedFd) -> Option<OwnedFd> {
+    sys::open(there, c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK | OFlag::O_NOATIME)
+        .or_else(|_| sys::open(there, c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK))
+        .ok()
+}
+
+impl Search {
+    /// irmap_update_stat
+    fn one(&mut self, root: &Root, path: &[u8]) -> Option<OwnedFd> {
+        if root.may_wait(path) {
+            self.partial = true;
+            return None;
+        }
+        self.count = self.count.saturating_add(1);
+        let fd = match sys::open_path(&root.fd, &c_path(path)?) {
+            Ok(fd) => fd,
+            Err(_) => return None,
+        };
+        let file = sys::statx(&fd, c"").ok()?;
+        self.inodes.insert((file.dev, file.ino));
+        (file.kind() == libc::S_IFDIR).then_some(fd)
+    }
+
+    /// irmap_scan, depth first.
+    fn tree(&mut self, root: &Root, path: &[u8]) {
+        if root.may_wait(path) {
+            self.partial = true;
+            return;
+        }
+        // Links on the way there are followed (/lib), those below are not.
+        let Some(path) = c_path(path).and_then(|p| sys::open_linked(&root.fd, &p).ok()).and_then(|fd| path_of(&fd))
+        else {
+            return;
+        };
+        let mut dents = vec![0; 32 * 1024];
+        let mut todo = vec![path];
+        while let Some(path) = todo.pop() {
+            if self.count > MAX_SEARCH {
+                self.partial = true;
+                return;
+            }
+            let Some(dir) = self.one(root, &path).as_ref().and_then(reopen) else { continue };
+            while let Ok(n) = sys::retry(|| sys::getdents(&dir, &mut dents)) {
+                if n == 0 {
+                    break;
+                }
+                let names = sys::names(dents.get(..n).unwrap_or_default());
+                todo.extend(names.map(|name| [&path[..], b"/", name.to_bytes()].concat()));
+            }
+        }
+    }
+}
