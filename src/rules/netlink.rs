@@ -10,7 +10,7 @@ pub static DATA: Rule = Rule {
     group: "Netlink sockets",
     what: "A netlink socket has something to read: an answer, a multicast message or an error. CRIU saves no netlink queue. \
            Any event of the kernel may fill it again, also one that the dump itself causes.",
-    says: "netlink {protocol} socket (inode {ino}) with unread data[, a member of multicast groups {groups}]",
+    says: "netlink {protocol} socket (inode {ino}) with unread data[, multicast groups: {groups}]",
     criu: "The socket has data to read",
     source: "criu/sk-netlink.c:can_dump_netlink_sk",
     versions: "all",
@@ -32,7 +32,7 @@ pub static GROUPS32: Rule = Rule {
     group: "Netlink sockets",
     what: "A netlink socket is in a multicast group above 32, or was in one, or its protocol has more than 64 groups: CRIU \
            takes the bit map of the socket's groups without a last word of zeros and has room for one word.",
-    says: "netlink {protocol} socket (inode {ino}) in multicast groups[ {groups}], with room for {room}: CRIU saves no more \
+    says: "netlink {protocol} socket (inode {ino})[, multicast groups: {groups}], room for {room} groups: CRIU saves no more \
            than 32",
     criu: "The netlink socket 0x%x has more than 32 groups",
     source: "criu/sk-netlink.c:dump_one_netlink_fd",
@@ -55,7 +55,7 @@ pub static GROUP_NO_PORT: Rule = Rule {
     id: "netlink-group-no-port",
     group: "Netlink sockets",
     what: "A netlink socket is in a multicast group, or was in one, but is not bound to a port.",
-    says: "netlink {protocol} socket (inode {ino})[ in multicast groups {groups}] without a port",
+    says: "netlink {protocol} socket (inode {ino})[, multicast groups: {groups}], without a port",
     criu: "The netlink socket 0x%x is bound to groups but not to portid",
     source: "criu/sk-netlink.c:dump_one_netlink_fd",
     versions: "all",

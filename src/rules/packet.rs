@@ -3,6 +3,7 @@
 use super::sock::{number, Sock};
 use super::{Ctx, Finding, Lift, Phase, Rule, Sink, When};
 use crate::host::Gate;
+use std::borrow::Cow;
 
 /// PACKET_MR_UNICAST, the last kind of membership that CRIU knows (PROMISC, ALLMULTI and MULTICAST come before it).
 const LAST_KNOWN: u16 = 3;
@@ -16,7 +17,7 @@ pub static MISSING: Rule = Rule {
     criu: "Can't find packet socket %lu / Sockets (family 17 proto 0) are not collected",
     source: "criu/sk-packet.c:dump_one_packet_fd",
     versions: "all",
-    lifts: &[Lift::Workload("close the socket before the dump, or load the kernel module af_packet_diag if it is missing")],
+    lifts: &[Lift::Workload("load the kernel module {module}"), Lift::Workload("close the socket before the dump")],
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
@@ -31,7 +32,8 @@ pub static MISSING: Rule = Rule {
                 Some(false) => sink.push(Gate::Stands, f.term("why", "CRIU does not list the sockets of that namespace")),
                 None => sink.push(Gate::Unknown, f.term("why", "perhaps no process of the tree is in that namespace")),
                 Some(true) if ctx.socks.diag_missing(netns, libc::AF_PACKET, 0).is_some() => {
-                    sink.push(Gate::Stands, f.term("why", "this kernel cannot list packet sockets (af_packet_diag)"));
+                    let f = f.term("module", "af_packet_diag");
+                    sink.push(Gate::Stands, f.term("why", "this kernel cannot list packet sockets"));
                 }
                 Some(true) => {}
             }
@@ -45,7 +47,7 @@ pub static MCLIST: Rule = Rule {
     what:
         "A packet socket has joined the same group more than once, or has a membership of a kind other than multicast, \
            promiscuous, all-multicast and unicast.",
-    says: "packet socket (inode {ino}) with a membership of type {type} on interface {interface}, joined {count} times",
+    says: "packet socket (inode {ino}): {kind} membership on interface number {interface}, joined {count} times",
     criu: "Multiple MC membership not supported (but can be) / Unknown mc membership type %d",
     source: "criu/sk-packet.c:dump_mreqs",
     versions: "all",
@@ -56,12 +58,23 @@ pub static MCLIST: Rule = Rule {
         for s in packet_sockets(ctx) {
             let memberships = s.packet().and_then(|p| p.mclist.as_deref()).unwrap_or_default();
             if let Some(m) = memberships.iter().find(|m| m.count != 1 || m.type_ > LAST_KNOWN) {
-                let f = s.finding(rule, &ctx.index).num("type", m.type_).num("interface", m.index);
+                let f = s.finding(rule, &ctx.index).term("kind", membership(m.type_)).num("interface", m.index);
                 sink.push(Gate::Stands, f.num("count", m.count));
             }
         }
     },
 };
+
+/// PACKET_MR_*, linux/if_packet.h
+fn membership(kind: u16) -> Cow<'static, str> {
+    Cow::Borrowed(match kind {
+        0 => "multicast",
+        1 => "promiscuous",
+        2 => "all-multicast",
+        3 => "unicast",
+        n => return Cow::Owned(format!("unknown (type {n})")),
+    })
+}
 
 pub static RING_UNOPENED: Rule = Rule {
     id: "packet-ring-unopened",

@@ -44,7 +44,7 @@ pub static INFLIGHT: Rule = Rule {
     what:
         "A listening TCP socket has connections in its backlog that the process has not accepted yet. --skip-in-flight \
            drops them; neither --tcp-established nor --tcp-close does. It comes and goes with the traffic.",
-    says: "TCP {local} LISTEN with {backlog} connections not accepted yet",
+    says: "TCP {local} LISTEN, connections not accepted yet: {backlog}",
     criu: "In-flight connection (l) for %x / In-flight connections can be ignored with the --skip-in-flight option.",
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
@@ -174,7 +174,7 @@ pub fn remote(t: &InetDiag) -> Value {
     Value::Addr(SocketAddr::new(t.dst, t.dport))
 }
 
-/// A finding about a connection: both addresses, its state and, if this machine has it, the other end.
+/// A finding about a connection: both addresses, its state and, if it was listed too, the other end.
 fn connection(rule: &Rule, ctx: &Ctx, s: &Sock, t: &InetDiag) -> Finding {
     let f = s
         .finding(rule, &ctx.index)

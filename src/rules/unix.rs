@@ -20,7 +20,7 @@ pub static EXTERNAL_PEER: Rule = Rule {
            the connected socket). The other end of a connection to CRIU's own RPC socket is exempt. A peer that lies in an \
            SCM_RIGHTS queue of the tree counts as inside; queues cannot be looked into, so while one holds descriptors \
            this is a warning.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} bound to {peer_name}, is outside of the tree",
+    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} bound to {peer_name}, is outside of the tree[, {doubt}]",
     criu: "External socket is used. Consider using --ext-unix-sk option.",
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: "all",
@@ -42,7 +42,7 @@ pub static EXTERNAL_STREAM: Rule = Rule {
            recommends --ext-unix-sk, but with that option it refuses half of such a connection all the same. Only \
            --external unix[INO] with the inode of the dumped end (the caller of restore then hands in the connected socket) \
            or a plugin makes it pass. CRIU's own RPC socket and queues: see unix-external-peer.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}[ bound to {peer_name}], is outside of the tree",
+    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}[ bound to {peer_name}], is outside of the tree[, {doubt}]",
     criu: "External socket is used. Consider using --ext-unix-sk option. / with it: Can't dump half of stream unix connection.",
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: "all",
@@ -59,7 +59,7 @@ pub static EXTERNAL_NAMELESS: Rule = Rule {
         "A datagram socket is connected to a socket without a name (one end of a socketpair) that no descriptor of the \
            tree refers to. --ext-unix-sk accepts only peers with a name. CRIU's own RPC socket and queues: see \
            unix-external-peer.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} without a name, is outside of the tree",
+    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} without a name, is outside of the tree[, {doubt}]",
     criu:
         "External socket is used. Consider using --ext-unix-sk option. / with it: Can't dump name-less external socket.",
     source: "criu/sk-unix.c:__dump_external_socket",
@@ -80,7 +80,7 @@ pub static NOT_COLLECTED: Rule = Rule {
     criu: "Unix socket %d not found / Sockets (family 1 proto 0) are not collected / Bound socket w/o inode %d",
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
-    lifts: &[Lift::Workload("close the socket before the dump, or load the kernel module unix_diag if it is missing")],
+    lifts: &[Lift::Workload("load the kernel module {module}"), Lift::Workload("close the socket before the dump")],
     phase: Phase::P3,
     when: When::Early,
     check: not_collected,
@@ -243,7 +243,7 @@ fn external(rule: &Rule, ctx: &Ctx, sink: &mut Sink, wanted: Outside) {
             .peer_socket(ino)
             .fact_opt("peer_name", peer.name.as_ref().map(|n| Value::Text(shown_name(n))));
         if *hidden.get_or_insert_with(|| super::unix_queue::may_hold_descriptors(ctx)) {
-            f = f.warn();
+            f = f.warn().term("doubt", "unless it lies unread in a queue of the tree");
         }
         sink.push(gate, f);
     }
@@ -272,7 +272,8 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             None => sink.push(Gate::Unknown, f.term("why", "perhaps no process of the tree is in that namespace")),
             Some(true) => {
                 if ctx.socks.diag_missing(netns, libc::AF_UNIX, 0).is_some() {
-                    sink.push(Gate::Stands, f.term("why", "this kernel cannot list UNIX sockets (unix_diag)"));
+                    let f = f.term("module", "unix_diag");
+                    sink.push(Gate::Stands, f.term("why", "this kernel cannot list UNIX sockets"));
                 }
             }
         }

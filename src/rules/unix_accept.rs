@@ -31,8 +31,8 @@ pub static ICON_DATA: Rule = Rule {
     group: "UNIX sockets",
     what: "A connection waits for accept and its client, in the tree, has already sent something. CRIU 3.17.1 loses the data \
            without a word.",
-    says: "UNIX {type} socket (inode {ino}): has sent {bytes} bytes to inode {listener}[ bound to {listener_name}], which has \
-           not accepted the connection yet",
+    says: "UNIX {type} socket (inode {ino}): has sent data to inode {listener}[ bound to {listener_name}], which has not \
+           accepted the connection yet",
     criu: "Non-empty write queue on an in-flight socket %#x",
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "3.18+",
@@ -45,9 +45,8 @@ pub static ICON_DATA: Rule = Rule {
         }
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| is_waiting(u)) {
             let Some(listener) = ctx.socks.listener_of(u.ino).filter(|l| l.state == state::LISTEN) else { continue };
-            if let Some(sent) = u.rqlen.map(|q| q.wqueue).filter(|n| *n != 0) {
+            if u.rqlen.is_some_and(|q| q.wqueue != 0) {
                 let f = finding(rule, ctx, s, u)
-                    .fact("bytes", number(sent))
                     .num("listener", listener.ino)
                     .fact_opt("listener_name", listener.name.as_ref().map(|n| Value::Text(shown_name(n))));
                 sink.push(Gate::Stands, f);
@@ -61,8 +60,8 @@ pub static ICON_CLOSED: Rule = Rule {
     group: "UNIX sockets",
     what: "A listening socket has a connection in its queue whose client has already gone. CRIU cannot tell whether the \
            client had sent something, and refuses; 3.17.1 loses it without a word.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): listens, and {closed} of the {waiting} connections that wait for accept \
-           were closed by the client",
+    says: "UNIX {type} socket[ {name}] (inode {ino}): connections waiting for accept: {waiting}, of them already closed by \
+           the client: {closed}",
     criu: "Found a closed in-flight socket to %#x",
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "3.18+",

@@ -46,7 +46,7 @@ pub static QUEUE_SCM_FD: Rule = Rule {
     what: "Unread messages of a socket carry descriptors. CRIU dumps them as it dumps those of a process, and refuses for \
            the same reasons; we do not look into queues, so this can only be a warning. A terminal among them is always \
            refused.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): {fds} descriptors lie unread in its queue and were not examined",
+    says: "UNIX {type} socket[ {name}] (inode {ino}): descriptors that lie unread in its queue, not examined: {fds}",
     criu: "No CTL for TTY dump, likely SCM case / the text of whatever the descriptor is",
     source: "criu/sk-queue.c:dump_scm_rights",
     versions: "all",
