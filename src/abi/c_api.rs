@@ -140,7 +140,7 @@ pub unsafe extern "C" fn criu_preflight_check(
 /// See [`criu_preflight_check`].
 unsafe fn host_of(options: *const criu_preflight_options) -> Result<Host, c_int> {
     if options.is_null() {
-        return Ok(Host::dry_run(Release::V4_3));
+        return Ok(Host::dry_run(Release::NEWEST));
     }
     // SAFETY: the first field is there in every version.
     let size = unsafe { options.cast::<usize>().read_unaligned() };
@@ -168,7 +168,7 @@ unsafe fn host_of(options: *const criu_preflight_options) -> Result<Host, c_int>
     // SAFETY: NULL or a terminated string, as the caller promises.
     let text = |p: *const c_char| unsafe { (!p.is_null()).then(|| CStr::from_ptr(p)) };
     let release = match text(given.release).map(CStr::to_bytes) {
-        None => Release::V4_3,
+        None => Release::NEWEST,
         Some(name) => Release::by_name(name).ok_or(libc::EINVAL)?,
     };
     let mut host = Host::dry_run(release);

@@ -45,9 +45,20 @@ pub struct Caps {
 }
 
 impl Release {
-    /// The release line by the name people use; `None`: not one of those.
+    /// The newest whose source the rules have been held against.
+    pub const NEWEST: Release = Release::V4_3;
+
+    /// The release line by the name people use, with or without a third number; `None`: not one of those.
     pub fn by_name(name: &[u8]) -> Option<Self> {
-        Some(match name {
+        let mut numbers = name.splitn(3, |b| *b == b'.');
+        let line = match (numbers.next(), numbers.next(), numbers.next()) {
+            (Some(major), Some(minor), Some(patch)) if !patch.is_empty() && patch.iter().all(u8::is_ascii_digit) => {
+                [major, b".", minor].concat()
+            }
+            (.., None) => name.to_vec(),
+            _ => return None,
+        };
+        Some(match line.as_slice() {
             b"3.17" => Release::V3_17,
             b"3.18" | b"3.19" => Release::V3_18,
             b"4.0" => Release::V4_0,
@@ -56,6 +67,19 @@ impl Release {
             b"4.3" => Release::V4_3,
             _ => return None,
         })
+    }
+
+    /// The name a person knows it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Release::V3_17 => "3.17",
+            Release::V3_18 => "3.18/3.19",
+            Release::V4_0 => "4.0",
+            Release::V4_1 => "4.1",
+            Release::V4_2 => "4.2",
+            Release::V4_3 => "4.3",
+            Release::Unknown => "of an unknown release",
+        }
     }
 }
 
@@ -72,6 +96,30 @@ impl Caps {
             bpfmap: false,
             compat: true,
             plugin_options: since(Release::V4_3),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_by_name() {
+        for (name, release) in [
+            ("3.17", Some(Release::V3_17)),
+            ("3.17.1", Some(Release::V3_17)),
+            ("3.19", Some(Release::V3_18)),
+            ("4.1.1", Some(Release::V4_1)),
+            ("4.3", Some(Release::V4_3)),
+            ("4.9", None),
+            ("4", None),
+            ("4.2.", None),
+            ("4.2.x", None),
+            ("4.2.1.1", None),
+            ("", None),
+        ] {
+            assert_eq!(Release::by_name(name.as_bytes()), release, "{name}");
         }
     }
 }

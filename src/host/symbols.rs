@@ -55,23 +55,8 @@ fn find() -> Result<Symbols, NoCriu> {
     let opts = object(c"opts").ok_or(NoCriu)?;
     let root_item = object(c"root_item").ok_or(NoCriu)?;
     let cr_plugin_ctl = object(c"cr_plugin_ctl").ok_or(NoCriu)?;
-    let caps = Caps {
-        checkpoint_hook: has(c"checkpoint_devices"),
-        pidfd: has(c"pidfd_dump_ops"),
-        shstk: has(c"kdat_has_shstk"),
-        uprobes: has(c"found_uprobes_vma"),
-        madv_guards: has(c"collect_madv_guards"),
-        bpfmap: has(c"bpfmap_dump_ops"),
-        compat: has(c"kdat_compatible_cr"),
-        plugin_options: has(c"criu_plugin_get_options"),
-    };
-    let release = release(
-        &caps,
-        hook_count(cr_plugin_ctl.size),
-        opts.size,
-        has(c"dont_use_freeze_cgroup"),
-        has(c"set_compel_interrupt_only_mode"),
-    );
+    let size = |name: &CStr| object(name).and_then(|o| o.size);
+    let (caps, release) = identify(&has, &size).ok_or(NoCriu)?;
     let external_for_each_type = address(c"external_for_each_type").map(|p| {
         // SAFETY: the name is CRIU's own function of exactly this signature in every release that has it.
         unsafe { std::mem::transmute::<*mut c_void, ExternalForEachType>(p) }
@@ -95,6 +80,33 @@ fn find() -> Result<Symbols, NoCriu> {
         caps,
         release,
     })
+}
+
+/// What a CRIU is and can do, by the names it shows and the sizes of its data objects; `None`: it is none.
+///
+/// The running one is asked through the loader, a file (the `criu-preflight` command) through its table of symbols.
+pub fn identify(has: &dyn Fn(&CStr) -> bool, size: &dyn Fn(&CStr) -> Option<usize>) -> Option<(Caps, Release)> {
+    if ![c"opts", c"root_item", c"cr_plugin_ctl"].into_iter().all(has) {
+        return None;
+    }
+    let caps = Caps {
+        checkpoint_hook: has(c"checkpoint_devices"),
+        pidfd: has(c"pidfd_dump_ops"),
+        shstk: has(c"kdat_has_shstk"),
+        uprobes: has(c"found_uprobes_vma"),
+        madv_guards: has(c"collect_madv_guards"),
+        bpfmap: has(c"bpfmap_dump_ops"),
+        compat: has(c"kdat_compatible_cr"),
+        plugin_options: has(c"criu_plugin_get_options"),
+    };
+    let release = release(
+        &caps,
+        hook_count(size(c"cr_plugin_ctl")),
+        size(c"opts"),
+        has(c"dont_use_freeze_cgroup"),
+        has(c"set_compel_interrupt_only_mode"),
+    );
+    Some((caps, release))
 }
 
 /// CRIU's log function. Not in the table: it must work before anything else is known.

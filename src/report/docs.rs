@@ -91,7 +91,7 @@ pub fn explain(rule: &Rule) -> String {
 }
 
 /// By group in the table's order of groups, then as the table has them.
-fn sorted<'a>(rules: &[&'a Rule]) -> Vec<&'a Rule> {
+pub(super) fn sorted<'a>(rules: &[&'a Rule]) -> Vec<&'a Rule> {
     let mut groups: Vec<&str> = Vec::new();
     for rule in rules {
         if !groups.contains(&rule.group) {
@@ -103,7 +103,7 @@ fn sorted<'a>(rules: &[&'a Rule]) -> Vec<&'a Rule> {
     rules
 }
 
-fn phase(phase: Phase) -> &'static str {
+pub(super) fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::P0 => "before it freezes anything",
         Phase::P1 => "while it freezes the tree",
@@ -115,7 +115,7 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
-fn when(when: When) -> &'static str {
+pub(super) fn when(when: When) -> &'static str {
     match when {
         When::Early => "before anything is frozen",
         When::Volatile => "with the tree frozen, before anything is written; before CRIU 4.0 only a warning",
@@ -136,7 +136,7 @@ fn short_lift(lift: &Lift) -> String {
     }
 }
 
-fn long_lift(lift: &Lift) -> String {
+pub(super) fn long_lift(lift: &Lift) -> String {
     match lift {
         Lift::Option(opt) => match opt.name() {
             Some(name) => format!("option --{name} ('{name}' in a configuration file)"),
@@ -150,7 +150,7 @@ fn long_lift(lift: &Lift) -> String {
 }
 
 /// A template as a reader knows it: facts as upper-case words, optional parts in brackets.
-fn wording(template: &str) -> String {
+pub(super) fn wording(template: &str) -> String {
     show(template, template::Style::Sentence)
 }
 
@@ -177,7 +177,7 @@ fn show(template: &str, style: template::Style) -> String {
     out
 }
 
-fn first_sentence(text: &str) -> &str {
+pub(super) fn first_sentence(text: &str) -> &str {
     match text.split_once(". ") {
         Some((first, _)) => first,
         None => text.trim_end_matches('.'),

@@ -55,7 +55,7 @@ pub fn warnings(report: &Report, host: &Host) -> Vec<String> {
         }
     }
     body(&mut out, WARN_PREFIX, WARNINGS, report, &kinds(report, host, Verdict::Warn));
-    out.extend(unchecked(report));
+    out.extend(unchecked(report, WARN_PREFIX));
     // The word that the runtimes look for stays out, also where a name from the tree holds it.
     out.into_iter().map(|line| one_line(line.replace("Error", "\\x45rror"))).collect()
 }
@@ -69,7 +69,7 @@ pub fn syslog_summary(report: &Report, host: &Host, report_path: Option<&[u8]>) 
     one_line(format!("{}{place}", cut(&line, LINE.saturating_sub(place.len()))))
 }
 
-fn root(report: &Report) -> String {
+pub(super) fn root(report: &Report) -> String {
     format!("pid {} ({})", report.root.0, report.root.1.escaped())
 }
 
@@ -84,14 +84,14 @@ fn refusal(report: &Report, stage: Stage) -> String {
 }
 
 /// Findings of one rule, in the order of the report, with their cures.
-struct Kind<'a> {
+pub(super) struct Kind<'a> {
     rule: &'a str,
     rank: Rank,
-    found: Vec<(&'a Finding, Cure)>,
+    pub(super) found: Vec<(&'a Finding, Cure)>,
 }
 
 /// The kinds of one verdict: what an option lifts, then what a change lifts, then the hopeless.
-fn kinds<'a>(report: &'a Report, host: &Host, verdict: Verdict) -> Vec<Kind<'a>> {
+pub(super) fn kinds<'a>(report: &'a Report, host: &Host, verdict: Verdict) -> Vec<Kind<'a>> {
     let mut kinds: Vec<Kind> = Vec::new();
     for finding in report.findings.iter().filter(|f| f.verdict == verdict) {
         let cure = match report.rule_of(finding) {
@@ -111,7 +111,7 @@ fn kinds<'a>(report: &'a Report, host: &Host, verdict: Verdict) -> Vec<Kind<'a>>
 }
 
 /// `HEAD: 3 blockers in 2 of 17 tasks: tcp-connected x1, ...`, with as many kinds as fit.
-fn summary(head: &str, report: &Report, kinds: &[Kind]) -> String {
+pub(super) fn summary(head: &str, report: &Report, kinds: &[Kind]) -> String {
     let count: usize = kinds.iter().map(|k| k.found.len()).sum();
     let pids: BTreeSet<i32> = kinds
         .iter()
@@ -134,7 +134,7 @@ fn summary(head: &str, report: &Report, kinds: &[Kind]) -> String {
 }
 
 /// The blockers' own lines, at most `limit` of them.
-fn body(out: &mut Vec<String>, prefix: &str, limit: usize, report: &Report, kinds: &[Kind]) {
+pub(super) fn body(out: &mut Vec<String>, prefix: &str, limit: usize, report: &Report, kinds: &[Kind]) {
     let mut told = 0_usize;
     for (i, kind) in kinds.iter().enumerate() {
         // One more is as long as the line that would say so.
@@ -238,7 +238,7 @@ fn folded(prefix: &str, rule: &str, rest: &[&Finding]) -> String {
 }
 
 /// Everything that could not be looked at, most frequent cause first.
-fn unchecked(report: &Report) -> Option<String> {
+pub(super) fn unchecked(report: &Report, prefix: &str) -> Option<String> {
     let mut causes: BTreeMap<(&[u8], i32), Vec<&Unchecked>> = BTreeMap::new();
     for u in &report.unchecked {
         causes.entry((&u.what, u.errno)).or_default().push(u);
@@ -251,7 +251,7 @@ fn unchecked(report: &Report) -> Option<String> {
         format!("{} {} (pid {}{fd}{more})", short_text(&first.what), reason(first.errno), first.pid)
     });
     let things = if report.unchecked.len() == 1 { "thing" } else { "things" };
-    let head = format!("{WARN_PREFIX}{} {things} could not be looked at: ", report.unchecked.len());
+    let head = format!("{prefix}{} {things} could not be looked at: ", report.unchecked.len());
     let room = LINE.saturating_sub(head.len()).saturating_sub(20);
     (!report.unchecked.is_empty()).then(|| format!("{head}{}", list(told, LIST, room)))
 }
@@ -303,7 +303,7 @@ fn cut(text: &str, limit: usize) -> String {
 }
 
 /// The last fence: whatever was put together is one line and not too long.
-fn one_line(text: String) -> String {
+pub(super) fn one_line(text: String) -> String {
     let text = if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text };
     cut(&text, LINE)
 }

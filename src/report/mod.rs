@@ -2,15 +2,18 @@
 //!
 //! * [`lines`] for CRIU's log and the system log, short and folded;
 //! * [`json`] for programs, complete and unfolded;
-//! * [`docs`] for people who look a rule up;
+//! * [`terminal`] for a person who asks the `criu-preflight` command;
+//! * [`docs`], [`catalogue`] for people and programs that look a rule up;
 //! * [`hints`]: what lifts a finding, and where this user can write it;
 //! * [`template`]: how a rule's item says its sentence.
 
+pub mod catalogue;
 pub mod docs;
 pub mod hints;
 pub mod json;
 pub mod lines;
 pub mod template;
+pub mod terminal;
 #[cfg(test)]
 mod tests;
 

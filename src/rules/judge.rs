@@ -38,7 +38,7 @@ pub fn judge_with(rules: &[&Rule], snap: &Snapshot, host: &Host, config: &Config
 fn demoted(rule: &Rule, look: Look, host: &Host) -> bool {
     host.stage == Stage::PreDump
         || host.release == Release::Unknown
-        || (look == Look::Early && rule.when != When::Early && host.stage != Stage::DryRun)
+        || (look == Look::Early && rule.when != When::Early)
 }
 
 /// The same resource met through several descriptors is told once.

@@ -1,0 +1,320 @@
+//! The command line.
+
+use crate::criu_options;
+use criu_preflight::bytes::escape;
+use criu_preflight::host::Host;
+use lexopt::{Arg, Parser};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// What is asked for.
+pub enum Command {
+    Check(Box<Check>),
+    Explain(String),
+    Rules { json: bool },
+    Version,
+    Help,
+}
+
+/// `criu-preflight check`.
+pub struct Check {
+    pub pid: i32,
+    pub json: bool,
+    /// The CRIU to be judged as, with the options that its dump would be given.
+    pub host: Host,
+}
+
+pub const USAGE: &str = "\
+criu-preflight names everything in a process tree that CRIU could not dump
+
+  criu-preflight check PID [OPTION...]   look at the running process and its descendants
+  criu-preflight explain RULE            what a rule means
+  criu-preflight rules [--json]          all rules
+
+Options of check:
+  --criu PATH|VERSION   judge as this CRIU, a binary or a release (default: the newest known, 4.3)
+  --json                the whole report as JSON
+
+and the options that `criu dump` would be given, by their own names:
+  --tcp-established --tcp-close --skip-in-flight --ext-unix-sk --shell-job
+  --file-locks --link-remap --ghost-limit SIZE --evasive-devices
+  --external KEY --force-irmap --irmap-scan-path PATH --enable-fs FS,...
+  --skip-mnt PATH --enable-external-sharing --enable-external-masters
+  --inherit-fd fd[N]:KEY --allow-uprobes --network-lock METHOD --empty-ns net
+  --freeze-cgroup DIR --manage-cgroups[=MODE] --file-validation METHOD
+  --unprivileged --lazy-pages --lsm-profile PROFILE --timeout SECONDS
+  --config FILE --no-default-config
+All others of criu dump are taken and change nothing.
+
+Exit status of check: 0 it can be dumped, 1 it cannot, 2 it could not be told.
+";
+
+/// Reads the arguments, the program's name not among them.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let mut parser = Parser::from_args(args);
+    let command = match parser.next().map_err(said)? {
+        None => return Err("what is to be done? See criu-preflight --help".into()),
+        Some(Arg::Long("help") | Arg::Short('h')) => return Ok(Command::Help),
+        Some(Arg::Long("version") | Arg::Short('V')) => return Ok(Command::Version),
+        Some(Arg::Value(word)) => word,
+        Some(other) => return Err(unknown(&other)),
+    };
+    match command.as_bytes() {
+        b"check" => check(&mut parser),
+        b"explain" => explain(&mut parser),
+        b"rules" => rules(&mut parser),
+        b"help" => Ok(Command::Help),
+        _ => Err(format!("there is no command '{}'. See criu-preflight --help", shown(&command))),
+    }
+}
+
+fn check(parser: &mut Parser) -> Result<Command, String> {
+    let (mut pid, mut json) = (None, false);
+    // CRIU reads its configuration files before its command line, whatever stands where: so this line is read twice.
+    let rest: Vec<OsString> = parser.raw_args().map_err(said)?.collect();
+    let mut host = crate::criu_config::start(&rest)?;
+    let mut parser = Parser::from_args(rest);
+    while let Some(arg) = parser.next().map_err(said)? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("json") => json = true,
+            Arg::Long("criu") => judged_as(&mut host, &parser.value().map_err(said)?)?,
+            Arg::Long("config") => drop(parser.value().map_err(said)?),
+            Arg::Long("no-default-config") => {}
+            Arg::Long("tree") | Arg::Short('t') => {
+                let value = parser.value().map_err(said)?;
+                set_pid(&mut pid, &value)?;
+            }
+            Arg::Value(value) => set_pid(&mut pid, &value)?,
+            other => match criu_options::find(&other) {
+                Some((opt, on)) => criu_options::apply(&mut host, opt, on, &mut parser)?,
+                None => return Err(unknown(&other)),
+            },
+        }
+    }
+    let pid = pid.ok_or("which process? criu-preflight check PID")?;
+    Ok(Command::Check(Box::new(Check { pid, json, host })))
+}
+
+fn set_pid(pid: &mut Option<i32>, value: &OsStr) -> Result<(), String> {
+    let number = value.to_str().and_then(|v| v.parse().ok()).filter(|n| *n > 0);
+    match (number, *pid) {
+        (None, _) => Err(format!("'{}' is not a pid", shown(value))),
+        (Some(new), Some(old)) if new != old => Err(format!("one tree at a time, not {old} and {new}")),
+        (number, _) => {
+            *pid = number;
+            Ok(())
+        }
+    }
+}
+
+/// A release begins with a digit; anything else is a file.
+fn judged_as(host: &mut Host, value: &OsStr) -> Result<(), String> {
+    let release = value.as_bytes().first().is_some_and(u8::is_ascii_digit) && !value.as_bytes().contains(&b'/');
+    let like = if release {
+        let known = criu_preflight::host::Release::by_name(value.as_bytes());
+        Host::dry_run(known.ok_or_else(|| {
+            format!("CRIU {} is not known here: 3.17, 3.18, 3.19, 4.0, 4.1, 4.2 and 4.3 are", shown(value))
+        })?)
+    } else {
+        let (caps, release) =
+            crate::elf::identify(value.as_ref()).map_err(|why| format!("--criu {}: {why}", shown(value)))?;
+        Host { caps, ..Host::dry_run(release) }
+    };
+    host.release = like.release;
+    host.caps = like.caps;
+    Ok(())
+}
+
+fn explain(parser: &mut Parser) -> Result<Command, String> {
+    let mut rule = None;
+    while let Some(arg) = parser.next().map_err(said)? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Value(value) if rule.is_none() => rule = Some(value.to_string_lossy().into_owned()),
+            other => return Err(unknown(&other)),
+        }
+    }
+    rule.map(Command::Explain).ok_or_else(|| "which rule? criu-preflight explain RULE".into())
+}
+
+fn rules(parser: &mut Parser) -> Result<Command, String> {
+    let mut json = false;
+    while let Some(arg) = parser.next().map_err(said)? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("json") => json = true,
+            other => return Err(unknown(&other)),
+        }
+    }
+    Ok(Command::Rules { json })
+}
+
+fn unknown(arg: &Arg) -> String {
+    match arg {
+        Arg::Short(letter) => {
+            format!("there is no option -{}. See criu-preflight --help", escape(letter.to_string().as_bytes()))
+        }
+        Arg::Long(name) => format!("there is no option --{}. See criu-preflight --help", escape(name.as_bytes())),
+        Arg::Value(value) => format!("what is '{}' for? See criu-preflight --help", shown(value)),
+    }
+}
+
+/// The parser's own complaint, without whatever the terminal could make of an argument.
+pub fn said(e: lexopt::Error) -> String {
+    escape(e.to_string().as_bytes())
+}
+
+fn shown(value: &OsStr) -> String {
+    escape(value.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::criu_options::OPTIONS;
+    use criu_preflight::bytes::Bytes;
+    use criu_preflight::host::{Caps, LockMethod, Options, Release};
+
+    /// The dump that `check 1 ARGS` describes, with no configuration file.
+    fn host(args: &str) -> Host {
+        let words = ["check", "1", "--no-default-config"].into_iter().chain(args.split_whitespace());
+        match parse(words.map(OsString::from)) {
+            Ok(Command::Check(check)) => check.host,
+            Ok(_) => panic!("{args}: another command"),
+            Err(why) => panic!("{args}: {why}"),
+        }
+    }
+
+    fn wrong(args: &str) -> String {
+        match parse(args.split_whitespace().map(OsString::from)) {
+            Err(why) => why,
+            Ok(_) => panic!("{args}: understood"),
+        }
+    }
+
+    /// Each option alone changes its own field and no other.
+    #[test]
+    fn options_of_criu_one_to_one() {
+        let yes = Some(true);
+        let none = Options::none_given;
+        let bytes = |list: &[&str]| Some(list.iter().map(|s| Bytes::from(*s)).collect::<Vec<_>>());
+        for (args, options) in [
+            ("", none()),
+            ("--tcp-established", Options { tcp_established: yes, ..none() }),
+            ("--tcp-close", Options { tcp_close: yes, ..none() }),
+            ("--skip-in-flight", Options { skip_in_flight: yes, ..none() }),
+            ("--ext-unix-sk", Options { ext_unix_sk: yes, ..none() }),
+            ("-x", Options { ext_unix_sk: yes, ..none() }),
+            ("--shell-job", Options { shell_job: yes, ..none() }),
+            ("-j", Options { shell_job: yes, ..none() }),
+            ("--file-locks", Options { file_locks: yes, ..none() }),
+            ("-l", Options { file_locks: yes, ..none() }),
+            ("-lj", Options { file_locks: yes, shell_job: yes, ..none() }),
+            ("-l --no-file-locks", none()),
+            ("--link-remap", Options { link_remap: yes, ..none() }),
+            ("--ghost-limit 5", Options { ghost_limit: Some(5), ..none() }),
+            ("--ghost-limit=2K", Options { ghost_limit: Some(2 << 10), ..none() }),
+            ("--ghost-limit 3M", Options { ghost_limit: Some(3 << 20), ..none() }),
+            ("--ghost-limit 1G", Options { ghost_limit: Some(1 << 30), ..none() }),
+            ("--evasive-devices", Options { evasive_devices: yes, ..none() }),
+            ("--force-irmap", Options { force_irmap: yes, ..none() }),
+            ("--irmap-scan-path /a --irmap-scan-path /b", Options { irmap_scan_paths: bytes(&["/a", "/b"]), ..none() }),
+            ("--external mnt[]", Options { autodetect_ext_mounts: yes, ..none() }),
+            ("-M auto", Options { autodetect_ext_mounts: yes, ..none() }),
+            ("--external mnt[]:m", Options { autodetect_ext_mounts: yes, enable_external_masters: yes, ..none() }),
+            ("--external mnt[]:s", Options { autodetect_ext_mounts: yes, enable_external_sharing: yes, ..none() }),
+            ("--enable-fs a,b --enable-fs c", Options { enable_fs: bytes(&["a,b", "c"]), ..none() }),
+            ("--skip-mnt /a", Options { skip_mnt: bytes(&["/a"]), ..none() }),
+            ("--enable-external-sharing", Options { enable_external_sharing: yes, ..none() }),
+            ("--enable-external-masters", Options { enable_external_masters: yes, ..none() }),
+            ("--allow-uprobes", Options { allow_uprobes: yes, ..none() }),
+            ("--network-lock nftables", Options { network_lock: Some(LockMethod::Nftables), ..none() }),
+            ("--network-lock skip", Options { network_lock: Some(LockMethod::Skip), ..none() }),
+            ("--empty-ns net", Options { empty_ns: Some(0x4000_0000), ..none() }),
+            ("--freeze-cgroup /a", Options { freeze_cgroup: Some(Some("/a".into())), ..none() }),
+            ("--manage-cgroups=ignore", Options { manage_cgroups: Some(0), ..none() }),
+            ("--manage-cgroups", none()),
+            ("--manage-cgroups=full", Options { manage_cgroups: Some(8), ..none() }),
+            ("--file-validation filesize", Options { validate_by_size: yes, ..none() }),
+            ("--unprivileged", Options { unprivileged: yes, ..none() }),
+            ("--lazy-pages", Options { lazy_pages: yes, ..none() }),
+            ("--lsm-profile selinux:x", Options { lsm_supplied: yes, ..none() }),
+            ("--timeout 20", Options { timeout: Some(20), ..none() }),
+            ("-D /img -W /w -o dump.log -v4 -R --leave-stopped -L /lib --track-mem --cpu-cap=none", none()),
+        ] {
+            assert_eq!(host(args).options, options, "{args}");
+        }
+    }
+
+    #[test]
+    fn external_resources_as_criu_keeps_them() {
+        let of = |args| host(args).externals.unwrap();
+        assert_eq!(of("--external unix[7] --external dev[8/0]:a"), ["dev[8/0]:a".into(), Bytes::from("unix[7]")]);
+        assert_eq!(of("-x5,6"), ["unix[6]".into(), Bytes::from("unix[5]")]);
+        assert_eq!(of("--ext-unix-sk=5"), [Bytes::from("unix[5]")]);
+        assert_eq!(of("-M /data:vol"), [Bytes::from("mnt[/data]:vol")]);
+        assert_eq!(host("--inherit-fd fd[3]:tty[1:2]").inherit_ids, Some(vec!["tty[1:2]".into()]));
+    }
+
+    #[test]
+    fn every_option_of_the_table_is_understood() {
+        for opt in OPTIONS {
+            let value = match opt.name {
+                "external" => "unix[1]",
+                "ext-mount-map" => "auto",
+                "inherit-fd" => "fd[1]:a",
+                "network-lock" => "skip",
+                "empty-ns" => "net",
+                "file-validation" => "buildid",
+                _ => "1",
+            };
+            match opt.takes {
+                crate::criu_options::Takes::Value(_) | crate::criu_options::Takes::NothingWithValue => {
+                    host(&format!("--{} {value}", opt.name));
+                    assert_eq!(wrong(&format!("check 1 --{}", opt.name)), format!("--{}: it wants a value", opt.name));
+                }
+                _ => drop(host(&format!("--{}", opt.name))),
+            }
+        }
+    }
+
+    #[test]
+    fn judged_as_a_release() {
+        assert_eq!(host("").release, Release::NEWEST);
+        let old = host("--criu 3.17.1 --tcp-close");
+        assert_eq!((old.release, old.caps), (Release::V3_17, Caps::of(Release::V3_17)));
+        assert_eq!(old.options.tcp_close, Some(true));
+        assert_eq!(
+            wrong("check 1 --criu 5.0"),
+            "CRIU 5.0 is not known here: 3.17, 3.18, 3.19, 4.0, 4.1, 4.2 and 4.3 are"
+        );
+        assert!(wrong("check 1 --criu ./none").starts_with("--criu ./none: No such file"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (args, says) in [
+            ("", "what is to be done? See criu-preflight --help"),
+            ("chekc", "there is no command 'chekc'. See criu-preflight --help"),
+            ("check", "which process? criu-preflight check PID"),
+            ("check x", "'x' is not a pid"),
+            ("check 0", "'0' is not a pid"),
+            ("check -- -1", "'-1' is not a pid"),
+            ("check 1 2", "one tree at a time, not 1 and 2"),
+            ("check 1 --no", "there is no option --no. See criu-preflight --help"),
+            ("check 1 --no-network-lock", "there is no option --no-network-lock. See criu-preflight --help"),
+            ("check 1 -q", "there is no option -q. See criu-preflight --help"),
+            ("check 1 --tcp\u{1b}", "there is no option --tcp\\x1b. See criu-preflight --help"),
+            ("check 1 --ghost-limit x", "--ghost-limit: 'x' is not a size (1048576, 1024K, 1M)"),
+            ("check 1 --network-lock x", "--network-lock: 'x' is not iptables, nftables or skip"),
+            ("check 1 -x5x", "--ext-unix-sk: '5x' is not the inode of a socket"),
+            ("check 1 --external mnt[]:x", "--external: 'mnt[]:x': after 'mnt[]:' comes m or s"),
+            ("explain", "which rule? criu-preflight explain RULE"),
+            ("explain a b", "what is 'b' for? See criu-preflight --help"),
+            ("rules --all", "there is no option --all. See criu-preflight --help"),
+        ] {
+            assert_eq!(wrong(args), says, "{args}");
+        }
+    }
+}

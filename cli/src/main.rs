@@ -1,0 +1,85 @@
+//! `criu-preflight`: the plugin's look at a running tree, by hand. Nothing is frozen, no CRIU is needed.
+
+mod args;
+mod criu_config;
+mod criu_options;
+mod elf;
+
+use args::{Check, Command};
+use criu_preflight::bytes::escape;
+use criu_preflight::check::{early, Eyes};
+use criu_preflight::config::Mode;
+use criu_preflight::host::settings;
+use criu_preflight::report::{catalogue, docs, json, terminal};
+use criu_preflight::rules::registry;
+use criu_preflight::scan::ScanError;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// Also: the question was not understood.
+const COULD_NOT_TELL: u8 = 2;
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args_os().skip(1)).and_then(run) {
+        Ok((text, status)) => match std::io::stdout().write_all(text.as_bytes()) {
+            // Whoever closes our output early has read enough.
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => failed(&format!("cannot write: {e}")),
+            _ => ExitCode::from(status),
+        },
+        Err(why) => failed(&why),
+    }
+}
+
+fn failed(why: &str) -> ExitCode {
+    // Where even this cannot be written there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "criu-preflight: {why}");
+    ExitCode::from(COULD_NOT_TELL)
+}
+
+/// What to print, and the exit status.
+fn run(command: Command) -> Result<(String, u8), String> {
+    match command {
+        Command::Check(check) => look(&check),
+        Command::Explain(id) => match registry::by_id(&id) {
+            Some(rule) => Ok((docs::explain(rule), 0)),
+            None => Err(format!("there is no rule '{}'; criu-preflight rules lists them", escape(id.as_bytes()))),
+        },
+        Command::Rules { json: true } => Ok((catalogue::json(registry::RULES).map_err(|e| e.to_string())?, 0)),
+        Command::Rules { json: false } => Ok((catalogue::text(registry::RULES), 0)),
+        Command::Version => Ok((concat!("criu-preflight ", env!("CARGO_PKG_VERSION"), "\n").to_owned(), 0)),
+        Command::Help => Ok((args::USAGE.to_owned(), 0)),
+    }
+}
+
+fn look(check: &Check) -> Result<(String, u8), String> {
+    let (mut config, problems) = settings::load();
+    for problem in problems {
+        let _ = writeln!(std::io::stderr(), "criu-preflight: {problem}");
+    }
+    // What the plugin would do with its answer is not what is asked here; what it would be told not to look for is.
+    config.mode = Mode::Enforce;
+    let report = early(&Eyes::open(), check.pid, &check.host, &config).map_err(|e| blind(check.pid, e))?;
+    let text = if check.json {
+        let text = json::to_vec(&report, &check.host).map_err(|e| e.to_string())?;
+        String::from_utf8(text).map_err(|e| e.to_string())?
+    } else {
+        terminal::text(&report, &check.host)
+    };
+    let status = match terminal::answer(&report, &check.host) {
+        terminal::Answer::Can => 0,
+        terminal::Answer::Cannot => 1,
+        terminal::Answer::CouldNotTell => COULD_NOT_TELL,
+    };
+    Ok((text, status))
+}
+
+/// Why there was nothing to see.
+fn blind(pid: i32, why: ScanError) -> String {
+    match why {
+        ScanError::NoSuchTask => format!("there is no process {pid}"),
+        ScanError::NoProc(errno) => {
+            format!("/proc cannot be used: {}", std::io::Error::from_raw_os_error(errno))
+        }
+        ScanError::NoChildren => "this kernel has no /proc/PID/task/TID/children, which CRIU needs too".into(),
+    }
+}

@@ -1,0 +1,206 @@
+//! The command as people run it, on small trees of its own.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A tree that ends with the test, in a directory of its own.
+struct Tree {
+    root: Child,
+    dir: PathBuf,
+}
+
+impl Tree {
+    /// `sh -c SCRIPT`, in a session of its own, once it has written `ready`.
+    fn new(name: &str, script: &str) -> Tree {
+        let dir = std::env::temp_dir().join(format!("criu-preflight-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).current_dir(&dir);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // SAFETY: setsid is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                Ok(())
+            });
+        }
+        let root = command.spawn().unwrap();
+        for _ in 0..500 {
+            if dir.join("ready").exists() {
+                return Tree { root, dir };
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("{name}: the tree did not get ready");
+    }
+
+    fn check(&self, args: &[&str]) -> Output {
+        let pid = self.root.id().to_string();
+        let mut all = vec!["check", pid.as_str()];
+        all.extend(args);
+        run(&all, &self.dir)
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let _ = self.root.kill();
+        let _ = self.root.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// The command without this machine's own settings.
+fn run(args: &[&str], home: &Path) -> Output {
+    let empty = std::env::temp_dir().join(format!("criu-preflight-{}.conf", std::process::id()));
+    std::fs::write(&empty, "").unwrap();
+    Command::new(env!("CARGO_BIN_EXE_criu-preflight"))
+        .args(args)
+        .env("HOME", home)
+        .env("CRIU_PREFLIGHT_CONFIG", empty)
+        .env_remove("CRIU_CONFIG_FILE")
+        .env_remove("CRIU_PREFLIGHT_DISABLE")
+        .env_remove("CRIU_PREFLIGHT_ALLOW")
+        .output()
+        .unwrap()
+}
+
+/// Exit status, standard output, standard error.
+fn said(out: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (out.status.code().unwrap(), text(&out.stdout), text(&out.stderr))
+}
+
+/// A lock that only an option lets through, held by the root itself.
+const LOCK: &str = "exec 9>lock; flock 9; : >ready; exec sleep 100";
+
+#[test]
+fn a_clean_tree_can_be_dumped() {
+    let tree = Tree::new("clean", ": >ready; exec sleep 100");
+    let (status, out, err) = said(&tree.check(&[]));
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    let want = format!("pid {} (sleep) can be dumped by CRIU 4.3: 1 task was looked at\n", tree.root.id());
+    assert_eq!(out, want);
+}
+
+#[test]
+fn a_lock_is_refused_until_its_option_is_given_in_any_of_its_places() {
+    let tree = Tree::new("lock", LOCK);
+    let pid = tree.root.id();
+    let (status, out, _) = said(&tree.check(&[]));
+    assert_eq!(status, 1, "{out}");
+    let head =
+        format!("pid {pid} (sleep) cannot be dumped by CRIU 4.3: 1 blocker in 1 of 1 task: lock-not-allowed x1\n");
+    assert!(out.starts_with(&head), "{out}");
+    assert!(out.contains(&format!("\n  lock-not-allowed: pid {pid} (sleep) fd 9: ")), "{out}");
+    assert!(out.contains("pass --file-locks"), "{out}");
+
+    let (status, out, _) = said(&tree.check(&["--criu", "4.1.1", "--file-locks"]));
+    assert_eq!(status, 0, "{out}");
+    assert!(out.contains("can be dumped by CRIU 4.1:"), "{out}");
+
+    let conf = tree.dir.join("runc.conf");
+    std::fs::write(&conf, "# for runc\nfile-locks # yes\nlog-file \"/a b\"\n").unwrap();
+    let conf = conf.to_str().unwrap();
+    assert_eq!(said(&tree.check(&["--config", conf])).0, 0);
+    assert_eq!(said(&tree.check(&["--config", conf, "--no-file-locks"])).0, 1);
+
+    std::fs::create_dir_all(tree.dir.join(".criu")).unwrap();
+    std::fs::write(tree.dir.join(".criu/default.conf"), "file-locks\n").unwrap();
+    assert_eq!(said(&tree.check(&[])).0, 0);
+    assert_eq!(said(&tree.check(&["--no-default-config"])).0, 1);
+}
+
+#[test]
+fn a_configuration_that_criu_would_not_take_is_not_guessed_at() {
+    let tree = Tree::new("conf", ": >ready; exec sleep 100");
+    let conf = tree.dir.join("bad.conf");
+    std::fs::write(&conf, "file-locks\nno-such-option\n").unwrap();
+    let (status, out, err) = said(&tree.check(&["--config", conf.to_str().unwrap()]));
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert_eq!(err, format!("criu-preflight: {}:2: CRIU has no option 'no-such-option'\n", conf.display()));
+    let (status, _, err) = said(&tree.check(&["--config", "/no/such/file"]));
+    assert_eq!(status, 2);
+    assert!(err.starts_with("criu-preflight: /no/such/file: No such file"), "{err}");
+}
+
+#[test]
+fn json_is_the_whole_report() {
+    let tree = Tree::new("json", LOCK);
+    let (status, out, err) = said(&tree.check(&["--json"]));
+    assert_eq!((status, err.as_str()), (1, ""));
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["verdict"], "refuse");
+    assert_eq!(report["criu"]["stage"], "dry-run");
+    assert_eq!(report["findings"][0]["rule"], "lock-not-allowed");
+    assert_eq!(report["findings"][0]["fd"], 9);
+    assert_eq!(report["findings"][0]["pid"], tree.root.id());
+}
+
+#[test]
+fn names_from_the_tree_do_nothing_to_the_terminal() {
+    let script = "n=$(printf '\\033[31m\\nError\\377'); cp /bin/sleep \"$n\"; exec 9>\"lock$n\"; flock 9; : >ready; exec \"./$n\" 100";
+    let tree = Tree::new("hostile", script);
+    for _ in 0..100 {
+        let comm = std::fs::read(format!("/proc/{}/comm", tree.root.id())).unwrap();
+        if comm.starts_with(b"\x1b") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let (status, out, _) = said(&tree.check(&[]));
+    assert_eq!(status, 1, "{out}");
+    assert!(out.contains("(\\x1b[31m\\nError\\xff) fd 9"), "{out}");
+    assert!(out.contains("lock\\x1b[31m\\nError\\xff"), "{out}");
+    assert!(out.lines().all(|l| !l.contains(char::is_control)), "{out:?}");
+    assert_eq!(out.lines().count(), 2, "{out}");
+    let (_, out, _) = said(&tree.check(&["--json"]));
+    serde_json::from_str::<serde_json::Value>(&out).unwrap();
+    assert!(!out.contains('\x1b'));
+}
+
+#[test]
+fn what_cannot_be_told_is_not_an_answer() {
+    let home = std::env::temp_dir();
+    let gone = {
+        let tree = Tree::new("gone", ": >ready; exec sleep 100");
+        tree.root.id().to_string()
+    };
+    let (status, out, err) = said(&run(&["check", &gone], &home));
+    assert_eq!((status, out.as_str(), err), (2, "", format!("criu-preflight: there is no process {gone}\n")));
+    let (status, out, err) = said(&run(&["check", "1", "--file-lokcs"], &home));
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert_eq!(err, "criu-preflight: there is no option --file-lokcs. See criu-preflight --help\n");
+}
+
+#[test]
+fn the_rules_are_told_one_by_one_and_all_together() {
+    let home = std::env::temp_dir();
+    let (status, list, _) = said(&run(&["rules"], &home));
+    assert_eq!(status, 0);
+    let (_, array, _) = said(&run(&["rules", "--json"], &home));
+    let array: serde_json::Value = serde_json::from_str(&array).unwrap();
+    let ids: Vec<&str> = array.as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap()).collect();
+    assert!(ids.contains(&"tcp-connected") && ids.contains(&"lock-not-allowed"));
+    for id in ids {
+        assert!(list.contains(&format!("\n  {id} ")), "{id}");
+        let (status, text, _) = said(&run(&["explain", id], &home));
+        assert_eq!(status, 0);
+        assert!(text.starts_with(&format!("{id} (")), "{text}");
+    }
+    let (status, out, err) = said(&run(&["explain", "no-such"], &home));
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert_eq!(err, "criu-preflight: there is no rule 'no-such'; criu-preflight rules lists them\n");
+}
+
+#[test]
+fn the_usage_names_every_option_that_decides() {
+    let (status, help, _) = said(&run(&["--help"], &std::env::temp_dir()));
+    assert_eq!(status, 0);
+    for option in ["--tcp-established", "--external", "--ghost-limit", "--criu", "--json", "--config"] {
+        assert!(help.contains(option), "{option}");
+    }
+    let (status, version, _) = said(&run(&["--version"], &std::env::temp_dir()));
+    assert_eq!((status, version.as_str()), (0, concat!("criu-preflight ", env!("CARGO_PKG_VERSION"), "\n")));
+}
