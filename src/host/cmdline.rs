@@ -1,9 +1,10 @@
 //! Options that CRIU keeps where no symbol leads (`--enable-fs`, `--skip-mnt`: static lists of criu/filesystems.c and
 //! criu/mount.c), read where CRIU itself has read them: its configuration files and its command line.
 //!
-//! Only for a CRIU that was started by a command line. A request over a socket can carry them too, and that is gone.
+//! A request over a socket can carry them too, and that is gone: then they are known only for the runtimes that never send
+//! them.
 
-use super::settings;
+use super::{settings, Runtime};
 use crate::bytes::Bytes;
 use crate::config;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -33,13 +34,26 @@ fn of(cmdline: &[u8]) -> Option<Found> {
         return None;
     }
     let mut found = Found::default();
-    for file in files(&args)? {
-        // What CRIU cannot open it does without (parse_config, criu/config.c).
-        if let Ok(text) = settings::read_file(&file) {
-            found.in_file(&text)?;
-        }
-    }
+    found.in_files(&files(&args)?)?;
     found.in_args(&args)?;
+    Some(found)
+}
+
+/// The same for a CRIU that was asked over a socket, by a runtime whose requests have neither `enable_fs` nor `skip_mnt`.
+/// `config`: the file that the request names.
+pub fn read_rpc(runtime: Runtime, config: Option<&[u8]>) -> Option<Found> {
+    use Runtime::{Containerd, Crun, PodmanCrun, PodmanRunc, Runc, Youki};
+    if !matches!(runtime, Runc | Crun | Containerd | PodmanCrun | PodmanRunc | Youki) {
+        return None;
+    }
+    // `criu swrk FD` has no options, so its own files are the usual ones.
+    let mut files = files(&[])?;
+    let named = config.map(|c| PathBuf::from(std::ffi::OsString::from_vec(c.to_vec())));
+    files.extend(named);
+    files.retain(|f| !f.as_os_str().is_empty());
+    let mut found = Found::default();
+    files.iter().all(|f| f.is_absolute()).then_some(())?;
+    found.in_files(&files)?;
     Some(found)
 }
 
@@ -72,6 +86,16 @@ fn files(args: &[&[u8]]) -> Option<Vec<PathBuf>> {
 }
 
 impl Found {
+    fn in_files(&mut self, files: &[PathBuf]) -> Option<()> {
+        for file in files {
+            // What CRIU cannot open it does without (parse_config, criu/config.c).
+            if let Ok(text) = settings::read_file(file) {
+                self.in_file(&text)?;
+            }
+        }
+        Some(())
+    }
+
     fn in_file(&mut self, text: &[u8]) -> Option<()> {
         for line in text.split(|b| *b == b'\n') {
             // A line that CRIU does not understand would have ended it.
@@ -148,6 +172,22 @@ mod tests {
         let both = files(&[b"criu", b"dump"]).unwrap();
         assert_eq!(both.first(), Some(&PathBuf::from("/etc/criu/default.conf")));
         assert_eq!(files(&[b"criu", b"--config", b"here.conf"]), None);
+    }
+
+    #[test]
+    fn a_runtime_that_never_sends_them_is_known_by_its_file() {
+        let dir = std::env::temp_dir().join(format!("preflight-rpc-config-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let conf = dir.join("runc.conf");
+        std::fs::write(&conf, "tcp-established\nenable-fs squashfs\n").unwrap();
+        let conf = conf.as_os_str().as_bytes();
+        let found = read_rpc(Runtime::Runc, Some(conf)).unwrap();
+        assert!(found.enable_fs.contains(&"squashfs".into()));
+        let none = read_rpc(Runtime::PodmanCrun, None).unwrap();
+        assert!(!none.enable_fs.contains(&"squashfs".into()));
+        assert_eq!(read_rpc(Runtime::Crun, Some(b"here.conf")), None);
+        assert_eq!(read_rpc(Runtime::Rpc, Some(conf)), None);
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -59,7 +59,12 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         None => read.tree_id == Some(0),
     };
     let mut options = read.options;
-    if let Some(given) = cmdline::read().filter(|_| !rpc) {
+    let runtime = runtime::classify(&runtime::ancestors(), rpc);
+    let given = match rpc {
+        false => cmdline::read(),
+        true => rpc_config(sym.rpc_cfg_file).and_then(|file| cmdline::read_rpc(runtime, file.as_deref())),
+    };
+    if let Some(given) = given {
         options.enable_fs = Some(given.enable_fs);
         options.skip_mnt = Some(given.skip_mnt);
     }
@@ -72,9 +77,17 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         inherit_ids: read.inherit_ids,
         service_sk_ino,
         siblings,
-        runtime: runtime::classify(&runtime::ancestors(), rpc),
+        runtime,
     };
     Ok(Facts { host, root, plugins, options_unknown })
+}
+
+/// The configuration file that the RPC request names: outer `None` not known, inner `None` it names none.
+fn rpc_config(rpc_cfg_file: Option<symbols::Object>) -> Option<Option<Vec<u8>>> {
+    match mem::word(rpc_cfg_file?.addr)? {
+        0 => Some(None),
+        text => mem::cstr(text, 4096).map(Some),
+    }
 }
 
 /// `root_item->pid->real`: set before plugins are loaded, in every way CRIU is asked.

@@ -33,6 +33,8 @@ pub struct Symbols {
     pub root_item: Object,
     pub cr_plugin_ctl: Object,
     pub service_sk_ino: Option<Object>,
+    /// `char *`: the configuration file that an RPC request names.
+    pub rpc_cfg_file: Option<Object>,
     pub external_for_each_type: Option<ExternalForEachType>,
     pub get_loglevel: Option<GetLoglevel>,
     pub get_options: Option<GetOptions>,
@@ -74,6 +76,7 @@ fn find() -> Result<Symbols, NoCriu> {
         root_item,
         cr_plugin_ctl,
         service_sk_ino: object(c"service_sk_ino"),
+        rpc_cfg_file: object(c"rpc_cfg_file"),
         external_for_each_type,
         get_loglevel,
         get_options,

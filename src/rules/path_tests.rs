@@ -228,8 +228,9 @@ fn names_that_lead_elsewhere() {
 
 #[test]
 fn silly_names() {
-    let named =
-        |name: &str, mount| regular(|f| (f.mnt_id, f.link) = (Some(mount), Some(format!("/net/{name}").as_str().into())));
+    let named = |name: &str, mount| {
+        regular(|f| (f.mnt_id, f.link) = (Some(mount), Some(format!("/net/{name}").as_str().into())))
+    };
     let silly = ".nfs0123456789abcdef01234567";
     alone(&NFS_SILLY, &named(silly, 18), &host(), REFUSE);
     alone(&NFS_SILLY, &named(silly, 18), &with(Opt::LinkRemap), None);
