@@ -167,6 +167,34 @@ pub static VMA_UPROBES: Rule = Rule {
     },
 };
 
+pub static GUARD_PAGES_OLD_CRIU: Rule = Rule {
+    id: "guard-pages-old-criu",
+    group: "Mappings",
+    what: "A private mapping has a guard region (madvise(MADV_GUARD_INSTALL), Linux 6.13+; glibc 2.42 makes them for thread \
+           stacks) and this CRIU does not know them: it tries to read the pages. The kernel tells where they are from 6.15 \
+           on; before, nothing is known.",
+    says: "guard region {range} (MADV_GUARD_INSTALL), which this CRIU cannot dump",
+    criu: "Can't splice all pages to pipe (%ld/%ld), then Can't dump page with parasite",
+    source: "criu/page-xfer.c, criu/mem.c:__parasite_dump_pages_seized",
+    versions: "3.17.1-4.1.1",
+    lifts: &[
+        Lift::Release("4.2"),
+        Lift::Workload("run the program with a C library that makes no guard regions (glibc before 2.42)"),
+    ],
+    phase: Phase::P4,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        if ctx.host.caps.madv_guards {
+            return;
+        }
+        for task in ctx.live_tasks() {
+            if let Some((start, end)) = task.guard {
+                sink.push(Gate::Stands, Finding::on_mapping(rule, task, start, end));
+            }
+        }
+    },
+};
+
 pub static SYSV_SHM_NO_IPCNS: Rule = Rule {
     id: "sysv-shm-no-ipcns",
     group: "System V shared memory",
@@ -280,6 +308,14 @@ mod tests {
         assert_eq!(verdict(&VMA_UPROBES, &u, &with(Opt::AllowUprobes)), None);
         assert_eq!(verdict(&VMA_UPROBES, &u, &unknown(Opt::AllowUprobes)), Some(Verdict::Warn));
         assert_eq!(verdict(&VMA_UPROBES, &u, &at_release(Release::V4_1)), Some(Verdict::Refuse));
+    }
+
+    #[test]
+    fn guard_regions() {
+        let mut s = snap(vec![]);
+        s.tasks.first_mut().unwrap().guard = Some((0x7f00_0000_0000, 0x7f00_0000_1000));
+        assert_eq!(verdict(&GUARD_PAGES_OLD_CRIU, &s, &at_release(Release::V4_1)), Some(Verdict::Refuse));
+        assert_eq!(verdict(&GUARD_PAGES_OLD_CRIU, &s, &host()), None);
     }
 
     #[test]

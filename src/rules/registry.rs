@@ -18,6 +18,7 @@ pub static RULES: &[&Rule] = &[
     &super::mapping::VMA_IO_PFNMAP,
     &super::mapping::VMA_VVAR_VCLOCK,
     &super::mapping::VMA_UPROBES,
+    &super::mapping::GUARD_PAGES_OLD_CRIU,
     &super::mapping::SYSV_SHM_NO_IPCNS,
     &super::pipe::PIPE_PACKET,
     &super::pipe::PIPE_TOO_MANY,

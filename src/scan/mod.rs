@@ -9,6 +9,7 @@ pub mod details;
 pub mod diag;
 pub mod epoll;
 pub mod files;
+pub mod guards;
 pub mod holders;
 pub mod kcmp;
 pub mod kernel;
@@ -172,6 +173,9 @@ impl Scan {
                     }
                 }
                 task.maps = maps::look(&dir, task.ns.mnt, &mut known_maps, &mut self.b, &mut self.log);
+                if self.look == Look::Early && !host.caps.madv_guards {
+                    task.guard = self.first_guard(&dir, &task);
+                }
             }
             tasks.push(task);
         }
@@ -185,6 +189,19 @@ impl Scan {
             }
         }
         Ok((tasks, mounts.tables))
+    }
+
+    /// The first guard region in memory that CRIU dumps page by page: private mappings.
+    fn first_guard(&mut self, dir: &Dir, task: &Task) -> Option<(u64, u64)> {
+        for vma in task.maps.iter().map(|m| &m.vma).filter(|v| !v.shared && v.start < v.end) {
+            match guards::first(dir, vma.start, vma.end) {
+                Seen::Seen(None) => {}
+                Seen::Seen(found) => return found,
+                // A kernel without guard regions, or one that cannot tell: nothing is known.
+                Seen::Gone | Seen::Denied(_) => return None,
+            }
+        }
+        None
     }
 
     fn myself(&self) -> Option<Dir> {

@@ -53,6 +53,11 @@ impl Dir {
         sys::open(&self.fd, name, OFlag::O_PATH | OFlag::O_DIRECTORY).map(|fd| Dir { fd, pid: self.pid }).into()
     }
 
+    /// A file in it: only of /proc itself.
+    pub fn open(&self, name: &CStr, flags: OFlag) -> Seen<OwnedFd> {
+        sys::open(&self.fd, name, flags).into()
+    }
+
     /// A directory in it that can be listed.
     pub fn listing(&self, name: &CStr) -> Seen<Dir> {
         sys::open(&self.fd, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(|fd| Dir { fd, pid: self.pid }).into()

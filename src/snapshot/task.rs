@@ -138,6 +138,9 @@ pub struct Task {
     pub fd_count: usize,
     /// In address order.
     pub maps: Vec<Mapping>,
+    /// The first guard region (MADV_GUARD_INSTALL) in a private mapping: looked for only in the early look, for a CRIU that
+    /// cannot dump it.
+    pub guard: Option<(u64, u64)>,
 }
 
 impl Task {
