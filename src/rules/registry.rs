@@ -88,6 +88,7 @@ pub static RULES: &[&Rule] = &[
     &super::user::RLIMIT_DENIED,
     &super::user::UNPRIVILEGED_NEEDS_OPTION,
     &super::user::UNPRIVILEGED_NO_CAP,
+    &super::user::STATUS_PARSE,
     &super::user::GROUPS_TOO_MANY,
     &super::arch::COMPAT_TASK,
     &super::arch::LDT_SELECTOR,

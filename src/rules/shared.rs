@@ -86,9 +86,7 @@ pub static SHARED_FILES_NOT_PARENT: Rule = Rule {
     when: When::Early,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
-            let Some(with) = task.files_of else { continue };
-            let parents = ctx.snap.task(task.ppid).is_some_and(|p| p.pid == with || p.files_of == Some(with));
-            if !parents && vfork_parent(ctx, task).is_none() {
+            if let Some(with) = task.shares.files.filter(|_| vfork_parent(ctx, task).is_none()) {
                 sink.push(Gate::Stands, finding(rule, task, with).num("parent", task.ppid));
             }
         }
@@ -143,10 +141,11 @@ mod tests {
     fn each_kind_by_its_rule() {
         let s = family();
         assert!(ALL.iter().all(|rule| verdict(rule, &s, &host()).is_none()));
-        let set: [(Change, &Rule); 3] = [
+        let set: [(Change, &Rule); 4] = [
             (|s| s.mm = Some(100), &SHARED_MM),
             (|s| s.fs = Some(100), &SHARED_FS),
             (|s| s.sighand = Some(100), &SHARED_SIGHAND),
+            (|s| s.files = Some(101), &SHARED_FILES_NOT_PARENT),
         ];
         for (change, rule) in set {
             let mut s = family();
@@ -159,19 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn descriptor_tables_of_parent_and_child() {
+    fn a_descriptor_table_of_parent_and_child() {
         let mut s = family();
         s.tasks[1].files_of = Some(100);
-        s.tasks[2].files_of = Some(100);
         assert_eq!(verdict(&SHARED_FILES_NOT_PARENT, &s, &host()), None);
-        // A grandchild of a sharer.
-        s.tasks[2].ppid = 101;
-        assert_eq!(verdict(&SHARED_FILES_NOT_PARENT, &s, &host()), None);
-        // Brothers, without their parent.
-        s.tasks[1].files_of = None;
-        s.tasks[2].ppid = 100;
-        s.tasks[2].files_of = Some(101);
-        assert_eq!(verdict(&SHARED_FILES_NOT_PARENT, &s, &host()), Some(Verdict::Refuse));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use crate::snapshot::{Task, Thread};
 
 /// SIGTRAP in a signal set of status: bit n-1 is signal n.
 const SIGTRAP_BIT: u64 = 1 << (libc::SIGTRAP - 1);
-/// Free descriptors of the task that the infection and the page dump need at the same time.
+/// Free descriptors of the task that CRIU needs (measured on 4.1.1 to 4.3: with one it fails at the infection, with two
+/// at the page dump, with three after it).
 const FDS_NEEDED: u64 = 4;
 
 /// The living threads of a process besides its first.
@@ -159,10 +160,11 @@ pub static FD_TABLE_FULL: Rule = Rule {
     id: "fd-table-full",
     group: "Processes",
     what: "The process has fewer than four descriptors free below its own RLIMIT_NOFILE: CRIU's code in the process needs two \
-           to be put there at all, and four to hand over its memory.",
+           to be put there at all, and four until all is handed over.",
     says: "{used} descriptors of at most {limit} (soft RLIMIT_NOFILE) are in use, CRIU needs {needed} free ones",
-    criu: "Can't create memfd in victim, or Can't dump page with parasite",
-    source: "compel/src/lib/infect.c:parasite_memfd_exchange, criu/mem.c:__parasite_dump_pages_seized",
+    criu: "Can't create memfd in victim, Command 66 for daemon failed with -1, or can't get /proc/self/cgroup fd",
+    source: "compel/src/lib/infect.c:parasite_memfd_exchange, criu/mem.c:__parasite_dump_pages_seized, \
+             criu/pie/parasite.c:parasite_get_proc_fd",
     versions: "all",
     lifts: &[Lift::Workload("raise the limit of the running process: prlimit --pid {pid} --nofile={enough}:")],
     phase: Phase::P3,

@@ -1,6 +1,6 @@
 //! Who else traces the tree, and whether CRIU may: what stops the seizing itself.
 
-use super::{Ctx, Finding, Lift, Other, Phase, Rule, Sink, When};
+use super::{Ctx, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Stage};
 use crate::snapshot::Task;
 
@@ -82,7 +82,7 @@ pub static PTRACE_DENIED: Rule = Rule {
     what: "CRIU has no CAP_SYS_PTRACE in the task's user namespace, and the task's real, effective and saved ids are not all \
            its own. Where the ids are equal the kernel may still refuse (a task that is not dumpable or has more \
            capabilities, Yama, an LSM): that is told as a warning when /proc refuses it too.",
-    says: "CRIU may not trace this process[: {why}]",
+    says: "CRIU may not trace this process[ of user {uid}, group {gid}, without CAP_SYS_PTRACE]",
     criu: "Unseizable non-zombie %d found, state %c, err -1/1; for the root task the warning Unable to interrupt task: %d (%s)",
     source: "compel/src/lib/infect.c:compel_interrupt_task",
     versions: "all",
@@ -95,16 +95,21 @@ pub static PTRACE_DENIED: Rule = Rule {
             return;
         }
         for task in ctx.live_tasks() {
-            // In another user namespace its maker has every capability, whatever CapEff says.
-            let same_ns = task.ns.user.is_some() && task.ns.user == ctx.snap.criu.ns.user;
+            // What the `ns` directory shows is subject to the same check, in its milder form (PTRACE_MODE_READ). In another
+            // user namespace CRIU may be the maker, who has every capability there, whatever CapEff says.
             let denied = ctx.snap.unchecked.iter().any(|u| {
-                u.pid == task.pid && u.fd.is_none() && matches!(u.errno, libc::EACCES | libc::EPERM)
+                u.pid == task.pid && *u.what == *b"ns" && matches!(u.errno, libc::EACCES | libc::EPERM)
             });
+            let same_ns = task.ns.user.is_some() && task.ns.user == ctx.snap.criu.ns.user;
             let f = Finding::on_task(rule, task);
-            if same_ns && !same_ids(ctx, task) {
-                sink.push(Gate::Stands, f.term("why", "it belongs to another user and CRIU lacks CAP_SYS_PTRACE"));
-            } else if denied {
-                sink.push(Gate::Unknown, f.term("why", "/proc refuses to show what a tracer may see"));
+            match (same_ids(ctx, task), same_ns || denied) {
+                (false, true) => {
+                    let ([uid, ..], [gid, ..]) = (task.uid, task.gid);
+                    let f = f.fact("uid", Value::Num(uid.into())).fact("gid", Value::Num(gid.into()));
+                    sink.push(Gate::Stands, f);
+                }
+                (true, _) if denied => sink.push(Gate::Unknown, f),
+                _ => {}
             }
         }
     },
@@ -208,8 +213,13 @@ mod tests {
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
         s.tasks[0].ns.user = Some(9);
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+        s.unchecked.push(Unchecked { pid: 100, fd: None, what: "fd".into(), errno: libc::EACCES });
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+        s.tasks[0].ns.user = None;
         s.unchecked.push(Unchecked { pid: 100, fd: None, what: "ns".into(), errno: libc::EACCES });
-        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Warn));
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
+        s.tasks[0].gid = [0; 4];
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Warn), "not dumpable, Yama, an LSM");
         s.look = Look::Frozen;
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
     }

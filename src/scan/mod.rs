@@ -20,8 +20,10 @@ pub mod mounts;
 pub mod paths;
 pub mod proc;
 pub mod regs;
+pub mod shares;
 pub mod sys;
 pub mod tasks;
+pub mod userns;
 pub mod watches;
 
 use crate::host::Host;
@@ -88,6 +90,8 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
         snap.sockets = sockets;
         scan.log.0.extend(unchecked);
     }
+    shares::look(&mut snap.tasks, &mut scan.log);
+    userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
     paths::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     epoll::look(&mut snap, &mut scan.log);

@@ -84,6 +84,11 @@ impl Dir {
         log.take(self.read(name, text), self.pid, None, name.to_bytes())
     }
 
+    /// A namespace, from a process's `ns` directory: to be asked, not to be entered.
+    pub fn namespace(&self, name: &CStr) -> Seen<OwnedFd> {
+        sys::open(&self.fd, name, OFlag::O_RDONLY).into()
+    }
+
     /// The text of a link.
     pub fn link<'b>(&self, name: &CStr, buf: &'b mut [u8; 4096]) -> Seen<&'b [u8]> {
         sys::readlink(&self.fd, name, buf).into()

@@ -3,6 +3,7 @@
 use super::proc::{number, Buffers, Dir};
 use super::sys::Seen;
 use super::{regs, Log};
+use crate::parse::limits;
 use crate::parse::nslink::{self, LinkTarget};
 use crate::parse::status::{self, Status};
 use crate::parse::{self, stat::Stat};
@@ -29,6 +30,7 @@ pub fn visit(proc: &Dir, pid: i32, parent: Option<i32>, look: Look, b: &mut Buff
     let mut task = task_of(pid, stat, &status);
     if !task.is_zombie() {
         task.ns = namespaces(&dir, b, log);
+        task.nofile = nofile(&dir, b, log);
     }
     let tids = tids(&dir, b, log);
     let mut children = Vec::new();
@@ -83,6 +85,7 @@ fn task_of(pid: i32, stat: Stat, status: &Status) -> Task {
         pgid: stat.pgrp,
         sid: stat.session,
         tty_nr: stat.tty_nr,
+        tpgid: stat.tpgid,
         ns_pid: status.ns_pid.clone(),
         ns_sid: status.ns_sid.clone(),
         ns_pgid: status.ns_pgid.clone(),
@@ -116,6 +119,11 @@ fn tids(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Vec<i32> {
     };
     log.take(listed, dir.pid, None, b"task");
     tids
+}
+
+/// The soft RLIMIT_NOFILE. From the file: prlimit(2) may be denied where this is not.
+fn nofile(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Option<u64> {
+    limits::parse(dir.read_or_log(c"limits", &mut b.text, log)?).get(limits::OPEN_FILES)?.soft
 }
 
 /// The numbers of a `children` file (`children_seq_show()` in fs/proc/array.c): each is followed by a blank.

@@ -64,7 +64,6 @@ pub struct Mapping {
 }
 
 /// The earlier task (in walk order) whose thing of the kernel this one shares; `None`: none does, or not known.
-/// Descriptor tables are in [`Task::files_of`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shares {
     /// The address space (kcmp KCMP_VM).
@@ -73,6 +72,8 @@ pub struct Shares {
     pub fs: Option<i32>,
     /// Signal handlers (KCMP_SIGHAND).
     pub sighand: Option<i32>,
+    /// The descriptor table (KCMP_FILES), of a task that does not share it with its parent: that is in [`Task::files_of`].
+    pub files: Option<i32>,
 }
 
 /// The user namespace of a task.
@@ -132,7 +133,7 @@ pub struct Task {
     pub root: Option<Link>,
     /// Ascending by fd. Empty when the table is shared with `files_of`.
     pub files: Vec<OpenFile>,
-    /// The earlier task whose descriptor table this one shares (kcmp KCMP_FILES); `None`: its own.
+    /// The first task of those that this one shares its parent's descriptor table with (kcmp KCMP_FILES); `None`: its own.
     pub files_of: Option<i32>,
     /// Number of descriptors seen by the listing.
     pub fd_count: usize,
