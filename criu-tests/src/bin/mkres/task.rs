@@ -14,8 +14,9 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "pending", help: "sig=N (5, SIGTRAP): a child that has it blocked and pending", make: pending },
     Kind { name: "stopped", help: "sig=N (19, SIGSTOP): a child stopped by it", make: stopped },
     Kind { name: "zombie", help: "a dead child", make: zombie },
-    Kind { name: "groups", help: "n=N: so many supplementary groups, of ten digits each", make: groups },
+    Kind { name: "groups", help: "n=N: so many supplementary groups, numbered from base=4000000000", make: groups },
     Kind { name: "guard", help: "a mapping with a guard region (MADV_GUARD_INSTALL)", make: guard },
+    Kind { name: "seccomp", help: "a filter that lets everything pass", make: seccomp },
     Kind { name: "nofile", help: "n=N: the limit of open files", make: nofile },
     Kind {
         name: "time-for-children",
@@ -49,7 +50,11 @@ fn share(cx: &mut Ctx, a: &Args) -> Res {
         "sighand" => libc::CLONE_SIGHAND | libc::CLONE_VM,
         "files-sibling" => {
             // The child makes its brother: same parent, one descriptor table, and not the parent's.
-            cx.child("first", &[], || clone_child(libc::CLONE_FILES | libc::CLONE_PARENT).map(|_| ()))?;
+            let first = cx.child("first", &[], || clone_child(libc::CLONE_FILES | libc::CLONE_PARENT).map(|_| ()))?;
+            let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+            let mut after = children.split_whitespace().filter_map(|p| p.parse().ok()).skip_while(|p| *p != first);
+            let brother = after.nth(1).ok_or_else(|| Fail::Broken(format!("no brother of {first}: {children}")))?;
+            cx.pids.push((format!("{}.brother", cx.kind), brother));
             return Ok(());
         }
         w => return Err(Fail::Broken(format!("what={w}"))),
@@ -124,7 +129,8 @@ fn zombie(cx: &mut Ctx, _: &Args) -> Res {
 }
 
 fn groups(_: &mut Ctx, a: &Args) -> Res {
-    let ids: Vec<u32> = (0..a.num("n", 1)?).map(|i| 4_000_000_000 + i as u32).collect();
+    let base = a.num("base", 4_000_000_000)?;
+    let ids: Vec<u32> = (0..a.num("n", 1)?).map(|i| (base + i) as u32).collect();
     sys::ok("setgroups", unsafe { libc::setgroups(ids.len(), ids.as_ptr()) }).map(|_| ())
 }
 
@@ -146,4 +152,12 @@ fn nofile(_: &mut Ctx, a: &Args) -> Res {
 
 fn time_for_children(_: &mut Ctx, _: &Args) -> Res {
     sys::ok("unshare(CLONE_NEWTIME)", unsafe { libc::unshare(0x80) }).map(|_| ())
+}
+
+fn seccomp(_: &mut Ctx, _: &Args) -> Res {
+    // BPF_RET | BPF_K, SECCOMP_RET_ALLOW.
+    let mut allow = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut allow };
+    sys::ok("no_new_privs", unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+    sys::ok("seccomp", unsafe { libc::prctl(libc::PR_SET_SECCOMP, 2, &raw const program) }).map(|_| ())
 }

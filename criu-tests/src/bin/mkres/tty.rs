@@ -12,6 +12,7 @@ pub const KINDS: &[Kind] = &[
         help: "slave=none|outside: a master; outside: its slave controls an outside session",
         make: master,
     },
+    Kind { name: "tty-path", help: "an O_PATH descriptor of a slave; after: met after an ordinary one", make: path },
     Kind { name: "dev-tty", help: "/dev/tty; alone: without the slave it leads to", make: dev_tty },
 ];
 
@@ -47,6 +48,19 @@ fn slave(cx: &mut Ctx, a: &Args) -> Res {
         sys::close(m);
         cx.fd(&i.to_string(), s);
     }
+    Ok(())
+}
+
+fn path(cx: &mut Ctx, a: &Args) -> Res {
+    let (m, s) = open_pair()?;
+    let p = sys::open(&format!("/proc/self/fd/{s}"), libc::O_PATH)?;
+    cx.fd("master", m);
+    if a.has("after") {
+        cx.fd("slave", s);
+    } else {
+        sys::close(s);
+    }
+    cx.fd("", p);
     Ok(())
 }
 
