@@ -25,10 +25,10 @@ impl Tree {
                 Ok(())
             });
         }
-        let root = command.spawn().unwrap();
+        let tree = Tree { root: command.spawn().unwrap(), dir };
         for _ in 0..500 {
-            if dir.join("ready").exists() {
-                return Tree { root, dir };
+            if tree.dir.join("ready").exists() {
+                return tree;
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }

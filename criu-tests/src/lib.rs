@@ -5,10 +5,11 @@
 //! judge: a fixture's expectation is first checked against CRIU *without* the plugin.
 //!
 //! ```text
-//! cargo run -p criu-tests --bin differential -- [--criu PATH]... [--plugin PATH] [--record] [--jobs N] [FILTER]...
+//! cargo run -p criu-tests --bin differential -- [--criu PATH]... [--plugin PATH] [--dry-run COMMAND] [--record] [--jobs N] [FILTER]...
 //! ```
 //!
 //! FILTER is a part of `VERSION::FIXTURE`. `--record` asks CRIU alone and prints what it does with every fixture. Needs root.
+//! `--dry-run` asks the `criu-preflight` command about each tree first, and holds its answer against the plugin's.
 //!
 //! **To add a resource**: a function and a line in the `KINDS` table of its family in `src/bin/mkres/`.
 //!
@@ -28,6 +29,7 @@
 //! See [`fixtures::Fixture`] for the rest.
 
 pub mod criu;
+pub mod dry;
 pub mod fixtures;
 pub mod mounts;
 pub mod tree;

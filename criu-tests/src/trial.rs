@@ -1,6 +1,7 @@
 //! One fixture on one CRIU: without the plugin, then with it.
 
 use crate::criu::{pages, Criu, Ran};
+use crate::dry::DryRun;
 use crate::fixtures::{As, Blame, Expect, Fixture, Versions};
 use crate::mounts::{Bound, Btrfs};
 use crate::tree::{NoTree, Tree};
@@ -18,6 +19,8 @@ pub enum Outcome {
 pub struct Setup {
     /// A directory with preflight_plugin.so alone, or none to ask CRIU only.
     pub plugin: Option<PathBuf>,
+    /// The command whose answer must be the plugin's, if it is asked as well.
+    pub dry_run: Option<DryRun>,
     /// A directory with nothing in it.
     pub no_plugins: PathBuf,
     /// Where directories of runs are made.
@@ -238,8 +241,18 @@ fn alone(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, dir: &Path) -> Result<
 fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, dir: &Path) -> Result<(), Outcome> {
     let mut stage = make(f, s, dir)?;
     let opts = options(f, criu, &stage.tree)?;
+    let dry = match &s.dry_run {
+        // CRIU with fewer rights is refused for want of them; the command is run by root.
+        Some(dry) if f.run_as == As::Root => Some((dry, dry.look(stage.tree.pid, &opts, criu).map_err(broken)?)),
+        _ => None,
+    };
     let ran = dump(f, criu, &stage.tree, plugin, dir)?;
     let report = Report::of(&dir.join("work/preflight.json"), &ran.log);
+    if let (Some((dry, answer)), Ok(report)) = (&dry, &report) {
+        if let Some(how) = dry.differs(answer, &report.refused_rules()) {
+            return Err(broken(how));
+        }
+    }
     match w.expect {
         Expect::Accept => {
             if !ran.ok {

@@ -1,6 +1,7 @@
 //! Runs the fixtures: see the crate's documentation.
 
 use criu_tests::criu::Criu;
+use criu_tests::dry::DryRun;
 use criu_tests::fixtures::{self, Fixture};
 use criu_tests::mounts::Btrfs;
 use criu_tests::tree::mkres;
@@ -9,11 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-const USAGE: &str = "differential [--criu PATH]... [--plugin PATH] [--record] [--list] [--jobs N] [FILTER]...";
+const USAGE: &str =
+    "differential [--criu PATH]... [--plugin PATH] [--dry-run COMMAND] [--record] [--list] [--jobs N] [FILTER]...";
 
 struct Asked {
     criu: Vec<PathBuf>,
     plugin: Option<PathBuf>,
+    dry_run: Option<PathBuf>,
     record: bool,
     list: bool,
     jobs: usize,
@@ -21,13 +24,15 @@ struct Asked {
 }
 
 fn asked() -> Result<Asked, String> {
-    let mut a = Asked { criu: vec![], plugin: None, record: false, list: false, jobs: 2, filters: vec![] };
+    let mut a =
+        Asked { criu: vec![], plugin: None, dry_run: None, record: false, list: false, jobs: 2, filters: vec![] };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
             "--criu" => a.criu.push(value()?.into()),
             "--plugin" => a.plugin = Some(value()?.into()),
+            "--dry-run" => a.dry_run = Some(value()?.into()),
             "--jobs" => a.jobs = value()?.parse().map_err(|e| format!("--jobs: {e}"))?,
             "--record" => a.record = true,
             "--list" => a.list = true,
@@ -98,7 +103,8 @@ fn prepare(a: &Asked, base: &Path) -> Result<Setup, String> {
             Some(dir)
         }
     };
-    Ok(Setup { plugin, no_plugins, base: base.into(), btrfs: Btrfs::under(base) })
+    let dry_run = a.dry_run.as_deref().map(DryRun::of).transpose()?;
+    Ok(Setup { plugin, dry_run, no_plugins, base: base.into(), btrfs: Btrfs::under(base) })
 }
 
 #[derive(Default)]

@@ -1,0 +1,106 @@
+//! The `criu-preflight` command on the tree of a fixture: its answer against the plugin's.
+
+use crate::criu::Criu;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The command, and the rules that can refuse without a frozen tree.
+pub struct DryRun {
+    command: PathBuf,
+    early: BTreeSet<String>,
+}
+
+/// What it said of a tree.
+pub struct Answer {
+    status: i32,
+    refused: BTreeSet<String>,
+    unchecked: String,
+}
+
+impl DryRun {
+    pub fn of(command: &Path) -> Result<DryRun, String> {
+        let told = |e: &dyn std::fmt::Display| format!("{} rules --json: {e}", command.display());
+        let out = Command::new(command).args(["rules", "--json"]).output().map_err(|e| told(&e))?;
+        let rules: Value = serde_json::from_slice(&out.stdout).map_err(|e| told(&e))?;
+        let early = rules.as_array().into_iter().flatten().filter(|r| r["certain"] == "early");
+        let early = early.filter_map(|r| r["id"].as_str()).map(String::from).collect();
+        Ok(DryRun { command: command.into(), early })
+    }
+
+    /// Looks at the running tree as this CRIU, given the options that the dump will be given.
+    pub fn look(&self, pid: i32, options: &[String], criu: &Criu) -> Result<Answer, String> {
+        let mut cmd = Command::new(&self.command);
+        cmd.arg("check").arg(pid.to_string()).args(options).arg("--json").arg("--criu").arg(binary(criu));
+        cmd.stdin(Stdio::null());
+        let out = cmd.output().map_err(|e| format!("{}: {e}", self.command.display()))?;
+        let status = out.status.code().ok_or_else(|| format!("the dry run ended by {}", out.status))?;
+        let said = String::from_utf8_lossy(&out.stderr);
+        let report: Value =
+            serde_json::from_slice(&out.stdout).map_err(|e| format!("the dry run's report: {e}: {said}"))?;
+        let findings = report["findings"].as_array().into_iter().flatten();
+        let refused = findings.filter(|f| f["verdict"] == "refuse").filter_map(|f| f["rule"].as_str());
+        let unchecked = match report["unchecked"].as_array() {
+            Some(list) if !list.is_empty() => report["unchecked"].to_string(),
+            _ => String::new(),
+        };
+        Ok(Answer { status, refused: refused.map(String::from).collect(), unchecked })
+    }
+
+    /// Where it differs from the rules by which the plugin refused: those that need a frozen tree are not the dry run's.
+    pub fn differs(&self, answer: &Answer, plugin: &BTreeSet<&str>) -> Option<String> {
+        let plugin: BTreeSet<String> =
+            plugin.iter().map(|r| r.to_string()).filter(|r| self.early.contains(r)).collect();
+        let status = match (answer.refused.is_empty(), answer.unchecked.is_empty()) {
+            (false, _) => 1,
+            (true, true) => 0,
+            (true, false) => 2,
+        };
+        if answer.refused != plugin {
+            return Some(format!("the dry run refuses {:?}, the plugin {plugin:?}", answer.refused));
+        }
+        if answer.status != status {
+            return Some(format!("the dry run ended with status {} and not {status}", answer.status));
+        }
+        (status == 2).then(|| format!("the dry run could not look at everything: {}", answer.unchecked))
+    }
+}
+
+/// The executable: what `scripts/provision-criu` makes is a script that runs one below its own directory.
+fn binary(criu: &Criu) -> PathBuf {
+    let unpacked = criu.path.with_file_name("root/usr/sbin/criu");
+    if unpacked.exists() {
+        unpacked
+    } else {
+        criu.path.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_answers_are_held_against_each_other() {
+        let dry = DryRun { command: PathBuf::new(), early: ["a".to_string(), "b".to_string()].into() };
+        let differs = |status, refused: &[&str], unchecked: &str, plugin: &[&str]| {
+            let refused = refused.iter().map(|r| r.to_string()).collect();
+            let answer = Answer { status, refused, unchecked: unchecked.into() };
+            dry.differs(&answer, &plugin.iter().copied().collect()).is_some()
+        };
+        assert!(!differs(0, &[], "", &[]));
+        assert!(!differs(1, &["a"], "", &["a"]));
+        assert!(!differs(1, &["a"], "maps", &["a"]));
+        // Only the frozen look can know it.
+        assert!(!differs(0, &[], "", &["frozen"]));
+        assert!(differs(1, &["frozen"], "", &["frozen"]));
+        assert!(differs(1, &["a"], "", &[]));
+        assert!(differs(0, &[], "", &["a"]));
+        assert!(differs(1, &["a"], "", &["a", "b"]));
+        assert!(differs(0, &["a"], "", &["a"]));
+        assert!(differs(2, &[], "", &[]));
+        assert!(differs(2, &[], "maps", &[]));
+        assert!(differs(0, &[], "maps", &[]));
+    }
+}
