@@ -14,11 +14,11 @@ PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo
-	@echo 'PREFLIGHT_CACHE=DIR  keeps the real CRIUs and kernels of the tests in DIR (default .cache)'
+	@echo 'CARGO_TARGET_DIR=DIR takes the place of target; PREFLIGHT_CACHE=DIR keeps the CRIUs and kernels of the tests (.cache)'
 	@echo 'install takes DESTDIR, PREFIX ($(PREFIX)), PLUGINDIR ($(PLUGINDIR))'
 
-build: ## the plugin: target/plugin/preflight_plugin.so (or in CARGO_TARGET_DIR)
-	$(CARGO) build --release --locked -p criu-preflight
+build: ## the plugin, target/plugin/preflight_plugin.so, and the command, target/release/criu-preflight
+	$(CARGO) build --release --locked -p criu-preflight -p criu-preflight-cli
 	@install -D -m 755 $(TARGET)/release/libcriu_preflight.so $(PLUGIN)
 	@echo '$(PLUGIN)'
 
@@ -67,14 +67,16 @@ $(PLUGIN):
 	$(MAKE) build
 
 # Put beside and renamed: a CRIU that starts meanwhile sees the old file or the new one, never half of one.
-install: $(PLUGIN) ## the plugin, its C header and its manual page
+install: $(PLUGIN) ## the plugin, the command and the C header
 	install -d '$(DESTDIR)$(PLUGINDIR)'
 	install -m 755 $(PLUGIN) '$(DESTDIR)$(PLUGINDIR)/.preflight_plugin.new'
 	mv -f '$(DESTDIR)$(PLUGINDIR)/.preflight_plugin.new' '$(DESTDIR)$(PLUGINDIR)/preflight_plugin.so'
+	install -D -m 755 $(TARGET)/release/criu-preflight '$(DESTDIR)$(PREFIX)/bin/criu-preflight'
 	install -D -m 644 include/criu_preflight.h '$(DESTDIR)$(PREFIX)/include/criu_preflight.h'
 
 uninstall: ## takes away what install has put there
-	rm -f '$(DESTDIR)$(PLUGINDIR)/preflight_plugin.so' '$(DESTDIR)$(PREFIX)/include/criu_preflight.h'
+	rm -f '$(DESTDIR)$(PLUGINDIR)/preflight_plugin.so' '$(DESTDIR)$(PREFIX)/bin/criu-preflight' \
+	      '$(DESTDIR)$(PREFIX)/include/criu_preflight.h'
 
 clean: ## what was built (the cache of CRIUs stays)
 	$(CARGO) clean
