@@ -39,7 +39,7 @@ pub static LINK_REMAP_NEEDED: Rule = Rule {
     what: "An open file has lost the name it was opened by, but has another one (its link count is not 0): CRIU would have \
            to make a temporary hard link.",
     says: "{what} {path}: that name is gone, but the file still has another ({nlink} hard links)",
-    criu: "Can't create link remap for %s. Use --link-remap option.",
+    criu: "Can't create link remap for %s. Use link-remap option.",
     source: "criu/files-reg.c:create_link_remap",
     versions: "all",
     lifts: &[
@@ -63,7 +63,7 @@ pub static NFS_SILLY: Rule = Rule {
         "A file on NFS is named .nfs and 24 hexadecimal digits: what is left there of a removed file that is open. Any \
            file with such a name counts.",
     says: "{what} {path}, a removed file on NFS",
-    criu: "Can't create link remap for %s. Use --link-remap option.",
+    criu: "Can't create link remap for %s. Use link-remap option.",
     source: "criu/files-reg.c:nfs_silly_rename",
     versions: "all",
     lifts: &[Lift::Option(Opt::LinkRemap), Lift::Workload("have the program close it before the dump")],

@@ -65,7 +65,7 @@ pub(super) struct Model<'a> {
     root_ns: Option<u64>,
     /// CRIU validates: some collected namespace is not its own.
     pub validated: bool,
-    /// The externals are known.
+    /// The externals and the skipped mounts are known.
     known: bool,
 }
 
@@ -76,6 +76,14 @@ pub(super) fn is_sub_path(path: &[u8], base: &[u8]) -> bool {
         Some(rest) => rest.is_empty() || rest.starts_with(b"/"),
         None => false,
     }
+}
+
+/// is_same_path of criu/util.c: empty components and "." do not count.
+fn is_same_path(a: &[u8], b: &[u8]) -> bool {
+    fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+        path.split(|b| *b == b'/').filter(|p| !matches!(*p, b"" | b"."))
+    }
+    parts(a).eq(parts(b))
 }
 
 fn type_of(info: &MountInfo) -> &[u8] {
@@ -99,21 +107,25 @@ impl<'a> Model<'a> {
             by_id: HashMap::new(),
             root_ns,
             validated: false,
-            known: ctx.host.externals.is_some() && ctx.host.options.autodetect_ext_mounts.is_some(),
+            known: ctx.host.externals.is_some()
+                && ctx.host.options.autodetect_ext_mounts.is_some()
+                && ctx.host.options.skip_mnt.is_some(),
         };
         for table in tables {
             model.validated |= Some(table.ns) != criu_ns;
-            model.add(table, cgroup_ns);
+            model.add(table, cgroup_ns, ctx.host);
         }
         model.join_binds();
         model.find_externals(ctx);
         model
     }
 
-    fn add(&mut self, table: &'a MountTable, cgroup_ns: bool) {
+    fn add(&mut self, table: &'a MountTable, cgroup_ns: bool, host: &Host) {
         let start = self.nodes.len();
-        // tracefs is dropped while the table is read, with everything that depends on it to be noticed later.
-        for info in table.mounts.iter().filter(|m| type_of(m) != b"tracefs") {
+        // tracefs and what --skip-mnt names is dropped while the table is read, with everything that depends on it to be
+        // noticed later (should_skip_mount, criu/proc_parse.c).
+        let skipped = |m: &MountInfo| host.options.skip_mnt.iter().flatten().any(|s| is_same_path(s, &m.mountpoint));
+        for info in table.mounts.iter().filter(|m| type_of(m) != b"tracefs" && !skipped(m)) {
             let faked = cgroup_ns && matches!(type_of(info), b"cgroup" | b"cgroup2");
             let root = if faked { b"/".as_slice() } else { root_of(info) };
             self.by_id.insert(info.mnt_id, self.nodes.len());
@@ -271,7 +283,7 @@ impl<'a> Model<'a> {
         self.children(node).any(|c| c.info.mountpoint == node.info.mountpoint)
     }
 
-    /// What a finding about a mount is worth when the externals are not known.
+    /// What a finding about a mount is worth when the externals or the skipped mounts are not known.
     pub fn gate(&self) -> Gate {
         if self.known {
             Gate::Stands

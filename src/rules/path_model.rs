@@ -146,11 +146,8 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
         return Some((Problem::MountUnknown, gate.or(job).or(table_gate(ctx))));
     };
     if model.is_overmounted(node) {
-        // --skip-mnt takes mounts away, those that cover too.
-        let skip = match &host.options.skip_mnt {
-            Some(list) if list.is_empty() => Gate::Stands,
-            _ => Gate::Unknown,
-        };
+        // --skip-mnt takes mounts away, those that cover too; the model knows the rest.
+        let skip = if host.options.skip_mnt.is_some() { Gate::Stands } else { Gate::Unknown };
         return Some((Problem::Overmounted, gate.or(skip)));
     }
     if path.is_some_and(|p| !p.starts_with(b"/")) {

@@ -163,11 +163,14 @@ fn overmounted() {
     }
     let covered = over("30 17 0:40 / /tmp rw - tmpfs tmpfs rw\n");
     alone(&FILE_OVERMOUNTED, &covered, &with_external("file[11:2b]"), None);
-    for skip in [None, Some(vec!["/tmp".into()])] {
+    let skipping = |skip_mnt| {
         let h = host();
-        let h = Host { options: Options { skip_mnt: skip, ..h.options }, ..h };
-        alone(&FILE_OVERMOUNTED, &covered, &h, WARN);
-    }
+        Host { options: Options { skip_mnt, ..h.options }, ..h }
+    };
+    alone(&FILE_OVERMOUNTED, &covered, &skipping(None), WARN);
+    alone(&FILE_OVERMOUNTED, &covered, &skipping(Some(vec!["/tm".into()])), REFUSE);
+    // Both mounts on that point are gone then.
+    alone(&FILE_MOUNT_UNKNOWN, &covered, &skipping(Some(vec!["//tmp/.".into()])), REFUSE);
 }
 
 #[test]
