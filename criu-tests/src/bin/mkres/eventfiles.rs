@@ -13,7 +13,11 @@ pub const KINDS: &[Kind] = &[
         make: epoll,
     },
     Kind { name: "inotify", help: "path=DIR (of this run)", make: inotify },
-    Kind { name: "fanotify", help: "path=DIR, mark=inode|mount|fs", make: fanotify },
+    Kind {
+        name: "fanotify",
+        help: "path=DIR, mark=inode|mount|fs, outside: in another mount namespace",
+        make: fanotify,
+    },
 ];
 
 fn eventfd(cx: &mut Ctx, _: &Args) -> Res {
@@ -77,7 +81,12 @@ fn fanotify(cx: &mut Ctx, a: &Args) -> Res {
         "fs" => libc::FAN_MARK_FILESYSTEM,
         _ => 0,
     };
-    let dir = sys::cstr(a.get("path").unwrap_or(&cx.dir));
+    let mut dir = a.get("path").unwrap_or(&cx.dir).to_string();
+    if a.has("outside") {
+        let own = || sys::ok("unshare", unsafe { libc::unshare(libc::CLONE_NEWNS) }).map(|_| ());
+        dir = format!("/proc/{}/root{dir}", cx.outsider("holder", &[], own)?);
+    }
+    let dir = sys::cstr(&dir);
     let r = unsafe {
         libc::fanotify_mark(fd, libc::FAN_MARK_ADD | kind, libc::FAN_CLOSE_WRITE, libc::AT_FDCWD, dir.as_ptr())
     };

@@ -4,7 +4,7 @@ use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
-    Kind { name: "umount", help: "at=DIR: as mount", make: umount },
+    Kind { name: "umount", help: "at=DIR, lazy: as mount", make: umount },
     Kind {
         name: "file",
         help: "path=FILE (one of this run), size=BYTES, map: also mapped, closed; unlinked; relinked: lives on by another name",
@@ -69,7 +69,8 @@ fn mount(cx: &mut Ctx, a: &Args) -> Res {
 
 fn umount(_: &mut Ctx, a: &Args) -> Res {
     let at = sys::cstr(a.need("at")?);
-    sys::ok("umount", unsafe { libc::umount(at.as_ptr()) }).map(|_| ())
+    let flags = if a.has("lazy") { libc::MNT_DETACH } else { 0 };
+    sys::ok("umount", unsafe { libc::umount2(at.as_ptr(), flags) }).map(|_| ())
 }
 
 fn bind(_: &mut Ctx, a: &Args) -> Res {

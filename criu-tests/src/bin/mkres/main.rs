@@ -35,6 +35,7 @@ mod kernelfds;
 mod locks;
 mod netlink;
 mod othernet;
+mod paths;
 mod pipes;
 mod shm;
 mod sockets;
@@ -67,6 +68,7 @@ const FAMILIES: &[&[Kind]] = &[
     locks::KINDS,
     netlink::KINDS,
     othernet::KINDS,
+    paths::KINDS,
     pipes::KINDS,
     shm::KINDS,
     sockets::KINDS,
