@@ -438,7 +438,7 @@ mod tests {
             assert!(seen.insert(f.name), "{} is there twice", f.name);
             let refuses = matches!(f.expect, Expect::Refuse(_));
             assert!(
-                !refuses || f.unforeseeable.is_some() || !f.blames.is_empty(),
+                !refuses || f.unforeseeable.is_some() || !f.blames.is_empty() || !f.warns.is_empty(),
                 "{}: refused, but no rule is blamed",
                 f.name
             );
