@@ -64,7 +64,7 @@ pub fn warnings(report: &Report, host: &Host) -> Vec<String> {
 /// `report_path`: where the whole report is, if it could be written.
 pub fn syslog_summary(report: &Report, host: &Host, report_path: Option<&[u8]>) -> String {
     let kinds = kinds(report, host, Verdict::Refuse);
-    let line = summary(&format!("criu-preflight: {}", refusal(report, host.stage)), report, &kinds);
+    let line = summary(&refusal(report, host.stage), report, &kinds);
     let place = report_path.map(|p| format!("; report: {}", short_text(p))).unwrap_or_default();
     one_line(format!("{}{place}", cut(&line, LINE.saturating_sub(place.len()))))
 }

@@ -384,9 +384,9 @@ fn the_system_log_gets_the_summary_and_the_place() {
     check(
         &[text(None), text(Some(b"/run/c\n1/preflight.json")), text(Some(&[b'a'; 4000]))],
         expect![[r#"
-        criu-preflight: refusing to dump pid 4211 (nginx), nothing was frozen: 2 blockers in 2 of 17 tasks: tcp-connected x1, fd-chrdev x1
-        criu-preflight: refusing to dump pid 4211 (nginx), nothing was frozen: 2 blockers in 2 of 17 tasks: tcp-connected x1, fd-chrdev x1; report: /run/c\n1/preflight.json
-        criu-preflight: refusing to dump pid 4211 (nginx), nothing was frozen: 2 blockers in 2 of 17 tasks: tcp-connected x1, fd-chrdev x1; report: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...(4000 bytes)...aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+        refusing to dump pid 4211 (nginx), nothing was frozen: 2 blockers in 2 of 17 tasks: tcp-connected x1, fd-chrdev x1
+        refusing to dump pid 4211 (nginx), nothing was frozen: 2 blockers in 2 of 17 tasks: tcp-connected x1, fd-chrdev x1; report: /run/c\n1/preflight.json
+        refusing to dump pid 4211 (nginx), nothing was frozen: 2 blockers in 2 of 17 tasks: tcp-connected x1, fd-chrdev x1; report: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...(4000 bytes)...aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
     "#]],
     );
 }

@@ -16,6 +16,11 @@ pub const KINDS: &[Kind] = &[
         make: outside,
     },
     Kind {
+        name: "unix-connect",
+        help: "path=/..., type=...: connected to a socket that was there before (of a container: outside of it)",
+        make: connect,
+    },
+    Kind {
         name: "unix-reconnected",
         help: "named: a datagram socketpair (a, b) whose b was connected to another socket (c); named: b has a name",
         make: reconnected,
@@ -59,6 +64,14 @@ fn pair(cx: &mut Ctx, a: &Args) -> Res {
     }
     cx.fd("a", x);
     cx.fd("b", y);
+    Ok(())
+}
+
+fn connect(cx: &mut Ctx, a: &Args) -> Res {
+    let fd = sys::socket(libc::AF_UNIX, kind_of(a)?, 0)?;
+    let (addr, len) = sys::unix_addr(a.need("path")?);
+    sys::connect("connect", fd, &addr, len)?;
+    cx.fd("sock", fd);
     Ok(())
 }
 

@@ -1,0 +1,33 @@
+#!/bin/bash
+# crun.sh: the plugin under crun, in its default directory and with nothing configured.
+# shellcheck disable=SC2034 # read by the files sourced
+runtime=crun shows_log=yes C=preflight-crun default_conf_link_remap=yes
+. /t/lib.sh
+. /t/oci.sh
+unconfigured
+prepare
+syslog_on
+
+# crun hands CRIU one cgroup path, which is wrong for the v1 hierarchies that a machine may have beside cgroup2.
+echo 'manage-cgroups=ignore' >/etc/criu/crun.conf
+clean
+unconfigured
+blockers
+
+same "a connection" no tcp-pair
+same "a connection, --tcp-established" yes tcp-pair -- --tcp-established
+same "a lock" no lock:type=flock
+same "a lock, --file-locks" yes lock:type=flock -- --file-locks
+same "a linked remainder" no file:relinked
+with "$(bind /b/outside /outside) | $host_network" external_socket
+same "a terminal of the container" yes tty-pair
+same "a slave alone (orphan_pts_master)" yes tty-slave
+same "a slave alone, --shell-job" yes tty-slave -- --shell-job
+for mode in soft full strict ignore; do
+    same "--manage-cgroups-mode=$mode" yes -- --manage-cgroups-mode=$mode
+done
+external_mounts
+external_namespaces
+configuration
+frozen
+closing
