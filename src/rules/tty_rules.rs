@@ -224,7 +224,7 @@ pub static TTY_CTTY_INHERIT: Rule = Rule {
     criu: "ctty inheritance detected sid/pgrp %d, no PTY peer with sid/pgrp needed, or (ctty pid_real %d pty pid_real %d)",
     source: "criu/tty.c:tty_verify_ctty",
     versions: "all",
-    lifts: &[Lift::Workload("have the program close /dev/tty, or keep its terminal open too, before the dump")],
+    lifts: &[Lift::Workload("have the program close /dev/tty before the dump")],
     phase: Phase::P6,
     when: When::Early,
     check: |rule, ctx, sink| {

@@ -9,7 +9,9 @@ use std::hash::Hash;
 
 /// Fills in [`Task::shares`]. Only tasks that look alike are compared: what is shared is the same for both.
 pub fn look(tasks: &mut [Task], log: &mut Log) {
-    let mm = alike(tasks, |t| Some(link_text(t.exe.as_ref())));
+    // Where a program was put is random, so that mostly only what was forked and not executed is left to compare.
+    let place = |t: &Task| t.maps.first().map(|m| m.vma.start);
+    let mm = alike(tasks, |t| Some((link_text(t.exe.as_ref()), place(t))));
     share(tasks, mm, Kind::Vm, |s| &mut s.mm, log);
     // Handlers are never shared without the address space (`copy_process`, kernel/fork.c; `de_thread`, fs/exec.c).
     let mut handlers: HashMap<i32, Vec<i32>> = HashMap::new();
@@ -21,7 +23,8 @@ pub fn look(tasks: &mut [Task], log: &mut Log) {
     let fs = alike(tasks, |t| Some((link_text(t.cwd.as_ref()), link_text(t.root.as_ref()))));
     share(tasks, fs, Kind::Fs, |s| &mut s.fs, log);
     // What is shared with the parent is known already.
-    let files = alike(tasks, |t| t.files_of.is_none().then_some(t.fd_count));
+    let held = |t: &Task| t.files.iter().map(|f| (f.fd, f.ino)).collect::<Vec<_>>();
+    let files = alike(tasks, |t| t.files_of.is_none().then(|| held(t)));
     share(tasks, files, Kind::Files, |s| &mut s.files, log);
 }
 
