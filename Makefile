@@ -11,7 +11,7 @@ PREFIX ?= /usr/local
 # Where the CRIU of this host looks for plugins, by its own words.
 PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*path to a plugin directory (by default \(.*\))/\1/p')),/usr/lib/criu)
 
-.PHONY: help docs build setup provision test test-vm test-runtimes demo bench fmt lint check-plugin install uninstall clean
+.PHONY: help docs build setup provision test test-vm test-runtimes demo bench soak fmt lint check-plugin install uninstall clean
 .DEFAULT_GOAL := build
 
 help: ## this list
@@ -53,6 +53,14 @@ demo: provision build ## what the plugin does, on real CRIU (root)
 bench: provision build ## what the plugin costs a dump and saves a refused one, on the newest CRIU that works here (root)
 	@$(CARGO) build -q --release --locked -p criu-tests --bin bench
 	@$(TARGET)/release/bench --plugin $(PLUGIN) $(FILTER)
+
+# SEED=N begins elsewhere, TIME=SECONDS ends it early; soak.rs says how a tree is made again.
+COUNT ?= 1000
+SEED ?= 1
+TIME ?= 3600
+soak: provision build ## COUNT random trees of random resources: CRIU and the plugin must agree on each (root)
+	@$(CARGO) build -q --release --locked -p criu-tests
+	@$(TARGET)/release/soak --plugin $(PLUGIN) --count $(COUNT) --seed $(SEED) --time $(TIME)
 
 docs: ## docs/rules.md and the README's table, made from the rules
 	UPDATE_DOCS=1 $(CARGO) test -q --locked --lib docs_are_current

@@ -32,5 +32,6 @@ pub mod criu;
 pub mod dry;
 pub mod fixtures;
 pub mod mounts;
+pub mod soak;
 pub mod tree;
 pub mod trial;

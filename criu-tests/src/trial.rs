@@ -163,19 +163,25 @@ fn broken(e: impl ToString) -> Outcome {
 }
 
 /// A tree, and the mount that is its root directory, if it has one of its own.
-struct Stage {
-    tree: Tree,
+pub(crate) struct Stage {
+    pub(crate) tree: Tree,
     root: Option<(Bound, String)>,
 }
 
 fn make(f: &Fixture, s: &Setup, dir: &Path) -> Result<Stage, Outcome> {
-    let _ = std::fs::remove_dir_all(dir);
-    std::fs::create_dir_all(dir).map_err(|e| broken(format!("{}: {e}", dir.display())))?;
+    let stage = set(f.tree, s, dir)?;
     if matches!(f.run_as, As::User(_)) {
         use std::os::unix::fs::PermissionsExt;
         let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777));
     }
-    let mut spec = f.tree.replace("{root}", &dir.join("root").to_string_lossy());
+    Ok(stage)
+}
+
+/// Makes the tree that `spec` describes, in a fresh `dir`.
+pub(crate) fn set(spec: &str, s: &Setup, dir: &Path) -> Result<Stage, Outcome> {
+    let _ = std::fs::remove_dir_all(dir);
+    std::fs::create_dir_all(dir).map_err(|e| broken(format!("{}: {e}", dir.display())))?;
+    let mut spec = spec.replace("{root}", &dir.join("root").to_string_lossy());
     if spec.contains("{btrfs") {
         let (at, device) = s.btrfs.mounted().map_err(Outcome::Skipped)?;
         spec = spec.replace("{btrfs}", &at.to_string_lossy()).replace("{btrfsdev}", &device);
@@ -319,11 +325,11 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, d
 }
 
 /// The plugin's preflight.json.
-struct Report(Value);
+pub(crate) struct Report(Value);
 
 impl Report {
     /// Without anything to say the plugin writes no file; that it has looked then stands in CRIU's log.
-    fn of(path: &Path, log: &str) -> Result<Report, String> {
+    pub(crate) fn of(path: &Path, log: &str) -> Result<Report, String> {
         let looked = |l: &str| l.contains("preflight: ") && l.contains(" look at ");
         if !path.exists() && log.lines().any(looked) {
             return Ok(Report(serde_json::json!({ "findings": [] })));
@@ -336,8 +342,19 @@ impl Report {
         self.0["findings"].as_array().into_iter().flatten().filter(|f| f["verdict"] == "refuse")
     }
 
-    fn refused_rules(&self) -> BTreeSet<&str> {
+    pub(crate) fn refused_rules(&self) -> BTreeSet<&str> {
         self.refusals().filter_map(|f| f["rule"].as_str()).collect()
+    }
+
+    pub(crate) fn rules(&self) -> BTreeSet<&str> {
+        let all = self.0["findings"].as_array().into_iter().flatten();
+        all.filter_map(|f| f["rule"].as_str()).collect()
+    }
+
+    /// The refusing findings, in the words of the log.
+    pub(crate) fn messages(&self) -> Vec<String> {
+        let line = |f: &Value| Some(format!("{}: {}", f["rule"].as_str()?, f["message"].as_str()?));
+        self.refusals().filter_map(line).collect()
     }
 
     /// Warnings that are not there.

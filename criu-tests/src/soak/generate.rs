@@ -1,0 +1,240 @@
+//! Random trees and options. What a tree may hold comes from the fixtures, so that a new one is soon met in company.
+
+use super::random::Random;
+use super::Case;
+use crate::fixtures::{self, As, Expect};
+
+/// Something a process can hold, and the options its fixture goes with.
+#[derive(Clone, Copy)]
+struct Thing {
+    /// One word of mkres, or several for a child process of their own.
+    words: &'static str,
+    opts: &'static str,
+    refused: bool,
+}
+
+/// Arguments that have no fixture of their own.
+const MORE: &[(&str, bool)] = &[
+    ("unix-pair:type=seqpacket,data", false),
+    ("unix-pair:type=dgram", false),
+    ("unix-pair:passsec", false),
+    ("tcp-pair:v4mapped,data", true),
+    ("tcp-pair:v6,data", true),
+    ("tcp-outside:state=close_wait,v6", true),
+    ("tcp-outside:state=dissolved,v6", false),
+    ("tcp-listen:v6,backlog", true),
+    ("udp:v6,more", false),
+    ("udp:v6,uncork", false),
+    ("unix-outside:type=dgram,name=path,data", true),
+    ("unix-outside:type=dgram,name=abstract", true),
+    ("unix-outside:name=abstract,data", true),
+    ("unix-waiting:client=outside,data", false),
+    ("lock:type=posix,mode=read,by=outside", false),
+    ("lock:type=ofd,mode=read,by=outside", false),
+    ("lock:type=ofd,mode=read,by=outside,shared", true),
+    ("lock:type=flock,mode=read,by=outside,shared", true),
+    ("file:unlinked,map", false),
+    ("file:unlinked,map,closed", false),
+    ("file:relinked,map", true),
+    ("file:relinked,map,closed", true),
+    ("file:unlinked,size=1048576", false),
+    ("memfd:map", false),
+    ("inotify:path=/tmp", false),
+    ("inotify:path=/dev", false),
+    ("sock:domain=2,type=1", false),
+    ("sock:domain=10,type=2", false),
+    ("sock:domain=1,type=2", false),
+    ("sock:domain=16,type=3,proto=15", false),
+    ("cwd:path=/tmp", false),
+    ("cwd:path=/proc", false),
+    ("opath:path=/dev/null", false),
+    ("opath:path=/etc/passwd", false),
+    ("bpf-map:map", true),
+    ("io-uring", true),
+    ("pipes:n=40", false),
+    ("uid", true),
+];
+
+/// What takes CRIU its 10 s or a lease its 45: seldom taken.
+const SLOW: &[&str] = &["vfork", "traced", "pipes:n=1", "lease"];
+
+/// These want to be alone in a process: what comes after them in it cannot be made.
+const LONELY: &[&str] = &["uid", "nofile", "newns", "time-for-children", "no-setsid", "inherit", "setsid"];
+
+/// These need what a root directory of the tree's own has not: devices, terminals, other programs.
+const NOT_IN_ROOT: &[&str] = &[
+    "dev",
+    "opath",
+    "tty",
+    "inotify",
+    "fanotify",
+    "kvm",
+    "tun",
+    "compat32",
+    "unix-queued-file",
+    "blk",
+    "bpf",
+    "chr",
+    "cwd",
+];
+
+const OPTIONS: &[(&str, usize)] = &[
+    ("--network-lock skip", 80),
+    ("--network-lock nftables", 5),
+    ("--tcp-established", 25),
+    ("--tcp-close", 10),
+    ("--skip-in-flight", 20),
+    ("--ext-unix-sk", 25),
+    ("--file-locks", 30),
+    ("--shell-job", 20),
+    ("--link-remap", 20),
+    ("--ghost-limit 4M", 15),
+    ("--ghost-limit 1k", 3),
+    ("--file-validation filesize", 30),
+    ("--manage-cgroups=ignore", 15),
+    ("--evasive-devices", 5),
+    ("--force-irmap", 5),
+    ("--leave-running", 15),
+    ("--leave-stopped", 5),
+    ("--ghost-fiemap", 5),
+    ("--timeout 60", 5),
+    ("--enable-fs all", 4),
+    ("--external dev[1/3]:nothing", 3),
+    ("--external net[4026531840]:host", 3),
+    ("--external unix[1]", 5),
+    ("--external tty[8801:1b]", 4),
+    ("--external file[1:2]", 4),
+];
+
+fn things() -> Vec<Thing> {
+    let mut all: Vec<Thing> =
+        MORE.iter().map(|(words, refused)| Thing { words, opts: "", refused: *refused }).collect();
+    for f in fixtures::all() {
+        let elsewhere = f.tree.contains('{') || f.tree.contains("no-setsid") || f.unforeseeable.is_some();
+        if elsewhere || f.run_as != As::Root || f.tree.split_whitespace().count() > 6 {
+            continue;
+        }
+        let refused = matches!(f.expect, Expect::Refuse(_));
+        all.push(Thing { words: f.tree, opts: f.opts, refused });
+    }
+    all
+}
+
+fn kind(word: &str) -> &str {
+    word.split(':').next().unwrap_or(word)
+}
+
+/// One process: its words, and where its parent is.
+struct Process {
+    parent: usize,
+    words: Vec<&'static str>,
+}
+
+/// Only the leader of a session can be given a terminal.
+fn wants_session(words: &str) -> bool {
+    words.starts_with("dev-tty") || words.contains("ctty")
+}
+
+/// The tree and options of one seed.
+pub fn case(seed: u64) -> Case {
+    let mut r = Random::new(seed);
+    let in_root = r.chance(25);
+    let count = 1 + r.below(20).min(r.below(20));
+    let mut tree: Vec<Process> = (0..count).map(|i| Process { parent: r.below(i.min(6)), words: Vec::new() }).collect();
+    let all = things();
+    let usable = |t: &&Thing| {
+        let fits = |w: &str| !NOT_IN_ROOT.iter().any(|n| w.starts_with(n));
+        !in_root || t.words.split_whitespace().all(fits)
+    };
+    let (refused, accepted): (Vec<Thing>, Vec<Thing>) = all.iter().filter(usable).copied().partition(|t| t.refused);
+    let refusals = [0, 0, 0, 0, 1, 1, 1, 1, 2, 3][r.below(10)];
+    let mut opts: Vec<&'static str> = Vec::new();
+    for i in 0..refusals + 1 + r.below(2 * count + 4) {
+        let from = if i < refusals { &refused } else { &accepted };
+        let Some(t) = r.pick(from) else { continue };
+        let slow = SLOW.iter().any(|s| t.words.contains(s));
+        if slow && !r.chance(5) {
+            continue;
+        }
+        if put(&mut tree, t.words, &mut r) && !t.opts.is_empty() && r.chance(50) {
+            opts.push(t.opts);
+        }
+    }
+    opts.extend(OPTIONS.iter().filter(|(_, percent)| r.chance(*percent)).map(|(o, _)| *o));
+    let freeze_cgroup = r.chance(8);
+    let mut words = Vec::new();
+    if in_root {
+        words.push("--root {root}");
+        words.extend(["newns:pid", "newns:net", "newns:ipc", "newns:uts"].iter().filter(|_| r.chance(30)));
+        words.extend(["mount:fs=tmpfs,to=/mnt", "bind:from=/files,to=/mnt2"].iter().filter(|_| r.chance(30)));
+        words.extend(["mount:fs=ramfs,to=/mnt3", "mount:fs=bpf,to=/mnt4"].iter().filter(|_| r.chance(4)));
+    } else {
+        words.extend(["no-setsid"].iter().filter(|_| r.chance(6)));
+        words.extend(["newns:net", "newns:ipc", "newns:uts"].iter().filter(|_| r.chance(8)));
+    }
+    print(&tree, 0, &mut words);
+    let split = |w: &[&str]| w.iter().flat_map(|w| w.split_whitespace()).map(String::from).collect();
+    Case {
+        words: split(&words),
+        opts: opts.iter().map(|o| o.replace("{netlock}", "--network-lock skip")).collect(),
+        freeze_cgroup,
+    }
+}
+
+/// Puts it into a process that has nothing of its kind yet (names of files and interfaces would meet), or a new one.
+fn put(tree: &mut Vec<Process>, words: &'static str, r: &mut Random) -> bool {
+    let single = words.split_whitespace().count() == 1;
+    let lonely = !single || LONELY.contains(&kind(words)) || wants_session(words);
+    let at = r.below(tree.len());
+    let Some(p) = tree.get_mut(at) else { return false };
+    if lonely || p.words.len() > 5 {
+        if tree.len() >= 20 {
+            return false;
+        }
+        tree.push(Process { parent: at, words: vec![words] });
+        return true;
+    }
+    let met = p.words.iter().any(|w| kind(w) == kind(words));
+    let crowd = p.words.iter().any(|w| w.contains(' ') || LONELY.contains(&kind(w)) || wants_session(w));
+    if met || crowd {
+        return false;
+    }
+    p.words.push(words);
+    true
+}
+
+fn print(tree: &[Process], at: usize, out: &mut Vec<&'static str>) {
+    let Some(p) = tree.get(at) else { return };
+    // A child made first inherits nothing; what wants a child of its own comes after what its parent holds.
+    out.extend(["setsid"].iter().filter(|_| at > 0 && p.words.iter().any(|w| wants_session(w))));
+    out.extend(&p.words);
+    for (i, child) in tree.iter().enumerate().skip(1) {
+        if child.parent == at && i != at {
+            out.push("[");
+            print(tree, i, out);
+            out.push("]");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_seed_one_tree() {
+        assert_eq!(case(7), case(7));
+        assert_ne!(case(7), case(8));
+    }
+
+    #[test]
+    fn brackets_close_and_trees_stay_small() {
+        for seed in 0..500 {
+            let words = case(seed).words;
+            let open = words.iter().filter(|w| *w == "[").count();
+            assert_eq!(open, words.iter().filter(|w| *w == "]").count(), "{words:?}");
+            // Fixtures of several words bring children with them.
+            assert!(open <= 60, "{words:?}");
+        }
+    }
+}
