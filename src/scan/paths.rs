@@ -2,7 +2,7 @@
 //! (`check_path_remap`, criu/files-reg.c).
 //!
 //! Nothing here can wait for a file server: a path that goes through a mount of a kind that has one is not looked up, and
-//! symbolic links are not followed (the kernel's text for an open file has none, unless the tree has changed).
+//! in a frozen tree symbolic links are not followed (the kernel's text for an open file has none, unless the tree has changed).
 
 use super::proc::{owned, Buffers, Dir};
 use super::{sys, Log};
@@ -107,6 +107,7 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Log) {
     let mut tasks = std::mem::take(&mut snap.tasks);
     let mut roots = Roots::new(proc, snap, &tasks);
     let mut look = Looker {
+        look: snap.look,
         tables: &snap.mounts,
         mounts: mounts(&snap.mounts),
         roots: &mut roots,
@@ -140,6 +141,7 @@ const ONE_NAME: i32 = -2;
 const MAPPED: i32 = -3;
 
 struct Looker<'a, 'r> {
+    look: Look,
     tables: &'a [MountTable],
     mounts: HashMap<u64, usize>,
     roots: &'a mut Roots<'r>,
@@ -229,7 +231,12 @@ impl Looker<'_, '_> {
             return None;
         }
         let path = CString::new(if below.is_empty() { b"." } else { below }).ok()?;
-        let found = match sys::open_path(&root.fd, &path).and_then(|fd| sys::statx(fd, c"")) {
+        // One call while a file server behind a link could still answer, three when it may be frozen.
+        let stat = match self.look {
+            Look::Early => sys::lstatx(&root.fd, &path),
+            Look::Frozen => sys::open_path(&root.fd, &path).and_then(|fd| sys::statx(fd, c"")),
+        };
+        let found = match stat {
             Ok(found) => found,
             Err(e @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ESTALE | Errno::ENAMETOOLONG)) => {
                 return Some(Stray::Errno(e as i32));

@@ -98,13 +98,23 @@ pub fn readlink<'b>(dir: impl AsFd, name: &CStr, buf: &'b mut [u8; 4096]) -> nix
 /// AT_STATX_DONT_SYNC: the attributes a network or FUSE file system has at hand, not fresh ones (`fuse_update_get_attr`,
 /// `nfs_getattr`); the server may be a frozen task of this very tree. AT_NO_AUTOMOUNT: nothing is mounted on the way.
 pub fn statx(dir: impl AsFd, name: &CStr) -> nix::Result<OpenFile> {
+    statx_with(dir, name, 0)
+}
+
+/// The same for a path of a running tree, whose last component is not followed if it is a symbolic link. The directories on
+/// the way are looked up: not for a frozen tree, see [`open_path`].
+pub fn lstatx(dir: impl AsFd, path: &CStr) -> nix::Result<OpenFile> {
+    statx_with(dir, path, libc::AT_SYMLINK_NOFOLLOW)
+}
+
+fn statx_with(dir: impl AsFd, name: &CStr, flags: libc::c_int) -> nix::Result<OpenFile> {
     let mut buf = std::mem::MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: `name` ends in NUL and the kernel fills in a `struct statx`, which is what `buf` has room for.
     let r = unsafe {
         libc::statx(
             dir.as_fd().as_raw_fd(),
             name.as_ptr(),
-            libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT | libc::AT_EMPTY_PATH,
+            libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT | libc::AT_EMPTY_PATH | flags,
             libc::STATX_BASIC_STATS | libc::STATX_MNT_ID,
             buf.as_mut_ptr(),
         )

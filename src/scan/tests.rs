@@ -414,6 +414,16 @@ fn cost_of_a_look() {
         let all = best(|| actor.look()).saturating_sub(empty);
         let ratio = all.as_secs_f64() / floor.as_secs_f64();
         println!("{kind}: floor {:.2} us, look {:.2} us, ratio {ratio:.2}", micros(floor, 5000), micros(all, 5000));
+        // What the early look has found right is not asked again.
+        let again = (0..5).map(|_| {
+            drop(actor.look());
+            let started = clock();
+            drop(look(actor.pid(), Look::Frozen, &crate::rules::testkit::host()));
+            clock() - started
+        });
+        let again = again.min().unwrap_or_default().saturating_sub(empty);
+        let ratio = again.as_secs_f64() / floor.as_secs_f64();
+        println!("{kind}: frozen look after it {:.2} us, ratio {ratio:.2}", micros(again, 5000));
     }
     let actor = Actor::start("children");
     println!("a task of a hundred: {:.0} us", micros(best(|| actor.look()), 101));
