@@ -1,7 +1,7 @@
 #!/bin/bash
 # containerd.sh: the plugin under containerd (ctr) with runc, in its default directory and with nothing configured.
 # shellcheck disable=SC2034 # read by the files sourced
-runtime=containerd shows_log=no C=preflight-ctr
+runtime=containerd shows_log=no C=preflight-ctr HINT="write .file-locks. in /etc/criu/runc.conf;"
 . /t/lib.sh
 leave=()
 export CONTAINERD_NAMESPACE=preflight
@@ -36,11 +36,11 @@ prepare() {
         exit 1
     }
     image
-    ctr image import --snapshotter native /b/image.tar
+    ctr image import /b/image.tar
 }
 up() {
     down
-    ctr run -d --null-io --snapshotter native --privileged "${EXTRA[@]}" $IMAGE $C /bin/work "$@"
+    ctr run -d --null-io --privileged "${EXTRA[@]}" $IMAGE $C /bin/work "$@"
 }
 bundle() { echo /run/containerd/io.containerd.runtime.v2.task/$CONTAINERD_NAMESPACE/$C; }
 ck() {
@@ -53,11 +53,11 @@ down() {
     sleep 0.4
     ctr task rm $C
     ctr container rm $C
-    ctr snapshot --snapshotter native rm $C
+    ctr snapshot rm $C
 } >/dev/null 2>&1
 counter() { echo "$(bundle)/rootfs/tmp/count"; }
 criu_log() { if [ -s /b/work/dump.log ]; then echo /b/work/dump.log; else echo "$(bundle)/criu-dump.log"; fi; }
-state() { ctr task ls | awk -v c=$C '$1 == c { print tolower($3) }'; }
+state() { ctr task ls | grep "^$C " | grep -o '[A-Z]*$' | tr '[:upper:]' '[:lower:]'; }
 
 unconfigured
 syslog_on

@@ -1,7 +1,8 @@
 #!/bin/bash
 # crun.sh: the plugin under crun, in its default directory and with nothing configured.
 # shellcheck disable=SC2034 # read by the files sourced
-runtime=crun shows_log=yes C=preflight-crun default_conf_link_remap=yes
+runtime=crun oci=crun shows_log=yes C=preflight-crun default_conf_link_remap=yes
+HINT="pass --file-locks to crun checkpoint, or write .file-locks. in /etc/criu/crun.conf;"
 . /t/lib.sh
 . /t/oci.sh
 unconfigured

@@ -9,6 +9,7 @@
 #   criu_log      CRIU's log of the last checkpoint
 #   state         "running" or what else the runtime calls it
 # and of these words:
+#   HINT          what the log says of the cure, where $runtime's user can apply it
 #   shows_log     whether the runtime shows its user what CRIU's log says
 
 PLUGIN_DIR=/usr/lib/criu
@@ -119,6 +120,7 @@ rootfs() {
     # The counter is written aside and renamed, so that nobody reads half a number.
     cat >"$1/bin/work" <<'X'
 #!/bin/sh
+busybox ifconfig lo up 2>/dev/null
 if [ $# -gt 0 ]; then
     mkdir -p /tmp/files
     mkres --dir /tmp/files --ready /tmp/ready "$@" >/tmp/why 2>&1 || { echo $? >/tmp/unmade; exec sleep 1000; }
@@ -255,6 +257,7 @@ blockers() {
     for want in "${BLOCKED[@]}"; do
         has "the log names process, descriptor and: $want" <(ours) "pid [0-9]+ \(mkres\) fd [0-9]+.*($want)"
     done
+    has "the hint names the place of this runtime" <(ours) "$HINT"
     quote "what the user of $runtime sees" "$OUT"
     quote "the system log" $SYSLOG
     has "the system log has the summary and the place of the report" $SYSLOG \
@@ -289,7 +292,7 @@ clean() {
     fi
     hasnt "nothing of ours is in the log of a good checkpoint" $LOG '(Error|Warn ) \(preflight\)'
     has "the plugin looked at it frozen" $LOG 'preflight: frozen look at'
-    is "no line in the system log" [ ! -s $SYSLOG ]
+    hasnt "no line of ours in the system log" $SYSLOG criu-preflight
     if ! is "it is restored" restore; then
         quote "the runtime" "$OUT"
         quote "the log" <(tail -5 "$(restore_log)")

@@ -1,7 +1,7 @@
 #!/bin/bash
 # lxc.sh: the plugin under lxc-checkpoint, in its default directory and with nothing configured.
 # shellcheck disable=SC2034 # read by the files sourced
-runtime=lxc shows_log=no C=preflight-lxc
+runtime=lxc shows_log=no C=preflight-lxc HINT="fd-io-uring: .*run the program without io_uring"
 . /t/lib.sh
 # Without -s the container goes on.
 leave=()

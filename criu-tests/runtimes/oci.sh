@@ -1,18 +1,18 @@
 # shellcheck shell=bash
-# runc and crun, which have nearly the same command line.
+# runc and crun, which have nearly the same command line: $oci is the one.
 
 leave=(--leave-running)
-bundle=/b/$runtime
+bundle=/b/$oci
 EXTRA='.'
 
 # EXTRA is one more jq filter over config.json.
 prepare() {
     [ -d "$bundle/rootfs" ] || {
         rootfs "$bundle/rootfs"
-        (cd "$bundle" && $runtime spec && mv config.json spec.json)
+        (cd "$bundle" && $oci spec && mv config.json spec.json)
     }
 }
-rt() { $runtime "$@"; }
+rt() { $oci "$@"; }
 up() {
     rm -rf "${bundle:?}"/rootfs/tmp/* /b/work
     jq ".process.terminal=false | .root.readonly=false | .process.args=[\"/bin/work\"] + \$ARGS.positional
@@ -21,7 +21,7 @@ up() {
         | $EXTRA" "$bundle/spec.json" --args "$@" >"$bundle/config.json" || return 1
     # A file outside of the container as its output would be a blocker of its own.
     rm -f /b/run.log
-    $runtime --log /b/run.log run -d --bundle "$bundle" "$C" </dev/null >/dev/null 2>&1 || {
+    $oci --log /b/run.log run -d --bundle "$bundle" "$C" </dev/null >/dev/null 2>&1 || {
         cat /b/run.log
         return 1
     }
@@ -85,10 +85,10 @@ external_namespaces() {
 
 # The files of CRIU that the runtime makes it read, and what it does with them.
 configuration() {
-    echo file-locks >"/etc/criu/$runtime.conf"
-    same "a lock, file-locks in $runtime.conf" yes lock:type=flock
-    same "a connection, file-locks in $runtime.conf" no tcp-pair
-    rm -f "/etc/criu/$runtime.conf"
+    echo file-locks >"/etc/criu/$oci.conf"
+    same "a lock, file-locks in $oci.conf" yes lock:type=flock
+    same "a connection, file-locks in $oci.conf" no tcp-pair
+    rm -f "/etc/criu/$oci.conf"
     printf 'link-remap\n' >/etc/criu/default.conf
     same "a linked remainder, link-remap in default.conf" "$default_conf_link_remap" file:relinked
     rm -f /etc/criu/default.conf

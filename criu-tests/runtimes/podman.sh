@@ -46,6 +46,7 @@ cgroups_ignored() { echo 'manage-cgroups=ignore' >/etc/criu/$oci.conf; }
 
 for oci in crun runc; do
     runtime="podman with $oci"
+    HINT="pass --file-locks to podman container checkpoint, or write .file-locks. in /etc/criu/$oci.conf \(or"
     unconfigured
     cgroups_ignored
     prepare

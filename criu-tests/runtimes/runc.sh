@@ -1,7 +1,8 @@
 #!/bin/bash
 # runc.sh: the plugin under runc, in its default directory and with nothing configured.
 # shellcheck disable=SC2034 # read by the files sourced
-runtime=runc shows_log=yes C=preflight-runc default_conf_link_remap=no
+runtime=runc oci=runc shows_log=yes C=preflight-runc default_conf_link_remap=no
+HINT="pass --file-locks to runc checkpoint, or write .file-locks. in /etc/criu/runc.conf;"
 . /t/lib.sh
 . /t/oci.sh
 unconfigured
