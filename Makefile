@@ -11,7 +11,11 @@ PREFIX ?= /usr/local
 # Where the CRIU of this host looks for plugins, by its own words.
 PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*path to a plugin directory (by default \(.*\))/\1/p')),/usr/lib/criu)
 
-.PHONY: help docs build setup provision test test-vm test-runtimes demo bench soak fmt lint check-plugin install uninstall clean
+# The settings are read from this place only.
+CONFIG := /etc/criu/preflight.conf
+DOCDIR := $(PREFIX)/share/doc/criu-preflight
+
+.PHONY: help docs build setup provision test test-vm test-runtimes demo bench soak fmt lint check-plugin install uninstall deb rpm test-package clean
 .DEFAULT_GOAL := build
 
 help: ## this list
@@ -32,7 +36,7 @@ provision: setup ## unpacks the real CRIUs the tests run against (nothing is ins
 	@scripts/provision-criu
 
 test: provision build ## all tests, and the plugin against every real CRIU that works on this kernel (root)
-	@scripts/test $(PLUGIN)
+	@scripts/test $(PLUGIN) $(TARGET)/release/criu-preflight
 
 # FILTER="lock tcp" runs the fixtures with these in their names, CRIU="3.17.1" these versions, VM_SUITE=trixie its kernel.
 test-vm: provision build ## the plugin against every real CRIU under Debian's kernel in a virtual machine (slow)
@@ -82,17 +86,36 @@ check-plugin: build ## what the built plugin needs of a host and shows to it
 $(PLUGIN):
 	$(MAKE) build
 
-# Put beside and renamed: a CRIU that starts meanwhile sees the old file or the new one, never half of one.
-install: $(PLUGIN) ## the plugin, the command and the C header
+# Put beside and renamed: a CRIU that starts meanwhile sees the old file or the new one, never half of one. Settings that
+# are there stay as they are.
+install: $(PLUGIN) ## the plugin, the command, its settings, the manual pages, the documents and the C header
 	install -d '$(DESTDIR)$(PLUGINDIR)'
 	install -m 755 $(PLUGIN) '$(DESTDIR)$(PLUGINDIR)/.preflight_plugin.new'
 	mv -f '$(DESTDIR)$(PLUGINDIR)/.preflight_plugin.new' '$(DESTDIR)$(PLUGINDIR)/preflight_plugin.so'
 	install -D -m 755 $(TARGET)/release/criu-preflight '$(DESTDIR)$(PREFIX)/bin/criu-preflight'
-	install -D -m 644 include/criu_preflight.h '$(DESTDIR)$(PREFIX)/include/criu_preflight.h'
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/include' include/criu_preflight.h
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man1' docs/criu-preflight.1
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man7' docs/criu-preflight.7
+	install -D -m 644 -t '$(DESTDIR)$(DOCDIR)' README.md docs/rules.md docs/preflight.schema.json
+	[ -e '$(DESTDIR)$(CONFIG)' ] || install -D -m 644 packaging/preflight.conf '$(DESTDIR)$(CONFIG)'
 
-uninstall: ## takes away what install has put there
+uninstall: ## takes away what install has put there; settings that were changed stay
 	rm -f '$(DESTDIR)$(PLUGINDIR)/preflight_plugin.so' '$(DESTDIR)$(PREFIX)/bin/criu-preflight' \
-	      '$(DESTDIR)$(PREFIX)/include/criu_preflight.h'
+	      '$(DESTDIR)$(PREFIX)/include/criu_preflight.h' '$(DESTDIR)$(PREFIX)/share/man/man1/criu-preflight.1' \
+	      '$(DESTDIR)$(PREFIX)/share/man/man7/criu-preflight.7'
+	rm -rf '$(DESTDIR)$(DOCDIR)'
+	! cmp -s packaging/preflight.conf '$(DESTDIR)$(CONFIG)' || rm -f '$(DESTDIR)$(CONFIG)'
+
+deb: build ## Debian packages: criu-preflight, criu-preflight-dev, in target/packages
+	@scripts/setup build package
+	@scripts/package-deb $(TARGET)
+
+rpm: build ## RPM packages: criu-preflight, criu-preflight-devel, in target/packages
+	@scripts/setup build package
+	@scripts/package-rpm $(TARGET)
+
+test-package: deb rpm provision ## installs the packages, uses them with every real CRIU and removes them (root)
+	@scripts/test-package $(TARGET)/packages
 
 clean: ## what was built (the cache of CRIUs stays)
 	$(CARGO) clean

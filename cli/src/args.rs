@@ -317,4 +317,21 @@ mod tests {
             assert_eq!(wrong(args), says, "{args}");
         }
     }
+
+    /// What decides is in the usage and in the manual page.
+    #[test]
+    fn every_option_that_decides_is_told() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/criu-preflight.1");
+        let page = std::fs::read_to_string(page).unwrap();
+        use crate::criu_options::Takes::{Nothing, NothingWithOptional, NothingWithValue};
+        for opt in OPTIONS {
+            let decides = !matches!(opt.takes, Nothing | NothingWithValue | NothingWithOptional);
+            assert_eq!(page.contains(&format!(".Fl -{} ", opt.name)), decides, "{}", opt.name);
+            assert!(
+                !decides || opt.name == "ext-mount-map" || USAGE.contains(&format!("--{}", opt.name)),
+                "{}",
+                opt.name
+            );
+        }
+    }
 }
