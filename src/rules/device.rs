@@ -136,7 +136,7 @@ pub static TUN_HOST_NETNS: Rule = Rule {
     },
 };
 
-fn is_tun(file: &OpenFile) -> bool {
+pub(super) fn is_tun(file: &OpenFile) -> bool {
     file.is_chrdev() && file.rdev == Dev { major: MISC_MAJOR, minor: TUN_MINOR }
 }
 

@@ -78,7 +78,7 @@ pub static VMA_DEVICE: Rule = Rule {
 };
 
 /// The vvar family as this CRIU knows it by name: the kernel maps them VM_IO | VM_PFNMAP, and they alone are exempt.
-fn is_known_vvar(ctx: &Ctx, vma: &Vma) -> bool {
+pub(super) fn is_known_vvar(ctx: &Ctx, vma: &Vma) -> bool {
     match &*vma.path {
         b"[vvar]" => vma.read,
         b"[vvar_vclock]" => vma.read && ctx.host.release >= Release::V4_1,
@@ -217,7 +217,8 @@ pub static SYSV_SHM_NO_IPCNS: Rule = Rule {
             // The kernel names the file of a segment after its key and gives it the id as its inode (ipc/shm.c:newseg),
             // on the internal shmem mount, which has no major number.
             let Some(key) = m.vma.path.strip_prefix(b"/SYSV") else { continue };
-            if m.vma.major != 0 {
+            // A private one is refused before, see vma-sysv-private.
+            if m.vma.major != 0 || !m.vma.shared {
                 continue;
             }
             let key = key.get(..8).unwrap_or(key);

@@ -17,7 +17,11 @@ pub const KINDS: &[Kind] = &[
     },
     Kind { name: "opath", help: "path=...: opened with O_PATH only", make: opath },
     Kind { name: "dev-map", help: "path=/dev/..., shared, off=BYTES: mapped, the descriptor closed", make: map },
-    Kind { name: "tun", help: "name=NAME, tap: a tun (tap) interface", make: tun },
+    Kind {
+        name: "tun",
+        help: "name=NAME, tap: a tun (tap) interface; filter: with a socket filter; opened: no interface",
+        make: tun,
+    },
 ];
 
 fn mode(a: &Args) -> i32 {
@@ -59,6 +63,10 @@ fn map(cx: &mut Ctx, a: &Args) -> Res {
 
 fn tun(cx: &mut Ctx, a: &Args) -> Res {
     let fd = sys::open("/dev/net/tun", libc::O_RDWR)?;
+    if a.has("opened") {
+        cx.fd("", fd);
+        return Ok(());
+    }
     let mut req: libc::ifreq = unsafe { std::mem::zeroed() };
     // Unlike any other on this machine, if it is to be in the machine's own network namespace.
     let name = a.get("name").map_or_else(|| format!("mkres{}", unsafe { libc::getpid() }), String::from);
@@ -68,6 +76,12 @@ fn tun(cx: &mut Ctx, a: &Args) -> Res {
     let kind = if a.has("tap") { libc::IFF_TAP } else { libc::IFF_TUN };
     req.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI) as i16;
     sys::ioctl("TUNSETIFF", fd, libc::TUNSETIFF, &raw const req as u64)?;
+    if a.has("filter") {
+        // BPF_RET | BPF_K: the whole packet.
+        let mut all = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0xffff };
+        let program = libc::sock_fprog { len: 1, filter: &mut all };
+        sys::ioctl("TUNATTACHFILTER", fd, libc::TUNATTACHFILTER, &raw const program as u64)?;
+    }
     cx.fd("", fd);
     Ok(())
 }

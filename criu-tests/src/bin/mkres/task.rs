@@ -16,6 +16,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "zombie", help: "a dead child", make: zombie },
     Kind { name: "groups", help: "n=N: so many supplementary groups, numbered from base=4000000000", make: groups },
     Kind { name: "guard", help: "a mapping with a guard region (MADV_GUARD_INSTALL)", make: guard },
+    Kind { name: "vvar-gap", help: "[vvar] and [vvar_vclock] moved elsewhere, a page apart", make: vvar_gap },
     Kind { name: "seccomp", help: "a filter that lets everything pass", make: seccomp },
     Kind { name: "nofile", help: "n=N: the limit of open files", make: nofile },
     Kind {
@@ -141,6 +142,34 @@ fn guard(cx: &mut Ctx, _: &Args) -> Res {
     let middle = (at + 8 * 4096) as *mut libc::c_void;
     sys::ok("MADV_GUARD_INSTALL", unsafe { libc::madvise(middle, 4096, 102) })?;
     cx.fact("addr", format!("{:x}", middle as usize));
+    Ok(())
+}
+
+/// Ends of the mappings named `name`.
+fn named(name: &str) -> Vec<(usize, usize)> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let range = |l: &str| {
+        let (start, end) = l.split_whitespace().next()?.split_once('-')?;
+        Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
+    };
+    maps.lines().filter(|l| l.ends_with(name)).filter_map(range).collect()
+}
+
+fn vvar_gap(_: &mut Ctx, _: &Args) -> Res {
+    let (data, clocks) = (named("[vvar]"), named("[vvar_vclock]"));
+    let (Some(data), Some(clocks)) = (data.first(), clocks.first()) else {
+        return Err(Fail::Skip("this kernel has no [vvar_vclock]".into()));
+    };
+    // Both go to a free place, a page apart.
+    let (data_len, clocks_len) = (data.1 - data.0, clocks.1 - clocks.0);
+    let room = data_len + clocks_len + 4096;
+    let to = sys::mmap("room", room, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?;
+    sys::ok("munmap", unsafe { libc::munmap(to as *mut libc::c_void, room) })?;
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    for (from, len, to) in [(data.0, data_len, to), (clocks.0, clocks_len, to + data_len + 4096)] {
+        let moved = unsafe { libc::mremap(from as *mut libc::c_void, len, len, flags, to) };
+        sys::ok("mremap", moved as isize)?;
+    }
     Ok(())
 }
 
