@@ -118,7 +118,7 @@ fn body() -> Result<ExitCode, String> {
 
 /// The number of the tree at `index` of a run.
 fn seed_of(run: u64, index: u64) -> u64 {
-    Random::new(run.wrapping_mul(0x1_0000_0001).wrapping_add(index)).next()
+    Random::new(run.wrapping_mul(0x1_0000_0001).wrapping_add(index)).draw()
 }
 
 fn prepare(plugin: &Path, base: &Path) -> Result<Setup, String> {
