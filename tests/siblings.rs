@@ -2,7 +2,12 @@
 
 mod support;
 
+use std::any::Any;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use support::{cc, criu_all, dump, one_at_a_time, plugin, Criu, Run, Scratch, Target};
 
 /// A directory where CRIU meets the plugins in this order. It takes them as readdir gives them, which only the file system
@@ -101,6 +106,60 @@ fn one_that_takes_the_device_is_not_overruled() {
             assert_eq!(run.ours("Error (preflight)"), [""; 0]);
             std::fs::remove_dir_all(&lib).unwrap();
         }
+    });
+}
+
+/// What a sibling takes is dumped in either order, and with the sibling alone; without it we refuse by `rule`.
+fn left_to(name: &str, flag: &str, call: &str, rule: &str, make: &dyn Fn(&Scratch) -> Option<(Target, Box<dyn Any>)>) {
+    each(name, |criu, scratch| {
+        let ours = plugin();
+        let claim = sibling(scratch, name, &["-DANSWER=-95", flag]);
+        let orders: [&[&Path]; 4] = [&[&claim], &[&claim, &ours], &[&ours, &claim], &[&ours]];
+        for (i, order) in orders.into_iter().enumerate() {
+            let lib = ordered(scratch, &format!("o{i}"), order);
+            let Some((mut target, _other_end)) = make(scratch) else { return };
+            let run = dump(&criu.path, &target, &lib, scratch.0.join("i"), &[], &[]);
+            if order.contains(&claim.as_path()) {
+                assert_eq!(run.output.status.code(), Some(0), "{i}: {}", run.log);
+                assert!(run.has(&format!("sibling: {call} ")), "{i}: {}", run.log);
+                assert_eq!(run.ours("Error (preflight)"), [""; 0]);
+            } else {
+                assert_eq!(run.output.status.code(), Some(1), "{i}: {}", run.log);
+                assert!(run.has(&format!("Error (preflight): {rule}: ")), "{i}: {}", run.log);
+            }
+            target.assert_untouched();
+        }
+    });
+}
+
+#[test]
+fn one_that_takes_a_mapping_of_a_device() {
+    left_to("vma", "-DCLAIM_VMA", "handle_device_vma", "vma-device", &|scratch| {
+        let program = scratch.0.join("mapper");
+        if !program.exists() {
+            cc("gcc", "mapper.c", &program, &[]);
+        }
+        let mut command = Command::new(&program);
+        command.arg("/dev/loop0");
+        let target = Target::start(command, Stdio::null());
+        let maps = format!("/proc/{}/maps", target.pid());
+        let end = Instant::now() + Duration::from_secs(5);
+        while !std::fs::read_to_string(&maps).unwrap_or_default().contains("/dev/loop0") {
+            if Instant::now() > end {
+                eprintln!("SKIP /dev/loop0 cannot be mapped here");
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Some((target, Box::new(())))
+    });
+}
+
+#[test]
+fn one_that_takes_a_socket_whose_other_end_is_outside() {
+    left_to("unix", "-DCLAIM_UNIX", "dump_unix_sk", "unix-external-peer", &|_| {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        Some((Target::sleep(Stdio::from(OwnedFd::from(theirs))), Box::new(ours)))
     });
 }
 

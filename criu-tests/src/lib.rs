@@ -33,5 +33,6 @@ pub mod dry;
 pub mod fixtures;
 pub mod mounts;
 pub mod soak;
+pub mod swrk;
 pub mod tree;
 pub mod trial;

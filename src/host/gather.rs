@@ -49,9 +49,10 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         Some(list) => Siblings {
             loaded: list.iter().filter(|l| l.desc != own_desc).map(|l| l.sibling.clone()).collect(),
             pending: !all_loaded && libdir.is_none_or(|dir| siblings::pending(dir, list)),
+            cuda_checkpoint: siblings::cuda_checkpoint(),
         },
         // Nobody knows what they claim: nothing that a plugin could accept is refused.
-        None => Siblings { loaded: Vec::new(), pending: true },
+        None => Siblings { loaded: Vec::new(), pending: true, cuda_checkpoint: false },
     };
     let service_sk_ino = sym.service_sk_ino.and_then(|o| mem::u32(o.addr));
     let rpc = match service_sk_ino {

@@ -116,6 +116,19 @@ impl Host {
         }))
     }
 
+    /// The gate of a GPU's device, by the name of its driver: the CUDA plugin takes all of them away before they are dumped.
+    pub fn gate_gpu(&self, driver: Option<&[u8]>) -> Gate {
+        if !driver.is_some_and(|d| d.starts_with(b"nvidia")) {
+            Gate::Stands
+        } else if self.siblings.cuda() {
+            Gate::Lifted
+        } else if self.siblings.pending {
+            Gate::Unknown
+        } else {
+            Gate::Stands
+        }
+    }
+
     /// The gate of a plugin hook: what a loaded sibling could accept is not ours to refuse (design, section 3).
     pub fn gate_hook(&self, hook: Hook) -> Gate {
         if self.siblings.claims(hook) {

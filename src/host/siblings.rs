@@ -45,9 +45,22 @@ pub struct Siblings {
     /// The directory holds plugins that CRIU will load after us: what they claim is not known yet. Never true in the
     /// frozen look.
     pub pending: bool,
+    /// The program that the CUDA plugin drives is there: without it that plugin switches itself off.
+    #[serde(default)]
+    pub cuda_checkpoint: bool,
 }
 
 impl Siblings {
+    /// Whether CRIU's CUDA plugin is loaded and enabled. It has no hook that accepts a descriptor: between
+    /// CHECKPOINT_DEVICES and the dump it makes the devices of a process disappear (plugins/cuda/cuda_plugin.c, the same
+    /// from 4.0 to 4.3). That needs the driver too, but without the driver nobody has its device open.
+    pub fn cuda(&self) -> bool {
+        /// CR_PLUGIN_HOOK__CHECKPOINT_DEVICES.
+        const CHECKPOINT_DEVICES: u32 = 11;
+        let is = |s: &Sibling| *s.name == *b"cuda_plugin" && s.hooks.contains(&CHECKPOINT_DEVICES);
+        self.cuda_checkpoint && self.loaded.iter().any(is)
+    }
+
     /// Whether a loaded plugin has the hook.
     pub fn claims(&self, hook: Hook) -> bool {
         self.loaded.iter().any(|s| s.hooks.contains(&(hook as u32)))
@@ -126,4 +139,10 @@ pub fn pending(libdir: &Path, loaded: &[Loaded]) -> bool {
         .flatten()
         .filter(|e| e.file_name().as_bytes().ends_with(b".so"))
         .any(|e| !identity(&e.path()).is_some_and(|id| known.contains(&id)))
+}
+
+/// Whether `cuda-checkpoint` is in the PATH that the CUDA plugin searches it in.
+pub fn cuda_checkpoint() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join("cuda-checkpoint").is_file())
 }

@@ -80,7 +80,10 @@ pub static FD_CHRDEV: Rule = Rule {
     when: When::Early,
     check: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && !is_accepted(f.rdev)) {
-            let gate = tty_external(ctx.host, file).or(ctx.host.gate_hook(Hook::DumpExtFile));
+            let driver = driver(&ctx.snap.kernel, file.rdev, false);
+            let gate = tty_external(ctx.host, file)
+                .or(ctx.host.gate_hook(Hook::DumpExtFile))
+                .or(ctx.host.gate_gpu(driver.as_deref()));
             sink.push(gate, device_finding(rule, ctx, task, file, false));
         }
     },
@@ -195,6 +198,24 @@ mod tests {
         let unknown = Host { externals: None, ..host() };
         assert_eq!(verdict(&FD_CHRDEV, &kvm, &unknown), Some(super::super::Verdict::Warn));
         assert!(verdict(&FD_CHRDEV, &kvm, &with_hook(Hook::DumpUnixSk)).is_some());
+    }
+
+    #[test]
+    fn the_devices_of_cuda_are_left_to_its_plugin_if_that_is_enabled() {
+        let mut nvidia = chr(195, 255);
+        nvidia.kernel.chrdev.insert(195, "nvidia-frontend".into());
+        let with = |name: &str, cuda_checkpoint, pending| {
+            let plugin = crate::host::Sibling { name: name.into(), hooks: vec![10, 11] };
+            Host { siblings: crate::host::Siblings { loaded: vec![plugin], pending, cuda_checkpoint }, ..host() }
+        };
+        assert_eq!(verdict(&FD_CHRDEV, &nvidia, &with("cuda_plugin", true, false)), None);
+        let refuse = Some(super::super::Verdict::Refuse);
+        assert_eq!(verdict(&FD_CHRDEV, &nvidia, &with("cuda_plugin", false, false)), refuse);
+        assert_eq!(verdict(&FD_CHRDEV, &nvidia, &with("other", true, false)), refuse);
+        assert_eq!(verdict(&FD_CHRDEV, &chr(10, 232), &with("cuda_plugin", true, false)), refuse);
+        // It may be the next one to be loaded.
+        let warn = Some(super::super::Verdict::Warn);
+        assert_eq!(verdict(&FD_CHRDEV, &nvidia, &with("other", true, true)), warn);
     }
 
     #[test]

@@ -66,13 +66,14 @@ pub static VMA_DEVICE: Rule = Rule {
                 _ => continue,
             };
             let driver = super::device::driver(&ctx.snap.kernel, file.rdev, file.is_blkdev());
+            let gate = ctx.host.gate_hook(Hook::HandleDeviceVma).or(ctx.host.gate_gpu(driver.as_deref()));
             let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
                 .key(format!("map-device:{}:{}:{}", task.pid, file.rdev.major, file.rdev.minor))
                 .term("class", class)
                 .fact("dev", Value::Dev(file.rdev))
                 .fact("path", Value::Text(m.vma.unescaped()))
                 .fact_opt("driver", driver.map(Value::Text));
-            sink.push(ctx.host.gate_hook(Hook::HandleDeviceVma), finding);
+            sink.push(gate, finding);
         }
     },
 };

@@ -210,7 +210,7 @@ pub fn with_external(key: &str) -> Host {
 /// The host with another plugin that has this hook.
 pub fn with_hook(hook: crate::host::Hook) -> Host {
     let plugin = crate::host::Sibling { name: Bytes::from("other"), hooks: vec![hook as u32] };
-    Host { siblings: Siblings { loaded: vec![plugin], pending: false }, ..host() }
+    Host { siblings: Siblings { loaded: vec![plugin], ..Siblings::default() }, ..host() }
 }
 
 /// The place of a boolean option.

@@ -1,4 +1,5 @@
 /* Another plugin. ANSWER: what its CHECKPOINT_DEVICES answers. CLAIM: it takes every descriptor CRIU cannot dump.
+ * CLAIM_VMA: every mapping of a device. CLAIM_UNIX: every UNIX socket whose other end is outside.
  * CONSTANT: its descriptor cannot be written to. */
 #include "plugin.h"
 
@@ -29,6 +30,22 @@ static int dump_ext_file(int fd, int id)
 }
 #endif
 
+#ifdef CLAIM_VMA
+static int handle_device_vma(int fd, const void *stat)
+{
+	print_on_level(4, "sibling: handle_device_vma %d %d\n", fd, stat != 0);
+	return 0;
+}
+#endif
+
+#ifdef CLAIM_UNIX
+static int dump_unix_sk(int fd, int id)
+{
+	print_on_level(4, "sibling: dump_unix_sk %d %d\n", fd, id);
+	return 0;
+}
+#endif
+
 #ifdef CONSTANT
 const
 #endif
@@ -41,6 +58,12 @@ struct plugin_desc CR_PLUGIN_DESC = {
 	.hooks = {
 #ifdef CLAIM
 		[DUMP_EXT_FILE] = (void *)dump_ext_file,
+#endif
+#ifdef CLAIM_VMA
+		[HANDLE_DEVICE_VMA] = (void *)handle_device_vma,
+#endif
+#ifdef CLAIM_UNIX
+		[DUMP_UNIX_SK] = (void *)dump_unix_sk,
 #endif
 		[CHECKPOINT_DEVICES] = (void *)checkpoint_devices,
 	},

@@ -68,7 +68,13 @@ impl Target {
     /// Sleeps; descriptor 0 is what is given.
     pub fn sleep(stdin: Stdio) -> Self {
         let mut command = Command::new("sleep");
-        command.arg("1000").stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg("1000");
+        Self::start(command, stdin)
+    }
+
+    /// A program that does not end by itself; descriptor 0 is what is given.
+    pub fn start(mut command: Command, stdin: Stdio) -> Self {
+        command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
         // SAFETY: setsid is async-signal-safe.
         unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from)) };
         Target(command.spawn().unwrap())
