@@ -157,7 +157,7 @@ fn one_that_takes_a_mapping_of_a_device() {
 
 #[test]
 fn one_that_takes_a_socket_whose_other_end_is_outside() {
-    left_to("unix", "-DCLAIM_UNIX", "dump_unix_sk", "unix-external-peer", &|_| {
+    left_to("unix", "-DCLAIM_UNIX", "dump_unix_sk", "unix-external-nameless", &|_| {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         Some((Target::sleep(Stdio::from(OwnedFd::from(theirs))), Box::new(ours)))
     });
