@@ -53,7 +53,7 @@ impl Drop for Tree {
 
 /// The command without this machine's own settings.
 fn run(args: &[&str], home: &Path) -> Output {
-    let empty = std::env::temp_dir().join(format!("criu-preflight-{}.conf", std::process::id()));
+    let empty = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-settings.conf");
     std::fs::write(&empty, "").unwrap();
     Command::new(env!("CARGO_BIN_EXE_criu-preflight"))
         .args(args)
