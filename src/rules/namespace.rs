@@ -197,7 +197,7 @@ pub static NETNS_MULTI_EMPTY: Rule = Rule {
     phase: Phase::P6,
     when: When::Early,
     check: |rule, ctx, sink| {
-        if !ctx.host.options.empty_ns.is_some_and(|mask| mask & EMPTY_NET != 0) {
+        if ctx.host.options.empty_ns.is_none_or(|mask| mask & EMPTY_NET == 0) {
             return;
         }
         let (Some(root), Some(of_criu)) = (ctx.snap.root_task().and_then(|t| t.ns.net), ctx.snap.criu.ns.net) else {
