@@ -6,6 +6,7 @@ runtime=lxc shows_log=no C=preflight-lxc HINT="fd-io-uring: .*run the program wi
 # Without -s the container goes on.
 leave=()
 P=/b/lxc
+NET=empty
 
 prepare() { rootfs $P/rootfs; }
 up() {
@@ -16,13 +17,14 @@ up() {
 lxc.uts.name = $C
 lxc.rootfs.path = dir:$P/rootfs
 lxc.init.cmd = /bin/work $*
-lxc.net.0.type = empty
+lxc.net.0.type = $NET
 lxc.tty.max = 0
 lxc.pty.max = 1
 lxc.console.path = none
 lxc.mount.auto = proc:mixed sys:ro
 lxc.autodev = 1
 lxc.hook.autodev = /b/autodev
+lxc.mount.entry = /b/outside outside none bind,create=dir 0 0
 X
     printf '#!/bin/sh\nmknod -m 666 "$LXC_ROOTFS_MOUNT/dev/fuse" c 10 229\n' >/b/autodev
     chmod 755 /b/autodev
@@ -51,6 +53,14 @@ clean
 # LXC passes --tcp-established, --file-locks and --link-remap itself: not one of these is a blocker.
 same "a connection, a lock and a linked remainder" yes tcp-pair lock:type=flock file:relinked
 same "a terminal of the container" yes tty-pair
+# What LXC does not pass can be written where its hint says.
+NET=none
+same "an outside socket" no unix-connect:path=/outside/log,type=dgram
+has "the hint names the file that LXC's user has" <(ours) "write .*'ext-unix-sk'.* in /etc/criu/default.conf"
+echo ext-unix-sk >/etc/criu/default.conf
+same "an outside socket, ext-unix-sk in default.conf" yes unix-connect:path=/outside/log,type=dgram
+unconfigured
+NET=empty
 BLOCKERS=(pipe-packet io-uring dev:path=/dev/fuse)
 BLOCKED=('[Pp]acketized|O_DIRECT' 'io_uring' '/dev/fuse')
 blockers

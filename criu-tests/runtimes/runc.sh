@@ -8,6 +8,9 @@ HINT="pass --file-locks to runc checkpoint, or write .file-locks. in /etc/criu/r
 unconfigured
 prepare
 syslog_on
+# From 1.3 on it quotes the log; before, its user reads the system log or nothing.
+# Before, it does not send link_remap either, so that default.conf decides.
+[[ $(runc --version) =~ version\ 1\.[012]\. ]] && shows_log=no default_conf_link_remap=yes
 
 clean
 blockers
