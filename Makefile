@@ -66,7 +66,7 @@ soak: provision build ## COUNT random trees of random resources: CRIU and the pl
 	@$(CARGO) build -q --release --locked -p criu-tests
 	@$(TARGET)/release/soak --plugin $(PLUGIN) --count $(COUNT) --seed $(SEED) --time $(TIME)
 
-docs: ## docs/rules.md and the README's table, made from the rules
+docs: ## docs/rules.md, docs/inventory.md and the README's table, made from the rules
 	UPDATE_DOCS=1 $(CARGO) test -q --locked --lib docs_are_current
 
 fmt: ## formats the source

@@ -18,7 +18,6 @@ pub fn rules_page(rules: &[&Rule]) -> String {
          |---|---|---|---|---|---|\n",
     );
     for rule in sorted(rules) {
-        let lifts: Vec<String> = rule.lifts.iter().map(short_lift).collect();
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(
             out,
@@ -27,7 +26,7 @@ pub fn rules_page(rules: &[&Rule]) -> String {
             rule.versions,
             phase(rule.phase),
             when(rule.when),
-            if lifts.is_empty() { "nothing".to_string() } else { cell(&lifts.join(", ")) },
+            lifted_by(rule),
             id = rule.id,
         );
     }
@@ -123,6 +122,15 @@ pub(super) fn when(when: When) -> &'static str {
     }
 }
 
+/// What lifts a rule, in few words, as a table's cell.
+pub(super) fn lifted_by(rule: &Rule) -> String {
+    if rule.lifts.is_empty() {
+        return "nothing".to_string();
+    }
+    let lifts: Vec<String> = rule.lifts.iter().map(short_lift).collect();
+    cell(&lifts.join(", "))
+}
+
 fn short_lift(lift: &Lift) -> String {
     match lift {
         Lift::Option(opt) => match opt.name() {
@@ -185,7 +193,7 @@ pub(super) fn first_sentence(text: &str) -> &str {
 }
 
 /// Plain text within a table's cell.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     markdown(text).replace('|', "\\|").replace('\n', " ")
 }
 
@@ -306,7 +314,12 @@ mod tests {
         let (before, rest) = readme.split_once(start).expect("the README has the mark where the table of rules starts");
         let (_, after) = rest.split_once(end).expect("the README has the mark where the table of rules ends");
         let new_readme = format!("{before}{start}{}{end}{after}", readme_table(registry::RULES));
-        for (name, new) in [("docs/rules.md", rules_page(registry::RULES)), ("README.md", new_readme)] {
+        let pages = [
+            ("docs/rules.md", rules_page(registry::RULES)),
+            ("docs/inventory.md", super::super::inventory::page(registry::RULES)),
+            ("README.md", new_readme),
+        ];
+        for (name, new) in pages {
             let path = root.join(name);
             if update {
                 std::fs::write(&path, &new).unwrap();

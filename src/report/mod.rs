@@ -10,6 +10,8 @@
 pub mod catalogue;
 pub mod docs;
 pub mod hints;
+#[cfg(test)]
+mod inventory;
 pub mod json;
 pub mod lines;
 pub mod template;
