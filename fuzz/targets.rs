@@ -62,6 +62,7 @@ pub fn diag(data: &[u8]) -> usize {
         stored(diag::inet(payload, 6));
         stored(diag::packet(payload));
         stored(diag::netlink(payload));
+        stored(diag::link(payload));
     }
     0
 }

@@ -21,6 +21,7 @@ pub mod memfd;
 pub mod mount;
 mod mount_model;
 pub mod namespace;
+pub mod net;
 pub mod netlink;
 pub mod nsfd;
 pub mod packet;

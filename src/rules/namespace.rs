@@ -181,40 +181,6 @@ pub static USERNS_BINFMT: Rule = Rule {
     },
 };
 
-/// `--empty-ns` keeps clone flags; `net` is the only one it knows (criu/config.c).
-const EMPTY_NET: u32 = libc::CLONE_NEWNET as u32;
-
-pub static NETNS_MULTI_EMPTY: Rule = Rule {
-    id: "netns-multi-empty",
-    group: "Namespaces",
-    what: "--empty-ns net is given, the root task has a network namespace of its own, and another process of the tree lives in a \
-           second one. CRIU knows how to leave out the contents of one only.",
-    says: "network namespace {ino}, a second one in a tree dumped with --empty-ns net",
-    criu: "Unable to dump more than one netns if the --emptyns is set",
-    source: "criu/net.c:dump_net_ns",
-    versions: "all",
-    lifts: &[Lift::Workload("dump without --empty-ns net")],
-    phase: Phase::P6,
-    when: When::Early,
-    check: |rule, ctx, sink| {
-        if ctx.host.options.empty_ns.is_none_or(|mask| mask & EMPTY_NET == 0) {
-            return;
-        }
-        let (Some(root), Some(of_criu)) = (ctx.snap.root_task().and_then(|t| t.ns.net), ctx.snap.criu.ns.net) else {
-            return;
-        };
-        if root == of_criu {
-            return;
-        }
-        for task in ctx.live_tasks() {
-            let Some(net) = task.ns.net.filter(|net| *net != root && *net != of_criu) else { continue };
-            let finding =
-                Finding::on_task(rule, task).key(format!("net:{net}")).num("ino", i64::try_from(net).unwrap_or(i64::MAX));
-            sink.push(Gate::Stands, finding);
-        }
-    },
-};
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,24 +309,5 @@ mod tests {
         s.tasks[0].ns.mnt = Some(7);
         assert_eq!(verdict(&USERNS_BINFMT, &s, &new), None);
         assert_eq!(verdict(&USERNS_BINFMT, &snap(vec![]), &new), None);
-    }
-
-    #[test]
-    fn one_empty_netns_only() {
-        let mut s = snap(vec![]);
-        let mut child = task(101);
-        child.ns.net = Some(8);
-        s.tasks.push(child);
-        let given = || {
-            let mut h = host();
-            h.options.empty_ns = Some(libc::CLONE_NEWNET as u32);
-            h
-        };
-        assert_eq!(verdict(&NETNS_MULTI_EMPTY, &s, &given()), None);
-        s.tasks.first_mut().unwrap().ns.net = Some(7);
-        assert_eq!(verdict(&NETNS_MULTI_EMPTY, &s, &given()), Some(crate::rules::Verdict::Refuse));
-        assert_eq!(verdict(&NETNS_MULTI_EMPTY, &s, &host()), None);
-        s.tasks.last_mut().unwrap().ns.net = Some(7);
-        assert_eq!(verdict(&NETNS_MULTI_EMPTY, &s, &given()), None);
     }
 }

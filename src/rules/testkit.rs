@@ -61,6 +61,7 @@ pub fn snap(files: Vec<OpenFile>) -> Snapshot {
         tasks: vec![root],
         mounts: Vec::new(),
         sockets: Vec::new(),
+        links: Vec::new(),
         unchecked: Vec::new(),
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! What is asked is what CRIU's `collect_sockets()` asks (sockets.c, v3.17.1 to v4.3), and MPTCP, which it does not know.
 
+pub mod links;
 mod netns;
 
 use super::sys::retry;
@@ -88,7 +89,8 @@ pub fn tables(
         let socket = if Some(net) == observer.net {
             open().map(Some).map_err(|e| (0, e))
         } else {
-            elsewhere(net, members.get(&net).map(Vec::as_slice).unwrap_or_default())
+            let members = members.get(&net).map(Vec::as_slice).unwrap_or_default();
+            elsewhere(net, libc::NETLINK_SOCK_DIAG, members)
         };
         match socket {
             Ok(Some(socket)) => tables.push(table(&socket, net, wanted, &mut missing)),
@@ -108,12 +110,14 @@ fn open() -> nix::Result<OwnedFd> {
     socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag)
 }
 
-/// A socket in the namespace `net`, through the first of `pids` that is still there; the error is that of the last.
-fn elsewhere(net: u64, pids: &[i32]) -> Result<Option<OwnedFd>, (i32, Errno)> {
+/// A netlink socket of this protocol in the namespace `net`, through the first of `pids` that is still there; the error is that of the last.
+fn elsewhere(net: u64, protocol: i32, pids: &[i32]) -> Result<Option<OwnedFd>, (i32, Errno)> {
     let mut failed = None;
     // Few lines of a long list: who is in the way for one (a user namespace) is so for all.
     for pid in pids.iter().take(16) {
-        match netns::open(*pid, net).and_then(|ns| ns.map(|ns| netns::diag_socket(ns.as_fd(), PATIENCE)).transpose()) {
+        match netns::open(*pid, net)
+            .and_then(|ns| ns.map(|ns| netns::socket_in(ns.as_fd(), protocol, PATIENCE)).transpose())
+        {
             Ok(Some(socket)) => return Ok(Some(socket)),
             Ok(None) => {}
             Err(errno) => failed = Some((*pid, errno)),
@@ -125,7 +129,7 @@ fn elsewhere(net: u64, pids: &[i32]) -> Result<Option<OwnedFd>, (i32, Errno)> {
 /// Takes what it finds out of `missing`.
 fn table(socket: &OwnedFd, netns: u64, wanted: Families, missing: &mut Option<HashSet<u64>>) -> SocketTable {
     let mut table = SocketTable { netns, ..SocketTable::default() };
-    let mut wire = Wire { socket, until: Instant::now() + PATIENCE, buf: vec![0; DATAGRAM], seq: 0 };
+    let mut wire = Wire::new(socket);
     for (family, protocol) in wanted.requests() {
         let all_found = missing.as_ref().is_some_and(HashSet::is_empty);
         let end = match (family, protocol) {
@@ -158,7 +162,7 @@ fn ended<T>(dump: Dump<T>) -> Result<(), i32> {
     }
 }
 
-/// One sock_diag socket in use.
+/// One netlink socket in use.
 struct Wire<'a> {
     socket: &'a OwnedFd,
     until: Instant,
@@ -166,7 +170,11 @@ struct Wire<'a> {
     seq: u32,
 }
 
-impl Wire<'_> {
+impl<'a> Wire<'a> {
+    fn new(socket: &'a OwnedFd) -> Self {
+        Wire { socket, until: Instant::now() + PATIENCE, buf: vec![0; DATAGRAM], seq: 0 }
+    }
+
     /// One dump, each socket once, into `out`; the error is the kernel's errno.
     ///
     /// A socket without a file has no inode and no descriptor, and is left out: not accepted yet, the kernel's own.

@@ -63,6 +63,7 @@ pub fn observer(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
     }
     let path = std::env::var_os("PATH");
     me.iptables = path.as_deref().map(|path| in_path(path, "iptables"));
+    me.iptables_restore = path.as_deref().map(|path| in_path(path, "iptables-restore"));
     me.ip6tables = path.as_deref().map(|path| in_path(path, "ip6tables"));
     me
 }

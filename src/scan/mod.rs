@@ -81,7 +81,17 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     let kernel = kernel::look(&scan.proc, &mut scan.b, &mut scan.log);
     let own = kernel::Own::learn();
     let (tasks, mounts) = scan.walk(root, host, &criu.ns, &own)?;
-    let mut snap = Snapshot { look, root, criu, kernel, tasks, mounts, sockets: Vec::new(), unchecked: Vec::new() };
+    let mut snap = Snapshot {
+        look,
+        root,
+        criu,
+        kernel,
+        tasks,
+        mounts,
+        sockets: Vec::new(),
+        links: Vec::new(),
+        unchecked: Vec::new(),
+    };
     let files = snap.tasks.iter().flat_map(|t| &t.files);
     let held: HashSet<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
     // CRIU lists the sockets of a network namespace that it dumps even if there are none.
@@ -90,6 +100,9 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
         snap.sockets = sockets;
         scan.log.0.extend(unchecked);
     }
+    let (links, unchecked) = diag::links::tables(&snap.tasks, &snap.criu.ns);
+    snap.links = links;
+    scan.log.0.extend(unchecked);
     shares::look(&mut snap.tasks, &mut scan.log);
     userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);

@@ -10,6 +10,7 @@ pub mod socket;
 pub mod task;
 
 use crate::bytes::Bytes;
+use crate::parse::diag::NetLink;
 use crate::parse::mountinfo::MountInfo;
 pub use file::{Detail, Dev, EpollFacts, Handle, OpenFile, SocketFacts, Stray, TtyFacts, TunFacts, WatchFacts};
 pub use index::Index;
@@ -42,6 +43,9 @@ pub struct Snapshot {
     pub mounts: Vec<MountTable>,
     /// One table per network namespace met, the root task's first.
     pub sockets: Vec<SocketTable>,
+    /// One table per network namespace whose contents CRIU dumps, the root task's first.
+    #[serde(default)]
+    pub links: Vec<LinkTable>,
     /// What could not be looked at.
     pub unchecked: Vec<Unchecked>,
 }
@@ -61,6 +65,9 @@ pub struct Observer {
     /// Programs named `iptables` and `ip6tables` are in the PATH that CRIU's shell would search.
     pub iptables: Option<bool>,
     pub ip6tables: Option<bool>,
+    /// The same for `iptables-restore`.
+    #[serde(default)]
+    pub iptables_restore: Option<bool>,
 }
 
 /// What the kernel is, as far as a rule depends on it.
@@ -97,6 +104,16 @@ pub struct MountTable {
     pub mounts: Vec<MountInfo>,
     /// Lines not understood.
     pub bad: usize,
+}
+
+/// The interfaces of one network namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinkTable {
+    /// Inode of the namespace.
+    pub netns: u64,
+    /// The task it was asked through.
+    pub pid: i32,
+    pub links: Vec<NetLink>,
 }
 
 /// Something that could not be looked at, and why.

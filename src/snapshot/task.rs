@@ -19,6 +19,14 @@ pub struct Namespaces {
     pub time_for_children: Option<u64>,
 }
 
+impl Namespaces {
+    /// Whether one of them is known to be another than the other process's.
+    pub fn differ(&self, other: &Namespaces) -> bool {
+        let all = |n: &Namespaces| [n.mnt, n.net, n.pid, n.ipc, n.uts, n.user, n.cgroup, n.time];
+        all(self).into_iter().zip(all(other)).any(|(a, b)| a.is_some() && b.is_some() && a != b)
+    }
+}
+
 /// One thread (the leader is one of them).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thread {

@@ -6,16 +6,19 @@
 //!
 //! A dump is a sequence of datagrams; feed each to [`messages`] until [`Message::Done`] or [`Message::Error`] comes.
 mod inet;
+mod link;
 mod netlink;
 mod packet;
 mod request;
 mod unix;
 
 pub use inet::{inet, InetDiag};
+use link::RTM_NEWLINK;
+pub use link::{link, NetLink};
 pub use netlink::{netlink, NetlinkDiag};
 pub use packet::{packet, PacketDiag, PacketInfo, PacketMcList, PacketRing};
 use request::SOCK_DIAG_BY_FAMILY;
-pub use request::{inet_probe, inet_request, netlink_request, packet_request, unix_request};
+pub use request::{inet_probe, inet_request, link_request, netlink_request, packet_request, unix_request};
 pub use unix::{unix, UnixDiag, UnixVfs};
 
 /// Bytes waiting in a socket. For a listening unix stream socket: connections waiting to be accepted, and the backlog.
@@ -28,7 +31,8 @@ pub struct Queues {
 /// One netlink message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message<'a> {
-    /// SOCK_DIAG_BY_FAMILY: one socket, for [`unix`], [`inet`], [`packet`] or [`netlink`].
+    /// SOCK_DIAG_BY_FAMILY: one socket, for [`unix()`], [`inet()`], [`packet()`] or [`netlink()`]; or, on a route socket,
+    /// RTM_NEWLINK: one interface, for [`link()`].
     Socket {
         /// The request it answers.
         seq: u32,
@@ -81,7 +85,9 @@ fn message(data: &[u8]) -> Option<(Message<'_>, &[u8])> {
     let tail = data.get(align(len)?..).unwrap_or_default();
     let errno = || Reader(payload).i32().map(i32::saturating_neg);
     let message = match kind {
-        SOCK_DIAG_BY_FAMILY => Message::Socket { seq, interrupted: flags & NLM_F_DUMP_INTR != 0, payload },
+        SOCK_DIAG_BY_FAMILY | RTM_NEWLINK => {
+            Message::Socket { seq, interrupted: flags & NLM_F_DUMP_INTR != 0, payload }
+        }
         // Kernels always send the int; treat its absence as success.
         NLMSG_DONE => Message::Done { seq, errno: errno().unwrap_or(0) },
         NLMSG_ERROR => Message::Error { seq, errno: errno()? },

@@ -61,15 +61,27 @@ pub fn netlink_request(seq: u32) -> Vec<u8> {
     request(seq, &[&[16, 0xff, 0, 0], &ino.to_ne_bytes(), &show.to_ne_bytes(), &NO_COOKIE])
 }
 
-/// `struct nlmsghdr` and its payload; the port is the kernel's to fill in.
+/// All interfaces of the network namespace of a NETLINK_ROUTE socket, for AF_PACKET as CRIU asks (`dump_links()`).
+pub fn link_request(seq: u32) -> Vec<u8> {
+    const RTM_GETLINK: u16 = 18;
+    // struct ifinfomsg
+    let (family, any) = ([17u8, 0, 0, 0], [0u8; 12]);
+    message(RTM_GETLINK, seq, &[&family, &any])
+}
+
 fn request(seq: u32, parts: &[&[u8]]) -> Vec<u8> {
+    message(SOCK_DIAG_BY_FAMILY, seq, parts)
+}
+
+/// `struct nlmsghdr` and its payload; the port is the kernel's to fill in.
+fn message(kind: u16, seq: u32, parts: &[&[u8]]) -> Vec<u8> {
     let payload = parts.concat();
     // No request is longer than 100 bytes.
     let len = u32::try_from(payload.len()).unwrap_or_default().saturating_add(16);
     let flags = NLM_F_REQUEST | NLM_F_DUMP;
     [
         &len.to_ne_bytes()[..],
-        &SOCK_DIAG_BY_FAMILY.to_ne_bytes(),
+        &kind.to_ne_bytes(),
         &flags.to_ne_bytes(),
         &seq.to_ne_bytes(),
         &0u32.to_ne_bytes(),

@@ -173,6 +173,26 @@ fn the_kernel_answers() {
     ask(&netlink_request(7), netlink);
 }
 
+#[test]
+fn link_answer() {
+    let links = dump(answer!("links"), link).sockets;
+    let told: Vec<_> =
+        links.iter().map(|l| (l.name.escaped(), l.type_, l.kind.as_ref().map(|k| k.escaped()))).collect();
+    let told: Vec<_> = told.iter().map(|(name, type_, kind)| (name.as_str(), *type_, kind.as_deref())).collect();
+    assert_eq!(
+        told,
+        [
+            ("lo", 772, None),
+            ("ve8", 1, Some("veth")),
+            ("ve7", 1, Some("veth")),
+            ("br7", 1, Some("bridge")),
+            ("ifb7", 1, Some("ifb")),
+            ("left7", 65534, Some("tun"))
+        ]
+    );
+    assert_eq!(links.iter().map(|l| l.tun_persist).collect::<Vec<_>>(), [None, None, None, None, None, Some(true)]);
+}
+
 proptest! {
     #[test]
     fn any_bytes(raw: Vec<u8>) {
@@ -181,6 +201,14 @@ proptest! {
         inet(&raw, 6);
         packet(&raw);
         netlink(&raw);
+        link(&raw);
+    }
+
+    #[test]
+    fn a_changed_byte_of_links(at in 0usize..answer!("links").len(), byte: u8) {
+        let mut datagram = answer!("links").to_vec();
+        datagram[at] = byte;
+        Dump::new(1).feed(&datagram, link);
     }
 
     #[test]

@@ -27,11 +27,11 @@ pub fn open(pid: i32, ino: u64) -> nix::Result<Option<OwnedFd>> {
     }
 }
 
-/// A NETLINK_SOCK_DIAG socket in the namespace. Needs CAP_SYS_ADMIN there; waits no longer than `patience`.
+/// A netlink socket of this protocol (NETLINK_SOCK_DIAG, NETLINK_ROUTE) in the namespace. Needs CAP_SYS_ADMIN there; waits no longer than `patience`.
 ///
 /// The child has no exit signal: its end sends no SIGCHLD (CRIU's service has a handler that reaps whatever it finds) and
 /// no plain wait of anybody sees it. It is waited for here, by its pid.
-pub fn diag_socket(ns: BorrowedFd, patience: Duration) -> nix::Result<OwnedFd> {
+pub fn socket_in(ns: BorrowedFd, protocol: i32, patience: Duration) -> nix::Result<OwnedFd> {
     let (ours, theirs) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     let mut before = SigSet::empty();
     // The child has no use for handlers that its parent installed; nobody but the kernel's SIGKILL can reach it.
@@ -42,7 +42,7 @@ pub fn diag_socket(ns: BorrowedFd, patience: Duration) -> nix::Result<OwnedFd> {
     let pid = unsafe {
         let pid = libc::syscall(libc::SYS_clone, 0usize, 0usize, 0usize, 0usize, 0usize);
         if pid == 0 {
-            in_child(ns.as_raw_fd(), theirs.as_raw_fd());
+            in_child(ns.as_raw_fd(), protocol, theirs.as_raw_fd());
         }
         pid
     };
@@ -67,7 +67,7 @@ pub fn diag_socket(ns: BorrowedFd, patience: Duration) -> nix::Result<OwnedFd> {
 /// # Safety
 ///
 /// For a process just cloned; does not return. Both descriptors are open.
-unsafe fn in_child(ns: RawFd, answer: RawFd) -> ! {
+unsafe fn in_child(ns: RawFd, protocol: i32, answer: RawFd) -> ! {
     // SAFETY: system calls on open descriptors and on memory of this frame; CMSG_FIRSTHDR of a control buffer of at least
     // CMSG_SPACE bytes is not null, and its data has room for the one descriptor that CMSG_LEN announces.
     unsafe {
@@ -77,7 +77,7 @@ unsafe fn in_child(ns: RawFd, answer: RawFd) -> ! {
         let mut errno: i32 = 0;
         if libc::setns(ns, libc::CLONE_NEWNET) == 0 {
             let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-            socket = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_SOCK_DIAG);
+            socket = libc::socket(libc::AF_NETLINK, kind, protocol);
         }
         if socket < 0 {
             errno = Errno::last_raw();

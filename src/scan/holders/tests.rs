@@ -34,6 +34,7 @@ fn snapshot(tasks: Vec<Task>) -> Snapshot {
         tasks,
         mounts: Vec::new(),
         sockets: Vec::new(),
+        links: Vec::new(),
         unchecked: Vec::new(),
     }
 }

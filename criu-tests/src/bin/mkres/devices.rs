@@ -19,7 +19,8 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "dev-map", help: "path=/dev/..., shared, off=BYTES: mapped, the descriptor closed", make: map },
     Kind {
         name: "tun",
-        help: "name=NAME, tap: a tun (tap) interface; filter: with a socket filter; opened: no interface",
+        help: "name=NAME, tap: a tun (tap) interface; filter: with a socket filter; opened: no interface; left: persistent, \
+               the descriptor closed",
         make: tun,
     },
 ];
@@ -61,26 +62,37 @@ fn map(cx: &mut Ctx, a: &Args) -> Res {
     Ok(())
 }
 
-fn tun(cx: &mut Ctx, a: &Args) -> Res {
+/// A new tun (IFF_TUN) or tap interface.
+pub fn attach(name: &str, kind: libc::c_int) -> Res<i32> {
     let fd = sys::open("/dev/net/tun", libc::O_RDWR)?;
-    if a.has("opened") {
-        cx.fd("", fd);
-        return Ok(());
-    }
     let mut req: libc::ifreq = unsafe { std::mem::zeroed() };
-    // Unlike any other on this machine, if it is to be in the machine's own network namespace.
-    let name = a.get("name").map_or_else(|| format!("mkres{}", unsafe { libc::getpid() }), String::from);
     for (d, s) in req.ifr_name.iter_mut().zip(name.bytes()) {
         *d = s as _;
     }
-    let kind = if a.has("tap") { libc::IFF_TAP } else { libc::IFF_TUN };
     req.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI) as i16;
     sys::ioctl("TUNSETIFF", fd, libc::TUNSETIFF, &raw const req as u64)?;
+    Ok(fd)
+}
+
+fn tun(cx: &mut Ctx, a: &Args) -> Res {
+    if a.has("opened") {
+        let fd = sys::open("/dev/net/tun", libc::O_RDWR)?;
+        cx.fd("", fd);
+        return Ok(());
+    }
+    // Unlike any other on this machine, if it is to be in the machine's own network namespace.
+    let name = a.get("name").map_or_else(|| format!("mkres{}", unsafe { libc::getpid() }), String::from);
+    let fd = attach(&name, if a.has("tap") { libc::IFF_TAP } else { libc::IFF_TUN })?;
     if a.has("filter") {
         // BPF_RET | BPF_K: the whole packet.
         let mut all = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0xffff };
         let program = libc::sock_fprog { len: 1, filter: &mut all };
         sys::ioctl("TUNATTACHFILTER", fd, libc::TUNATTACHFILTER, &raw const program as u64)?;
+    }
+    if a.has("left") {
+        sys::ioctl("TUNSETPERSIST", fd, libc::TUNSETPERSIST, 1)?;
+        sys::close(fd);
+        return Ok(());
     }
     cx.fd("", fd);
     Ok(())

@@ -33,6 +33,7 @@ mod eventfiles;
 mod files;
 mod kernelfds;
 mod locks;
+mod netdev;
 mod netlink;
 mod othernet;
 mod paths;
@@ -66,6 +67,7 @@ const FAMILIES: &[&[Kind]] = &[
     files::KINDS,
     kernelfds::KINDS,
     locks::KINDS,
+    netdev::KINDS,
     netlink::KINDS,
     othernet::KINDS,
     paths::KINDS,

@@ -1,0 +1,57 @@
+//! RTM_GETLINK: the interfaces of a network namespace. Not sock_diag, but the same netlink: `rtnl_fill_ifinfo()` in
+//! net/core/rtnetlink.c, linux/if_link.h.
+use super::Reader;
+use crate::bytes::Bytes;
+
+/// The type of the request is RTM_GETLINK (18), that of each answer this.
+pub(super) const RTM_NEWLINK: u16 = 16;
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NetLink {
+    pub index: i32,
+    /// ARPHRD_* of linux/if_arp.h: 1 Ethernet, 772 loopback, 65534 none.
+    pub type_: u16,
+    /// IFLA_IFNAME
+    pub name: Bytes,
+    /// IFLA_INFO_KIND (`veth`, `bridge`): the driver's; `None` for hardware.
+    pub kind: Option<Bytes>,
+    /// IFLA_TUN_PERSIST of a tun or tap (Linux 4.18+).
+    pub tun_persist: Option<bool>,
+}
+
+/// Decodes `struct ifinfomsg` and its attributes; `None` if it is not of that form.
+pub fn link(payload: &[u8]) -> Option<NetLink> {
+    let mut msg = Reader(payload);
+    let (_family, _pad, type_, index) = (msg.u8()?, msg.u8()?, msg.u16()?, msg.i32()?);
+    let (_flags, _change) = (msg.u32()?, msg.u32()?);
+    let mut link = NetLink { index, type_, name: Bytes::default(), kind: None, tun_persist: None };
+    for (attribute, value) in msg.attributes()? {
+        match attribute {
+            3 => link.name = text(value),
+            18 => info(value, &mut link)?,
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+/// IFLA_LINKINFO. IFLA_INFO_DATA means what the kind says, and comes after it.
+fn info(value: &[u8], link: &mut NetLink) -> Option<()> {
+    for (attribute, value) in Reader(value).attributes()? {
+        match attribute {
+            1 => link.kind = Some(text(value)),
+            2 if link.kind.as_ref().is_some_and(|kind| **kind == *b"tun") => {
+                let persist = Reader(value).attributes()?.into_iter().find(|(attribute, _)| *attribute == 6);
+                link.tun_persist = persist.and_then(|(_, value)| Some(*value.first()? != 0));
+            }
+            _ => {}
+        }
+    }
+    Some(())
+}
+
+/// Up to the NUL.
+fn text(value: &[u8]) -> Bytes {
+    value.split(|b| *b == 0).next().unwrap_or_default().into()
+}
