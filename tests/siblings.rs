@@ -109,8 +109,11 @@ fn one_that_takes_the_device_is_not_overruled() {
     });
 }
 
+/// A process with a resource, and what must live as long.
+type Made = (Target, Box<dyn Any>);
+
 /// What a sibling takes is dumped in either order, and with the sibling alone; without it we refuse by `rule`.
-fn left_to(name: &str, flag: &str, call: &str, rule: &str, make: &dyn Fn(&Scratch) -> Option<(Target, Box<dyn Any>)>) {
+fn left_to(name: &str, flag: &str, call: &str, rule: &str, make: &dyn Fn(&Scratch) -> Option<Made>) {
     each(name, |criu, scratch| {
         let ours = plugin();
         let claim = sibling(scratch, name, &["-DANSWER=-95", flag]);
