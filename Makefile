@@ -77,6 +77,7 @@ lint: ## formatting, clippy, shell scripts, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	shellcheck -x scripts/* .ci/run
+	shellcheck -S warning -e SC2154,SC2054 criu-tests/runtimes/*.sh
 	@scripts/check-licences
 
 check-plugin: build ## what the built plugin needs of a host and shows to it

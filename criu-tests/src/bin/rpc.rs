@@ -180,10 +180,8 @@ fn compare(criu: &Criu, seed: u64, base: &Path) -> Result<Said, String> {
             Some(format!("dumped, and the plugin writes an error: {}", reason(&with.log)))
         } else if !alone.success && !refused {
             Some(format!("refused ({}), and not by the plugin", reason(&alone.log)))
-        } else if let Some(change) = tree.disturbed() {
-            Some(change)
         } else {
-            None
+            tree.disturbed()
         };
         match differs {
             None => return Ok(Said::Same(format!("{what}: {verdict}"))),
