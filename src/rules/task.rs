@@ -7,8 +7,10 @@ use crate::snapshot::{Task, Thread};
 /// SIGTRAP in a signal set of status: bit n-1 is signal n.
 const SIGTRAP_BIT: u64 = 1 << (libc::SIGTRAP - 1);
 /// Free descriptors of the task that CRIU needs (measured on 4.1.1 to 4.3: with one it fails at the infection, with two
-/// at the page dump, with three after it).
-const FDS_NEEDED: u64 = 4;
+/// at the page dump). Of the root task it also reads the cgroup from inside (`parasite_dump_cgroup`): with three it fails there.
+fn fds_needed(ctx: &Ctx, task: &Task) -> u64 {
+    3 + u64::from(ctx.snap.root_task().is_some_and(|root| root.pid == task.pid))
+}
 
 /// The living threads of a process besides its first.
 fn other_threads(task: &Task) -> impl Iterator<Item = &Thread> {
@@ -159,8 +161,9 @@ pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
 pub static FD_TABLE_FULL: Rule = Rule {
     id: "fd-table-full",
     group: "Processes",
-    what: "The process has fewer than four descriptors free below its own RLIMIT_NOFILE: CRIU's code in the process needs two \
-           to be put there at all, and four until all is handed over.",
+    what: "The process has fewer than three descriptors (the root task: four) free below its own RLIMIT_NOFILE: CRIU's code in \
+           the process needs two to be put there at all, a third until all is handed over, and in the root task one more to \
+           read its cgroup.",
     says: "{used} descriptors of at most {limit} (soft RLIMIT_NOFILE) are in use, CRIU needs {needed} free ones",
     criu: "Can't create memfd in victim, Command 66 for daemon failed with -1, or can't get /proc/self/cgroup fd",
     source: "compel/src/lib/infect.c:parasite_memfd_exchange, criu/mem.c:__parasite_dump_pages_seized, \
@@ -173,12 +176,13 @@ pub static FD_TABLE_FULL: Rule = Rule {
         for task in ctx.live_tasks() {
             let Some(limit) = task.nofile else { continue };
             let used = used_below(ctx, task, limit);
-            if limit.saturating_sub(used) < FDS_NEEDED {
+            let needed = fds_needed(ctx, task);
+            if limit.saturating_sub(used) < needed {
                 let number = |n: u64| Value::Num(i64::try_from(n).unwrap_or(i64::MAX));
                 let f = Finding::on_task(rule, task)
                     .fact("used", number(used))
                     .fact("limit", number(limit))
-                    .fact("needed", number(FDS_NEEDED))
+                    .fact("needed", number(needed))
                     .fact("enough", number(limit.max(used).saturating_add(64)));
                 sink.push(Gate::Stands, f);
             }
@@ -287,7 +291,7 @@ mod tests {
         // A shared table is listed with the first of its owners; each has a limit of its own.
         let mut s = snap((0..8).map(|fd| file(fd, libc::S_IFREG, 5)).collect());
         let mut sharer = task(101);
-        (sharer.files_of, sharer.nofile) = (Some(100), Some(11));
+        (sharer.files_of, sharer.nofile) = (Some(100), Some(10));
         s.tasks.push(sharer);
         assert_eq!(found(&FD_TABLE_FULL, &s, &host())[0].pid, 101);
     }
