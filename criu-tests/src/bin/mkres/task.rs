@@ -17,6 +17,16 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "groups", help: "n=N: so many supplementary groups, numbered from base=4000000000", make: groups },
     Kind { name: "guard", help: "a mapping with a guard region (MADV_GUARD_INSTALL)", make: guard },
     Kind { name: "vvar-gap", help: "[vvar] and [vvar_vclock] moved elsewhere, a page apart", make: vvar_gap },
+    Kind {
+        name: "uprobes",
+        help: "a function of ours was probed once, by perf; never: nobody called it",
+        make: uprobes,
+    },
+    Kind {
+        name: "dead-proc",
+        help: "the /proc directory of a dead child is open; reused: a thread has its number now",
+        make: dead_proc,
+    },
     Kind { name: "seccomp", help: "a filter that lets everything pass", make: seccomp },
     Kind { name: "nofile", help: "n=N: the limit of open files", make: nofile },
     Kind {
@@ -170,6 +180,74 @@ fn vvar_gap(_: &mut Ctx, _: &Args) -> Res {
         let moved = unsafe { libc::mremap(from as *mut libc::c_void, len, len, flags, to) };
         sys::ok("mremap", moved as isize)?;
     }
+    Ok(())
+}
+
+fn dead_proc(cx: &mut Ctx, a: &Args) -> Res {
+    let child = sys::fork()?;
+    if child == 0 {
+        wait_with(&[]);
+    }
+    let fd = sys::open(&format!("/proc/{child}"), libc::O_RDONLY | libc::O_DIRECTORY)?;
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    cx.fd("", fd);
+    if !a.has("reused") {
+        return Ok(());
+    }
+    std::fs::write("/proc/sys/kernel/ns_last_pid", (child - 1).to_string())
+        .map_err(|e| Fail::Skip(format!("ns_last_pid: {e}")))?;
+    let (tx, rx) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = tx.send(unsafe { libc::syscall(libc::SYS_gettid) } as i32);
+        loop {
+            unsafe { libc::pause() };
+        }
+    });
+    match rx.recv() {
+        Ok(tid) if tid == child => Ok(()),
+        _ => Err(Fail::Skip("another was faster to get the number".into())),
+    }
+}
+
+#[inline(never)]
+extern "C" fn probed(n: u64) -> u64 {
+    std::hint::black_box(n) + 1
+}
+
+/// The kernel makes the area when a probe is hit, and leaves it when the probe has gone.
+fn uprobes(_: &mut Ctx, a: &Args) -> Res {
+    let number = std::fs::read_to_string("/sys/bus/event_source/devices/uprobe/type").unwrap_or_default();
+    let kind: u64 = number.trim().parse().map_err(|_| Fail::Skip("this kernel has no uprobes of perf".into()))?;
+    let at = probed as *const () as usize;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let offset = maps.lines().find_map(|l| {
+        let mut words = l.split_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let start = usize::from_str_radix(start, 16).ok()?;
+        let inside = (start..usize::from_str_radix(end, 16).ok()?).contains(&at);
+        let offset = usize::from_str_radix(words.nth(1)?, 16).ok()?;
+        inside.then_some(at - start + offset)
+    });
+    let offset = offset.ok_or_else(|| Fail::Broken("our own code is not in maps".into()))?;
+    let file = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+    let file = sys::cstr(&file.to_string_lossy());
+    // Of struct perf_event_attr: type and size, config (1: at the return), config1 and config2 (file and offset).
+    let mut attr = [0u64; 14];
+    attr[0] = kind | (112 << 32);
+    attr[1] = 1;
+    attr[7] = file.as_ptr() as u64;
+    attr[8] = offset as u64;
+    let fd = sys::call("perf_event_open", libc::SYS_perf_event_open, [attr.as_ptr() as u64, 0, u64::MAX, u64::MAX, 0])?;
+    if !a.has("never") {
+        std::hint::black_box(probed(1));
+        if named("[uprobes]").is_empty() {
+            return Err(Fail::Skip("the probe was hit, and no [uprobes] came".into()));
+        }
+    }
+    sys::close(fd);
     Ok(())
 }
 
