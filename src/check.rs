@@ -78,7 +78,7 @@ impl Teller {
     /// Takes a look, tells what there is to tell, and answers whether the dump is refused. A tree that cannot be looked
     /// at is said once and not refused.
     pub fn run(&mut self, eyes: &Eyes, look: Look, root: i32, host: &Host, config: &Config) -> bool {
-        let start = Instant::now();
+        let (start, busy) = (Instant::now(), scan::sys::thread_time());
         let result = match look {
             Look::Early => early(eyes, root, host, config),
             Look::Frozen => frozen(eyes, root, host, config),
@@ -91,12 +91,13 @@ impl Teller {
             }
         };
         log::debug(&format!(
-            "{} look at {} tasks: {} findings, {} things not seen, {} us",
+            "{} look at {} tasks: {} findings, {} things not seen, {} us, {} us of processor time",
             if look == Look::Early { "early" } else { "frozen" },
             report.tasks,
             report.findings.len(),
             report.unchecked.len(),
-            start.elapsed().as_micros()
+            start.elapsed().as_micros(),
+            scan::sys::thread_time().saturating_sub(busy).as_micros()
         ));
         let refused = report.verdict() == Outcome::Refuse;
         // What only may fail is left to the frozen look, which knows better; unless CRIU is going to fail before it.

@@ -7,7 +7,7 @@ use super::kernel::Own;
 use super::proc::{Buffers, Dir};
 use super::{Log, Seen};
 use crate::parse::{fdinfo, stat};
-use crate::snapshot::{Detail, Index, OpenFile, Snapshot, Socket, SocketFacts, Task};
+use crate::snapshot::{Detail, Index, Look, OpenFile, Snapshot, Socket, SocketFacts, Task};
 use std::collections::HashMap;
 use std::ffi::CString;
 
@@ -22,10 +22,10 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, own: &Own, b: &mut Buffers, log: &m
             |t: &Task| t.files.iter().enumerate().filter_map(|(i, f)| Some((i, want(f, own, &index)?))).collect();
         snap.tasks.iter().map(of_task).collect()
     };
-    let mut known = Known::new();
+    let (look, mut known) = (snap.look, Known::new());
     for (task, wanted) in snap.tasks.iter_mut().zip(wanted) {
         if !wanted.is_empty() {
-            of_task(task, wanted, proc, own, &mut known, b, log);
+            of_task(task, wanted, look, proc, own, &mut known, b, log);
         }
     }
 }
@@ -53,6 +53,7 @@ fn want(file: &OpenFile, own: &Own, index: &Index) -> Option<Want> {
 fn of_task(
     task: &mut Task,
     wanted: Vec<(usize, Want)>,
+    look: Look,
     proc: &Dir,
     own: &Own,
     known: &mut Known,
@@ -60,7 +61,7 @@ fn of_task(
     log: &mut Log,
 ) {
     let pid = task.pid;
-    let Some((dir, process)) = hold(task, proc, b, log) else { return };
+    let Some(process) = hold(task, look, proc, b, log) else { return };
     let mut refused = false;
     for (i, want) in wanted {
         let Some(file) = task.files.get_mut(i) else { continue };
@@ -93,7 +94,9 @@ fn of_task(
             }
         }
         if want == Want::Flags {
-            flags_by_fdinfo(file, &dir, b, log);
+            if let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") {
+                flags_by_fdinfo(file, &dir, b, log);
+            }
         }
     }
 }
@@ -103,13 +106,16 @@ fn put(file: &mut OpenFile, facts: Facts) {
     file.detail = facts.detail.map(Box::new);
 }
 
-/// The directory and a pidfd of the very process that was looked at: the directory belongs to the process with this
-/// start time, and if that still lives after the pidfd was opened, its pid was not used again in between.
-fn hold(task: &Task, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Option<(Dir, Process)> {
-    let dir = log.take(proc.process(task.pid), task.pid, None, b"/proc/PID")?;
+/// A pidfd of the very process that was looked at: if after the pidfd was opened the pid has the same start time as then,
+/// it was not used again in between. In the frozen look it cannot be: who traces a process is the one who reaps it.
+fn hold(task: &Task, look: Look, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Option<Process> {
     let process = log.take(Process::open(task.pid), task.pid, None, b"pidfd_open")?;
-    let stat = dir.read_or_log(c"stat", &mut b.text, log).and_then(stat::parse)?;
-    (stat.starttime == task.start_time).then_some((dir, process))
+    if look == Look::Frozen {
+        return Some(process);
+    }
+    let dir = log.take(proc.process(task.pid), task.pid, None, b"/proc/PID")?;
+    let stat = log.take(dir.read_one(c"stat", &mut b.text), task.pid, None, b"stat").and_then(stat::parse)?;
+    (stat.starttime == task.start_time).then_some(process)
 }
 
 /// The slow way to the flags of a descriptor that cannot be borrowed.

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use std::cmp::Ordering;
 
 /// What two tasks may share (linux/kcmp.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The address space.
     Vm,

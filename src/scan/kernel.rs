@@ -50,7 +50,7 @@ pub fn observer(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
     let pid = nix::unistd::getpid().as_raw();
     let mut me = Observer { pid, ..Observer::default() };
     if let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") {
-        me.ns = tasks::namespaces(&dir, b, log);
+        me.ns = tasks::namespaces(&dir, None, b, log);
     }
     match procfs::process::Process::myself().and_then(|p| p.status()) {
         Ok(s) => {

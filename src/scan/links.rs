@@ -2,14 +2,22 @@
 
 use super::proc::{owned, Buffers, Dir};
 use super::{Log, Seen};
+use crate::bytes::Bytes;
 use crate::snapshot::{Link, Task};
 use std::ffi::CStr;
 
+/// Directories met so far. A directory has one name on a mount, and mostly a whole tree is in the same one.
+#[derive(Default)]
+pub struct Memo(Vec<Link>);
+
+/// Beyond that the search costs more than the links.
+const MAX_MEMO: usize = 16;
+
 /// Fills in the links and, unless a tracer has read the registers, the ELF class.
-pub fn look(task: &mut Task, dir: &Dir, b: &mut Buffers, log: &mut Log) {
+pub fn look(task: &mut Task, dir: &Dir, memo: &mut Memo, b: &mut Buffers, log: &mut Log) {
     task.exe = link(dir, c"exe", b, log);
-    task.cwd = link(dir, c"cwd", b, log);
-    task.root = link(dir, c"root", b, log);
+    task.cwd = directory(dir, c"cwd", memo, b, log);
+    task.root = directory(dir, c"root", memo, b, log);
     // The registers tell the mode better than the program does.
     if task.threads.first().is_some_and(|leader| leader.regs.is_some()) {
         return;
@@ -19,19 +27,38 @@ pub fn look(task: &mut Task, dir: &Dir, b: &mut Buffers, log: &mut Log) {
     }
 }
 
+/// A link to a directory.
+fn directory(dir: &Dir, name: &CStr, memo: &mut Memo, b: &mut Buffers, log: &mut Log) -> Option<Link> {
+    let Seen::Seen(found) = dir.stat(name) else { return link(dir, name, b, log) };
+    let certain = found.kind() == libc::S_IFDIR && found.nlink > 0 && found.mnt_id.is_some();
+    let found = Some(found);
+    if let Some(known) = memo.0.iter().find(|known| known.file == found) {
+        return Some(known.clone());
+    }
+    let link = Link { text: text(dir, name, b, log)?, file: found };
+    if certain && memo.0.len() < MAX_MEMO && !link.text.is_empty() {
+        memo.0.push(link.clone());
+    }
+    Some(link)
+}
+
 /// One link: its text and the file behind it. A text that cannot be had (longer than a page) leaves the text empty.
 fn link(dir: &Dir, name: &CStr, b: &mut Buffers, log: &mut Log) -> Option<Link> {
-    let text = match dir.link(name, &mut b.link) {
-        Seen::Seen(text) => owned(text),
-        // A kernel thread has no exe, a dead process none of them.
-        Seen::Gone => return None,
-        Seen::Denied(errno) => {
-            log.deny(dir.pid, None, name.to_bytes(), errno);
-            Default::default()
-        }
-    };
+    let text = text(dir, name, b, log)?;
     let file = log.take(dir.stat(name), dir.pid, None, name.to_bytes());
     Some(Link { text, file })
+}
+
+fn text(dir: &Dir, name: &CStr, b: &mut Buffers, log: &mut Log) -> Option<Bytes> {
+    match dir.link(name, &mut b.link) {
+        Seen::Seen(text) => Some(owned(text)),
+        // A kernel thread has no exe, a dead process none of them.
+        Seen::Gone => None,
+        Seen::Denied(errno) => {
+            log.deny(dir.pid, None, name.to_bytes(), errno);
+            Some(Bytes::default())
+        }
+    }
 }
 
 const AT_NULL: u64 = 0;

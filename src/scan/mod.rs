@@ -103,7 +103,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     let (links, unchecked) = diag::links::tables(&snap.tasks, &snap.criu.ns);
     snap.links = links;
     scan.log.0.extend(unchecked);
-    shares::look(&mut snap.tasks, &mut scan.log);
+    shares::look(&mut snap.tasks, look, &mut scan.log);
     userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
     paths::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
@@ -150,20 +150,22 @@ impl Scan {
         let mut mounts = mounts::Mounts::default();
         let mut locks = None;
         let (mut known_files, mut known_maps) = (files::Memo::default(), maps::Memo::default());
+        let mut known_links = links::Memo::default();
         let mut tables: HashMap<i32, i32> = HashMap::new();
         let mut seen = HashSet::new();
         let mut tasks: Vec<Task> = Vec::new();
-        let mut todo = vec![(root, None)];
-        while let Some((pid, parent)) = todo.pop() {
+        let mut todo = vec![(root, tasks::Above::root(observer))];
+        while let Some((pid, above)) = todo.pop() {
             // A child that changes its parent while we walk could be met twice.
             if !seen.insert(pid) {
                 continue;
             }
-            let Some(visit) = tasks::visit(&self.proc, pid, parent, self.look, &mut self.b, &mut self.log) else {
+            let Some(visit) = tasks::visit(&self.proc, pid, above, self.look, &mut self.b, &mut self.log) else {
                 continue;
             };
             let tasks::Visit { mut task, dir, children } = visit;
-            todo.extend(children.into_iter().rev().map(|child| (child, Some(pid))));
+            let below = tasks::Above::child_of(&task);
+            todo.extend(children.into_iter().rev().map(|child| (child, below)));
             if !task.is_zombie() {
                 let devices = mounts.loose.len();
                 // Its own namespace CRIU reads through itself: a process in it may be confined to a part by chroot.
@@ -172,8 +174,8 @@ impl Scan {
                 if locks.is_none() || mounts.loose.len() != devices {
                     locks = Some(self.read_locks(observer, &mounts));
                 }
-                links::look(&mut task, &dir, &mut self.b, &mut self.log);
-                task.files_of = parent.and_then(|parent| {
+                links::look(&mut task, &dir, &mut known_links, &mut self.b, &mut self.log);
+                task.files_of = above.parent.and_then(|parent| {
                     let same = self.log.take(kcmp::same_files(parent, pid), pid, None, b"kcmp")?;
                     same.then(|| tables.get(&parent).copied().unwrap_or(parent))
                 });

@@ -76,7 +76,12 @@ impl Dir {
 
     /// Reads a whole file.
     pub fn read<'b>(&self, name: &CStr, text: &'b mut Vec<u8>) -> Seen<&'b [u8]> {
-        sys::slurp(&self.fd, name, text).map(|()| text.as_slice()).into()
+        sys::slurp(&self.fd, name, text, false).map(|()| text.as_slice()).into()
+    }
+
+    /// Reads a file that the kernel makes in one piece (`single_open()`): stat, status and their like.
+    pub fn read_one<'b>(&self, name: &CStr, text: &'b mut Vec<u8>) -> Seen<&'b [u8]> {
+        sys::slurp(&self.fd, name, text, true).map(|()| text.as_slice()).into()
     }
 
     /// Reads a whole file; a refusal goes to the log.

@@ -3,33 +3,49 @@
 use super::kcmp::{self, Kind};
 use super::Log;
 use crate::bytes::Bytes;
-use crate::snapshot::{Shares, Task};
+use crate::snapshot::{Look, Shares, Task};
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
 
 /// Fills in [`Task::shares`]. Only tasks that look alike are compared: what is shared is the same for both.
-pub fn look(tasks: &mut [Task], log: &mut Log) {
+pub fn look(tasks: &mut [Task], look: Look, log: &mut Log) {
+    let mut memo = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = match look {
+        Look::Frozen => memo.take().unwrap_or_default(),
+        Look::Early => Compared::default(),
+    };
+    let mut look = Looker { log, before, now: Compared::default(), early: look == Look::Early };
     // Where a program was put is random, so that mostly only what was forked and not executed is left to compare.
     let place = |t: &Task| t.maps.first().map(|m| m.vma.start);
     let mm = alike(tasks, |t| Some((link_text(t.exe.as_ref()), place(t))));
-    share(tasks, mm, Kind::Vm, |s| &mut s.mm, log);
+    look.share(tasks, mm, Kind::Vm, |s| &mut s.mm);
     // Handlers are never shared without the address space (`copy_process`, kernel/fork.c; `de_thread`, fs/exec.c).
     let mut handlers: HashMap<i32, Vec<i32>> = HashMap::new();
     for (first, pid) in tasks.iter().filter_map(|t| Some((t.shares.mm?, t.pid))) {
         handlers.entry(first).or_insert_with(|| vec![first]).push(pid);
     }
     let handlers: Vec<Vec<i32>> = handlers.into_values().collect();
-    share(tasks, handlers, Kind::Sighand, |s| &mut s.sighand, log);
+    look.share(tasks, handlers, Kind::Sighand, |s| &mut s.sighand);
     let fs = alike(tasks, |t| Some((link_text(t.cwd.as_ref()), link_text(t.root.as_ref()))));
-    share(tasks, fs, Kind::Fs, |s| &mut s.fs, log);
+    look.share(tasks, fs, Kind::Fs, |s| &mut s.fs);
     // What is shared with the parent is known already.
-    let held = |t: &Task| t.files.iter().map(|f| (f.fd, f.ino)).collect::<Vec<_>>();
     let files = alike(tasks, |t| t.files_of.is_none().then(|| held(t)));
-    share(tasks, files, Kind::Files, |s| &mut s.files, log);
+    look.share(tasks, files, Kind::Files, |s| &mut s.files);
+    if look.early {
+        *memo = Some(look.now);
+    }
 }
 
 fn link_text(link: Option<&crate::snapshot::Link>) -> Option<&Bytes> {
     link.map(|l| &l.text)
+}
+
+/// Two tasks with different numbers have different tables.
+fn held(task: &Task) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    task.files.iter().for_each(|f| (f.fd, f.ino).hash(&mut hasher));
+    hasher.finish()
 }
 
 /// The pids of living tasks with the same mark, in walk order, where there are at least two.
@@ -43,22 +59,109 @@ fn alike<'a, M: Eq + Hash>(tasks: &'a [Task], mark: impl Fn(&'a Task) -> Option<
     by_mark.into_values().filter(|pids| pids.len() > 1).collect()
 }
 
-fn share(
-    tasks: &mut [Task],
-    candidates: Vec<Vec<i32>>,
-    kind: Kind,
-    place: fn(&mut Shares) -> &mut Option<i32>,
-    log: &mut Log,
-) {
-    for pids in candidates {
-        let grouped = kcmp::groups(&pids, kind);
-        for (pid, errno) in grouped.denied {
-            log.deny(pid, None, b"kcmp", errno);
+/// What the look at the running tree has learned, for the frozen one.
+///
+/// Two tasks that do not share such a thing never come to: a task has it from whoever made it (`copy_process`,
+/// kernel/fork.c), and later gets only a fresh one of its own (execve, unshare, setns). So the frozen look has to compare
+/// those that shared it, and the tasks that are new. What looks alike but was not compared is compared.
+static BEFORE: Mutex<Option<Compared>> = Mutex::new(None);
+
+#[derive(Default)]
+struct Compared {
+    /// By what was compared, pid and start time.
+    tasks: HashMap<(Kind, i32, u64), Place>,
+    /// How many lists of tasks have been compared.
+    lists: usize,
+}
+
+/// Where a task stood.
+struct Place {
+    /// In which list: all of one list have been compared with each other.
+    list: usize,
+    /// The first task it shares the thing with, or itself.
+    first: i32,
+    /// A thread besides the leader, if there was one.
+    thread: Option<i32>,
+}
+
+impl Compared {
+    fn note(&mut self, task: &Task, kind: Kind, first: i32) {
+        let thread = task.threads.iter().map(|t| t.tid).find(|tid| *tid != task.pid);
+        self.tasks.insert((kind, task.pid, task.start_time), Place { list: self.lists, first, thread });
+    }
+
+    /// Parts of a list that may share the thing; `None`: there are some in it that were not compared with each other.
+    fn parts(&self, tasks: &[&Task], kind: Kind) -> Option<Vec<Vec<i32>>> {
+        let mut parts: HashMap<i32, Vec<i32>> = HashMap::new();
+        let mut list = None;
+        for task in tasks {
+            let place = self.tasks.get(&(kind, task.pid, task.start_time))?;
+            if *list.get_or_insert(place.list) != place.list {
+                return None;
+            }
+            // A thread that calls execve becomes the leader and keeps its own root and working directory, which may be
+            // shared with others than the leader's were. All other threads end then (`de_thread`, fs/exec.c).
+            if place.thread.is_some_and(|tid| task.threads.iter().all(|t| t.tid != tid)) {
+                return None;
+            }
+            parts.entry(place.first).or_default().push(task.pid);
         }
+        Some(parts.into_values().filter(|pids| pids.len() > 1).collect())
+    }
+}
+
+struct Looker<'a> {
+    log: &'a mut Log,
+    before: Compared,
+    now: Compared,
+    early: bool,
+}
+
+impl Looker<'_> {
+    fn share(
+        &mut self,
+        tasks: &mut [Task],
+        candidates: Vec<Vec<i32>>,
+        kind: Kind,
+        place: fn(&mut Shares) -> &mut Option<i32>,
+    ) {
+        if candidates.is_empty() {
+            return;
+        }
+        let at: HashMap<i32, usize> = tasks.iter().enumerate().map(|(i, t)| (t.pid, i)).collect();
+        for pids in candidates {
+            let alike: Vec<&Task> = pids.iter().filter_map(|pid| tasks.get(*at.get(pid)?)).collect();
+            let parts = self.before.parts(&alike, kind).unwrap_or_else(|| vec![pids]);
+            for pids in parts {
+                self.compare(tasks, &at, &pids, kind, place);
+            }
+        }
+    }
+
+    fn compare(
+        &mut self,
+        tasks: &mut [Task],
+        at: &HashMap<i32, usize>,
+        pids: &[i32],
+        kind: Kind,
+        place: fn(&mut Shares) -> &mut Option<i32>,
+    ) {
+        let grouped = kcmp::groups(pids, kind);
+        let complete = grouped.denied.is_empty();
+        for (pid, errno) in grouped.denied {
+            self.log.deny(pid, None, b"kcmp", errno);
+        }
+        self.now.lists = self.now.lists.saturating_add(1);
         for group in grouped.groups {
-            let Some((first, others)) = group.split_first() else { continue };
-            for task in tasks.iter_mut().filter(|t| others.contains(&t.pid)) {
-                *place(&mut task.shares) = Some(*first);
+            let Some(first) = group.first() else { continue };
+            for pid in &group {
+                let Some(task) = at.get(pid).and_then(|i| tasks.get_mut(*i)) else { continue };
+                if pid != first {
+                    *place(&mut task.shares) = Some(*first);
+                }
+                if self.early && complete {
+                    self.now.note(task, kind, *first);
+                }
             }
         }
     }
@@ -92,7 +195,7 @@ mod tests {
             let pid = child(flags);
             let mut tasks = [me, pid].map(|pid| Task { pid, ppid: 1, state: 'S', ..Task::default() });
             let mut log = Log::default();
-            look(&mut tasks, &mut log);
+            super::look(&mut tasks, Look::Early, &mut log);
             // SAFETY: our own child.
             unsafe { libc::kill(pid, libc::SIGKILL) };
             nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();

@@ -66,18 +66,22 @@ pub fn open(dir: impl AsFd, name: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
 ///
 /// Read in growing pieces until the kernel has no more: a seq_file hands out whole records, so a table that grows
 /// meanwhile is longer, never torn within a record.
-pub fn slurp(dir: impl AsFd, name: &CStr, text: &mut Vec<u8>) -> nix::Result<()> {
+///
+/// `one`: the file is a single record. Then less than what there was room for is all of it (`seq_read_iter()`).
+pub fn slurp(dir: impl AsFd, name: &CStr, text: &mut Vec<u8>, one: bool) -> nix::Result<()> {
     let file = open(dir, name, OFlag::O_RDONLY)?;
     let mut used = 0usize;
     loop {
         if text.len() < used.saturating_add(4096) {
             text.resize(text.len().saturating_mul(2).max(16 * 1024), 0);
         }
-        let n = retry(|| nix::unistd::read(&file, text.get_mut(used..).unwrap_or_default()))?;
-        if n == 0 {
+        let room = text.get_mut(used..).unwrap_or_default();
+        let n = retry(|| nix::unistd::read(&file, &mut *room))?;
+        let last = n == 0 || (one && n < room.len());
+        used = used.saturating_add(n);
+        if last {
             break;
         }
-        used = used.saturating_add(n);
     }
     text.truncate(used);
     Ok(())
@@ -210,6 +214,22 @@ pub fn memfd(flags: libc::c_uint) -> nix::Result<OwnedFd> {
 pub fn eventfd() -> nix::Result<OwnedFd> {
     // SAFETY: takes two numbers.
     fd_of(unsafe { libc::syscall(libc::SYS_eventfd2, 0, libc::EFD_CLOEXEC) })
+}
+
+/// Processor time that the calling thread has had.
+pub fn thread_time() -> std::time::Duration {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one `struct timespec`.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
+    std::time::Duration::new(t.tv_sec.unsigned_abs(), u32::try_from(t.tv_nsec).unwrap_or_default())
+}
+
+/// The soft RLIMIT_NOFILE of a process. EPERM: other ids, and no CAP_SYS_RESOURCE.
+pub fn soft_nofile(pid: i32) -> nix::Result<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one `struct rlimit64`; no new limit is given.
+    let r = unsafe { libc::prlimit64(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut limit) };
+    Errno::result(r).map(|_| limit.rlim_cur)
 }
 
 /// A pidfd (always close-on-exec). Linux 5.3+.

@@ -1,7 +1,7 @@
 //! One process: what stat, status, task/ and ns/ say of it.
 
 use super::proc::{number, Buffers, Dir};
-use super::sys::Seen;
+use super::sys::{self, Seen};
 use super::{regs, Log};
 use crate::parse::limits;
 use crate::parse::nslink::{self, LinkTarget};
@@ -19,20 +19,48 @@ pub struct Visit {
     pub children: Vec<i32>,
 }
 
-/// Looks at one process. `None`: it is gone, or is not the child of `parent` any more (the pid was used again).
-pub fn visit(proc: &Dir, pid: i32, parent: Option<i32>, look: Look, b: &mut Buffers, log: &mut Log) -> Option<Visit> {
+/// What is known of a process's place before it is looked at.
+#[derive(Clone, Copy)]
+pub struct Above {
+    /// The parent; `None`: the root of the tree.
+    pub parent: Option<i32>,
+    /// Namespaces of pids from ours down to the one below, both counted.
+    depth: usize,
+    /// The parent's (our own for the root's sake).
+    pid_ns: Option<u64>,
+}
+
+impl Above {
+    pub fn root(observer: &Namespaces) -> Above {
+        Above { parent: None, depth: 1, pid_ns: observer.pid }
+    }
+
+    pub fn child_of(task: &Task) -> Above {
+        Above { parent: Some(task.pid), depth: task.ns_pid.len(), pid_ns: task.ns.pid }
+    }
+
+    /// The pid namespace of a process at this depth. That of a child is its parent's or one below (`copy_pid_ns`,
+    /// `find_new_reaper`), that of any process in /proc is ours or one below; so at the same depth it is the same one.
+    fn pid_ns_of(&self, ns_pid: &[i32]) -> Option<u64> {
+        self.pid_ns.filter(|_| !ns_pid.is_empty() && ns_pid.len() == self.depth)
+    }
+}
+
+/// Looks at one process. `None`: it is gone, or is not the child of its parent any more (the pid was used again).
+pub fn visit(proc: &Dir, pid: i32, above: Above, look: Look, b: &mut Buffers, log: &mut Log) -> Option<Visit> {
     let dir = log.take(proc.process(pid), pid, None, b"/proc/PID")?;
     let stat = read_stat(&dir, b, log)?;
-    if parent.is_some_and(|parent| parent != stat.ppid) {
+    if above.parent.is_some_and(|parent| parent != stat.ppid) {
         return None;
     }
     let status = read_status(&dir, c"status", b, log)?;
     let mut task = task_of(pid, stat, &status);
     if !task.is_zombie() {
-        task.ns = namespaces(&dir, b, log);
-        task.nofile = nofile(&dir, b, log);
+        task.ns = namespaces(&dir, above.pid_ns_of(&task.ns_pid), b, log);
+        task.nofile = nofile(&dir, look, b, log);
     }
-    let tids = tids(&dir, b, log);
+    // The only thread of a process has its pid (`de_thread`, fs/exec.c).
+    let tids = if status.threads == Some(1) { vec![pid] } else { tids(&dir, b, log) };
     let mut children = Vec::new();
     let mut path = String::new();
     for tid in tids {
@@ -57,7 +85,7 @@ pub fn visit(proc: &Dir, pid: i32, parent: Option<i32>, look: Look, b: &mut Buff
 }
 
 fn read_stat(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Option<Stat> {
-    let stat = parse::stat::parse(dir.read_or_log(c"stat", &mut b.text, log)?);
+    let stat = parse::stat::parse(log.take(dir.read_one(c"stat", &mut b.text), dir.pid, None, b"stat")?);
     if stat.is_none() {
         log.deny(dir.pid, None, b"stat", 0);
     }
@@ -66,7 +94,7 @@ fn read_stat(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Option<Stat> {
 
 /// A status file; `path` may be that of a thread.
 fn read_status(dir: &Dir, path: &CStr, b: &mut Buffers, log: &mut Log) -> Option<Status> {
-    let text = log.take(dir.read(path, &mut b.text), dir.pid, None, b"status")?;
+    let text = log.take(dir.read_one(path, &mut b.text), dir.pid, None, b"status")?;
     let status = status::parse(text);
     if status.bad > 0 || status.state.is_none() {
         log.deny(dir.pid, None, b"status", 0);
@@ -121,9 +149,14 @@ fn tids(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Vec<i32> {
     tids
 }
 
-/// The soft RLIMIT_NOFILE. From the file: prlimit(2) may be denied where this is not.
-fn nofile(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Option<u64> {
-    limits::parse(dir.read_or_log(c"limits", &mut b.text, log)?).get(limits::OPEN_FILES)?.soft
+/// The soft RLIMIT_NOFILE. While the tree runs from the file, which belongs to the process for good; prlimit(2) is cheaper,
+/// but may be denied where the file is not.
+fn nofile(dir: &Dir, look: Look, b: &mut Buffers, log: &mut Log) -> Option<u64> {
+    if let Some(soft) = (look == Look::Frozen).then(|| sys::soft_nofile(dir.pid)).and_then(Result::ok) {
+        return (soft != libc::RLIM_INFINITY).then_some(soft);
+    }
+    let text = log.take(dir.read_one(c"limits", &mut b.text), dir.pid, None, b"limits")?;
+    limits::parse(text).get(limits::OPEN_FILES)?.soft
 }
 
 /// The numbers of a `children` file (`children_seq_show()` in fs/proc/array.c): each is followed by a blank.
@@ -131,8 +164,8 @@ fn pids(text: &[u8]) -> impl Iterator<Item = i32> + '_ {
     text.split(|b| *b == b' ').filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok())
 }
 
-/// The inodes of a process's namespaces. A link costs half of what a statx through it does.
-pub fn namespaces(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Namespaces {
+/// The inodes of a process's namespaces; that of its pid is asked unless it is known. A link costs half of what a statx through it does.
+pub fn namespaces(dir: &Dir, pid: Option<u64>, b: &mut Buffers, log: &mut Log) -> Namespaces {
     let Some(ns) = log.take(dir.dir(c"ns"), dir.pid, None, b"ns") else { return Namespaces::default() };
     let mut inode = |name: &CStr| match nslink::parse(log.take(ns.link(name, &mut b.link), dir.pid, None, b"ns")?) {
         LinkTarget::Ns { ino, .. } => Some(ino),
@@ -141,7 +174,7 @@ pub fn namespaces(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Namespaces {
     Namespaces {
         mnt: inode(c"mnt"),
         net: inode(c"net"),
-        pid: inode(c"pid"),
+        pid: pid.or_else(|| inode(c"pid")),
         ipc: inode(c"ipc"),
         uts: inode(c"uts"),
         user: inode(c"user"),

@@ -13,17 +13,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
-use tree::{Shape, Tree};
+use tree::{Bad, Shape, Tree};
+
+const NONE: Shape = Shape { name: "", tasks: 1, fds: 0, sockets: 0, maps: 0, mib: 0, bad: Bad::Nothing };
 
 const SHAPES: &[Shape] = &[
-    Shape { name: "1 task, 10 fds", tasks: 1, fds: 10, mib: 0, blocked: false },
-    Shape { name: "1 task, 1000 fds", tasks: 1, fds: 1_000, mib: 0, blocked: false },
-    Shape { name: "1 task, 10000 fds", tasks: 1, fds: 10_000, mib: 0, blocked: false },
-    Shape { name: "200 tasks, 20 fds each", tasks: 200, fds: 20, mib: 0, blocked: false },
-    Shape { name: "1 task, 10 fds, 1 GiB", tasks: 1, fds: 10, mib: 1_024, blocked: false },
-    Shape { name: "refused: lock in the last of 200 tasks", tasks: 200, fds: 20, mib: 0, blocked: true },
-    Shape { name: "refused: lock, 1 GiB", tasks: 1, fds: 10, mib: 1_024, blocked: true },
+    Shape { name: "refused: 200 tasks of 1 MiB, a device in the last", tasks: 200, mib: 1, bad: Bad::Device, ..NONE },
+    Shape { name: "refused: 1 task of 2 GiB, a lock", mib: 2_048, bad: Bad::Lock, ..NONE },
+    Shape { name: "1 task, 10 fds", fds: 10, ..NONE },
+    Shape { name: "200 tasks, 20 fds each", tasks: 200, fds: 20, ..NONE },
+    Shape { name: "1 task, 1000 fds", fds: 1_000, ..NONE },
+    Shape { name: "1 task, 10000 fds", fds: 10_000, ..NONE },
+    Shape { name: "1 task, 1 GiB", mib: 1_024, ..NONE },
 ];
+
+/// What grows, and how often it is multiplied by ten.
+const GROWTH: &[(&str, fn(usize) -> Shape)] = &[
+    ("growth: fds", |fds| Shape { fds, ..NONE }),
+    ("growth: sockets", |sockets| Shape { sockets, ..NONE }),
+    ("growth: mappings", |maps| Shape { maps, ..NONE }),
+];
+const STEPS: [usize; 3] = [100, 1_000, 10_000];
 
 struct Asked {
     plugin: PathBuf,
@@ -87,10 +97,47 @@ fn prepare(base: &Path, plugin: &Path) -> std::io::Result<()> {
 
 fn all(a: &Asked, criu: &Criu, base: &Path) -> Result<(), String> {
     println!("CRIU {}, medians of {} dumps each way (spread: middle half)", criu.version, a.runs);
-    for shape in SHAPES.iter().filter(|s| a.filters.is_empty() || a.filters.iter().any(|f| s.name.contains(f))) {
-        one(shape, a.runs, criu, base).map_err(|e| format!("{}: {e}", shape.name))?;
+    let wanted = |name: &str| a.filters.is_empty() || a.filters.iter().any(|f| name.contains(f.as_str()));
+    let mut table = Vec::new();
+    for shape in SHAPES.iter().filter(|s| wanted(s.name)) {
+        table.push(one(shape, a.runs, criu, base).map_err(|e| format!("{}: {e}", shape.name))?);
     }
+    for (name, shape) in GROWTH.iter().filter(|(name, _)| wanted(name)) {
+        table.push(growth(name, *shape, a.runs, criu, base).map_err(|e| format!("{name}: {e}"))?);
+    }
+    println!("\nIn short");
+    table.iter().for_each(|line| println!("  {line}"));
     Ok(())
+}
+
+/// What the look costs for each thing of a kind, as their number grows: processor time of the look by its own account, the
+/// best of all dumps, less what it costs without any.
+fn growth(name: &str, shape: fn(usize) -> Shape, runs: usize, criu: &Criu, base: &Path) -> Result<String, String> {
+    println!("\n{name}");
+    let mut none = None;
+    let mut told = [String::new(), String::new()];
+    for count in std::iter::once(0).chain(STEPS) {
+        let files = base.join("files");
+        std::fs::create_dir_all(&files).map_err(|e| e.to_string())?;
+        let tree = Tree::start(&shape(count), &files).map_err(|e| e.to_string())?;
+        let mut best = [f64::INFINITY; 2];
+        for _ in 0..runs.max(3) {
+            let looks = dump(criu, tree.pid, base, "with", false)?.looks;
+            best = [best[0].min(looks[0]), best[1].min(looks[1])];
+        }
+        drop(tree);
+        std::fs::remove_dir_all(&files).map_err(|e| e.to_string())?;
+        let none = *none.get_or_insert(best);
+        if count == 0 {
+            continue;
+        }
+        let each = [0, 1].map(|i| (best[i] - none[i]) / count as f64);
+        println!("  {count:>6}: early look {:.2} us each, frozen look {:.2} us each", each[0], each[1]);
+        for (told, each) in told.iter_mut().zip(each) {
+            told.push_str(&format!(" {each:.2}"));
+        }
+    }
+    Ok(format!("{name}, 100 / 1000 / 10000, us of processor time each: early{}, frozen{}", told[0], told[1]))
 }
 
 /// What one dump did: milliseconds, and bytes of images.
@@ -98,9 +145,12 @@ struct Dump {
     total: f64,
     frozen: Option<f64>,
     bytes: u64,
+    /// Microseconds of processor time that the early and the frozen look took, if there was one.
+    looks: [f64; 2],
 }
 
-fn one(shape: &Shape, runs: usize, criu: &Criu, base: &Path) -> Result<(), String> {
+/// The long version is printed, the short one returned.
+fn one(shape: &Shape, runs: usize, criu: &Criu, base: &Path) -> Result<String, String> {
     let io = |e: std::io::Error| e.to_string();
     let files = base.join("files");
     std::fs::create_dir_all(&files).map_err(io)?;
@@ -109,7 +159,7 @@ fn one(shape: &Shape, runs: usize, criu: &Criu, base: &Path) -> Result<(), Strin
     // The first dump of each kind warms caches and is not counted.
     for run in 0..=runs {
         for (kind, list) in [("without", &mut without), ("with", &mut with)] {
-            let d = dump(criu, tree.pid, base, kind, shape.blocked)?;
+            let d = dump(criu, tree.pid, base, kind, shape.bad != Bad::Nothing)?;
             if run > 0 {
                 list.push(d);
             }
@@ -118,19 +168,47 @@ fn one(shape: &Shape, runs: usize, criu: &Criu, base: &Path) -> Result<(), Strin
     println!("\n{}", shape.name);
     tell("dump without", &without, |d| Some(d.total));
     tell("dump with", &with, |d| Some(d.total));
-    if shape.blocked {
-        let bytes = |l: &[Dump]| l.last().map_or(0, |d| d.bytes >> 10);
-        println!("  images left, KiB: {} without, {} with", bytes(&without), bytes(&with));
+    let total = |l: &[Dump]| middle(l.iter().map(|d| d.total).collect()).1;
+    let (slow, fast) = (total(&without), total(&with));
+    let told = if shape.bad != Bad::Nothing {
+        let kib = |l: &[Dump]| l.last().map_or(0, |d| d.bytes >> 10);
+        let (kept, left) = (kib(&without), kib(&with));
+        println!("  images left: {kept} KiB without, {left} KiB with");
+        let look = least(&with, 0) / 1e3;
+        println!(
+            "  refused {:.1} times sooner; the looks that refuse took {look:.1} ms of processor time",
+            slow / fast
+        );
+        format!(
+            "{}: {slow:.0} ms and {kept} KiB of images without, {fast:.0} ms and {left} KiB with: {:.1} times sooner",
+            shape.name,
+            slow / fast
+        )
     } else {
         tell("frozen without", &without, |d| d.frozen);
         tell("frozen with", &with, |d| d.frozen);
         let floor = floor(&tree).map_err(io)?;
         let frozen = |l: &[Dump]| middle(l.iter().filter_map(|d| d.frozen).collect()).1;
         let (alone, ours) = (frozen(&without), frozen(&with));
-        println!("  frozen longer: {:.2} ms, {:.1} %; floor {floor:.2} ms", ours - alone, (ours / alone - 1.0) * 100.0);
-    }
+        println!("  frozen longer: {:.2} ms, {:.1} %", ours - alone, (ours / alone - 1.0) * 100.0);
+        let (early, look) = (least(&with, 0) / 1e3, least(&with, 1) / 1e3);
+        let (share, ratio) = (look / alone * 100.0, look / floor);
+        println!("  processor time of the looks: early {early:.2} ms, frozen {look:.2} ms; floor {floor:.2} ms");
+        format!(
+            "{}: dump {slow:.0} -> {fast:.0} ms, frozen {alone:.1} -> {ours:.1} ms ({:+.1} %); the frozen look {look:.2} ms \
+             ({share:.1} % of it, {ratio:.2} times the floor), the early one {early:.2} ms",
+            shape.name,
+            (ours / alone - 1.0) * 100.0
+        )
+    };
     drop(tree);
-    std::fs::remove_dir_all(&files).map_err(io)
+    std::fs::remove_dir_all(&files).map_err(io)?;
+    Ok(told)
+}
+
+/// The least that a look took in any of the dumps, in microseconds.
+fn least(dumps: &[Dump], look: usize) -> f64 {
+    dumps.iter().filter_map(|d| d.looks.get(look)).copied().fold(f64::INFINITY, f64::min)
 }
 
 fn tell(what: &str, dumps: &[Dump], value: impl Fn(&Dump) -> Option<f64>) {
@@ -149,7 +227,7 @@ fn dump(criu: &Criu, pid: i32, base: &Path, kind: &str, blocked: bool) -> Result
     let images = base.join("images");
     std::fs::create_dir(&images).map_err(|e| e.to_string())?;
     let mut cmd = Command::new(&criu.path);
-    cmd.args(["dump", "--leave-running", "--display-stats", "-o", "dump.log", "-t"]).arg(pid.to_string());
+    cmd.args(["dump", "--leave-running", "--display-stats", "-v4", "-o", "dump.log", "-t"]).arg(pid.to_string());
     cmd.arg("-D").arg(&images).arg("-L").arg(base.join(kind));
     let start = Instant::now();
     let out = cmd.stdin(Stdio::null()).stderr(Stdio::null()).output().map_err(|e| e.to_string())?;
@@ -160,10 +238,20 @@ fn dump(criu: &Criu, pid: i32, base: &Path, kind: &str, blocked: bool) -> Result
     }
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let frozen = text.lines().find_map(|l| l.strip_prefix("Frozen time: ")?.strip_suffix(" us")?.parse::<f64>().ok());
+    let log = std::fs::read_to_string(images.join("dump.log")).unwrap_or_default();
+    let looks = ["early look at ", "frozen look at "].map(|which| busy(&log, which).unwrap_or(f64::INFINITY));
+    // The log is no image.
+    std::fs::remove_file(images.join("dump.log")).map_err(|e| e.to_string())?;
     let files = std::fs::read_dir(&images).into_iter().flatten().flatten();
     let bytes = files.filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum();
     std::fs::remove_dir_all(&images).map_err(|e| e.to_string())?;
-    Ok(Dump { total, frozen: frozen.map(|us| us / 1e3), bytes })
+    Ok(Dump { total, frozen: frozen.map(|us| us / 1e3), bytes, looks })
+}
+
+/// What the plugin's own log line about one of its looks says.
+fn busy(log: &str, which: &str) -> Option<f64> {
+    let line = log.lines().find(|l| l.contains("(preflight)") && l.contains(which))?;
+    line.strip_suffix(" us of processor time")?.rsplit(' ').next()?.parse().ok()
 }
 
 /// Milliseconds for one listing and one statx of every descriptor of the tree; the best of three.

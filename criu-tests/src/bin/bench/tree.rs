@@ -1,4 +1,4 @@
-//! The trees that are measured. Made by this same program, started again as `--tree TASKS FDS MIB BLOCKED DIR`.
+//! The trees that are measured. Made by this same program, started again as `--tree TASKS FDS SOCKETS MAPPINGS MIB BAD DIR`.
 
 use criu_tests::tree::{descendants, end};
 use std::io::{self, Read};
@@ -7,16 +7,31 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What a tree is made of.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Shape {
     pub name: &'static str,
     pub tasks: usize,
     /// Descriptors of each task, its standard streams not counted.
     pub fds: usize,
-    /// Touched private memory of the root.
+    /// Sockets of each task besides.
+    pub sockets: usize,
+    /// Mappings of each task besides.
+    pub maps: usize,
+    /// Touched private memory of each task.
     pub mib: usize,
-    /// The last task holds a file lock, which CRIU refuses to dump without an option.
-    pub blocked: bool,
+    /// What the last task holds that CRIU refuses to dump.
+    pub bad: Bad,
+}
+
+/// What a doomed tree is doomed by.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Bad {
+    #[default]
+    Nothing,
+    /// A file lock, without the option for it.
+    Lock,
+    /// A device that CRIU does not know.
+    Device,
 }
 
 /// A running tree; ended when dropped.
@@ -26,7 +41,7 @@ pub struct Tree {
 
 impl Tree {
     pub fn start(shape: &Shape, dir: &Path) -> io::Result<Tree> {
-        let numbers = [shape.tasks, shape.fds, shape.mib, usize::from(shape.blocked)];
+        let numbers = [shape.tasks, shape.fds, shape.sockets, shape.maps, shape.mib, shape.bad as usize];
         let mut child = Command::new(std::env::current_exe()?)
             .arg("--tree")
             .args(numbers.map(|n| n.to_string()))
@@ -50,9 +65,9 @@ impl Drop for Tree {
 
 /// The program under `--tree`. Returns only if the tree could not be made.
 pub fn run(args: &[String]) -> Option<()> {
-    let [tasks, fds, mib, blocked, dir] = args else { return None };
-    let (tasks, fds): (usize, usize) = (tasks.parse().ok()?, fds.parse().ok()?);
-    let (mib, blocked): (usize, bool) = (mib.parse().ok()?, blocked == "1");
+    let (dir, numbers) = args.split_last()?;
+    let numbers: Vec<usize> = numbers.iter().map(|n| n.parse().ok()).collect::<Option<_>>()?;
+    let [tasks, fds, sockets, maps, mib, bad] = numbers[..] else { return None };
     // SAFETY: plain system calls of a single-threaded process; every pointer is to a live local.
     unsafe {
         libc::setsid();
@@ -73,13 +88,21 @@ pub fn run(args: &[String]) -> Option<()> {
             }
         }
         let me = libc::getpid();
-        if me == libc::getsid(0) && mib > 0 {
+        if mib > 0 {
             touch(mib << 20)?;
         }
         fill(fds, &format!("{dir}/{me}"))?;
-        if blocked && last {
+        for _ in 0..sockets / 2 {
+            let mut two = [0; 2];
+            (libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, two.as_mut_ptr()) == 0).then_some(())?;
+        }
+        map(maps, dir)?;
+        if last && bad == Bad::Lock as usize {
             let fd = open(&format!("{dir}/locked"), libc::O_RDWR | libc::O_CREAT)?;
             (libc::flock(fd, libc::LOCK_EX) == 0).then_some(())?;
+        }
+        if last && bad == Bad::Device as usize {
+            ["/dev/loop-control", "/dev/fuse", "/dev/kvm"].iter().find_map(|path| open(path, libc::O_RDWR))?;
         }
         let null = open("/dev/null", libc::O_RDWR)?;
         (libc::write(1, b"+".as_ptr().cast(), 1) == 1).then_some(())?;
@@ -103,6 +126,22 @@ unsafe fn touch(bytes: usize) -> Option<()> {
         at.cast::<u8>().add(offset).write_volatile(1);
     }
     Some(())
+}
+
+/// Mappings that do not merge: every second one of a file, the others anonymous.
+unsafe fn map(count: usize, dir: &str) -> Option<()> {
+    if count == 0 {
+        return Some(());
+    }
+    let fd = open(&format!("{dir}/mapped"), libc::O_RDWR | libc::O_CREAT)?;
+    (libc::ftruncate(fd, 4096) == 0).then_some(())?;
+    for n in 0..count {
+        let (flags, fd) =
+            if n % 2 == 0 { (libc::MAP_PRIVATE, fd) } else { (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) };
+        let at = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0);
+        (at != libc::MAP_FAILED).then_some(())?;
+    }
+    (libc::close(fd) == 0).then_some(())
 }
 
 /// An ordinary server's mixture: files, pipes, sockets, event descriptors.
