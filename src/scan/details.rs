@@ -22,10 +22,10 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, own: &Own, b: &mut Buffers, log: &m
             |t: &Task| t.files.iter().enumerate().filter_map(|(i, f)| Some((i, want(f, own, &index)?))).collect();
         snap.tasks.iter().map(of_task).collect()
     };
-    let (look, mut known) = (snap.look, Known::new());
+    let mut second = Second { look: snap.look, proc, own, known: Known::new(), b, log };
     for (task, wanted) in snap.tasks.iter_mut().zip(wanted) {
         if !wanted.is_empty() {
-            of_task(task, wanted, look, proc, own, &mut known, b, log);
+            second.task(task, wanted);
         }
     }
 }
@@ -50,77 +50,79 @@ fn want(file: &OpenFile, own: &Own, index: &Index) -> Option<Want> {
     }
 }
 
-fn of_task(
-    task: &mut Task,
-    wanted: Vec<(usize, Want)>,
+struct Second<'a> {
     look: Look,
-    proc: &Dir,
-    own: &Own,
-    known: &mut Known,
-    b: &mut Buffers,
-    log: &mut Log,
-) {
-    let pid = task.pid;
-    let Some(process) = hold(task, look, proc, b, log) else { return };
-    let mut refused = false;
-    for (i, want) in wanted {
-        let Some(file) = task.files.get_mut(i) else { continue };
-        // The inode of a socket file that was opened with O_PATH is not that of a socket.
-        let shared = (own.socket.is_some() && own.is_socket(file)).then_some(file.ino);
-        if matches!(want, Want::Socket(_)) && own.socket.is_some() && shared.is_none() {
-            let o_path = SocketFacts { o_path: true, ..SocketFacts::default() };
-            file.detail = Some(Box::new(Detail::Socket(o_path)));
-            continue;
-        }
-        if let Some(facts) = shared.and_then(|ino| known.get(&ino)) {
-            put(file, facts.clone());
-            continue;
-        }
-        if !refused {
-            match borrow::facts(&process, file.fd, want) {
-                Seen::Seen(facts) => {
-                    if let (Some(ino), Want::Socket(_)) = (shared, want) {
-                        known.insert(ino, facts.clone());
+    proc: &'a Dir,
+    own: &'a Own,
+    known: Known,
+    b: &'a mut Buffers,
+    log: &'a mut Log,
+}
+
+impl Second<'_> {
+    fn task(&mut self, task: &mut Task, wanted: Vec<(usize, Want)>) {
+        let (pid, own) = (task.pid, self.own);
+        let Some(process) = self.hold(task) else { return };
+        let mut refused = false;
+        for (i, want) in wanted {
+            let Some(file) = task.files.get_mut(i) else { continue };
+            // The inode of a socket file that was opened with O_PATH is not that of a socket.
+            let shared = (own.socket.is_some() && own.is_socket(file)).then_some(file.ino);
+            if matches!(want, Want::Socket(_)) && own.socket.is_some() && shared.is_none() {
+                let o_path = SocketFacts { o_path: true, ..SocketFacts::default() };
+                file.detail = Some(Box::new(Detail::Socket(o_path)));
+                continue;
+            }
+            if let Some(facts) = shared.and_then(|ino| self.known.get(&ino)) {
+                put(file, facts.clone());
+                continue;
+            }
+            if !refused {
+                match borrow::facts(&process, file.fd, want) {
+                    Seen::Seen(facts) => {
+                        if let (Some(ino), Want::Socket(_)) = (shared, want) {
+                            self.known.insert(ino, facts.clone());
+                        }
+                        put(file, facts);
+                        continue;
                     }
-                    put(file, facts);
-                    continue;
-                }
-                Seen::Gone => continue,
-                Seen::Denied(errno) => {
-                    log.deny(pid, None, b"pidfd_getfd", errno);
-                    // What is refused for one descriptor is refused for all: no right, or no such call.
-                    refused = matches!(errno, libc::EPERM | libc::ENOSYS);
+                    Seen::Gone => continue,
+                    Seen::Denied(errno) => {
+                        self.log.deny(pid, None, b"pidfd_getfd", errno);
+                        // What is refused for one descriptor is refused for all: no right, or no such call.
+                        refused = matches!(errno, libc::EPERM | libc::ENOSYS);
+                    }
                 }
             }
-        }
-        if want == Want::Flags {
-            if let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") {
-                flags_by_fdinfo(file, &dir, b, log);
+            if want == Want::Flags {
+                self.flags_by_fdinfo(pid, file);
             }
         }
+    }
+
+    /// A pidfd of the very process that was looked at: if after the pidfd was opened the pid has the same start time as
+    /// then, it was not used again in between. In the frozen look it cannot be: who traces a process is who reaps it.
+    fn hold(&mut self, task: &Task) -> Option<Process> {
+        let process = self.log.take(Process::open(task.pid), task.pid, None, b"pidfd_open")?;
+        if self.look == Look::Frozen {
+            return Some(process);
+        }
+        let dir = self.log.take(self.proc.process(task.pid), task.pid, None, b"/proc/PID")?;
+        let text = self.log.take(dir.read_one(c"stat", &mut self.b.text), task.pid, None, b"stat")?;
+        (stat::parse(text)?.starttime == task.start_time).then_some(process)
+    }
+
+    /// The slow way to the flags of a descriptor that cannot be borrowed.
+    fn flags_by_fdinfo(&mut self, pid: i32, file: &mut OpenFile) {
+        let Some(dir) = self.log.take(self.proc.process(pid), pid, None, b"/proc/PID") else { return };
+        let Ok(name) = CString::new(format!("fdinfo/{}", file.fd)) else { return };
+        let text = self.log.take(dir.read(&name, &mut self.b.text), pid, Some(file.fd), b"fdinfo");
+        let Some(text) = text else { return };
+        file.flags = flags_of(&fdinfo::parse(text));
     }
 }
 
 fn put(file: &mut OpenFile, facts: Facts) {
     file.flags = Some(facts.flags);
     file.detail = facts.detail.map(Box::new);
-}
-
-/// A pidfd of the very process that was looked at: if after the pidfd was opened the pid has the same start time as then,
-/// it was not used again in between. In the frozen look it cannot be: who traces a process is the one who reaps it.
-fn hold(task: &Task, look: Look, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Option<Process> {
-    let process = log.take(Process::open(task.pid), task.pid, None, b"pidfd_open")?;
-    if look == Look::Frozen {
-        return Some(process);
-    }
-    let dir = log.take(proc.process(task.pid), task.pid, None, b"/proc/PID")?;
-    let stat = log.take(dir.read_one(c"stat", &mut b.text), task.pid, None, b"stat").and_then(stat::parse)?;
-    (stat.starttime == task.start_time).then_some(process)
-}
-
-/// The slow way to the flags of a descriptor that cannot be borrowed.
-fn flags_by_fdinfo(file: &mut OpenFile, dir: &Dir, b: &mut Buffers, log: &mut Log) {
-    let Ok(name) = CString::new(format!("fdinfo/{}", file.fd)) else { return };
-    let Some(text) = log.take(dir.read(&name, &mut b.text), dir.pid, Some(file.fd), b"fdinfo") else { return };
-    file.flags = flags_of(&fdinfo::parse(text));
 }

@@ -427,6 +427,14 @@ fn cost_of_a_look() {
     }
     let actor = Actor::start("children");
     println!("a task of a hundred: {:.0} us", micros(best(|| actor.look()), 101));
+    let frozen = || drop(look(actor.pid(), Look::Frozen, &crate::rules::testkit::host()));
+    let again = (0..7).map(|_| {
+        drop(actor.look());
+        let started = clock();
+        frozen();
+        clock() - started
+    });
+    println!("a task of a hundred, frozen look after it: {:.0} us", micros(again.min().unwrap_or_default(), 101));
     let actor = Actor::start("memory");
     println!("a task of 2 GiB: {:.0} us", micros(best(|| actor.look()), 1));
     let actor = Actor::start("threads");

@@ -250,7 +250,7 @@ fn dump(criu: &Criu, pid: i32, base: &Path, kind: &str, blocked: bool) -> Result
 
 /// What the plugin's own log line about one of its looks says.
 fn busy(log: &str, which: &str) -> Option<f64> {
-    let line = log.lines().find(|l| l.contains("(preflight)") && l.contains(which))?;
+    let line = log.lines().find(|l| l.contains("preflight: ") && l.contains(which))?;
     line.strip_suffix(" us of processor time")?.rsplit(' ').next()?.parse().ok()
 }
 
