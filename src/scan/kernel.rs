@@ -3,12 +3,13 @@
 use super::proc::{Buffers, Dir};
 use super::{sys, tasks, Log, Seen};
 use crate::parse::devices;
-use crate::snapshot::{Dev, Kernel, Observer, OpenFile};
+use crate::snapshot::{Dev, Kernel, Look, Observer, OpenFile};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 /// Devices and inodes of the kernel's internal file systems, learned from short-lived files of our own.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,14 +76,31 @@ fn in_path(path: &OsStr, program: &str) -> bool {
     std::env::split_paths(path).any(runs)
 }
 
-/// The facts a rule can depend on. Nothing of the kernel or of our process is changed.
-pub fn look(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Kernel {
+/// What the early look of this very process has learned. None of it changes before the next boot.
+static LEARNED: Mutex<Option<(i32, Kernel, Own)>> = Mutex::new(None);
+
+/// The facts a rule can depend on. Nothing of the kernel or of our process is changed. The frozen look reads again only
+/// which drivers there are: one may have been loaded since.
+pub fn facts(look: Look, proc: &Dir, b: &mut Buffers, log: &mut Log) -> (Kernel, Own) {
+    let pid = nix::unistd::getpid().as_raw();
+    let mut learned = LEARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = learned.take().filter(|(of, ..)| look == Look::Frozen && *of == pid);
+    let (mut kernel, own) = known.map_or_else(|| (constants(log), Own::learn()), |(_, kernel, own)| (kernel, own));
+    let complete = kernel.version != (0, 0) && own.anon.is_some() && own.pipe.is_some() && own.socket.is_some();
+    if look == Look::Early && complete {
+        *learned = Some((pid, kernel.clone(), own));
+    }
+    drivers(&mut kernel, proc, b, log);
+    (kernel, own)
+}
+
+fn constants(log: &mut Log) -> Kernel {
     let version = procfs::KernelVersion::current().map(|v| (u32::from(v.major), u32::from(v.minor)));
     if version.is_err() {
         log.deny(0, None, b"sys/kernel/osrelease", 0);
     }
     let version = version.ok();
-    let mut kernel = Kernel {
+    Kernel {
         version: version.unwrap_or_default(),
         passcred_refused: passcred_refused(),
         siocunixfile: siocunixfile(),
@@ -91,7 +109,11 @@ pub fn look(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Kernel {
         locks_in_fdinfo: version.map(|v| v >= (4, 1)),
         shmem: shmem(),
         ..Kernel::default()
-    };
+    }
+}
+
+/// The drivers' names.
+fn drivers(kernel: &mut Kernel, proc: &Dir, b: &mut Buffers, log: &mut Log) {
     if let Some(text) = proc.read_or_log(c"devices", &mut b.text, log) {
         let names = devices::parse(text);
         kernel.chrdev = by_number(names.chars);
@@ -101,7 +123,6 @@ pub fn look(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Kernel {
     if let Seen::Seen(text) = proc.read(c"misc", &mut b.text) {
         kernel.misc = by_number(devices::parse_misc(text).items);
     }
-    kernel
 }
 
 /// Devices of the kernel's own tmpfs and, one for each size of pages, hugetlbfs mounts. No page is allocated.
@@ -190,7 +211,7 @@ mod tests {
     fn the_kernel_agrees_with_uname() {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let mut log = Log::default();
-        let kernel = look(&Dir::proc().unwrap(), &mut Buffers::new(), &mut log);
+        let (kernel, _) = facts(Look::Early, &Dir::proc().unwrap(), &mut Buffers::new(), &mut log);
         assert!(release.starts_with(&format!("{}.{}.", kernel.version.0, kernel.version.1)), "{release}");
         assert_eq!(kernel.chrdev.get(&1).map(|n| n.0.as_slice()), Some(&b"mem"[..]));
         assert_eq!(kernel.passcred_refused, Some(kernel.version >= (6, 16)));
