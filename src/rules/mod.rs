@@ -7,6 +7,7 @@
 pub mod anon;
 pub mod arch;
 pub mod device;
+pub mod devpts;
 pub mod epoll;
 pub mod family;
 pub mod finding;

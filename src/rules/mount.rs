@@ -5,7 +5,7 @@ use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Hook, Opt};
 
 /// Every mount that CRIU validates, with the model; nothing when it validates none.
-fn each(ctx: &Ctx, mut judge: impl FnMut(&Model, &Node)) {
+pub(super) fn each(ctx: &Ctx, mut judge: impl FnMut(&Model, &Node)) {
     let model = Model::new(ctx);
     if !model.validated {
         return;
@@ -15,7 +15,7 @@ fn each(ctx: &Ctx, mut judge: impl FnMut(&Model, &Node)) {
     }
 }
 
-fn finding(rule: &Rule, ctx: &Ctx, node: &Node) -> Option<Finding> {
+pub(super) fn finding(rule: &Rule, ctx: &Ctx, node: &Node) -> Option<Finding> {
     let task = ctx.snap.task(node.table.pid).or_else(|| ctx.snap.root_task())?;
     let info = node.info;
     Some(

@@ -77,6 +77,7 @@ pub static RULES: &[&Rule] = &[
     &super::mount::MNT_SAME_POINT_CHILDREN,
     &super::mount::MNT_TREE,
     &super::mount::MNT_FUSE,
+    &super::devpts::MNT_DEVPTS_BIND,
     &super::task::ROOT_IS_DEAD,
     &super::task::LEADER_ZOMBIE_THREADS,
     &super::task::THREAD_ZOMBIE,

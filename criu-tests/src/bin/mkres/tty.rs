@@ -13,6 +13,11 @@ pub const KINDS: &[Kind] = &[
         make: master,
     },
     Kind { name: "tty-path", help: "an O_PATH descriptor of a slave; after: met after an ordinary one", make: path },
+    Kind {
+        name: "pts-bind",
+        help: "at=FILE, master=inside|outside: a terminal of a new devpts on /pts, bind mounted (--root)",
+        make: bind,
+    },
     Kind { name: "dev-tty", help: "/dev/tty; alone: without the slave it leads to", make: dev_tty },
 ];
 
@@ -98,5 +103,29 @@ fn dev_tty(cx: &mut Ctx, a: &Args) -> Res {
         }
     }
     cx.fd("", t);
+    Ok(())
+}
+
+fn bind(cx: &mut Ctx, a: &Args) -> Res {
+    let mount = |from: &str, to: &str, kind: &std::ffi::CStr, flags| {
+        let (from, at) = (sys::cstr(from), sys::cstr(to));
+        let done = unsafe { libc::mount(from.as_ptr(), at.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) };
+        sys::ok(&format!("mount {to}"), done).map(|_| ())
+    };
+    let (at, broken) = (a.need("at")?, |e: std::io::Error| crate::ctx::Fail::Broken(e.to_string()));
+    std::fs::create_dir_all("/pts").map_err(broken)?;
+    mount("devpts", "/pts", c"devpts", 0)?;
+    let m = sys::open("/pts/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
+    sys::ok("unlockpt", unsafe { libc::unlockpt(m) })?;
+    std::fs::write(at, "").map_err(broken)?;
+    let mut index = 0u32;
+    sys::ioctl("TIOCGPTN", m, libc::TIOCGPTN, &raw mut index as u64)?;
+    mount(&format!("/pts/{index}"), at, c"", libc::MS_BIND)?;
+    if a.get("master") == Some("outside") {
+        cx.outsider("master", &[m], || Ok(()))?;
+        sys::close(m);
+    } else {
+        cx.fd("master", m);
+    }
     Ok(())
 }
