@@ -40,18 +40,10 @@ fn dumped<'a>(ctx: &Ctx<'a>) -> Vec<Dumped<'a>> {
         Some(bits) if bits & libc::CLONE_NEWNET as u32 != 0 => Gate::Lifted,
         Some(_) => Gate::Stands,
     };
-    // With the root in CRIU's namespace CRIU does not collect the others and never asks whether they are external, but
-    // dumps them (walk_namespaces, collect_net_ns).
-    let collected = ctx.snap.root_shares(|ns| ns.net);
-    let external = |ino: u64| match collected {
-        Some(true) => Gate::Stands,
-        Some(false) => external(ctx.host, ino),
-        None => Gate::Unknown,
-    };
     let one = |table: &'a LinkTable| Dumped {
         table,
         root: of_root == Some(table.netns),
-        external: external(table.netns),
+        external: external(ctx.host, table.netns),
         empty,
     };
     ctx.snap.links.iter().map(one).collect()
@@ -300,10 +292,11 @@ mod tests {
 
     #[test]
     fn root_in_crius_namespace() {
-        // With a namespace of another kind that is its own the child's is dumped, and nothing makes it external.
+        // With a namespace of another kind that is its own the child's is dumped.
         let mut s = own(vec![nic(1, Some("dummy"), "dummy0")]);
         s.tasks.first_mut().unwrap().ns.net = Some(CRIU_NS);
-        assert_eq!(verdict(&LINK_UNSUPPORTED, &s, &with_external("net[9]:mine")), Some(Verdict::Refuse));
+        assert_eq!(verdict(&LINK_UNSUPPORTED, &s, &host()), Some(Verdict::Refuse));
+        assert_eq!(verdict(&LINK_UNSUPPORTED, &s, &with_external("net[9]:mine")), None);
     }
 
     #[test]
