@@ -78,6 +78,22 @@ fn what_is_known_of_this_criu_is_so() {
     });
 }
 
+/// CRIU changes into the work directory before it opens the plugin directory.
+#[test]
+fn a_plugin_directory_given_by_a_relative_path() {
+    each("relative", |criu, scratch, lib| {
+        let relative = Path::new("..").join(lib.strip_prefix(&scratch.0).unwrap());
+        let mut doomed = Target::with_device();
+        let run = dump(&criu.path, &doomed, &relative, scratch.0.join("i"), &[], &[]);
+        assert_refused(&run, &mut doomed);
+        assert_eq!(run.host()["options"]["file_locks"], false, "the options are known all the same");
+        let mut clean = Target::good();
+        let run = dump(&criu.path, &clean, &relative, scratch.0.join("i"), &[], &[]);
+        assert_eq!(run.output.status.code(), Some(0), "{}", run.log);
+        clean.assert_untouched();
+    });
+}
+
 #[test]
 fn the_other_options() {
     each("options", |criu, scratch, lib| {
