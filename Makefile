@@ -15,7 +15,7 @@ PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*
 CONFIG := /etc/criu/preflight.conf
 DOCDIR := $(PREFIX)/share/doc/criu-preflight
 
-.PHONY: help docs build setup provision test test-vm test-runtimes demo bench soak fmt lint check-plugin install uninstall deb rpm test-package clean
+.PHONY: help docs build setup provision test test-vm test-runtimes test-programs demo bench soak fmt lint check-plugin install uninstall deb rpm test-package clean
 .DEFAULT_GOAL := build
 
 help: ## this list
@@ -57,6 +57,10 @@ demo: provision build ## what the plugin does, on real CRIU (root)
 bench: provision build ## what the plugin costs a dump and saves a refused one, on the newest CRIU that works here (root)
 	@$(CARGO) build -q --release --locked -p criu-tests --bin bench
 	@$(TARGET)/release/bench --plugin $(PLUGIN) $(FILTER)
+
+# INSTALL=1 lets apt install the programs that are missing, PROGRAMS="nginx node" takes these only.
+test-programs: provision build ## real programs of this machine: CRIU's verdict with and without the plugin (root)
+	@scripts/real-programs $(PLUGIN) $(PROGRAMS)
 
 # SEED=N begins elsewhere, TIME=SECONDS ends it early; soak.rs says how a tree is made again.
 COUNT ?= 1000
