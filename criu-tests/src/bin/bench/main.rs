@@ -100,10 +100,11 @@ fn all(a: &Asked, criu: &Criu, base: &Path) -> Result<(), String> {
     let wanted = |name: &str| a.filters.is_empty() || a.filters.iter().any(|f| name.contains(f.as_str()));
     let mut table = Vec::new();
     for shape in SHAPES.iter().filter(|s| wanted(s.name)) {
-        table.push(one(shape, a.runs, criu, base).map_err(|e| format!("{}: {e}", shape.name))?);
+        table.push(one(shape, a.runs, criu, base).unwrap_or_else(|e| format!("{}: not measured: {e}", shape.name)));
     }
     for (name, shape) in GROWTH.iter().filter(|(name, _)| wanted(name)) {
-        table.push(growth(name, *shape, a.runs, criu, base).map_err(|e| format!("{name}: {e}"))?);
+        let told = growth(name, *shape, a.runs, criu, base);
+        table.push(told.unwrap_or_else(|e| format!("{name}: not measured: {e}")));
     }
     println!("\nIn short");
     table.iter().for_each(|line| println!("  {line}"));
@@ -234,7 +235,9 @@ fn dump(criu: &Criu, pid: i32, base: &Path, kind: &str, blocked: bool) -> Result
     let total = start.elapsed().as_secs_f64() * 1e3;
     if out.status.success() == blocked {
         let log = std::fs::read_to_string(images.join("dump.log")).unwrap_or_default();
-        return Err(format!("{kind} the plugin: {}, not as it should be:\n{log}", out.status));
+        let errors: Vec<&str> = log.lines().filter(|l| l.contains("Error")).collect();
+        std::fs::remove_dir_all(&images).map_err(|e| e.to_string())?;
+        return Err(format!("{kind} the plugin: {}, not as it should be:\n{}", out.status, errors.join("\n")));
     }
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let frozen = text.lines().find_map(|l| l.strip_prefix("Frozen time: ")?.strip_suffix(" us")?.parse::<f64>().ok());
@@ -254,12 +257,20 @@ fn busy(log: &str, which: &str) -> Option<f64> {
     line.strip_suffix(" us of processor time")?.rsplit(' ').next()?.parse().ok()
 }
 
-/// Milliseconds for one listing and one statx of every descriptor of the tree; the best of three.
+/// Seconds of processor time that this thread has had.
+fn busy_so_far() -> f64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
+    t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
+}
+
+/// Milliseconds of processor time for one listing and one statx of every descriptor of the tree; the best of three.
 fn floor(tree: &Tree) -> std::io::Result<f64> {
     let tasks = criu_tests::tree::descendants(tree.pid);
     let mut best = f64::INFINITY;
     for _ in 0..3 {
-        let start = Instant::now();
+        let start = busy_so_far();
         for pid in &tasks {
             for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
                 let path = CString::new(entry?.path().as_os_str().as_bytes())?;
@@ -270,7 +281,7 @@ fn floor(tree: &Tree) -> std::io::Result<f64> {
                 }
             }
         }
-        best = best.min(start.elapsed().as_secs_f64() * 1e3);
+        best = best.min((busy_so_far() - start) * 1e3);
     }
     Ok(best)
 }

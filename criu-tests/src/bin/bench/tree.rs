@@ -144,6 +144,10 @@ unsafe fn map(count: usize, dir: &str) -> Option<()> {
     (libc::close(fd) == 0).then_some(())
 }
 
+/// Beyond that a user's pipes are made small (fs.pipe-user-pages-soft), and CRIU without CAP_SYS_RESOURCE cannot get ones
+/// as large to keep their data in.
+const PIPES: usize = 300;
+
 /// An ordinary server's mixture: files, pipes, sockets, event descriptors.
 unsafe fn fill(count: usize, base: &str) -> Option<()> {
     let mut made = 0;
@@ -151,7 +155,7 @@ unsafe fn fill(count: usize, base: &str) -> Option<()> {
         let pair = made + 2 <= count;
         let mut two = [0; 2];
         made += match made % 7 {
-            0 if pair => (libc::pipe(two.as_mut_ptr()) == 0).then_some(2)?,
+            0 if pair && made < PIPES * 7 => (libc::pipe(two.as_mut_ptr()) == 0).then_some(2)?,
             2 if pair => (libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, two.as_mut_ptr()) == 0).then_some(2)?,
             4 => open("/dev/null", libc::O_RDWR).map(|_| 1)?,
             5 => (libc::eventfd(0, 0) >= 0).then_some(1)?,
