@@ -27,8 +27,11 @@ const SHAPES: &[Shape] = &[
     Shape { name: "1 task, 1 GiB", mib: 1_024, ..NONE },
 ];
 
+/// The tree with this many of a thing.
+type ShapeOf = fn(usize) -> Shape;
+
 /// What grows, and how often it is multiplied by ten.
-const GROWTH: &[(&str, fn(usize) -> Shape)] = &[
+const GROWTH: &[(&str, ShapeOf)] = &[
     ("growth: fds", |fds| Shape { fds, ..NONE }),
     ("growth: sockets", |sockets| Shape { sockets, ..NONE }),
     ("growth: mappings", |maps| Shape { maps, ..NONE }),
@@ -113,7 +116,7 @@ fn all(a: &Asked, criu: &Criu, base: &Path) -> Result<(), String> {
 
 /// What the look costs for each thing of a kind, as their number grows: processor time of the look by its own account, the
 /// best of all dumps, less what it costs without any.
-fn growth(name: &str, shape: fn(usize) -> Shape, runs: usize, criu: &Criu, base: &Path) -> Result<String, String> {
+fn growth(name: &str, shape: ShapeOf, runs: usize, criu: &Criu, base: &Path) -> Result<String, String> {
     println!("\n{name}");
     let mut none = None;
     let mut told = [String::new(), String::new()];
