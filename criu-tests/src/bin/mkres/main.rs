@@ -112,6 +112,11 @@ fn main() {
     let dir = dir.unwrap_or_else(|| sys::temp_dir().unwrap_or_else(|e| die(2, &e)));
     // Before any thread is made: SIGUSR1 is only ever waited for.
     ctx::block_usr1();
+    if no_setsid(&root) {
+        // The session we were started in may be another pid namespace's, and then none that CRIU can see: the tree gets
+        // ours. (A shell with job control makes us the leader of a group, who cannot do this and need not.)
+        unsafe { libc::setsid() };
+    }
     // Whoever fails below leaves orphans; they come to us and are ended here.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let (r, w) = sys::pipe().unwrap_or_else(|e| die(2, &e.to_string()));
@@ -153,6 +158,10 @@ fn die(status: i32, why: &str) -> ! {
     std::process::exit(status)
 }
 
+fn no_setsid(root: &Node) -> bool {
+    root.items.first().is_some_and(|i| i.is("no-setsid"))
+}
+
 /// Forks the process of one node and everything below it. Returns its pid as the caller sees it.
 fn start(node: &Node, depth: usize, dir: &str, report: i32) -> Result<i32, Fail> {
     if base::wants_pid_ns(node) {
@@ -172,7 +181,7 @@ fn start(node: &Node, depth: usize, dir: &str, report: i32) -> Result<i32, Fail>
     }
     unsafe { libc::chdir(c"/".as_ptr()) };
     if depth == 0 {
-        if node.items.first().is_some_and(|i| i.is("no-setsid")) {
+        if no_setsid(node) {
             unsafe { libc::setpgid(0, 0) };
         } else {
             unsafe { libc::setsid() };
