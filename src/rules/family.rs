@@ -1,7 +1,7 @@
 //! What CRIU asks of every socket, whatever its family (criu/sockets.c).
 
-use super::sock::Sock;
-use super::{Ctx, Finding, Lift, Phase, Rule, When};
+use super::sock::{number, Sock};
+use super::{Ctx, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::{Gate, Release};
 use std::borrow::Cow;
 
@@ -66,6 +66,35 @@ pub static EBPF_FILTER: Rule = Rule {
         for (s, family) in supported_sockets(ctx) {
             if let Some(Err(libc::EACCES)) = s.fact(|f| f.filter) {
                 sink.push(Gate::Stands, s.finding(rule, &ctx.index).term("family", family_name(family)));
+            }
+        }
+    },
+};
+
+pub static BOUND_DEV: Rule = Rule {
+    id: "socket-bound-dev",
+    group: "Other sockets",
+    what: "A socket is bound to an interface (SO_BINDTODEVICE, or an IPv6 address with a scope), and the interface has been \
+           deleted or moved to another network namespace since. (UNIX sockets, for which that means nothing, are not \
+           looked at.)",
+    says: "{family} socket (inode {ino})[ {local}] bound to an interface that is gone[ (number {index})]",
+    criu: "Can't get bound dev: No such device / can't get ifname: No such device",
+    source: "criu/sockets.c:dump_bound_dev",
+    versions: "all",
+    lifts: &[Lift::Workload(
+        "let the process bind it anew (SO_BINDTODEVICE, an empty name for none), or close it, before the dump",
+    )],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for (s, family) in supported_sockets(ctx) {
+            if let Some(Err(_)) = s.fact(|f| f.bound_device.as_ref()) {
+                let f = s
+                    .finding(rule, &ctx.index)
+                    .term("family", family_name(family))
+                    .fact_opt("local", s.local().filter(|a| a.port() != 0).map(Value::Addr))
+                    .fact_opt("index", s.inet().map(|t| number(t.if_)));
+                sink.push(Gate::Stands, f);
             }
         }
     },

@@ -1,7 +1,7 @@
 //! What is asked of every socket, netlink and packet sockets.
 
 use super::*;
-use crate::parse::diag::{NetlinkDiag, PacketDiag, PacketMcList};
+use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, PacketMcList};
 use crate::parse::maps;
 use crate::rules::testkit::*;
 use crate::rules::Verdict::{self, Refuse, Warn};
@@ -52,6 +52,26 @@ fn filters() {
     {
         assert_eq!(on(&EBPF_FILTER, &tree(SocketFacts { filter, ..of(17) })), expected, "{filter:?}");
     }
+}
+
+#[test]
+fn bound_to_an_interface_that_is_gone() {
+    let bound = |bound_device| tree(SocketFacts { bound_device, ..of(2) });
+    for (device, expected) in [
+        (None, None),
+        (Some(Ok("".into())), None),
+        (Some(Ok("lo".into())), None),
+        (Some(Err(libc::ENODEV)), Some(Refuse)),
+    ] {
+        assert_eq!(on(&BOUND_DEV, &bound(device)), expected);
+    }
+    // A family that is refused in itself.
+    let facts = SocketFacts { bound_device: Some(Err(libc::ENODEV)), ..of(40) };
+    assert_eq!(on(&BOUND_DEV, &tree(facts)), None);
+    let mut listed = bound(Some(Err(libc::ENODEV)));
+    listed.sockets[0].inet = vec![InetDiag { if_: 7, ..inet(1, 17, 7) }];
+    let found = found(&BOUND_DEV, &listed, &host());
+    assert_eq!(found.first().and_then(|f| f.get("index")), Some(&Value::Num(7)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::sock::{module_missing, number, type_name, Sock};
 use super::tcp::{local, remote};
-use super::{Ctx, Finding, Lift, Phase, Rule, Sink, When};
+use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Release};
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
@@ -134,11 +134,10 @@ pub static NO_SCOPE_DEV: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for s in &ctx.socks.all {
-            let Some(t) = s.inet().filter(|t| t.sport != 0 && t.if_ == 0) else { continue };
-            let IpAddr::V6(src) = t.src else { continue };
-            if is_link_local(src) {
-                sink.push(Gate::Stands, s.finding(rule, &ctx.index).fact("local", local(t)));
+        for s in ctx.socks.all.iter().filter(|s| s.has_device() == Some(false)) {
+            let Some(local) = s.local().filter(|a| a.port() != 0) else { continue };
+            if matches!(local.ip(), IpAddr::V6(src) if is_link_local(src)) {
+                sink.push(Gate::Stands, s.finding(rule, &ctx.index).fact("local", Value::Addr(local)));
             }
         }
     },

@@ -147,3 +147,23 @@ fn link_local_without_an_interface() {
     assert_eq!(bound("ff02::1", 0, 80), None);
     assert_eq!(bound("::1", 0, 80), None);
 }
+
+#[test]
+fn link_local_in_no_list() {
+    let facts = |address: &str, device: &str| SocketFacts {
+        local: Some(address.parse().unwrap()),
+        bound_device: Some(Ok(device.into())),
+        ..of(58, 2)
+    };
+    for (address, device, expected) in [
+        ("[fe80::1]:5", "", Some(Refuse)),
+        ("[fe80::1]:5", "lo", None),
+        ("[fe80::1]:0", "", None),
+        ("[::1]:5", "", None),
+        ("127.0.0.1:5", "", None),
+    ] {
+        assert_eq!(on(&NO_SCOPE_DEV, &tree(vec![], facts(address, device))), expected, "{address} {device}");
+    }
+    let unknown = SocketFacts { bound_device: None, ..facts("[fe80::1]:5", "") };
+    assert_eq!(on(&NO_SCOPE_DEV, &tree(vec![], unknown)), None);
+}

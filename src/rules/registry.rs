@@ -70,6 +70,7 @@ pub static RULES: &[&Rule] = &[
     &super::family::FAMILY,
     &super::family::O_PATH,
     &super::family::EBPF_FILTER,
+    &super::family::BOUND_DEV,
     &super::family::PASSCRED,
     &super::mount::MNT_UNSUPPORTED_FS,
     &super::mount::MNT_NO_ROOT_MOUNT,

@@ -6,6 +6,7 @@ use crate::bytes::Bytes;
 use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, UnixDiag};
 use crate::snapshot::{Index, OpenFile, Snapshot, Socket, SocketFacts, SocketTable, Task};
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 
 /// Socket states of include/net/tcp_states.h, which UNIX and netlink sockets borrow.
 pub mod state {
@@ -85,6 +86,25 @@ impl<'a> Sock<'a> {
     /// The entry of a namespace that CRIU certainly does not collect.
     pub fn stray(&self) -> Option<(&'a SocketTable, Socket<'a>)> {
         self.listed.filter(|_| self.collected == Some(false))
+    }
+
+    /// Its entry among the IP sockets of any namespace, one that CRIU does not collect too.
+    fn listed_inet(&self) -> Option<&'a InetDiag> {
+        match self.listed?.1 {
+            Socket::Inet(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The address and port of an IP socket, as getsockname() tells them.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.listed_inet().map(|s| SocketAddr::new(s.src, s.sport)).or_else(|| self.fact(|f| f.local))
+    }
+
+    /// Whether it is bound to an interface; `None`: not known.
+    pub fn has_device(&self) -> Option<bool> {
+        let asked = || self.fact(|f| f.bound_device.as_ref()).map(|d| !d.as_ref().is_ok_and(|name| name.is_empty()));
+        self.listed_inet().map(|s| s.if_ != 0).or_else(asked)
     }
 
     /// SO_DOMAIN.

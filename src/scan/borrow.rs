@@ -9,10 +9,9 @@
 mod ask;
 
 use super::sys::Seen;
-use crate::parse::diag::{InetDiag, UnixDiag};
+use crate::parse::diag::UnixDiag;
 use crate::snapshot::{Detail, Socket, SocketFacts, TtyFacts, TunFacts};
 use nix::errno::Errno;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A process, held by a pidfd: its number cannot be used again for another while we ask.
@@ -79,6 +78,8 @@ pub struct Ask {
     pub unix_file: bool,
     pub filter: bool,
     pub bound_device: bool,
+    /// getsockname().
+    pub local: bool,
     /// SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD, and how many descriptors lie in the queue.
     pub passes_cmsg: bool,
 }
@@ -100,11 +101,11 @@ impl Ask {
                 udp_cork: matches!(s.protocol, UDP | UDPLITE),
                 // Bound, and never connected or not any more.
                 tcp_state: s.protocol == TCP && s.state == CLOSE,
-                bound_device: needs_device(s),
+                bound_device: s.if_ != 0,
                 ..filter
             },
-            Some(Socket::Packet(_)) => filter,
-            Some(Socket::Netlink(_)) => Ask { readable: true, ..filter },
+            Some(Socket::Packet(_)) => Ask { bound_device: true, ..filter },
+            Some(Socket::Netlink(_)) => Ask { readable: true, bound_device: true, ..filter },
             // What does not fit the family is not asked (see `ask::socket`).
             None => Ask {
                 identity: true,
@@ -113,6 +114,8 @@ impl Ask {
                 netns: true,
                 readable: true,
                 unix_file: true,
+                bound_device: true,
+                local: true,
                 ..filter
             },
         }
@@ -128,12 +131,6 @@ const LISTEN: u8 = 10;
 /// Messages are waiting. (A listening socket counts connections there.)
 fn has_queue(s: &UnixDiag) -> bool {
     s.state != LISTEN && s.rqlen.is_some_and(|q| q.rqueue != 0)
-}
-
-/// A bound IPv6 socket whose address may mean nothing without an interface: link-local or multicast. Which of them CRIU
-/// refuses is the rule's matter.
-fn needs_device(s: &InetDiag) -> bool {
-    matches!(s.src, IpAddr::V6(src) if s.sport != 0 && (src.is_unicast_link_local() || src.is_multicast()))
 }
 
 /// The answers of one open file.

@@ -131,8 +131,11 @@ pub struct SocketFacts {
     pub unix_file: Option<Result<Bytes, i32>>,
     /// SO_GET_FILTER length; Err is the errno (EACCES for an eBPF filter).
     pub filter: Option<Result<u32, i32>>,
-    /// SO_BINDTODEVICE name.
-    pub bound_device: Option<Bytes>,
+    /// SO_BINDTODEVICE, empty for none; Err is the errno (ENODEV: the interface is gone).
+    pub bound_device: Option<Result<Bytes, i32>>,
+    /// getsockname() of an IP socket that no diag table lists.
+    #[serde(default)]
+    pub local: Option<SocketAddr>,
     /// SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD of a UNIX socket with unread data: its messages come with control messages.
     pub passcred: Option<bool>,
     pub passsec: Option<bool>,

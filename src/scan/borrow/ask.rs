@@ -73,7 +73,10 @@ pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
         facts.filter = Some(filter_length(file).map_err(|e| e as i32));
     }
     if what.bound_device {
-        facts.bound_device = bound_device(file).ok();
+        facts.bound_device = Some(bound_device(file).map_err(|e| e as i32));
+    }
+    if what.local && fits(&inet, None) {
+        facts.local = local_name(file).ok().flatten();
     }
     facts
 }
@@ -131,6 +134,15 @@ fn peer_name(file: &OwnedFd) -> nix::Result<Option<SocketAddr>> {
         Err(e) => return Err(e),
     };
     Ok(address(name))
+}
+
+/// getsockname(2) of a socket of any family; `None` for another than IPv4 and IPv6.
+fn local_name(file: &OwnedFd) -> nix::Result<Option<SocketAddr>> {
+    let mut name = [0u8; size_of::<libc::sockaddr_storage>()];
+    let mut len = name.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, the size of `name`, which is made of numbers.
+    Errno::result(unsafe { libc::getsockname(file.as_raw_fd(), name.as_mut_ptr().cast(), &mut len) })?;
+    Ok(name.get(..len as usize).and_then(address))
 }
 
 fn address(name: &[u8]) -> Option<SocketAddr> {

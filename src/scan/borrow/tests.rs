@@ -100,6 +100,21 @@ fn corked_and_filtered() {
 }
 
 #[test]
+fn address_and_interface_of_what_no_list_has() {
+    let udp = UdpSocket::bind("[::1]:0").unwrap();
+    let s = ask(&udp, UNLISTED());
+    assert_eq!((s.local, s.bound_device), (Some(udp.local_addr().unwrap()), Some(Ok(Bytes::default()))));
+    let s = ask(&UdpSocket::bind("127.0.0.1:0").unwrap(), UNLISTED());
+    assert!(s.local.is_some_and(|a| a.is_ipv4() && a.port() != 0));
+    assert_eq!(ask(&UnixDatagram::unbound().unwrap(), UNLISTED()).local, None);
+    if set(&udp, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, b"lo\0") == 0 {
+        assert_eq!(ask(&udp, UNLISTED()).bound_device, Some(Ok("lo".into())));
+    } else {
+        println!("skip: SO_BINDTODEVICE: {}", Errno::last());
+    }
+}
+
+#[test]
 fn netlink_with_and_without_data() {
     let netlink = raw(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE).unwrap();
     assert_eq!(ask(&netlink, UNLISTED()).readable, Some(false));

@@ -6,6 +6,12 @@ use crate::{sys, Kind};
 pub const KINDS: &[Kind] = &[
     Kind { name: "iface", help: "kind=ifb|bridge|veth|..., name=NAME: an interface (after newns:net)", make: iface },
     Kind { name: "tun-outside", help: "a tun interface of this namespace that a process outside holds", make: outside },
+    Kind {
+        name: "bound-dev",
+        help:
+            "a socket of domain=2, type=2 bound to an interface; listen; gone: which is deleted then (after newns:net)",
+        make: bound,
+    },
 ];
 
 /// One netlink attribute, padded.
@@ -16,15 +22,13 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     all
 }
 
-fn iface(cx: &mut Ctx, a: &Args) -> Res {
-    let kind = a.need("kind")?;
-    let name = a.get("name").unwrap_or(kind);
-    let info = attribute(1, kind.as_bytes());
-    // struct ifinfomsg, IFLA_IFNAME, IFLA_LINKINFO
-    let body = [vec![0; 16], attribute(3, format!("{name}\0").as_bytes()), attribute(18, &info)].concat();
-    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+/// One request about the interface `name`, acknowledged.
+fn request(kind: u16, flags: libc::c_int, name: &str, more: &[u8]) -> Res {
+    // struct ifinfomsg, IFLA_IFNAME
+    let body = [&[0; 16], attribute(3, format!("{name}\0").as_bytes()).as_slice(), more].concat();
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16;
     let len = body.len() as u32 + 16;
-    let head = [&len.to_ne_bytes()[..], &libc::RTM_NEWLINK.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 8]].concat();
+    let head = [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 8]].concat();
     let s = sys::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
     sys::write_all(s, &[head, body].concat());
     let mut answer = [0u8; 4096];
@@ -33,10 +37,37 @@ fn iface(cx: &mut Ctx, a: &Args) -> Res {
     let errno = answer.get(16..20).filter(|_| n >= 20).and_then(|e| e.try_into().ok()).map(i32::from_ne_bytes);
     match errno {
         Some(0) => Ok(()),
-        Some(e) => Err(Fail::Skip(format!("interface {kind}: {}", std::io::Error::from_raw_os_error(-e)))),
-        None => Err(Fail::Broken(format!("interface {kind}: an answer of {n} bytes"))),
-    }?;
+        Some(e) => Err(Fail::Skip(format!("interface {name}: {}", std::io::Error::from_raw_os_error(-e)))),
+        None => Err(Fail::Broken(format!("interface {name}: an answer of {n} bytes"))),
+    }
+}
+
+fn make(kind: &str, name: &str) -> Res {
+    // IFLA_LINKINFO, in it IFLA_INFO_KIND
+    let info = attribute(18, &attribute(1, kind.as_bytes()));
+    request(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL, name, &info)
+}
+
+fn iface(cx: &mut Ctx, a: &Args) -> Res {
+    let kind = a.need("kind")?;
+    let name = a.get("name").unwrap_or(kind);
+    make(kind, name)?;
     cx.fact("name", name);
+    Ok(())
+}
+
+fn bound(cx: &mut Ctx, a: &Args) -> Res {
+    make("veth", "bound7")?;
+    let s = sys::socket(a.num("domain", 2)? as i32, a.num("type", 2)? as i32, 0)?;
+    let r = unsafe { libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, c"bound7".as_ptr().cast(), 7) };
+    sys::ok("SO_BINDTODEVICE", r)?;
+    if a.has("listen") {
+        sys::listen(s, 4)?;
+    }
+    if a.has("gone") {
+        request(libc::RTM_DELLINK, 0, "bound7", &[])?;
+    }
+    cx.fd("", s);
     Ok(())
 }
 

@@ -6,9 +6,8 @@ use crate::{sys, Kind};
 pub const KINDS: &[Kind] = &[
     Kind {
         name: "othernet",
-        help:
-            "what=udp|tcp|tcp-listen|raw|unix|netlink|netlink-bound|packet, connected (udp): made in a namespace that \
-               nobody is in",
+        help: "what=udp|tcp|tcp-listen|raw|link-local|unix|netlink|netlink-bound|packet, connected (udp): made in a \
+               namespace that nobody is in; link-local: also kept",
         make: othernet,
     },
     Kind {
@@ -32,6 +31,11 @@ fn away<T>(make: impl FnOnce() -> Res<T>) -> Res<T> {
 
 fn othernet(cx: &mut Ctx, a: &Args) -> Res {
     let what = a.need("what")?;
+    if what == "link-local" {
+        let s = away(|| crate::sockets::link_local(a))?;
+        cx.fd("", s);
+        return Ok(());
+    }
     let (domain, kind, proto) = match what {
         "udp" => (libc::AF_INET, libc::SOCK_DGRAM, 0),
         "tcp" | "tcp-listen" => (libc::AF_INET, libc::SOCK_STREAM, 0),

@@ -26,8 +26,8 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "filtered", help: "a socket of domain=2, type=2 with a filter; ebpf: an eBPF one", make: filtered },
     Kind {
         name: "udp-link-local",
-        help: "bound to fe80::1 on lo, and from lo; kept: still bound to lo",
-        make: link_local,
+        help: "bound to fe80::1 on lo, and from lo; kept: still bound to lo; raw",
+        make: |c, a| link_local(a).map(|s| c.fd("", s)),
     },
     Kind { name: "unix-opath", help: "an O_PATH descriptor of a bound UNIX socket's file", make: opath },
 ];
@@ -108,20 +108,20 @@ fn filtered(cx: &mut Ctx, a: &Args) -> Res {
     Ok(())
 }
 
-fn link_local(cx: &mut Ctx, a: &Args) -> Res {
-    let s = sys::socket(libc::AF_INET6, libc::SOCK_DGRAM, 0)?;
+/// An IPv6 socket bound to a link-local address that nobody has.
+pub fn link_local(a: &Args) -> Res<i32> {
+    let (kind, proto) = if a.has("raw") { (libc::SOCK_RAW, libc::IPPROTO_ICMPV6) } else { (libc::SOCK_DGRAM, 0) };
+    let s = sys::socket(libc::AF_INET6, kind, proto)?;
     let (mut addr, len) = super::tcp::loopback(libc::AF_INET6, 0);
     addr.sin6_addr.s6_addr = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     addr.sin6_scope_id = 1;
-    // Nobody has the address.
     sys::setsockopt(s, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND, 1)?;
     sys::bind("fe80::1", s, &addr, len)?;
     if !a.has("kept") {
         let r = unsafe { libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, c"".as_ptr().cast(), 1) };
         sys::ok("SO_BINDTODEVICE", r)?;
     }
-    cx.fd("", s);
-    Ok(())
+    Ok(s)
 }
 
 fn opath(cx: &mut Ctx, _: &Args) -> Res {
