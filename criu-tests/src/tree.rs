@@ -68,7 +68,7 @@ impl Tree {
         Tree { pid, report, inside: BTreeSet::new(), outside: Vec::new(), conditions: BTreeMap::new(), live: false }
     }
 
-    /// (pid, fd) of a place as fixtures write it; no fd for a process or thread.
+    /// (pid, fd) of a place as fixtures write it; no fd for a process or thread. The pid is this machine's number.
     pub fn place(&self, place: &str) -> Option<(i32, Option<i32>)> {
         if place.is_empty() {
             return Some((self.pid, None));
@@ -82,7 +82,7 @@ impl Tree {
             if node.is_some_and(|want| want != index) {
                 continue;
             }
-            let own = if index == 0 { self.pid } else { n["pid"].as_i64()? as i32 };
+            let own = if index == 0 { self.pid } else { self.here(n["pid"].as_i64()? as i32) };
             if name.is_empty() {
                 return Some((own, None));
             }
@@ -90,10 +90,22 @@ impl Tree {
                 return Some((own, Some(fd as i32)));
             }
             if let Some(pid) = n["pids"][name].as_i64() {
-                return Some((pid as i32, None));
+                return Some((self.here(pid as i32), None));
             }
         }
         None
+    }
+
+    /// This machine's number of a process of the tree that sees itself as `own`. (Each number is there once: no tree of
+    /// the fixtures has two pid namespaces.)
+    fn here(&self, own: i32) -> i32 {
+        let is = |pid: &&i32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find_map(|l| l.strip_prefix("NSpid:")).unwrap_or_default();
+            let numbers: Vec<&str> = line.split_whitespace().collect();
+            numbers.len() > 1 && numbers.last().and_then(|n| n.parse().ok()) == Some(own)
+        };
+        self.inside.iter().find(is).copied().unwrap_or(own)
     }
 
     /// `opts` with its `{...}` filled in.
@@ -122,6 +134,9 @@ impl Tree {
             return nodes.iter().find_map(|n| n["facts"][name].as_str()).map(String::from);
         }
         let (pid, fd) = self.place(name)?;
+        if what == "pidns" {
+            return std::fs::metadata(format!("/proc/{pid}/ns/pid")).ok().map(|ns| ns.ino().to_string());
+        }
         let path = format!("/proc/{pid}/fd/{}", fd?);
         let st = std::fs::metadata(&path);
         Some(match what {

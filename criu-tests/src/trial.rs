@@ -202,8 +202,15 @@ fn options(f: &Fixture, criu: &Criu, tree: &Tree) -> Result<Vec<String>, Outcome
     tree.fill(&f.opts.replace("{netlock}", netlock)).map_err(broken)
 }
 
+/// The process that CRIU is told to dump.
+fn dumped(f: &Fixture, tree: &Tree) -> Result<i32, Outcome> {
+    tree.place(f.of)
+        .map(|(pid, _)| pid)
+        .ok_or_else(|| broken(format!("the fixture dumps {}, mkres made no such thing", f.of)))
+}
+
 fn dump(f: &Fixture, criu: &Criu, tree: &Tree, libdir: &Path, dir: &Path) -> Result<Ran, Outcome> {
-    let mut args = vec!["-t".to_string(), tree.pid.to_string()];
+    let mut args = vec!["-t".to_string(), dumped(f, tree)?.to_string()];
     args.extend(options(f, criu, tree)?);
     criu.run("dump", dir, libdir, &args, f.run_as).map_err(broken)
 }
@@ -274,7 +281,9 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, d
     let opts = options(f, criu, &stage.tree)?;
     let dry = match &s.dry_run {
         // CRIU with fewer rights is refused for want of them; the command is run by root.
-        Some(dry) if f.run_as == As::Root => Some((dry, dry.look(stage.tree.pid, &opts, criu).map_err(broken)?)),
+        Some(dry) if f.run_as == As::Root => {
+            Some((dry, dry.look(dumped(f, &stage.tree)?, &opts, criu).map_err(broken)?))
+        }
         _ => None,
     };
     let ran = dump(f, criu, &stage.tree, plugin, dir)?;
