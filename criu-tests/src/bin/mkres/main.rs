@@ -1,9 +1,11 @@
 //! `mkres`, the resource factory: makes kernel resources in a small process tree and waits.
 //!
 //! ```text
-//! mkres [--ready FILE] [--dir DIR] [--root DIR] SPEC...      (mkres --list names the kinds)
+//! mkres [--ready FILE] [--dir DIR] [--root DIR] [--joined alive|dead] SPEC...      (mkres --list names the kinds)
 //!
 //! --root DIR gives the tree a mount namespace of its own with DIR, furnished with what mkres needs, as its root.
+//! --joined alive|dead puts one more process into the pid namespace of the root, as `docker exec` does: its session is
+//! outside, and the first process of the namespace is its parent (and does not wait for it). It is reported as `joined`.
 //!
 //! SPEC   KIND | KIND:arg=value,flag,...         made in this process, in the order given
 //!        [ SPEC... ]                            a child process of this one, holding these
@@ -22,6 +24,7 @@
 
 mod base;
 mod ctx;
+mod joined;
 mod report;
 mod root;
 mod spec;
@@ -92,12 +95,14 @@ const REPORT_FD: i32 = 900;
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let (mut ready, mut dir, mut inside, mut words) = (None, None, None, Vec::new());
+    let (mut ready, mut dir, mut inside, mut join, mut words) = (None, None, None, None, Vec::new());
     while let Some(a) = args.next() {
         match a.as_str() {
             "--ready" => ready = args.next(),
             "--dir" => dir = args.next(),
             "--root" => inside = args.next(),
+            // What runs inside of the root directory is told.
+            "--joined" if inside.is_none() => join = args.next(),
             "--list" => return list(),
             _ => words.push(a),
         }
@@ -125,7 +130,10 @@ fn main() {
         Err(e) => die(e.status(), &e.to_string()),
     };
     sys::close(w);
-    let lines = sys::read_all_within(r, 60);
+    let mut lines = sys::read_all_within(r, 60);
+    if let Some(how) = join {
+        lines.push_str(&joined::line(pid, &how));
+    }
     match report::assemble(&lines, pid, &words.join(" ")) {
         Ok(json) => match ready {
             None => print!("{json}"),

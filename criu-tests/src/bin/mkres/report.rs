@@ -4,8 +4,17 @@ use crate::ctx::{Ctx, Fail};
 use crate::sys;
 use std::fmt::Write;
 
-/// One process's line: `ok NODE {json}`. Shorter than PIPE_BUF, so lines of several processes do not mix.
+/// Shorter than PIPE_BUF, so lines of several processes do not mix.
 pub fn send(fd: i32, cx: &Ctx) {
+    sys::write_all(fd, line(cx).as_bytes());
+}
+
+pub fn send_failure(fd: i32, e: &Fail) {
+    sys::write_all(fd, failure(e).as_bytes());
+}
+
+/// One process's line: `ok NODE {json}`.
+pub fn line(cx: &Ctx) -> String {
     let mut s = String::new();
     let pid = unsafe { libc::getpid() };
     let _ = write!(s, "{{\"node\":{},\"pid\":{pid}", cx.node);
@@ -15,12 +24,12 @@ pub fn send(fd: i32, cx: &Ctx) {
     object(&mut s, "outside", &cx.outside, number);
     object(&mut s, "facts", &cx.facts, |v| quote(v));
     s.push('}');
-    sys::write_all(fd, format!("ok {} {s}\n", cx.node).as_bytes());
+    format!("ok {} {s}\n", cx.node)
 }
 
-pub fn send_failure(fd: i32, e: &Fail) {
+pub fn failure(e: &Fail) -> String {
     let word = if matches!(e, Fail::Skip(_)) { "skip" } else { "broken" };
-    sys::write_all(fd, format!("{word} {e}\n").as_bytes());
+    format!("{word} {e}\n")
 }
 
 /// `{"ready":true,"pid":ROOT,"kind":SPEC,"nodes":[...]}`. A node's `pid` is what it sees itself; only in a pid namespace
