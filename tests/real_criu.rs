@@ -95,6 +95,37 @@ fn a_plugin_directory_given_by_a_relative_path() {
     });
 }
 
+/// The tree is a shell that dumps itself; no fixture can be one, for the runner would be in it.
+#[test]
+fn criu_in_the_tree_that_it_dumps() {
+    each("self", |criu, scratch, lib| {
+        let none = scratch.dir("none");
+        for (libdir, says) in [(&none, "The criu itself is within dumped tree"), (&lib.to_path_buf(), "self-in-tree: ")]
+        {
+            let images = scratch.dir("i");
+            // A command behind criu: with it last, the shell would become criu.
+            let script = r#""$1" dump -t $$ -v4 -o log -D "$2" -L "$3"; echo $? >"$2/status"; exec sleep 1000"#;
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script, "sh"]).arg(&criu.path).arg(&images).arg(libdir);
+            shell.env("CRIU_PREFLIGHT_SYSLOG", "off");
+            let mut target = Target::start(shell, std::process::Stdio::null());
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+            while std::fs::read(images.join("status")).unwrap_or_default() != b"1\n" {
+                assert!(std::time::Instant::now() < end, "criu does not end, or not with 1");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            let log = std::fs::read_to_string(images.join("log")).unwrap();
+            let line = log.lines().find(|l| l.contains(says)).unwrap_or_else(|| panic!("{log}"));
+            if libdir == lib {
+                assert!(line.contains(": this is the CRIU that makes the dump"), "{line}");
+                assert!(log.contains("nothing was frozen: 1 blocker in 1 of 2 tasks: self-in-tree x1"), "{log}");
+            }
+            target.assert_untouched();
+            std::fs::remove_dir_all(&images).unwrap();
+        }
+    });
+}
+
 #[test]
 fn the_other_options() {
     each("options", |criu, scratch, lib| {

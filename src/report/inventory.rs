@@ -129,7 +129,11 @@ pub(super) fn page(rules: &[&Rule]) -> String {
                     out,
                     "| [{id}](rules.md#{id}) | {} | {} | {} | {} | {} | {} |",
                     if rule.when == When::Frozen { "rule, frozen only" } else { "rule" },
-                    if row.words.is_empty() { "seen".into() } else { format!("not seen: {}", cell(row.words)) },
+                    match (row.words, row.words.strip_prefix("seen: ")) {
+                        ("", _) => "seen".into(),
+                        (_, Some(elsewhere)) => format!("seen {}", cell(elsewhere)),
+                        (why, None) => format!("not seen: {}", cell(why)),
+                    },
                     rule.versions,
                     phase(rule.phase),
                     when(rule.when),

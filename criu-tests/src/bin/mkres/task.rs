@@ -27,6 +27,7 @@ pub const KINDS: &[Kind] = &[
         help: "the /proc directory of a dead child is open; reused: a thread has its number now",
         make: dead_proc,
     },
+    Kind { name: "no-exec", help: "a child all of whose memory has lost PROT_EXEC while it waits", make: no_exec },
     Kind { name: "seccomp", help: "a filter that lets everything pass", make: seccomp },
     Kind { name: "nofile", help: "n=N: the limit of open files", make: nofile },
     Kind {
@@ -159,10 +160,6 @@ fn guard(cx: &mut Ctx, _: &Args) -> Res {
 /// Ends of the mappings named `name`.
 fn named(name: &str) -> Vec<(usize, usize)> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let range = |l: &str| {
-        let (start, end) = l.split_whitespace().next()?.split_once('-')?;
-        Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
-    };
     maps.lines().filter(|l| l.ends_with(name)).filter_map(range).collect()
 }
 
@@ -225,11 +222,9 @@ fn uprobes(_: &mut Ctx, a: &Args) -> Res {
     let at = probed as *const () as usize;
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let offset = maps.lines().find_map(|l| {
-        let mut words = l.split_whitespace();
-        let (start, end) = words.next()?.split_once('-')?;
-        let start = usize::from_str_radix(start, 16).ok()?;
-        let inside = (start..usize::from_str_radix(end, 16).ok()?).contains(&at);
-        let offset = usize::from_str_radix(words.nth(1)?, 16).ok()?;
+        let (start, end) = range(l)?;
+        let inside = (start..end).contains(&at);
+        let offset = usize::from_str_radix(l.split_whitespace().nth(2)?, 16).ok()?;
         inside.then_some(at - start + offset)
     });
     let offset = offset.ok_or_else(|| Fail::Broken("our own code is not in maps".into()))?;
@@ -250,6 +245,80 @@ fn uprobes(_: &mut Ctx, a: &Args) -> Res {
     }
     sys::close(fd);
     Ok(())
+}
+
+/// Machine code that calls mprotect(start, length, PROT_READ) for each pair of a list, for ever: the last is its own page.
+#[rustfmt::skip]
+const TAKE_EXEC: [u8; 28] = [
+    0x48, 0x89, 0xfb,             // mov rbx, rdi
+    0x48, 0x8b, 0x3b,             // mov rdi, [rbx]
+    0x48, 0x8b, 0x73, 0x08,       // mov rsi, [rbx + 8]
+    0xba, 0x01, 0x00, 0x00, 0x00, // mov edx, PROT_READ
+    0xb8, 0x0a, 0x00, 0x00, 0x00, // mov eax, SYS_mprotect
+    0x0f, 0x05,                   // syscall
+    0x48, 0x83, 0xc3, 0x10,       // add rbx, 16
+    0xeb, 0xe7,                   // jmp to the second
+];
+
+/// What runs cannot do without executable memory, so another process in the same memory takes it away, and falls by it.
+/// The child is in a system call meanwhile; it lives as long as nothing makes it return from there.
+fn no_exec(cx: &mut Ctx, _: &Args) -> Res {
+    extern "C" fn take(list: *mut libc::c_void) -> i32 {
+        let moment = libc::timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        unsafe {
+            libc::nanosleep(&moment, std::ptr::null_mut());
+            // The last pair is the page of the code.
+            let mut last = list.cast::<[usize; 2]>();
+            while (*last.add(1))[0] != 0 {
+                last = last.add(1);
+            }
+            let code: extern "C" fn(*mut libc::c_void) = std::mem::transmute((*last)[0]);
+            code(list);
+        }
+        0
+    }
+    let pid = sys::fork()?;
+    if pid == 0 {
+        sys::close_all_but(&[0, 1, 2]);
+        // No core file of the one that falls.
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+        let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+        let Ok(page) = sys::mmap("code", 4096, all, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) else {
+            unsafe { libc::_exit(1) }
+        };
+        unsafe { std::ptr::copy_nonoverlapping(TAKE_EXEC.as_ptr(), page as *mut u8, TAKE_EXEC.len()) };
+        let mut list: Vec<[usize; 2]> = executable("self").iter().map(|(start, end)| [*start, end - start]).collect();
+        list.retain(|[start, _]| *start != page);
+        list.extend([[page, 4096], [0, 0]]);
+        let stack = vec![0u64; 8192].leak();
+        let top = stack.as_mut_ptr_range().end.cast();
+        unsafe { libc::clone(take, top, libc::CLONE_VM | libc::SIGCHLD, list.leak().as_mut_ptr().cast()) };
+        loop {
+            unsafe { libc::pause() };
+        }
+    }
+    cx.pids.push((format!("{}.child", cx.kind), pid));
+    for _ in 0..400 {
+        if executable(&pid.to_string()).is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Err(Fail::Skip("the child keeps executable memory".into()))
+}
+
+/// The executable mappings of a process, but for the one that belongs to the kernel.
+fn executable(pid: &str) -> Vec<(usize, usize)> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let is = |l: &&str| l.split_whitespace().nth(1).is_some_and(|p| p.contains('x')) && !l.ends_with("[vsyscall]");
+    maps.lines().filter(is).filter_map(range).collect()
+}
+
+/// Start and end of a line of maps.
+fn range(line: &str) -> Option<(usize, usize)> {
+    let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+    Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
 }
 
 fn nofile(_: &mut Ctx, a: &Args) -> Res {
