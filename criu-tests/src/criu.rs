@@ -68,6 +68,9 @@ impl Criu {
         cmd.stdin(Stdio::null()).stdout(out.try_clone().map_err(io)?).stderr(out);
         // SAFETY: only async-signal-safe calls between fork and exec.
         unsafe { cmd.pre_exec(move || prepare(who)) };
+        if let As::Having(programs) = who {
+            cmd.env("PATH", path_with(programs, &dir.join("path"))?);
+        }
         let start = Instant::now();
         let mut child = cmd.spawn().map_err(|e| format!("{}: {e}", self.path.display()))?;
         let mut timed_out = false;
@@ -87,6 +90,22 @@ impl Criu {
         text.push_str(&read(&printed));
         Ok(Ran { ok: status.success(), log: text, time, timed_out })
     }
+}
+
+/// A directory with links to these programs of this machine and to a shell.
+fn path_with(programs: &[&str], dir: &Path) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    for program in programs.iter().chain(&["sh"]) {
+        let (name, wanted) = program.strip_suffix('!').map_or((*program, *program), |name| (name, "true"));
+        let found = std::env::split_paths(&path).map(|d| d.join(wanted)).find(|f| f.exists());
+        let link = dir.join(name);
+        if !link.exists() {
+            let to = found.ok_or_else(|| format!("{wanted} is not in PATH"))?;
+            std::os::unix::fs::symlink(to, link).map_err(|e| format!("{name}: {e}"))?;
+        }
+    }
+    Ok(dir.to_path_buf())
 }
 
 fn read(path: &Path) -> String {

@@ -76,6 +76,8 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Cure {
                     blocked.push("only an RPC client of CRIU can set orphan_pts_master, its command line cannot".into())
                 }
             },
+            // CRIU 3.18+.
+            Lift::Value("network-lock", "skip") if host.release == Release::V3_17 => {}
             Lift::Value(name, template) => {
                 let value = render(template, Style::OptionValue, &fact);
                 let given = *name == "external" && host.gate_external(value.text.as_bytes()) == Gate::Lifted;

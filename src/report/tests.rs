@@ -47,6 +47,8 @@ pub(super) static MAPPING: Rule = rule("vma-device", "mapping {range} of a devic
 pub(super) static PTS: Rule =
     rule("tty-orphan-master", "the master of {path} is outside", &[Lift::Option(Opt::OrphanPtsMaster)]);
 static SHELL: Rule = rule("tty-session", "session leader {leader} is outside", &[Lift::Option(Opt::ShellJob)]);
+static LOCK: Rule =
+    rule("netns-lock", "locked", &[Lift::Value("network-lock", "nftables"), Lift::Value("network-lock", "skip")]);
 static RULES: &[&Rule] = &[&TCP, &UNIX, &GHOST, &DEVICE, &MAPPING, &PTS, &SHELL];
 
 fn host(runtime: Runtime) -> Host {
@@ -274,6 +276,9 @@ fn a_hint_leaves_out_what_does_not_help() {
     assert_eq!(hints::cure(&TCP, &tcp(1, 1), &host).text, "pass --tcp-close; or close the connection");
     host.release = Release::V4_3;
     assert_eq!(hints::cure(&DEVICE, &device(), &host).text, "close /dev/gdrdrv");
+    let lock = |release| hints::cure(&LOCK, &finding(&LOCK, 1, "a", None), &Host { release, ..host.clone() }).text;
+    assert_eq!(lock(Release::V3_18), "pass --network-lock nftables or --network-lock skip");
+    assert_eq!(lock(Release::V3_17), "pass --network-lock nftables", "it knows no other");
     // The fact that the option's value needs is not known.
     assert_eq!(hints::cure(&GHOST, &finding(&GHOST, 1, "a", None), &host).text, "nothing lifts this");
     let odd = finding(&UNIX, 1, "a", None).text("peer", "it's 5");

@@ -188,21 +188,27 @@ pub static NETNS_LOCK: Rule = Rule {
     id: "netns-lock",
     group: "Network namespaces",
     what: "The root process has a network namespace of its own, so CRIU locks all of its traffic, by default with \
-           iptables-restore, and there is no such program in its PATH. (That it is there does not mean that it works: the \
-           kernel may lack a module.)",
-    says: "CRIU would lock network namespace {netns} with iptables-restore, which is not installed",
+           iptables-restore and, on a kernel with IPv6, ip6tables-restore, and there is no such program in its PATH. (That \
+           they are there does not mean that they work: the kernel may lack a module.)",
+    says: "CRIU would lock network namespace {netns} with {tool}, which is not in its PATH",
     criu: "Locking network failed: iptables-restore returned %d",
     source: "criu/net.c:network_lock_internal",
     versions: "all",
     lifts: &[
         Lift::Value("network-lock", "nftables"),
         Lift::Value("network-lock", "skip"),
-        Lift::Workload("install iptables where criu runs"),
+        Lift::Workload("install {tool} (iptables) where criu runs"),
     ],
     phase: Phase::P2,
     when: When::Early,
     check: |rule, ctx, sink: &mut Sink| {
-        if ctx.snap.criu.iptables_restore != Some(false) || ctx.snap.root_shares(|ns| ns.net) != Some(false) {
+        let criu = &ctx.snap.criu;
+        let tool = match (criu.iptables_restore, criu.ip6tables_restore) {
+            (Some(false), _) => "iptables-restore",
+            (_, Some(false)) if ctx.snap.kernel.ipv6 == Some(true) => "ip6tables-restore",
+            _ => return,
+        };
+        if ctx.snap.root_shares(|ns| ns.net) != Some(false) {
             return;
         }
         let gate = match ctx.host.options.network_lock {
@@ -212,8 +218,36 @@ pub static NETNS_LOCK: Rule = Rule {
         };
         let Some(root) = ctx.snap.root_task() else { return };
         let netns = root.ns.net.and_then(|ino| i64::try_from(ino).ok());
-        let f = Finding::on_task(rule, root).fact_opt("netns", netns.map(Value::Num));
+        let f = Finding::on_task(rule, root).term("tool", tool).fact_opt("netns", netns.map(Value::Num));
         sink.push(gate, f);
+    },
+};
+
+pub static NETNS_IP_TOOL: Rule = Rule {
+    id: "netns-ip-tool",
+    group: "Network namespaces",
+    what: "A network namespace is dumped with the tree. CRIU saves its addresses and routes with the program ip (or what the \
+           environment variable CR_IP_TOOL names), and there is none in its PATH. (BusyBox has one that cannot save.)",
+    says: "CRIU would save the addresses of network namespace {netns} with the program ip, which is not in its PATH",
+    criu: "IP tool failed on addr save",
+    source: "criu/net.c:dump_ifaddr",
+    versions: "all",
+    lifts: &[
+        Lift::Workload("install ip (iproute2) where criu runs"),
+        Lift::Value("external", "net[{netns}]:NAME"),
+        Lift::Value("empty-ns", "net"),
+    ],
+    phase: Phase::P6,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        if ctx.snap.criu.ip != Some(false) {
+            return;
+        }
+        for ns in dumped(ctx) {
+            if let Some(f) = ns.finding(rule, ctx) {
+                sink.push(ns.external.or(ns.empty), f.key(format!("netns:{}", ns.table.netns)));
+            }
+        }
     },
 };
 
@@ -340,6 +374,14 @@ mod tests {
     fn lock_of_the_namespace() {
         let mut s = own(vec![]);
         assert_eq!(verdict(&NETNS_LOCK, &s, &host()), None);
+        s.criu.iptables_restore = Some(true);
+        s.criu.ip6tables_restore = Some(false);
+        assert_eq!(verdict(&NETNS_LOCK, &s, &host()), None);
+        s.kernel.ipv6 = Some(true);
+        let found = found(&NETNS_LOCK, &s, &host());
+        assert_eq!(found.first().and_then(|f| f.get("tool")), Some(&Value::Term("ip6tables-restore".into())));
+        s.kernel.ipv6 = Some(false);
+        assert_eq!(verdict(&NETNS_LOCK, &s, &host()), None);
         s.criu.iptables_restore = Some(false);
         assert_eq!(verdict(&NETNS_LOCK, &s, &host()), Some(Verdict::Refuse));
         let mut h = host();
@@ -351,5 +393,19 @@ mod tests {
         assert_eq!(verdict(&NETNS_LOCK, &s, &h), Some(Verdict::Warn));
         s.tasks.first_mut().unwrap().ns.net = Some(CRIU_NS);
         assert_eq!(verdict(&NETNS_LOCK, &s, &host()), None);
+    }
+
+    #[test]
+    fn the_tool_for_addresses() {
+        let mut s = own(vec![]);
+        assert_eq!(verdict(&NETNS_IP_TOOL, &s, &host()), None);
+        s.criu.ip = Some(true);
+        assert_eq!(verdict(&NETNS_IP_TOOL, &s, &host()), None);
+        s.criu.ip = Some(false);
+        assert_eq!(verdict(&NETNS_IP_TOOL, &s, &host()), Some(Verdict::Refuse));
+        assert_eq!(verdict(&NETNS_IP_TOOL, &s, &with_external("net[9]:mine")), None);
+        assert_eq!(verdict(&NETNS_IP_TOOL, &s, &with_empty_ns()), None);
+        s.links.clear();
+        assert_eq!(verdict(&NETNS_IP_TOOL, &s, &host()), None, "no namespace is dumped");
     }
 }

@@ -122,6 +122,7 @@ pub static RULES: &[&Rule] = &[
     &super::net::TUN_NONPERSIST_UNHELD,
     &super::net::NETNS_MULTI_EMPTY,
     &super::net::NETNS_LOCK,
+    &super::net::NETNS_IP_TOOL,
     &super::path::FILE_MOUNT_UNKNOWN,
     &super::path::MQUEUE_FD,
     &super::path::FILE_OVERMOUNTED,

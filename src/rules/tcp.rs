@@ -104,7 +104,7 @@ pub static LOCK: Rule = Rule {
     group: "TCP sockets",
     what: "With --tcp-established CRIU blocks the traffic of each connection, in a network namespace that is not dumped with \
            the tree by iptables or ip6tables, and there is no such program in its PATH.",
-    says: "TCP {local} <-> {remote} {state}: CRIU would lock the connection with {tool}, which is not installed",
+    says: "TCP {local} <-> {remote} {state}: CRIU would lock the connection with {tool}, which is not in its PATH",
     criu: "Iptables configuration failed / Failed to lock TCP connection %x",
     source: "criu/sk-tcp.c:lock_connection, criu/netfilter.c:iptables_connection_switch_raw",
     versions: "all",
@@ -129,7 +129,7 @@ pub static CLOSED_LOCKED: Rule = Rule {
     what: "A TCP socket in CLOSE that once was connected (the other side has reset it, or both have shut it) still knows its \
            peer, and CRIU locks it like a connection, whatever the options but --tcp-close; the program for it is not in its \
            PATH. A socket that never was connected is no matter.",
-    says: "TCP socket (inode {ino}), closed, once connected to {remote}: CRIU would lock it with {tool}, which is not installed",
+    says: "TCP socket (inode {ino}), closed, once connected to {remote}: CRIU would lock it with {tool}, which is not in its PATH",
     criu: "Iptables configuration failed / Failed to lock TCP connection %x",
     source: "criu/sk-tcp.c:dump_one_tcp, lock_connection",
     versions: "all",

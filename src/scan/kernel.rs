@@ -1,13 +1,12 @@
 //! What the kernel is and who we are: asked of ourselves, never of the tree.
 
 use super::proc::{Buffers, Dir};
-use super::{sys, tasks, Log, Seen};
+use super::{programs, sys, tasks, Log, Seen};
 use crate::parse::devices;
 use crate::snapshot::{Dev, Kernel, Look, Observer, OpenFile};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
@@ -62,18 +61,12 @@ pub fn observer(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
         }
         Err(_) => log.deny(pid, None, b"status", 0),
     }
-    let path = std::env::var_os("PATH");
-    me.iptables = path.as_deref().map(|path| in_path(path, "iptables"));
-    me.iptables_restore = path.as_deref().map(|path| in_path(path, "iptables-restore"));
-    me.ip6tables = path.as_deref().map(|path| in_path(path, "ip6tables"));
+    me.iptables = programs::by_shell("iptables");
+    me.ip6tables = programs::by_shell("ip6tables");
+    me.iptables_restore = programs::by_execvp("iptables-restore");
+    me.ip6tables_restore = programs::by_execvp("ip6tables-restore");
+    me.ip = programs::ip();
     me
-}
-
-/// Whether a program of this name would be found and may be run.
-fn in_path(path: &OsStr, program: &str) -> bool {
-    let runs =
-        |dir: std::path::PathBuf| nix::unistd::access(&dir.join(program), nix::unistd::AccessFlags::X_OK).is_ok();
-    std::env::split_paths(path).any(runs)
 }
 
 /// What the early look of this very process has learned. None of it changes before the next boot.
@@ -108,6 +101,7 @@ fn constants(log: &mut Log) -> Kernel {
         // show_fd_locks() in fs/proc/fd.c
         locks_in_fdinfo: version.map(|v| v >= (4, 1)),
         shmem: shmem(),
+        ipv6: ipv6(),
         ..Kernel::default()
     }
 }
@@ -156,6 +150,15 @@ fn by_number(names: Vec<devices::NamedNumber>) -> BTreeMap<u32, crate::bytes::By
 
 fn udp() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+}
+
+/// As CRIU tells it (`get_ipv6`, criu/kerndat.c).
+fn ipv6() -> Option<bool> {
+    match nix::unistd::access("/proc/sys/net/ipv6", nix::unistd::AccessFlags::F_OK) {
+        Ok(()) => Some(true),
+        Err(Errno::ENOENT) => Some(false),
+        Err(_) => None,
+    }
 }
 
 /// SO_PASSCRED on a UDP socket: EOPNOTSUPP since Linux 6.16 (`sk_getsockopt`, net/core/sock.c).

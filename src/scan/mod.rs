@@ -19,6 +19,7 @@ pub mod maps;
 pub mod mounts;
 pub mod paths;
 pub mod proc;
+pub mod programs;
 pub mod regs;
 pub mod shares;
 pub mod sys;

@@ -65,9 +65,14 @@ pub struct Observer {
     /// Programs named `iptables` and `ip6tables` are in the PATH that CRIU's shell would search.
     pub iptables: Option<bool>,
     pub ip6tables: Option<bool>,
-    /// The same for `iptables-restore`.
+    /// Of those that CRIU runs itself.
     #[serde(default)]
     pub iptables_restore: Option<bool>,
+    #[serde(default)]
+    pub ip6tables_restore: Option<bool>,
+    /// `ip`, or what the variable CR_IP_TOOL names in its place.
+    #[serde(default)]
+    pub ip: Option<bool>,
 }
 
 /// What the kernel is, as far as a rule depends on it.
@@ -89,6 +94,9 @@ pub struct Kernel {
     pub compat: Option<bool>,
     /// The kernel's own tmpfs and hugetlbfs mounts, where memfds, System V segments and shared anonymous memory are.
     pub shmem: Vec<Dev>,
+    /// There is IPv6 (/proc/sys/net/ipv6).
+    #[serde(default)]
+    pub ipv6: Option<bool>,
     /// /proc/PID/fdinfo shows `lock:` lines (4.1+), so CRIU's refusal for locks comes late (P6).
     pub locks_in_fdinfo: Option<bool>,
 }
