@@ -51,12 +51,17 @@ pub(super) struct Bad<'a> {
 /// The default of `--ghost-limit` (criu/include/cr_options.h).
 const DEFAULT_GHOST_LIMIT: u64 = 1 << 20;
 
+/// `dump_task_mm` (criu/cr-dump.c, 3.17.1 to 4.3) forgets that the exe could not be recorded: the dump goes through, and its
+/// images lack the process's mm. (A file that is mapped, too, was judged before, and is not looked at again.)
+pub(super) const EXE_FAILS: Gate = Gate::Unknown;
+
 /// Judges every path of the tree.
 pub(super) fn all<'a>(ctx: &Ctx<'a>) -> Vec<Bad<'a>> {
     let model = Model::new(ctx);
     let mut bad = Vec::new();
     let mut judge = |task, file, role, path: Option<&[u8]>| {
         if let Some((problem, gate)) = problem(ctx, &model, file, role, path) {
+            let gate = if role == Role::Exe { gate.or(EXE_FAILS) } else { gate };
             bad.push(Bad { task, file, role, path: path.map(Bytes::from), problem, gate });
         }
     };

@@ -246,15 +246,26 @@ fn memfd_programs() {
     let exe = OpenFile { dev: SHMEM, mnt_id: Some(1), nlink: 0, ..file(-1, libc::S_IFREG, 0x2b) };
     let mut s = mapped(|f| *f = exe.clone());
     s.tasks[0].exe = Some(Link { text: "/memfd:p (deleted)".into(), file: Some(exe) });
-    assert_eq!(rules(&s, &host()), []);
+    alone(&EXE_MEMFD, &s, &host(), WARN);
     s.tasks[0].maps.clear();
-    alone(&EXE_MEMFD, &s, &host(), REFUSE);
-    alone(&EXE_MEMFD, &s, &with_external("file[1:2b]"), None);
-    // A second process of the same program is not looked at again.
+    alone(&EXE_MEMFD, &s, &host(), WARN);
+    // A second process of the same program is not another reason.
     let mut second = s.tasks[0].clone();
     second.pid = 101;
     s.tasks.push(second);
-    assert_eq!(found(&EXE_MEMFD, &s, &host()).len(), 1);
+    assert_eq!(found(&EXE_MEMFD, &s, &host()).len(), 2);
+    assert_eq!(super::judge::judge(&s, &host(), &crate::config::Config::default()).len(), 1);
+}
+
+/// CRIU goes on without the exe that it could not record; a mapping of the same file it does not forgive.
+#[test]
+fn the_exe_alone_refuses_nothing() {
+    let gone = OpenFile { mnt_id: Some(99), ..file(-1, libc::S_IFREG, 0x2c) };
+    let mut s = mapped(|f| *f = gone.clone());
+    s.tasks[0].exe = Some(Link { text: "/gone/program".into(), file: Some(gone) });
+    alone(&FILE_MOUNT_UNKNOWN, &s, &host(), REFUSE);
+    s.tasks[0].maps.clear();
+    alone(&FILE_MOUNT_UNKNOWN, &s, &host(), WARN);
 }
 
 #[test]
