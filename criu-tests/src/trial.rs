@@ -63,6 +63,7 @@ const VOLATILE: &[&str] = &[
     "netlink-data",
     "tcp-inflight",
     "tcp-odd-state",
+    "tcp-recv-queue",
     "thread-zombie",
     "unix-icon-closed",
     "unix-icon-data",

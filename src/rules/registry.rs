@@ -55,6 +55,7 @@ pub static RULES: &[&Rule] = &[
     &super::tcp::UNDIAGGED,
     &super::tcp::LOCK,
     &super::tcp::CLOSED_LOCKED,
+    &super::tcp::RECV_QUEUE,
     &super::udp::CORKED,
     &super::ip::PROTO,
     &super::ip::TYPE,

@@ -143,11 +143,7 @@ pub static CLOSED_LOCKED: Rule = Rule {
     when: When::Early,
     check: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_tcp()) {
-            let closed = match s.inet() {
-                Some(t) => t.state == state::CLOSE,
-                None => s.fact(|f| f.tcp_state) == Some(state::CLOSE),
-            };
-            let Some(remote) = s.fact(|f| f.peer).filter(|p| closed && p.port() != 0) else { continue };
+            let Some(remote) = closed_peer(s) else { continue };
             if let Some((gate, tool)) = missing_lock(ctx, s, remote.ip()) {
                 let f = s.finding(rule, &ctx.index).fact("remote", Value::Addr(remote)).term("tool", tool);
                 sink.push(gate, f);
@@ -155,6 +151,64 @@ pub static CLOSED_LOCKED: Rule = Rule {
         }
     },
 };
+
+pub static RECV_QUEUE: Rule = Rule {
+    id: "tcp-recv-queue",
+    group: "TCP sockets",
+    what: "CRIU saves the unread data of a connection (with --tcp-established; of one that was reset, whatever the options \
+           but --tcp-close) by peeking at it, and the kernel stops short: the socket has SO_PEEK_OFF set to more than 0, or \
+           it has SO_OOBINLINE set and an urgent byte lies behind other unread data. (A dump that leaves the process running \
+           moves SO_PEEK_OFF itself.)",
+    says: "TCP [{local} <-> ]{remote} {state}: its unread data cannot be peeked at whole, {why}[ {offset}]",
+    criu: "recv failed (%d, want %d) / libsoccr_save() failed with -5",
+    source: "soccr/soccr.c:get_queue",
+    versions: "all",
+    lifts: &[
+        Lift::Option(Opt::TcpClose),
+        Lift::Workload("let the process read its data, or clear the socket's {option}, before the dump"),
+    ],
+    phase: Phase::P3,
+    when: When::Volatile,
+    check: |rule, ctx, sink| {
+        for s in ctx.socks.all.iter().filter(|s| s.is_tcp()) {
+            let offset = s.fact(|f| f.peek_off);
+            let (why, option) = match (offset, s.fact(|f| f.urgent_inline)) {
+                (Some(_), _) => ("SO_PEEK_OFF is", "SO_PEEK_OFF (set it to -1)"),
+                (None, Some(true)) => ("an urgent byte is in it and SO_OOBINLINE is set", "SO_OOBINLINE"),
+                _ => continue,
+            };
+            let connection = s.inet().filter(|t| CONNECTED.contains(&t.state) && t.dport != 0);
+            let (saved, remote, now) = match (connection, closed_peer(s)) {
+                // Without either option it is tcp-connected.
+                (Some(t), _) => match ctx.host.options.tcp_established {
+                    Some(true) => (Gate::Stands, remote(t), t.state),
+                    Some(false) => continue,
+                    None => (Gate::Unknown, remote(t), t.state),
+                },
+                (None, Some(peer)) => (Gate::Stands, Value::Addr(peer), state::CLOSE),
+                (None, None) => continue,
+            };
+            let f = s
+                .finding(rule, &ctx.index)
+                .fact_opt("local", connection.map(local))
+                .fact("remote", remote)
+                .term("state", state_name(now))
+                .term("why", why)
+                .fact_opt("offset", offset.map(number))
+                .term("option", option);
+            sink.push(saved.or(ctx.host.gate(&[Opt::TcpClose])), f);
+        }
+    },
+};
+
+/// The peer that a TCP socket in CLOSE once had and still knows.
+fn closed_peer(s: &Sock) -> Option<SocketAddr> {
+    let closed = match s.inet() {
+        Some(t) => t.state == state::CLOSE,
+        None => s.fact(|f| f.tcp_state) == Some(state::CLOSE),
+    };
+    s.fact(|f| f.peer).filter(|p| closed && p.port() != 0)
+}
 
 const LOCK_LIFTS: &[Lift] = &[
     Lift::Value("network-lock", "nftables"),

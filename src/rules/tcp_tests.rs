@@ -173,6 +173,38 @@ fn a_closed_socket_that_remembers_its_peer() {
 }
 
 #[test]
+fn a_queue_that_cannot_be_peeked_at_whole() {
+    let of = |peek_off, urgent_inline| SocketFacts { peek_off, urgent_inline, ..tcp_of(None, None) };
+    let established = with(Opt::TcpEstablished);
+    let mut s = tree(vec![inet(1, 6, 1)]);
+    for (peek_off, urgent, expected) in [
+        (None, None, None),
+        (None, Some(false), None),
+        (None, Some(true), Some(Refuse)),
+        (Some(3), Some(false), Some(Refuse)),
+    ] {
+        facts(&mut s, of(peek_off, urgent));
+        assert_eq!(verdict(&RECV_QUEUE, &s, &established), expected, "{peek_off:?} {urgent:?}");
+    }
+    // tcp-connected tells that one.
+    assert_eq!(on(&RECV_QUEUE, &s), None);
+    assert_eq!(verdict(&RECV_QUEUE, &s, &unknown(Opt::TcpEstablished)), Some(Warn));
+    let mut close = established.clone();
+    close.options.tcp_close = Some(true);
+    assert_eq!(verdict(&RECV_QUEUE, &s, &close), None);
+    // Reset: whatever the options.
+    let peer = Some(SocketAddr::from(([10, 0, 0, 9], 80)));
+    for (closed, expected) in [(peer, Some(Refuse)), (None, None)] {
+        s.sockets[0].inet.clear();
+        facts(&mut s, SocketFacts { tcp_state: Some(7), peer: closed, ..of(Some(3), None) });
+        assert_eq!(on(&RECV_QUEUE, &s), expected);
+    }
+    facts(&mut s, SocketFacts { tcp_state: Some(7), peer, ..of(Some(3), None) });
+    assert_eq!(verdict(&RECV_QUEUE, &s, &with(Opt::TcpClose)), None);
+    assert_eq!(verdict(&RECV_QUEUE, &s, &unknown(Opt::TcpClose)), Some(Warn));
+}
+
+#[test]
 fn a_cork() {
     let mut s = tree(vec![inet(1, 17, 7)]);
     for (udp_cork, expected) in [(None, None), (Some(false), None), (Some(true), Some(Refuse))] {

@@ -72,6 +72,8 @@ pub struct Ask {
     pub udp_cork: bool,
     /// tcpi_state and SO_PEERNAME.
     pub tcp_state: bool,
+    /// What keeps a peek from reaching the end of the receive queue.
+    pub tcp_queue: bool,
     pub netns: bool,
     pub peer_pid: bool,
     pub readable: bool,
@@ -101,6 +103,7 @@ impl Ask {
                 udp_cork: matches!(s.protocol, UDP | UDPLITE),
                 // Bound, and never connected or not any more.
                 tcp_state: s.protocol == TCP && s.state == CLOSE,
+                tcp_queue: s.protocol == TCP && s.state != LISTEN,
                 bound_device: s.if_ != 0,
                 ..filter
             },
@@ -111,6 +114,7 @@ impl Ask {
                 identity: true,
                 udp_cork: true,
                 tcp_state: true,
+                tcp_queue: true,
                 netns: true,
                 readable: true,
                 unix_file: true,

@@ -121,6 +121,12 @@ pub struct SocketFacts {
     /// SO_PEERNAME of such a socket: unlike getpeername() it still tells the peer of a closed connection. A port of 0 (or
     /// ENOTCONN) means that there never was one, or that it was dissolved.
     pub peer: Option<SocketAddr>,
+    /// SO_PEEK_OFF above 0 of a TCP socket with unread data (Linux 6.10+).
+    #[serde(default)]
+    pub peek_off: Option<i32>,
+    /// SO_OOBINLINE is set on a TCP socket, and an urgent byte lies behind other unread data.
+    #[serde(default)]
+    pub urgent_inline: Option<bool>,
     /// Inode of the socket's network namespace (SIOCGSKNS), for a socket that no diag table lists.
     pub netns: Option<u64>,
     /// SO_PEERCRED pid in our pid namespace, for a connected UNIX socket with a peer outside the tree.

@@ -11,6 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 // What the libc crate does not have.
+/// asm-generic/sockios.h
+const SIOCATMARK: libc::Ioctl = 0x8905;
 /// linux/sockios.h
 const SIOCGSKNS: libc::Ioctl = 0x894c;
 /// linux/un.h: SIOCPROTOPRIVATE + 0.
@@ -46,6 +48,10 @@ pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
     if what.tcp_state && stream {
         facts.tcp_state = tcp_state(file).ok();
         facts.peer = peer_name(file).ok().flatten();
+    }
+    if what.tcp_queue && stream {
+        facts.peek_off = int(libc::SOL_SOCKET, libc::SO_PEEK_OFF).filter(|off| *off > 0 && unread(file));
+        facts.urgent_inline = int(libc::SOL_SOCKET, libc::SO_OOBINLINE).map(|on| on != 0 && urgent_behind(file));
     }
     if what.udp_cork && datagram {
         facts.udp_cork = int(libc::SOL_UDP, libc::UDP_CORK).map(|v| v != 0);
@@ -184,6 +190,25 @@ fn bound_device(file: &OwnedFd) -> nix::Result<Bytes> {
 /// As CRIU (`fd_has_data()`): whatever poll reports counts, an error too.
 fn readable(file: &OwnedFd) -> nix::Result<bool> {
     poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).map(|n| n > 0)
+}
+
+/// An ioctl that fills in a number.
+fn ioctl_number(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    // SAFETY: the requests used here (FIONREAD, SIOCATMARK of a socket) write one int.
+    Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), request, &mut value) }).map(|_| value)
+}
+
+fn unread(file: &OwnedFd) -> bool {
+    ioctl_number(file, libc::FIONREAD).is_ok_and(|bytes| bytes > 0)
+}
+
+/// A TCP socket has received an urgent byte, and what it would read next is not that byte (`tcp_poll`, `tcp_ioctl`).
+fn urgent_behind(file: &OwnedFd) -> bool {
+    let mut urgent = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+    poll(&mut urgent, PollTimeout::ZERO).is_ok()
+        && urgent.iter().all(|p| p.revents().is_some_and(|r| r.contains(PollFlags::POLLPRI)))
+        && ioctl_number(file, SIOCATMARK) == Ok(0)
 }
 
 /// An ioctl without argument that makes a descriptor (close-on-exec, as all of those used here do).

@@ -2,8 +2,9 @@
 use super::*;
 use crate::bytes::Bytes;
 use nix::fcntl::OFlag;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{self as sk, sockopt};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixDatagram;
@@ -78,6 +79,37 @@ fn tcp_states_and_peers_past_and_present() {
     assert_eq!((s.tcp_state, s.peer), (Some(7), Some(from)), "closed, and still names its peer");
     let fresh = ask(&raw(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap(), UNLISTED());
     assert_eq!((fresh.tcp_state, fresh.peer, fresh.filter), (Some(7), None, Some(Ok(0))));
+}
+
+#[test]
+fn what_a_peek_would_not_reach() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    let queue = |s: &TcpStream| {
+        let s = ask(s, Ask { tcp_queue: true, ..Ask::default() });
+        (s.peek_off, s.urgent_inline)
+    };
+    let int = |n: i32| n.to_ne_bytes();
+    let peeks = set(&server, libc::SOL_SOCKET, libc::SO_PEEK_OFF, &int(3)) == 0;
+    assert_eq!(queue(&server), (None, Some(false)), "nothing is there");
+    client.write_all(b"abcdef").unwrap();
+    server.peek(&mut [0; 1]).unwrap();
+    if peeks {
+        assert!(queue(&server).0.is_some_and(|off| off >= 3));
+        set(&server, libc::SOL_SOCKET, libc::SO_PEEK_OFF, &int(-1));
+    } else {
+        println!("skip: SO_PEEK_OFF: {}", Errno::last());
+    }
+    sk::send(client.as_raw_fd(), b"x", sk::MsgFlags::MSG_OOB).unwrap();
+    poll(&mut [PollFd::new(server.as_fd(), PollFlags::POLLPRI)], PollTimeout::MAX).unwrap();
+    assert_eq!(queue(&server), (None, Some(false)), "not inline");
+    set(&server, libc::SOL_SOCKET, libc::SO_OOBINLINE, &int(1));
+    assert_eq!(queue(&server), (None, Some(true)));
+    server.read_exact(&mut [0; 6]).unwrap();
+    assert_eq!(queue(&server), (None, Some(false)), "it is the next to be read");
+    server.read_exact(&mut [0; 1]).unwrap();
+    assert_eq!(queue(&server), (None, Some(false)));
 }
 
 #[test]

@@ -10,7 +10,13 @@ pub const KINDS: &[Kind] = &[
         help: "v6, v4mapped; backlog: with connections of an outside client not yet accepted",
         make: listener,
     },
-    Kind { name: "tcp-pair", help: "both ends of a connection here; v6, v4mapped, data", make: pair },
+    Kind {
+        name: "tcp-pair",
+        help:
+            "both ends of a connection here; v6, v4mapped, data: unread at the server; peek=N: its SO_PEEK_OFF; urgent: \
+               an urgent byte behind data, inline; read: up to that byte; reset: by the client, then closed",
+        make: pair,
+    },
     Kind {
         name: "tcp-outside",
         help: "the peer outside; state=established|syn_sent|fin_wait1|fin_wait2|close_wait|last_ack|closing|reset|refused|dissolved; v6",
@@ -111,8 +117,25 @@ fn pair(cx: &mut Ctx, a: &Args) -> Res {
     if a.has("data") {
         sys::send(c, b"unread", 0)?;
     }
-    cx.fd("client", c);
+    if a.has("urgent") {
+        sys::setsockopt(s, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
+        for (bytes, flags) in [(b"three", 0), (b"twone", libc::MSG_OOB)] {
+            sys::send(c, bytes, flags)?;
+        }
+    }
+    if a.has("read") {
+        let mut buf = [0u8; 64];
+        sys::ok("recv", unsafe { libc::recv(s, buf.as_mut_ptr().cast(), buf.len(), 0) })?;
+    }
+    if a.has("peek") {
+        sys::setsockopt(s, libc::SOL_SOCKET, libc::SO_PEEK_OFF, a.num("peek", 0)? as i32)?;
+    }
     cx.fd("server", s);
+    if a.has("reset") {
+        reset(c)?;
+        return until(s, 7);
+    }
+    cx.fd("client", c);
     Ok(())
 }
 
@@ -174,6 +197,15 @@ fn outside(cx: &mut Ctx, a: &Args) -> Res {
     Ok(())
 }
 
+/// Closes it with a reset.
+fn reset(s: i32) -> Res {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let r = unsafe { libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), 8) };
+    sys::ok("SO_LINGER", r)?;
+    sys::close(s);
+    Ok(())
+}
+
 /// In CLOSE again: by the peer's reset, because nobody listened, or by connect() to AF_UNSPEC.
 fn closed(cx: &mut Ctx, a: &Args, how: &str) -> Res {
     if how == "refused" {
@@ -188,13 +220,11 @@ fn closed(cx: &mut Ctx, a: &Args, how: &str) -> Res {
     }
     let (c, s) = connected(a)?;
     if how == "reset" {
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        let r = unsafe { libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), 8) };
-        sys::ok("SO_LINGER", r)?;
+        reset(s)?;
     } else {
         sys::connect("to nobody", c, &[0u8; 16], 16)?;
+        sys::close(s);
     }
-    sys::close(s);
     until(c, 7)?;
     cx.fd("", c);
     Ok(())
