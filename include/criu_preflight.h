@@ -156,7 +156,8 @@ const char *criu_preflight_version(void);
  * `options` may be NULL (none given), `callback` may be NULL (only the answer counts); `arg` is handed through.
  *
  * Returns 0: can be dumped. 1: cannot. Negative errno: could not tell (-ESRCH: no such process, -EINVAL: options not
- * understood, -E2BIG: options from a later version, -EIO: /proc cannot be used, -EFAULT: internal fault).
+ * understood, -E2BIG: options from a later version, -EIO: /proc cannot be used, -EBUSY: a thread hangs in the kernel,
+ * -EFAULT: internal fault).
  *
  * # Safety
  * `options` must point to `options->size` readable bytes, its strings must be terminated, `externals` must hold

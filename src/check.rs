@@ -136,6 +136,7 @@ fn blind(why: ScanError) -> String {
         ScanError::NoSuchTask => "there is no such process".to_owned(),
         ScanError::NoProc(errno) => format!("/proc cannot be used ({})", std::io::Error::from_raw_os_error(errno)),
         ScanError::NoChildren => "this kernel has no /proc/PID/task/TID/children".to_owned(),
+        ScanError::Stuck { pid, tid } => format!("thread {tid} of process {pid} {}", lines::STUCK),
     }
 }
 

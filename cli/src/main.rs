@@ -10,7 +10,7 @@ use criu_preflight::bytes::escape;
 use criu_preflight::check::{early, Eyes};
 use criu_preflight::config::Mode;
 use criu_preflight::host::settings;
-use criu_preflight::report::{catalogue, docs, json, terminal};
+use criu_preflight::report::{catalogue, docs, json, lines, terminal};
 use criu_preflight::rules::registry;
 use criu_preflight::scan::ScanError;
 use std::io::Write as _;
@@ -81,5 +81,6 @@ fn blind(pid: i32, why: ScanError) -> String {
             format!("/proc cannot be used: {}", std::io::Error::from_raw_os_error(errno))
         }
         ScanError::NoChildren => "this kernel has no /proc/PID/task/TID/children, which CRIU needs too".into(),
+        ScanError::Stuck { pid, tid } => format!("thread {tid} of process {pid} {}", lines::STUCK),
     }
 }

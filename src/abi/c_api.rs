@@ -102,7 +102,8 @@ pub extern "C" fn criu_preflight_version() -> *const c_char {
 /// `options` may be NULL (none given), `callback` may be NULL (only the answer counts); `arg` is handed through.
 ///
 /// Returns 0: can be dumped. 1: cannot. Negative errno: could not tell (-ESRCH: no such process, -EINVAL: options not
-/// understood, -E2BIG: options from a later version, -EIO: /proc cannot be used, -EFAULT: internal fault).
+/// understood, -E2BIG: options from a later version, -EIO: /proc cannot be used, -EBUSY: a thread hangs in the kernel,
+/// -EFAULT: internal fault).
 ///
 /// # Safety
 /// `options` must point to `options->size` readable bytes, its strings must be terminated, `externals` must hold
@@ -126,6 +127,7 @@ pub unsafe extern "C" fn criu_preflight_check(
         let report = match check::early(&Eyes::open(), pid, &host, &Config::default()) {
             Ok(report) => report,
             Err(ScanError::NoSuchTask) => return -libc::ESRCH,
+            Err(ScanError::Stuck { .. }) => return -libc::EBUSY,
             Err(_) => return -libc::EIO,
         };
         if let Some(callback) = callback {

@@ -51,6 +51,8 @@ pub struct Status {
     /// `shstk`, `wrss` (Linux 6.6+, only if the processor has shadow stacks).
     pub x86_thread_features: Vec<Bytes>,
     pub x86_thread_features_locked: Vec<Bytes>,
+    /// How often it has gone to sleep by itself.
+    pub switches: Option<u64>,
     /// Lines of a known key that were not understood.
     pub bad: usize,
 }
@@ -103,11 +105,18 @@ fn read_line(s: &mut Status, line: &[u8]) -> Option<()> {
         b"NoNewPrivs" => s.no_new_privs = Some(dec::<u32>(value)? != 0),
         b"Seccomp" => s.seccomp = Some(dec(value)?),
         b"Seccomp_filters" => s.seccomp_filters = Some(dec(value)?),
+        b"voluntary_ctxt_switches" => s.switches = Some(dec(value)?),
         b"x86_Thread_features" => s.x86_thread_features = fields(value).map(Bytes::from).collect(),
         b"x86_Thread_features_locked" => s.x86_thread_features_locked = fields(value).map(Bytes::from).collect(),
         _ => {}
     }
     Some(())
+}
+
+/// The lines about memory (`task_mem()` in fs/proc/task_mmu.c): of one address space the same in every process that has it.
+pub fn memory(text: &[u8]) -> Vec<Bytes> {
+    let about_memory = |line: &&[u8]| line.starts_with(b"Vm") || line.starts_with(b"Rss");
+    lines(text).filter(about_memory).map(Bytes::from).collect()
 }
 
 fn list<T: super::text::Number>(value: &[u8]) -> Option<Vec<T>> {

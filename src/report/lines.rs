@@ -28,6 +28,10 @@ const WARNINGS: usize = 40;
 const LIST: usize = 40;
 const SHORT_LIST: usize = 3;
 
+/// What is said of a thread that hangs in the kernel.
+pub const STUCK: &str =
+    "hangs in the kernel (state D: a dead file server?), and CRIU cannot stop it before it comes back";
+
 const ERROR_PREFIX: &str = "Error (preflight): ";
 const WARN_PREFIX: &str = "Warn  (preflight): ";
 

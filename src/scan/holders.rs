@@ -1,9 +1,11 @@
 //! Who has the other end: looked up only for findings, after judging, over all processes that our /proc shows.
 
 use super::proc::{number, Buffers, Dir};
+use super::stuck::is_uninterruptible;
 use super::sys::Seen;
 use crate::bytes::Bytes;
 use crate::parse::nslink::{self, LinkTarget};
+use crate::parse::status;
 use crate::rules::{Finding, Holder, Other};
 use crate::snapshot::{Dev, Snapshot, Task};
 use std::collections::HashMap;
@@ -116,7 +118,7 @@ impl Search {
             if self.over() || Instant::now() >= until {
                 return;
             }
-            if let Seen::Seen(dir) = proc.process(pid) {
+            if let Some(dir) = proc.process(pid).ok().filter(|dir| answers(dir, bufs)) {
                 self.process(&dir, bufs, until);
             }
         }
@@ -162,6 +164,12 @@ impl Search {
         let wanted = self.files.get_mut(&ino).and_then(|files| files.iter_mut().find(|(dev, _)| *dev == stat.dev));
         note(wanted.map(|(_, holders)| holders), holder);
     }
+}
+
+/// Not of a process that may hang in execve: its links would be waited for (see [`super::stuck`]).
+fn answers(dir: &Dir, bufs: &mut Buffers) -> bool {
+    let status = dir.read_one(c"status", &mut bufs.text).ok().map(status::parse);
+    status.is_some_and(|status| !is_uninterruptible(&status))
 }
 
 fn note(holders: Option<&mut Vec<Holder>>, holder: Option<Holder>) {

@@ -22,6 +22,7 @@ pub mod proc;
 pub mod programs;
 pub mod regs;
 pub mod shares;
+pub mod stuck;
 pub mod sys;
 pub mod tasks;
 pub mod userns;
@@ -43,6 +44,8 @@ pub enum ScanError {
     /// The kernel has no /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN): the tree cannot be walked. CRIU refuses to
     /// work there.
     NoChildren,
+    /// A thread of this process does not come back from the kernel (see [`stuck`]).
+    Stuck { pid: i32, tid: i32 },
 }
 
 /// Collects what could not be looked at.
@@ -155,14 +158,14 @@ impl Scan {
         let mut seen = HashSet::new();
         let mut tasks: Vec<Task> = Vec::new();
         let mut todo = vec![(root, tasks::Above::root(observer))];
+        let mut patience = (self.look == Look::Early).then(|| stuck::Patience::new(host));
         while let Some((pid, above)) = todo.pop() {
             // A child that changes its parent while we walk could be met twice.
             if !seen.insert(pid) {
                 continue;
             }
-            let Some(visit) = tasks::visit(&self.proc, pid, above, self.look, &mut self.b, &mut self.log) else {
-                continue;
-            };
+            let visit = tasks::visit(&self.proc, pid, above, patience.as_mut(), &mut self.b, &mut self.log)?;
+            let Some(visit) = visit else { continue };
             let tasks::Visit { mut task, dir, children } = visit;
             let below = tasks::Above::child_of(&task);
             todo.extend(children.into_iter().rev().map(|child| (child, below)));

@@ -1,8 +1,9 @@
 //! One process: what stat, status, task/ and ns/ say of it.
 
 use super::proc::{number, Buffers, Dir};
+use super::stuck::{self, Patience};
 use super::sys::{self, Seen};
-use super::{regs, Log};
+use super::{regs, Log, ScanError};
 use crate::parse::limits;
 use crate::parse::nslink::{self, LinkTarget};
 use crate::parse::status::{self, Status};
@@ -47,21 +48,49 @@ impl Above {
 }
 
 /// Looks at one process. `None`: it is gone, or is not the child of its parent any more (the pid was used again).
-pub fn visit(proc: &Dir, pid: i32, above: Above, look: Look, b: &mut Buffers, log: &mut Log) -> Option<Visit> {
-    let dir = log.take(proc.process(pid), pid, None, b"/proc/PID")?;
-    let stat = read_stat(&dir, b, log)?;
-    if above.parent.is_some_and(|parent| parent != stat.ppid) {
-        return None;
+///
+/// `patience`: that of a look at a running tree. What could wait for a thread that hangs in the kernel is asked last.
+pub fn visit(
+    proc: &Dir,
+    pid: i32,
+    above: Above,
+    patience: Option<&mut Patience>,
+    b: &mut Buffers,
+    log: &mut Log,
+) -> Result<Option<Visit>, ScanError> {
+    let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") else { return Ok(None) };
+    let Some(status) = read_status(&dir, c"status", b, log) else { return Ok(None) };
+    let (threads, children) = threads(&dir, &status, b, log);
+    let look = if patience.is_some() { Look::Early } else { Look::Frozen };
+    if let Some(patience) = patience {
+        for (tid, status) in threads.iter().filter(|(_, status)| stuck::is_uninterruptible(status)) {
+            let path = CString::new(format!("task/{tid}/status")).unwrap_or_default();
+            if patience.ends_at(&dir, &path, status, &mut b.text) && !stuck::in_vfork(proc, &dir, &children) {
+                return Err(ScanError::Stuck { pid, tid: *tid });
+            }
+        }
     }
-    let status = read_status(&dir, c"status", b, log)?;
+    let Some(stat) = read_stat(&dir, b, log) else { return Ok(None) };
+    if above.parent.is_some_and(|parent| parent != stat.ppid) {
+        return Ok(None);
+    }
     let mut task = task_of(pid, stat, &status);
+    task.threads = threads.iter().map(|(tid, status)| thread_of(*tid, status)).collect();
     if !task.is_zombie() {
         task.ns = namespaces(&dir, above.pid_ns_of(&task.ns_pid), b, log);
         task.nofile = nofile(&dir, look, b, log);
+        if look == Look::Frozen {
+            task.threads.iter_mut().for_each(|t| t.regs = regs::read(t.tid));
+        }
     }
+    Ok(Some(Visit { task, dir, children }))
+}
+
+/// The threads of a process, and the children of all of them.
+fn threads(dir: &Dir, leader: &Status, b: &mut Buffers, log: &mut Log) -> (Vec<(i32, Status)>, Vec<i32>) {
     // The only thread of a process has its pid (`de_thread`, fs/exec.c).
-    let tids = if status.threads == Some(1) { vec![pid] } else { tids(&dir, b, log) };
-    let mut children = Vec::new();
+    let tids = if leader.threads == Some(1) { vec![dir.pid] } else { tids(dir, b, log) };
+    let (mut threads, mut children) = (Vec::new(), Vec::new());
     let mut path = String::new();
     for tid in tids {
         let mut below = |name: &str| {
@@ -69,19 +98,16 @@ pub fn visit(proc: &Dir, pid: i32, above: Above, look: Look, b: &mut Buffers, lo
             path.extend(["task/", &tid.to_string(), name]);
             CString::new(path.as_str()).unwrap_or_default()
         };
-        if tid == pid {
-            task.threads.push(thread_of(tid, &status));
-        } else if let Some(status) = read_status(&dir, &below("/status"), b, log) {
-            task.threads.push(thread_of(tid, &status));
+        if tid == dir.pid {
+            threads.push((tid, leader.clone()));
+        } else if let Some(status) = read_status(dir, &below("/status"), b, log) {
+            threads.push((tid, status));
         }
-        if let Some(text) = log.take(dir.read(&below("/children"), &mut b.text), pid, None, b"task/children") {
+        if let Some(text) = log.take(dir.read(&below("/children"), &mut b.text), dir.pid, None, b"task/children") {
             children.extend(pids(text));
         }
     }
-    if look == Look::Frozen && !task.is_zombie() {
-        task.threads.iter_mut().for_each(|t| t.regs = regs::read(t.tid));
-    }
-    Some(Visit { task, dir, children })
+    (threads, children)
 }
 
 fn read_stat(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Option<Stat> {
