@@ -61,9 +61,10 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
     };
     let mut options = read.options;
     let runtime = runtime::classify(&runtime::ancestors(), rpc);
+    let config_file = rpc.then(|| rpc_config(sym.rpc_cfg_file)).flatten();
     let given = match rpc {
         false => cmdline::read(),
-        true => rpc_config(sym.rpc_cfg_file).and_then(|file| cmdline::read_rpc(runtime, file.as_deref())),
+        true => config_file.as_ref().and_then(|file| cmdline::read_rpc(runtime, file.as_deref())),
     };
     if let Some(given) = given {
         options.enable_fs = Some(given.enable_fs);
@@ -79,6 +80,7 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         service_sk_ino,
         siblings,
         runtime,
+        config_file: config_file.flatten().filter(|f| !f.is_empty()).map(Bytes),
     };
     Ok(Facts { host, root, plugins, options_unknown })
 }

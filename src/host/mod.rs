@@ -53,6 +53,9 @@ pub struct Host {
     pub service_sk_ino: Option<u32>,
     pub siblings: Siblings,
     pub runtime: Runtime,
+    /// The configuration file that an RPC request names: it overrules what else the request says.
+    #[serde(default)]
+    pub config_file: Option<Bytes>,
 }
 
 /// What the options say about a finding that some of them could lift.
@@ -80,6 +83,7 @@ impl Host {
             service_sk_ino: Some(u32::MAX),
             siblings: Siblings::default(),
             runtime: Runtime::None,
+            config_file: None,
         }
     }
 

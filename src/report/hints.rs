@@ -41,7 +41,7 @@ struct Way {
     /// The command that has a flag of the same name; empty: criu itself.
     flag: Option<&'static str>,
     /// A configuration file that CRIU will read.
-    file: Option<&'static str>,
+    file: Option<String>,
     /// A field of the RPC request.
     field: Option<&'static str>,
     /// Why there is none.
@@ -128,7 +128,7 @@ fn already_has(release: Release, wanted: &str) -> bool {
 /// One clause for all settings, any of which lifts; `None`: not one of them can be given.
 fn reach(settings: &[Setting], host: &Host, blocked: &mut Vec<String>) -> Option<String> {
     let mut flags: (Vec<String>, &str) = (Vec::new(), "");
-    let mut files: (Vec<String>, &str) = (Vec::new(), "");
+    let mut files: (Vec<String>, String) = (Vec::new(), String::new());
     let mut fields = Vec::new();
     for setting in settings {
         let way = way(setting, host);
@@ -168,13 +168,18 @@ fn way(setting: &Setting, host: &Host) -> Way {
     let podman_flag = matches!(setting.opt, Some(Opt::TcpEstablished | Opt::FileLocks));
     // crun hands CRIU a configuration file only with libcriu 4.2 or newer.
     let crun_has_file = host.release >= Release::V4_2;
-    let file = |file| Way { file: Some(file), ..Way::default() };
+    let file = |usual: &str| Way { file: Some(usual.to_string()), ..Way::default() };
+    // The one of an annotation, or crun's second choice: the runtime's usual one is not read then.
+    let named = |usual: &str| match &host.config_file {
+        Some(named) if usual.split(' ').next().map(str::as_bytes) != Some(named) => file(&named.escaped()),
+        _ => file(usual),
+    };
     let flag = |command| Way { flag: Some(command), ..Way::default() };
-    let flag_or_file = |has_flag: bool, command, conf| Way { flag: has_flag.then_some(command), ..file(conf) };
+    let flag_or_file = |has_flag: bool, command, conf| Way { flag: has_flag.then_some(command), ..named(conf) };
     match host.runtime {
         Runtime::Cli | Runtime::None => flag(""),
         Runtime::Runc => flag_or_file(always_sent, "runc checkpoint", RUNC_CONF),
-        Runtime::Containerd => file(RUNC_CONF),
+        Runtime::Containerd => named(RUNC_CONF),
         Runtime::PodmanRunc => flag_or_file(podman_flag, "podman container checkpoint", RUNC_CONF_OR_ANNOTATION),
         Runtime::Crun if crun_has_file => flag_or_file(always_sent, "crun checkpoint", CRUN_CONF),
         Runtime::Crun if always_sent => flag("crun checkpoint"),
@@ -198,7 +203,7 @@ fn way(setting: &Setting, host: &Host) -> Way {
         Runtime::Crun | Runtime::PodmanCrun | Runtime::Lxc | Runtime::Youki => file(DEFAULT_CONF),
         Runtime::Rpc => match field_of(setting) {
             Some(field) => Way { field: Some(field), ..Way::default() },
-            None => file("the request's config_file or /etc/criu/default.conf"),
+            None => named("the request's config_file or /etc/criu/default.conf"),
         },
     }
 }

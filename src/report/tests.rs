@@ -62,6 +62,7 @@ fn host(runtime: Runtime) -> Host {
         service_sk_ino: None,
         siblings: Siblings::default(),
         runtime,
+        config_file: None,
     }
 }
 
@@ -267,6 +268,33 @@ fn the_hint_names_the_place_of_the_runtime() {
           Option: set external = unix[4711] in the RPC request; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           Option: set orphan_pts_master = true in the RPC request
     "#]].assert_eq(&text);
+}
+
+/// An annotation's file is read in place of the runtime's own, and so is runc.conf by crun where there is no crun.conf.
+#[test]
+fn the_hint_names_the_file_that_the_request_names() {
+    let ghost = finding(&GHOST, 1, "a", Some(3)).text("path", "/x (deleted)").num("size", 2_000_000);
+    let mut text = String::new();
+    for (runtime, file) in [
+        (Runtime::Runc, "/etc/criu/runc.conf"),
+        (Runtime::Containerd, "/srv/a\nb.conf"),
+        (Runtime::Crun, "/etc/criu/runc.conf"),
+        (Runtime::PodmanCrun, "/etc/criu/crun.conf"),
+        (Runtime::PodmanRunc, "/srv/c.conf"),
+        (Runtime::Youki, "/srv/c.conf"),
+    ] {
+        let host = Host { config_file: Some(file.into()), ..host(runtime) };
+        text.push_str(&format!("{runtime:?}: {}\n", hints::cure(&GHOST, &ghost, &host).text));
+    }
+    expect![[r#"
+        Runc: write 'ghost-limit 2000000' in /etc/criu/runc.conf
+        Containerd: write 'ghost-limit 2000000' in /srv/a\nb.conf
+        Crun: write 'ghost-limit 2000000' in /etc/criu/runc.conf
+        PodmanCrun: write 'ghost-limit 2000000' in /etc/criu/crun.conf (or the file of annotation org.criu.config)
+        PodmanRunc: write 'ghost-limit 2000000' in /srv/c.conf
+        Youki: write 'ghost-limit 2000000' in /etc/criu/default.conf
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]

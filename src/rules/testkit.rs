@@ -167,6 +167,7 @@ pub fn host() -> Host {
         service_sk_ino: None,
         siblings: Siblings::default(),
         runtime: Runtime::Cli,
+        config_file: None,
     }
 }
 
