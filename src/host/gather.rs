@@ -1,7 +1,7 @@
 //! Puts the picture of the CRIU around us together.
 
 use super::{cmdline, layout, runtime, safe_read as mem, siblings, symbols};
-use super::{Host, Siblings, Stage};
+use super::{Host, Runtime, Siblings, Stage};
 use crate::bytes::Bytes;
 use std::ffi::{c_char, c_int, c_void, CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -80,7 +80,7 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         service_sk_ino,
         siblings,
         runtime,
-        config_file: config_file.flatten().filter(|f| !f.is_empty()).map(Bytes),
+        config_file: config_file.flatten().filter(|f| is_read(runtime, f)).map(Bytes),
     };
     Ok(Facts { host, root, plugins, options_unknown })
 }
@@ -91,6 +91,13 @@ fn rpc_config(rpc_cfg_file: Option<symbols::Object>) -> Option<Option<Vec<u8>>> 
         0 => Some(None),
         text => mem::cstr(text, 4096).map(Some),
     }
+}
+
+/// Whether the file that a request names is where an option would be written. crun names runc.conf as long as there is no
+/// crun.conf; where there is neither, its own is the place.
+fn is_read(runtime: Runtime, file: &[u8]) -> bool {
+    let stand_in = matches!(runtime, Runtime::Crun | Runtime::PodmanCrun) && file == b"/etc/criu/runc.conf";
+    !file.is_empty() && !(stand_in && !Path::new("/etc/criu/runc.conf").exists())
 }
 
 /// `root_item->pid->real`: set before plugins are loaded, in every way CRIU is asked.

@@ -139,7 +139,14 @@ pub static TTY_DANGLING_SID: Rule = Rule {
             }
             let mut f = finding(rule, &t).num("sid", sid).term("fault", fault).other(Other::Process(sid));
             if t.driver == Driver::Master && foreign_pidns {
-                f = f.warn();
+                // Whether the leader has a number in the tree's pid namespace. Ours is above it.
+                let leader = t.file.tty().and_then(|tty| tty.sid_pidns);
+                if leader.is_some() && leader == ctx.snap.criu.ns.pid {
+                    continue;
+                }
+                if leader.is_none() || leader != ctx.snap.root_task().and_then(|r| r.ns.pid) {
+                    f = f.warn();
+                }
             }
             sink.push(gate, f);
         }

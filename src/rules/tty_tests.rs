@@ -24,8 +24,14 @@ fn slave(fd: i32, index: u32) -> OpenFile {
 
 fn master(fd: i32, index: u32, sid: i32, pgrp: i32) -> OpenFile {
     let answer = |n| (n != 0).then_some(n);
-    let facts =
-        TtyFacts { index: Some(index), master: true, sid: answer(sid), pgrp: answer(pgrp), hung_up: Some(false) };
+    let facts = TtyFacts {
+        index: Some(index),
+        master: true,
+        sid: answer(sid),
+        pgrp: answer(pgrp),
+        hung_up: Some(false),
+        ..TtyFacts::default()
+    };
     let mut f = tty(fd, 5, 2, facts);
     f.link = Some("/dev/ptmx".into());
     f
@@ -131,6 +137,11 @@ fn sessions_seen_through_a_master() {
     assert_eq!(on(&TTY_DANGLING_SID, &s), Some(Refuse));
     s.tasks[0].ns.pid = Some(9);
     assert_eq!(on(&TTY_DANGLING_SID, &s), Some(Warn), "to a task of another pid namespace it may have no number");
+    for (leader, verdict) in [(Some(9), Some(Refuse)), (s.criu.ns.pid, None), (Some(10), Some(Warn))] {
+        let Some(Detail::Tty(facts)) = s.tasks[0].files[0].detail.as_deref_mut() else { unreachable!() };
+        facts.sid_pidns = leader;
+        assert_eq!(on(&TTY_DANGLING_SID, &s), verdict, "{leader:?}");
+    }
     // The leader is in the tree, but not first of its session there.
     let mut s = snap(vec![master(3, 1, 102, 102)]);
     let mut leader = task(102);

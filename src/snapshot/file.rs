@@ -159,6 +159,9 @@ pub struct TtyFacts {
     pub master: bool,
     /// TIOCGSID through a borrowed descriptor: only a master answers an outsider. In our pid namespace.
     pub sid: Option<i32>,
+    /// The pid namespace of the leader of that session.
+    #[serde(default)]
+    pub sid_pidns: Option<u64>,
     /// TIOCGPGRP, likewise.
     pub pgrp: Option<i32>,
     /// The other side is closed (TCGETS fails with EIO).

@@ -3,12 +3,13 @@
 
 use super::Ask;
 use crate::bytes::Bytes;
+use crate::parse::nslink::{self, LinkTarget};
 use crate::snapshot::{SocketFacts, TtyFacts, TunFacts};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 // What the libc crate does not have.
 /// asm-generic/sockios.h
@@ -244,7 +245,18 @@ pub fn tty(file: &OwnedFd) -> TtyFacts {
     // A slave answers only those whose own controlling terminal it is. Should it be ours: that says nothing of its owner.
     let master = index.is_some();
     let of_master = |answer: nix::Result<i32>| answer.ok().filter(|_| master);
-    TtyFacts { index, master, sid: of_master(sid), pgrp: of_master(pgrp), hung_up: Some(hung_up) }
+    let sid = of_master(sid);
+    let sid_pidns = sid.filter(|s| *s > 0).and_then(pidns);
+    TtyFacts { index, master, sid, sid_pidns, pgrp: of_master(pgrp), hung_up: Some(hung_up) }
+}
+
+/// The pid namespace of a process, of the tree or not.
+fn pidns(pid: i32) -> Option<u64> {
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;
+    match nslink::parse(link.as_os_str().as_bytes()) {
+        LinkTarget::Ns { ino, .. } => Some(ino),
+        _ => None,
+    }
 }
 
 fn tty_number(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<i32> {

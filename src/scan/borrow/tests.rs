@@ -248,9 +248,12 @@ fn both_sides_of_a_terminal_that_is_a_childs() {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    assert_eq!(m, TtyFacts { index: Some(index), master: true, sid: Some(pid), pgrp: Some(pid), hung_up: Some(false) });
+    let own = std::fs::metadata("/proc/self/ns/pid").unwrap();
+    let sid_pidns = Some(std::os::unix::fs::MetadataExt::ino(&own));
+    let (sid, pgrp, hung_up) = (Some(pid), Some(pid), Some(false));
+    assert_eq!(m, TtyFacts { index: Some(index), master: true, sid, sid_pidns, pgrp, hung_up });
     let s = tty_of(&process, 0);
-    assert_eq!(s, TtyFacts { index: None, master: false, sid: None, pgrp: None, hung_up: Some(false) });
+    assert_eq!(s, TtyFacts { hung_up: Some(false), ..TtyFacts::default() });
     let before = std::fs::read_to_string("/proc/self/stat").unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
