@@ -84,6 +84,9 @@ started "a clean container" && {
 blockers
 # ctr has no flag for any of CRIU's options: runc's file is the place.
 same "a lock" no lock:type=flock
+cured "a lock" lock:type=flock
+cured "a connection" tcp-pair
+cured "a big file without a name" ghost:alloc=2000000,len=2000000
 echo file-locks >/etc/criu/runc.conf
 same "a lock, file-locks in runc.conf" yes lock:type=flock
 same "a connection, file-locks in runc.conf" no tcp-pair

@@ -2,6 +2,7 @@
 # crun.sh: the plugin under crun, in its default directory and with nothing configured.
 # shellcheck disable=SC2034 # read by the files sourced
 runtime=crun oci=crun shows_log=yes C=preflight-crun default_conf_link_remap=yes
+COMMAND="crun checkpoint"
 HINT="pass --file-locks to crun checkpoint, or write .file-locks. in /etc/criu/crun.conf;"
 . /t/lib.sh
 . /t/oci.sh
@@ -29,6 +30,8 @@ same "a slave alone, --shell-job" yes tty-slave -- --shell-job
 for mode in soft full strict ignore; do
     same "--manage-cgroups-mode=$mode" yes -- --manage-cgroups-mode=$mode
 done
+shell_job
+cures
 external_mounts
 external_namespaces
 configuration

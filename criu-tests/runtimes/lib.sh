@@ -10,6 +10,7 @@
 #   state         "running" or what else the runtime calls it
 # and of these words:
 #   HINT          what the log says of the cure, where $runtime's user can apply it
+#   COMMAND       the runtime's command whose flags a hint may name
 #   shows_log     whether the runtime shows its user what CRIU's log says
 
 PLUGIN_DIR=/usr/lib/criu
@@ -129,6 +130,9 @@ i=0
 while :; do i=$((i+1)); echo $i >/tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.1; done
 X
     ln -sf busybox "$1/bin/mv"
+    # Makes the first terminal its own, and stays.
+    printf '#!/bin/sh\nexec sleep 1000 </dev/pts/0\n' >"$1/bin/attach"
+    chmod 755 "$1/bin/attach"
     chmod 755 "$1/bin/work"
     echo 'root:x:0:0:root:/:/bin/sh' >"$1/etc/passwd"
     touch "$1"/etc/{resolv.conf,hosts,hostname,localtime}
@@ -174,7 +178,14 @@ started() {
         down
         return 1
     fi
-    return 0
+    # A program that somebody starts in the container: no child of its first process.
+    # shellcheck disable=SC2086 # words
+    [ -z "${EXEC:-}" ] || is "$name: exec $EXEC" in_container $EXEC
+}
+in_container() {
+    rt exec -d "$C" "$@" </dev/null >/dev/null 2>&1 || return 1
+    # It may have something to do first.
+    sleep 0.3
 }
 advances_once() { [ "$(count)" -gt 0 ]; }
 
@@ -277,6 +288,50 @@ blockers() {
     [ ! -s "${report:-/nowhere}" ] || is "the report is JSON and names pids" \
         jq -e '.findings | length >= 3 and all(.[]; .pid > 0)' "$report" >/dev/null
     down
+}
+
+# cured NAME SPEC...: refused; and each way out that the hint names, taken to the letter, leads to a checkpoint: a flag of
+# $COMMAND, a line in the file. HINTED counts the ways.
+cured() {
+    local name=$1 hint way file kept
+    shift
+    HINTED=0
+    started "$name" "$@" || return 0
+    plugin on
+    checkpoint "${leave[@]}"
+    hint=$(ours | sed -n 2p)
+    if [ $rc = 0 ] || [ -z "$hint" ]; then
+        bad "$name: not refused by us"
+        down
+        return
+    fi
+    for way in $(grep -oE "pass --[^;]* to ${COMMAND:-nothing}[,;]" <<<"$hint" | grep -oE -- '--[a-z-]+'); do
+        checkpoint "${leave[@]}" "$way"
+        lets_through "$name, $way"
+    done
+    file=$(grep -oE "write '[^;]*' in [^ ;]+" <<<"$hint")
+    while read -r way; do
+        [ -n "$way" ] || continue
+        kept=$(cat "${file##* in }" 2>/dev/null)
+        printf '%s\n' ${kept:+"$kept"} "$way" >"${file##* in }"
+        checkpoint "${leave[@]}"
+        lets_through "$name, '$way' in ${file##* in }"
+        if [ -n "$kept" ]; then echo "$kept" >"${file##* in }"; else rm -f "${file##* in }"; fi
+    done < <(grep -oE "'[^']*'" <<<"$file" | tr -d "'")
+    [ $HINTED != 0 ] || bad "$name: the hint has no way that somebody could take: $hint"
+    down
+}
+lets_through() {
+    HINTED=$((HINTED + 1))
+    if [ $rc = 0 ]; then
+        ok "cured: $1"
+    else
+        bad "cured: $1: still refused"
+        quote "the hint was" <(echo "$hint")
+        quote "the plugin" <(ours)
+        quote "the log" <(grep Error $LOG | tail -3)
+        quote "the runtime" "$OUT" 5
+    fi
 }
 
 # The runtime's words for a checkpoint that ends the container.

@@ -57,6 +57,8 @@ same "a terminal of the container" yes tty-pair
 NET=none
 same "an outside socket" no unix-connect:path=/outside/log,type=dgram
 has "the hint names the file that LXC's user has" <(ours) "write .*'ext-unix-sk'.* in /etc/criu/default.conf"
+cured "an outside socket" unix-connect:path=/outside/log,type=dgram
+cured "a big file without a name" ghost:alloc=2000000,len=2000000
 echo ext-unix-sk >/etc/criu/default.conf
 same "an outside socket, ext-unix-sk in default.conf" yes unix-connect:path=/outside/log,type=dgram
 unconfigured

@@ -83,6 +83,35 @@ external_namespaces() {
     with '.linux.namespaces += [{type:"cgroup"}] | .linux.namespaces |= unique' same "a cgroup namespace" yes
 }
 
+# What --shell-job lets through: a terminal of the tree whose session is that of a program outside of it. A container's
+# first process leads its own session, but people start others beside it.
+shell_job() {
+    EXEC="sleep 1000"
+    same "a program started in the container" yes
+    same "the same, and a lock" no lock:type=flock
+    EXEC=/bin/attach
+    same "a terminal that such a program has for its own" no tty-master:slave=none
+    same "the same, --shell-job" yes tty-master:slave=none -- --shell-job
+    cured "the same" tty-master:slave=none
+    unset EXEC
+}
+
+# What the hints say, done.
+cures() {
+    cured "a lock" lock:type=flock
+    cured "a connection" tcp-pair
+    cured "a big file without a name" ghost:alloc=2000000,len=2000000
+    cured "a linked remainder" file:relinked
+    with "$(bind /b/outside /outside) | $host_network" cured "an outside socket" unix-connect:path=/outside/log,type=dgram
+    # Neither is runc.conf read where a container has an annotation,
+    : >/b/annotated.conf
+    with '.annotations={"org.criu.config":"/b/annotated.conf"}' cured "a lock, annotated" lock:type=flock
+    # nor crun.conf by crun, which is not there, when runc.conf is.
+    echo tcp-established >/etc/criu/runc.conf
+    cured "a lock and a connection, tcp-established in runc.conf" lock:type=flock tcp-pair
+    rm -f /etc/criu/*.conf
+}
+
 # The files of CRIU that the runtime makes it read, and what it does with them.
 configuration() {
     echo file-locks >"/etc/criu/$oci.conf"

@@ -7,6 +7,7 @@ mkdir -p /b/outside
 leave=(--leave-running)
 OPTIONS=()
 EXTRA=()
+NETWORK=none
 runtime="podman with crun" oci=crun shows_log=yes
 
 # The storage is no part of the tree: it goes with the scratch directory. No registry is asked.
@@ -20,12 +21,14 @@ prepare() {
     rootfs /b/image
     tar -C /b/image -c . | podman import - work >/dev/null 2>&1
 }
+# shellcheck disable=SC2120 # of started, too
 up() {
     podman rm -f -t 0 $C >/dev/null 2>&1
-    podman run -d --name $C --network none --privileged --device /dev/fuse --security-opt seccomp=unconfined \
+    podman run -d --name $C --network $NETWORK --privileged --device /dev/fuse --security-opt seccomp=unconfined \
         "${EXTRA[@]}" localhost/work /bin/work "$@"
 }
 place() { podman inspect $C --format '{{.StaticDir}}'; }
+rt() { podman "$@"; }
 ck() { podman container checkpoint "$@" $C; }
 restore() { podman container restore "$@" $C >"$OUT" 2>&1 </dev/null; }
 down() { podman rm -f -t 0 $C >/dev/null 2>&1; }
@@ -41,11 +44,52 @@ state() { podman inspect $C --format '{{.State.Status}}'; }
 # podman deletes the log of a good checkpoint unless it is told to keep it.
 leave+=(--keep)
 
+# podman makes the network namespace itself and has it named to CRIU as external.
+bridge() {
+    local link
+    NETWORK=bridge
+    if ! up >"$OUT" 2>&1; then
+        skip "a bridge network: $(tail -1 "$OUT")"
+    else
+        same "a bridge network" yes
+        same "a bridge network, and a lock" no lock:type=flock
+        clean
+    fi
+    NETWORK=none
+    for link in $(ip -o link show type bridge | grep -o 'podman[0-9]*'); do ip link del "$link"; done
+}
+
+# A checkpoint that is a file, and a container made of it.
+archive() {
+    started "an exported container" || return 0
+    plugin on
+    local at
+    at=$(count)
+    podman container checkpoint -e /b/checkpoint.tar $C >"$OUT" 2>&1 </dev/null
+    is "it is exported" [ $? = 0 ] || quote "podman" "$OUT"
+    podman rm -f -t 0 $C >/dev/null 2>&1
+    hasnt "nothing of ours is in the file" <(tar -tf /b/checkpoint.tar) preflight
+    podman container restore -i /b/checkpoint.tar >"$OUT" 2>&1 </dev/null
+    is "it is imported" [ $? = 0 ] || quote "podman" "$OUT"
+    counts "it counts on"
+    is "from where it was ($at)" [ "$(count)" -ge "$at" ]
+    down
+    started "an exported container with a lock" lock:type=flock || return 0
+    : >$SYSLOG
+    podman container checkpoint -e /b/refused.tar $C >"$OUT" 2>&1 </dev/null
+    is "an export is refused, too" [ $? != 0 ]
+    has "an export is refused: the system log says by us" $SYSLOG 'refusing to dump pid .*lock-not-allowed x1; report: '
+    is "no file is left of it" [ ! -s /b/refused.tar ]
+    counts "the container goes on"
+    down
+}
+
 # What a machine with the v1 hierarchies beside cgroup2 needs for a restore; nothing about the plugin.
 cgroups_ignored() { echo 'manage-cgroups=ignore' >/etc/criu/$oci.conf; }
 
 for oci in crun runc; do
     runtime="podman with $oci"
+    COMMAND="podman container checkpoint"
     HINT="pass --file-locks to podman container checkpoint, or write .file-locks. in /etc/criu/$oci.conf \(or"
     unconfigured
     cgroups_ignored
@@ -65,7 +109,13 @@ for oci in crun runc; do
     printf 'manage-cgroups=ignore\nfile-locks\n' >/b/annotated.conf
     EXTRA=(--annotation org.criu.config=/b/annotated.conf)
     same "a lock, file-locks in the file of the annotation" yes lock:type=flock
+    echo manage-cgroups=ignore >/b/annotated.conf
+    cured "a lock, annotated" lock:type=flock
     EXTRA=()
+    cured "a lock" lock:type=flock
+    cured "a big file without a name" ghost:alloc=2000000,len=2000000
+    bridge
+    archive
     echo file-locks >>/etc/criu/$oci.conf
     same "a lock, file-locks in $oci.conf" yes lock:type=flock
     podman rm -fa -t 0 >/dev/null 2>&1

@@ -2,6 +2,7 @@
 # runc.sh: the plugin under runc, in its default directory and with nothing configured.
 # shellcheck disable=SC2034 # read by the files sourced
 runtime=runc oci=runc shows_log=yes C=preflight-runc default_conf_link_remap=no
+COMMAND="runc checkpoint"
 HINT="pass --file-locks to runc checkpoint, or write .file-locks. in /etc/criu/runc.conf;"
 . /t/lib.sh
 . /t/oci.sh
@@ -34,6 +35,8 @@ same "a slave alone, --shell-job" yes tty-slave -- --shell-job
 for mode in soft full strict ignore; do
     same "--manage-cgroups-mode $mode" yes -- --manage-cgroups-mode $mode
 done
+shell_job
+cures
 external_mounts
 external_namespaces
 configuration
