@@ -30,6 +30,9 @@ pub struct MountInfo {
     pub source: Bytes,
     /// Options of the filesystem, as printed.
     pub super_options: Bytes,
+    /// Bytes of the whole line, without its newline.
+    #[serde(default)]
+    pub length: usize,
 }
 
 impl MountInfo {
@@ -116,6 +119,7 @@ pub fn line(line: &[u8]) -> Option<MountInfo> {
         subtype,
         source,
         super_options: rest.into(),
+        length: line.len(),
     })
 }
 
@@ -144,6 +148,7 @@ mod tests {
         assert_eq!((root.mnt_id, root.parent, root.major, root.minor), (27, 1, 254, 0));
         assert_eq!((&root.fstype, &root.source), (&"ext4".into(), &"/dev/vda".into()));
         assert_eq!(root.super_value(b"resuid"), Some("65534".into()));
+        assert_eq!(root.length, TABLE.split(|b| *b == b'\n').nth(2).unwrap().len());
         assert_eq!((root.super_option(b"discard"), root.super_option(b"disc")), (Some(None), None));
         assert_eq!(table.items[3].super_value(b"name"), Some("systemd".into()));
 

@@ -1,6 +1,6 @@
 //! Terminals that are bind mounted: the console of a container (criu/tty.c:devpts_check_bindmount).
 
-use super::{mount, Ctx, Lift, Phase, Rule, When};
+use super::{mount, mount_content, Ctx, Lift, Phase, Rule, When};
 use crate::host::{Gate, Opt};
 use crate::snapshot::Dev;
 
@@ -37,14 +37,14 @@ pub static MNT_DEVPTS_BIND: Rule = Rule {
     source: "criu/tty.c:devpts_check_bindmount",
     versions: "all",
     lifts: &[
-        Lift::Value("external", "mnt[{mountpoint}]:NAME"),
+        Lift::Value("external", "mnt[{path}]:NAME"),
         Lift::Option(Opt::OrphanPtsMaster),
         Lift::Workload("unmount it before the dump"),
     ],
     phase: Phase::P6,
     when: When::Early,
     check: |rule, ctx, sink| {
-        mount::each(ctx, |model, node| {
+        mount_content::each_dumped(ctx, |model, node| {
             // A part of a devpts that is not mounted whole is refused long before: mnt-no-root-mount.
             if *node.info.fstype != *b"devpts" || model.is_external_bind(node) || !model.has_fsroot(node) {
                 return;
@@ -61,10 +61,9 @@ pub static MNT_DEVPTS_BIND: Rule = Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::mountinfo;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{Detail, MountTable, Snapshot, TtyFacts};
+    use crate::snapshot::{Detail, Snapshot, TtyFacts};
 
     fn console(root: &str) -> Snapshot {
         let text = format!(
@@ -72,11 +71,7 @@ mod tests {
              41 40 0:60 / /dev/pts rw - devpts devpts rw,mode=620\n\
              42 40 0:60 {root} /dev/console rw - devpts devpts rw,mode=620"
         );
-        let mounts = text.lines().map(|l| mountinfo::line(l.as_bytes()).unwrap()).collect();
-        let mut s = snap(vec![]);
-        s.tasks.first_mut().unwrap().ns.mnt = Some(7);
-        s.mounts.push(MountTable { ns: 7, pid: 100, mounts, bad: 0 });
-        s
+        in_mntns(&text)
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod lock;
 pub mod mapping;
 pub mod memfd;
 pub mod mount;
+pub mod mount_content;
 mod mount_model;
 pub mod namespace;
 pub mod net;

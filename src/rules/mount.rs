@@ -3,6 +3,8 @@
 use super::mount_model::{Model, Node};
 use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Hook, Opt};
+use crate::parse::mountinfo::MountInfo;
+use crate::snapshot::MountTable;
 
 /// Every mount that CRIU validates, with the model; nothing when it validates none.
 pub(super) fn each(ctx: &Ctx, mut judge: impl FnMut(&Model, &Node)) {
@@ -16,12 +18,21 @@ pub(super) fn each(ctx: &Ctx, mut judge: impl FnMut(&Model, &Node)) {
 }
 
 pub(super) fn finding(rule: &Rule, ctx: &Ctx, node: &Node) -> Option<Finding> {
-    let task = ctx.snap.task(node.table.pid).or_else(|| ctx.snap.root_task())?;
-    let info = node.info;
+    on_mount(rule, ctx, node.table, node.info)
+}
+
+fn on_mount(rule: &Rule, ctx: &Ctx, table: &MountTable, info: &MountInfo) -> Option<Finding> {
+    let task = ctx.snap.task(table.pid).or_else(|| ctx.snap.root_task())?;
+    // Where `--external mnt[...]` counts: in the root task's own namespace, and not for its root.
+    let keyed = ctx.snap.root_shares(|n| n.mnt) == Some(false)
+        && ctx.snap.root_task().is_some_and(|root| root.ns.mnt == Some(table.ns))
+        && *info.mountpoint != *b"/"
+        && !info.mountpoint.contains(&b'\n');
     Some(
         Finding::on_task(rule, task)
             .key(format!("mnt:{}", info.mnt_id))
             .fact("mountpoint", Value::Text(info.mountpoint.clone()))
+            .fact_opt("path", keyed.then(|| Value::Text(info.mountpoint.clone())))
             .fact("fstype", Value::Text(info.fstype.clone()))
             .fact("source", Value::Text(info.source.clone()))
             .fact("root", Value::Text(info.root.clone()))
@@ -29,6 +40,60 @@ pub(super) fn finding(rule: &Rule, ctx: &Ctx, node: &Node) -> Option<Finding> {
             .term("dev", format!("{}:{}", info.major, info.minor)),
     )
 }
+
+/// CRIU reads the table by lines of that many bytes (`BUF_SIZE` of criu/proc_parse.c, less the newline and the end mark).
+const LINE_MAX: usize = 4094;
+
+/// What scanf takes for a blank and the kernel does not escape.
+fn has_blank(name: &[u8]) -> bool {
+    name.iter().any(|b| matches!(b, 0x0b..=0x0d))
+}
+
+pub static MNT_LINE: Rule = Rule {
+    id: "mnt-line",
+    group: "Mounts",
+    what: "CRIU cannot read a line of a mount table: it is longer than 4094 bytes (an overlay of many layers), or the \
+           mountpoint or what is mounted there has a carriage return, form feed or vertical tab in its name. The tables are \
+           those of the dumped mount namespaces, and CRIU's own if the root process shares it or with --external mnt[].",
+    says: "mount {mnt_id} of {fstype} on {mountpoint}[ of {whose} mount namespace] has a line in the mount table {why}",
+    criu: "Bad format in %d mountinfo: '%s'",
+    source: "criu/proc_parse.c:parse_mountinfo",
+    versions: "all",
+    lifts: &[
+        Lift::Workload("unmount it before the dump"),
+        Lift::Workload("run {apart} in a mount namespace without it"),
+    ],
+    phase: Phase::P2,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        let own = ctx.snap.criu.ns.mnt;
+        let shared = ctx.snap.root_shares(|n| n.mnt);
+        // CRIU's own is read before the externals are looked for.
+        let auto = match ctx.host.options.autodetect_ext_mounts {
+            Some(true) => Gate::Stands,
+            Some(false) => Gate::Lifted,
+            None => Gate::Unknown,
+        };
+        for table in &ctx.snap.mounts {
+            let gate = if Some(table.ns) == own && shared == Some(false) { auto } else { Gate::Stands };
+            for info in &table.mounts {
+                let why = if info.length > LINE_MAX {
+                    format!("of {} bytes, more than CRIU can read", info.length)
+                } else if has_blank(&info.mountpoint) || has_blank(&info.root) {
+                    "with a character in it that CRIU takes for a blank".into()
+                } else {
+                    continue;
+                };
+                if let Some(f) = on_mount(rule, ctx, table, info) {
+                    let of_criu = Some(table.ns) == own;
+                    let f = f.term("why", why);
+                    let f = if of_criu { f.term("whose", "CRIU's own").term("apart", "criu") } else { f };
+                    sink.push(gate, f);
+                }
+            }
+        }
+    },
+};
 
 pub static MNT_UNSUPPORTED_FS: Rule = Rule {
     id: "mnt-unsupported-fs",
@@ -42,8 +107,9 @@ pub static MNT_UNSUPPORTED_FS: Rule = Rule {
     source: "criu/mount.c:validate_mounts",
     versions: "all",
     lifts: &[
-        Lift::Value("external", "mnt[{mountpoint}]:NAME"),
-        Lift::Value("enable-fs", "{fstype}"),
+        Lift::Value("external", "mnt[{path}]:NAME"),
+        Lift::Value("external", "dev[{key}]:NAME"),
+        Lift::Value("enable-fs", "{enable}"),
         Lift::Workload("unmount it before the dump"),
     ],
     phase: Phase::P2,
@@ -58,9 +124,15 @@ pub static MNT_UNSUPPORTED_FS: Rule = Rule {
                 Some(false) => model.gate(),
                 None => Gate::Unknown,
             };
-            if let Some(f) = finding(rule, ctx, node) {
-                sink.push(gate, f);
+            let Some(mut f) = finding(rule, ctx, node) else { return };
+            // Where no mountpoint can be named, the device can.
+            if f.get("path").is_none() {
+                f = f.term("key", format!("{}/{}", node.info.major, node.info.minor));
             }
+            if *node.info.fstype != *b"btrfs" {
+                f = f.fact("enable", Value::Text(node.info.fstype.clone()));
+            }
+            sink.push(gate, f);
         });
     },
 };
@@ -76,7 +148,7 @@ pub static MNT_NO_ROOT_MOUNT: Rule = Rule {
     source: "criu/mount.c:validate_mounts",
     versions: "all",
     lifts: &[
-        Lift::Value("external", "mnt[{mountpoint}]:NAME"),
+        Lift::Value("external", "mnt[{path}]:NAME"),
         Lift::Value("external", "mnt[]"),
         Lift::Workload("unmount it before the dump"),
         Lift::Hook(Hook::DumpExtMount),
@@ -110,7 +182,7 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
     source: "criu/mount.c:resolve_shared_mounts",
     versions: "all",
     lifts: &[
-        Lift::Value("external", "mnt[{mountpoint}]:NAME"),
+        Lift::Value("external", "mnt[{path}]:NAME"),
         Lift::Value("external", "mnt[]:m"),
         Lift::Workload("make it private (mount --make-private {mountpoint} inside) before the dump"),
     ],
@@ -193,63 +265,17 @@ pub static MNT_TREE: Rule = Rule {
     },
 };
 
-pub static MNT_FUSE: Rule = Rule {
-    id: "mnt-fuse",
-    group: "Mounts",
-    what:
-        "A FUSE file system is mounted in a dumped namespace and is neither external nor a bind of the root or of an \
-           external mount.",
-    says: "mount {mnt_id} of {fstype} (source {source}) on {mountpoint}",
-    criu: "failed to dump fs %s (fuse): always fail",
-    source: "criu/filesystems.c:always_fail",
-    versions: "all",
-    lifts: &[Lift::Value("external", "mnt[{mountpoint}]:NAME"), Lift::Workload("unmount it before the dump")],
-    phase: Phase::P6,
-    when: When::Early,
-    check: |rule, ctx, sink| {
-        each(ctx, |model, node| {
-            let fuse = *node.info.fstype == *b"fuse" || node.info.fstype.starts_with(b"fuse.");
-            if !fuse || node.root != b"/" || model.is_external_bind(node) || model.is_root_bind(node) {
-                return;
-            }
-            if let Some(f) = finding(rule, ctx, node) {
-                sink.push(model.gate(), f);
-            }
-        });
-    },
-};
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bytes::Bytes;
-    use crate::parse::mountinfo;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{MountTable, Snapshot};
-
-    /// The root task in a mount namespace of its own with this table; CRIU's own table is there for `mnt[]`.
-    fn mounts(lines: &str) -> Snapshot {
-        let mut s = snap(vec![]);
-        s.tasks.first_mut().unwrap().ns.mnt = Some(7);
-        s.mounts.push(table(7, 100, lines));
-        s.mounts.push(table(
-            CRIU_NS,
-            50,
-            "21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n22 21 8:2 / /srv rw shared:2 - xfs /dev/sda2 rw",
-        ));
-        s
-    }
-
-    fn table(ns: u64, pid: i32, lines: &str) -> MountTable {
-        let mounts = lines.lines().map(|l| mountinfo::line(l.as_bytes()).unwrap()).collect();
-        MountTable { ns, pid, mounts, bad: 0 }
-    }
+    use crate::snapshot::Snapshot;
 
     const ROOT: &str = "40 39 0:50 / / rw - overlay overlay rw,lowerdir=/l\n";
 
     fn case(line: &str) -> Snapshot {
-        mounts(&format!("{ROOT}{line}"))
+        in_mntns(&format!("{ROOT}{line}"))
     }
 
     #[test]
@@ -274,6 +300,81 @@ mod tests {
     }
 
     #[test]
+    fn lines_criu_cannot_read() {
+        let layers = "/l".repeat(2100);
+        let long = case(&format!("41 40 0:60 / /x rw - overlay overlay rw,lowerdir={layers}"));
+        let refuse = Some(Verdict::Refuse);
+        assert_eq!(verdict(&MNT_LINE, &long, &host()), refuse);
+        assert_eq!(verdict(&MNT_LINE, &long, &with_external("mnt[/x]:v")), refuse);
+        let exact = |len: usize| {
+            let line = "41 40 0:60 / /x rw - overlay overlay rw,lowerdir=";
+            case(&format!("{line}{}", "l".repeat(len - line.len())))
+        };
+        assert_eq!(verdict(&MNT_LINE, &exact(LINE_MAX), &host()), None);
+        assert_eq!(verdict(&MNT_LINE, &exact(LINE_MAX + 1), &host()), refuse);
+        // `lines` knows a carriage return before a newline only.
+        for odd in ["/ /a\rb", "/a\x0bb /x", "/ /a\x0cb"] {
+            assert_eq!(verdict(&MNT_LINE, &case(&format!("41 40 0:60 {odd} rw - tmpfs t rw")), &host()), refuse);
+        }
+        assert_eq!(verdict(&MNT_LINE, &case("41 40 0:60 / /a\\040b\\012 rw - tmpfs t rw"), &host()), None);
+        // CRIU's own table: with the root in it, or with mnt[].
+        let mut own = case("");
+        let mine = own.mounts.iter_mut().find(|t| t.ns == CRIU_NS).unwrap();
+        mine.mounts.extend(long.mounts[0].mounts.last().cloned());
+        assert_eq!(verdict(&MNT_LINE, &own, &host()), None);
+        assert_eq!(verdict(&MNT_LINE, &own, &with(Opt::AutodetectExtMounts)), refuse);
+        assert_eq!(verdict(&MNT_LINE, &own, &unknown(Opt::AutodetectExtMounts)), Some(Verdict::Warn));
+        own.tasks[0].ns.mnt = Some(CRIU_NS);
+        assert_eq!(verdict(&MNT_LINE, &own, &host()), refuse);
+    }
+
+    #[test]
+    fn keys_name_mounts_of_the_roots_own_namespace() {
+        let mut s = case("");
+        s.mounts.push(mount_table(8, 101, "50 49 0:70 / / rw - tmpfs t rw\n51 50 0:71 / /x rw - ramfs r rw"));
+        let f = found(&MNT_UNSUPPORTED_FS, &s, &with_external("mnt[/x]:v"));
+        assert_eq!((f.len(), f[0].get("path")), (1, None));
+        assert_eq!(f[0].get("key"), Some(&Value::Term("0/71".into())));
+        assert_eq!(verdict(&MNT_UNSUPPORTED_FS, &s, &with_external("dev[0/71]:v")), None);
+        // The same mount where the root task shares CRIU's namespace.
+        let mut shared = case("41 40 0:71 / /x rw - ramfs r rw");
+        shared.mounts.retain(|t| t.ns == 7);
+        shared.mounts[0].ns = CRIU_NS;
+        shared.tasks[0].ns.mnt = Some(CRIU_NS);
+        shared.mounts.push(mount_table(8, 101, "50 49 0:70 / / rw - tmpfs t rw"));
+        assert!(verdict(&MNT_UNSUPPORTED_FS, &shared, &with_external("mnt[/x]:v")).is_some());
+    }
+
+    #[test]
+    fn bound_from_another_mount() {
+        let part = "41 40 8:2 /vol /data rw - xfs /dev/sda2 rw";
+        let mut s = case("");
+        s.mounts.push(mount_table(8, 101, "50 49 8:2 /vol / rw - xfs /dev/sda2 rw"));
+        assert!(verdict(&MNT_NO_ROOT_MOUNT, &s, &host()).is_some(), "not from itself");
+        // The root of the nested namespace vouches for the other, which does not for it.
+        s.mounts[0].mounts.push(crate::parse::mountinfo::line(part.as_bytes()).unwrap());
+        let f = found(&MNT_NO_ROOT_MOUNT, &s, &host());
+        assert_eq!(f.iter().map(|f| f.get("mnt_id").cloned()).collect::<Vec<_>>(), [Some(Value::Num(50))]);
+    }
+
+    #[test]
+    fn the_first_that_fits_outside() {
+        // CRIU's list begins with the last line: the last candidate is the first line that fits.
+        let mut s = case("41 40 8:2 / /srv rw master:5 - xfs /dev/sda2 rw");
+        s.mounts.retain(|t| t.ns != CRIU_NS);
+        let table = |a: u32, b: u32| {
+            let of = |id: i32, master: u32| format!("{id} 1 8:2 / /srv{id} rw master:{master} - xfs /dev/sda2 rw");
+            mount_table(CRIU_NS, 50, &format!("{}\n{}", of(21, a), of(22, b)))
+        };
+        let mut h = with(Opt::AutodetectExtMounts);
+        *flag(&mut h.options, Opt::EnableExternalMasters) = Some(true);
+        for (outside, expect) in [(table(5, 6), None), (table(6, 5), Some(Verdict::Refuse))] {
+            let s = Snapshot { mounts: [s.mounts.clone(), vec![outside]].concat(), ..s.clone() };
+            assert_eq!(verdict(&MNT_EXTERNAL_MASTER, &s, &h), expect);
+        }
+    }
+
+    #[test]
     fn btrfs() {
         let line = "41 40 0:44 / /x rw - btrfs /dev/sdb rw,subvolid=5,subvol=/";
         let mut all = host();
@@ -283,7 +384,7 @@ mod tests {
         let root = "40 39 0:44 /@ / rw - btrfs /dev/sdb rw,subvolid=256,subvol=/@\n\
                     41 40 0:44 /@/home /home rw - btrfs /dev/sdb rw,subvolid=256,subvol=/@";
         for rule in [&MNT_UNSUPPORTED_FS, &MNT_NO_ROOT_MOUNT] {
-            assert_eq!(verdict(rule, &mounts(root), &host()), None);
+            assert_eq!(verdict(rule, &in_mntns(root), &host()), None);
         }
     }
 
@@ -339,17 +440,8 @@ mod tests {
     }
 
     #[test]
-    fn fuse() {
-        let s = case("41 40 0:60 / /x rw - fuse.sshfs host: rw,user_id=0");
-        assert!(verdict(&MNT_FUSE, &s, &host()).is_some());
-        assert_eq!(verdict(&MNT_FUSE, &s, &with_external("mnt[/x]:v")), None);
-        let names: Vec<Bytes> = found(&MNT_FUSE, &s, &host()).iter().map(|f| f.comm.clone()).collect();
-        assert_eq!(names, [Bytes::from("app")]);
-    }
-
-    #[test]
     fn overmounts() {
-        let s = mounts(&format!(
+        let s = in_mntns(&format!(
             "{ROOT}41 40 0:60 / /a rw - tmpfs a rw\n42 40 0:61 / /a/b rw - tmpfs b rw\n43 42 0:62 / /a/b rw - tmpfs c rw\n44 40 0:63 / /c rw - tmpfs d rw"
         ));
         let (snap, host) = (s, host());

@@ -63,6 +63,8 @@ pub(super) struct Model<'a> {
     groups: HashMap<usize, Vec<usize>>,
     by_id: HashMap<i32, usize>,
     root_ns: Option<u64>,
+    /// The root task has a mount namespace of its own: CRIU dumps the mounts, and `--external mnt[...]` counts in it.
+    pub dumped: bool,
     /// CRIU validates: some collected namespace is not its own.
     pub validated: bool,
     /// The externals and the skipped mounts are known.
@@ -106,6 +108,7 @@ impl<'a> Model<'a> {
             groups: HashMap::new(),
             by_id: HashMap::new(),
             root_ns,
+            dumped: snap.root_shares(|n| n.mnt) == Some(false),
             validated: false,
             known: ctx.host.externals.is_some()
                 && ctx.host.options.autodetect_ext_mounts.is_some()
@@ -115,8 +118,8 @@ impl<'a> Model<'a> {
             model.validated |= Some(table.ns) != criu_ns;
             model.add(table, cgroup_ns, ctx.host);
         }
-        model.join_binds();
-        model.find_externals(ctx);
+        model.join_binds(cgroup_ns);
+        model.find_externals(ctx, cgroup_ns);
         model
     }
 
@@ -126,8 +129,7 @@ impl<'a> Model<'a> {
         // noticed later (should_skip_mount, criu/proc_parse.c).
         let skipped = |m: &MountInfo| host.options.skip_mnt.iter().flatten().any(|s| is_same_path(s, &m.mountpoint));
         for info in table.mounts.iter().filter(|m| type_of(m) != b"tracefs" && !skipped(m)) {
-            let faked = cgroup_ns && matches!(type_of(info), b"cgroup" | b"cgroup2");
-            let root = if faked { b"/".as_slice() } else { root_of(info) };
+            let root = if cgroup_ns && is_cgroup(info) { b"/".as_slice() } else { root_of(info) };
             self.by_id.insert(info.mnt_id, self.nodes.len());
             self.nodes.push(Node {
                 info,
@@ -153,12 +155,13 @@ impl<'a> Model<'a> {
     }
 
     /// search_bindmounts: who shares a superblock.
-    fn join_binds(&mut self) {
+    fn join_binds(&mut self, cgroup_ns: bool) {
         let mut first: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
         for i in 0..self.nodes.len() {
             let Some(info) = self.nodes.get(i).map(|n| n.info) else { continue };
             let same_dev = first.entry((info.major, info.minor)).or_default();
-            let group = same_dev.iter().copied().find(|g| self.nodes.get(*g).is_some_and(|n| sb_equal(n.info, info)));
+            let is_same = |g: &usize| self.nodes.get(*g).is_some_and(|n| sb_equal(n.info, info, cgroup_ns));
+            let group = same_dev.iter().copied().find(is_same);
             let group = group.unwrap_or_else(|| {
                 same_dev.push(i);
                 i
@@ -171,7 +174,7 @@ impl<'a> Model<'a> {
     }
 
     /// resolve_external_mounts.
-    fn find_externals(&mut self, ctx: &Ctx<'a>) {
+    fn find_externals(&mut self, ctx: &Ctx<'a>, cgroup_ns: bool) {
         let auto = ctx.host.options.autodetect_ext_mounts == Some(true);
         let outside = snap_outside(ctx);
         for i in 0..self.nodes.len() {
@@ -180,7 +183,8 @@ impl<'a> Model<'a> {
                 continue;
             }
             let found = self.named(node, ctx.host).or_else(|| {
-                (auto && outside.is_some_and(|list| autodetect(list, node.info, ctx.host))).then_some(External::Mount)
+                let known = |list| autodetect(list, node, ctx.host, cgroup_ns);
+                (auto && outside.is_some_and(known)).then_some(External::Mount)
             });
             if let (Some(ext), Some(n)) = (found, self.nodes.get_mut(i)) {
                 n.external = ext;
@@ -190,11 +194,9 @@ impl<'a> Model<'a> {
 
     /// try_resolve_ext_mount.
     fn named(&self, node: &Node, host: &Host) -> Option<External> {
-        let mut key = b"mnt[".to_vec();
-        key.extend_from_slice(&node.info.mountpoint);
-        key.push(b']');
-        // Only in the root mount namespace: elsewhere the same path is another mount.
-        if Some(node.table.ns) == self.root_ns && has_value(host, &key) {
+        let key = [b"mnt[", &*criu_name(&node.info.mountpoint), b"]"].concat();
+        // Only in the root task's own namespace: elsewhere the same path is another mount, and CRIU's is not dumped.
+        if self.dumped && Some(node.table.ns) == self.root_ns && has_value(host, &key) {
             return Some(External::Mount);
         }
         let dev = format!("dev[{}/{}]", node.info.major, node.info.minor);
@@ -217,7 +219,8 @@ impl<'a> Model<'a> {
         Some(enabled.iter().flat_map(|l| l.split(|b| *b == b',')).any(|n| n == b"all" || n == name))
     }
 
-    fn binds(&self, node: &Node) -> impl Iterator<Item = &Node<'a>> + '_ {
+    /// The mounts of the same superblock, the given one too.
+    pub fn binds(&self, node: &Node) -> impl Iterator<Item = &Node<'a>> + '_ {
         self.groups.get(&node.group).into_iter().flatten().filter_map(|i| self.nodes.get(*i))
     }
 
@@ -235,9 +238,10 @@ impl<'a> Model<'a> {
         *node.info.mountpoint == *b"/" && Some(node.table.ns) == self.root_ns
     }
 
-    /// find_fsroot_mount_for.
+    /// find_fsroot_mount_for: another mount, of the whole or the root of a tree, that this one can be bound from.
     pub fn has_fsroot(&self, node: &Node) -> bool {
-        self.binds(node).any(|b| b.root == b"/" || (b.parent.is_none() && node.root.starts_with(b.root)))
+        let mut others = self.binds(node).filter(|b| b.info.mnt_id != node.info.mnt_id);
+        others.any(|b| b.root == b"/" || (b.parent.is_none() && node.root.starts_with(b.root)))
     }
 
     /// can_receive_master_from_external, can_receive_master_from_root.
@@ -293,6 +297,16 @@ impl<'a> Model<'a> {
     }
 }
 
+/// A name of the table as CRIU has it (`cure_path`, criu/proc_parse.c): it knows the kernel's escapes for blank, tab and
+/// backslash, but not the one for newline.
+pub(super) fn criu_name(name: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    if !name.contains(&b'\n') {
+        return name.into();
+    }
+    let parts: Vec<&[u8]> = name.split(|b| *b == b'\n').collect();
+    parts.join(b"\\012".as_slice()).into()
+}
+
 fn node_index(model: &Model, node: &Node) -> usize {
     model.by_id.get(&node.info.mnt_id).copied().unwrap_or(usize::MAX)
 }
@@ -317,9 +331,17 @@ fn has_value(host: &Host, key: &[u8]) -> bool {
     entry == Some(true)
 }
 
+fn is_cgroup(info: &MountInfo) -> bool {
+    matches!(type_of(info), b"cgroup" | b"cgroup2")
+}
+
 /// mounts_sb_equal at the time of search_bindmounts, when nothing is external yet. The devices are equal already.
-fn sb_equal(a: &MountInfo, b: &MountInfo) -> bool {
+fn sb_equal(a: &MountInfo, b: &MountInfo, cgroup_ns: bool) -> bool {
     if a.source != b.source || type_of(a) != type_of(b) {
+        return false;
+    }
+    // Whose root is taken for "/" is known by the true one (cgroup_sb_equal).
+    if cgroup_ns && is_cgroup(a) && a.root != b.root {
         return false;
     }
     match type_of(a) {
@@ -352,11 +374,14 @@ fn snap_outside<'a>(ctx: &Ctx<'a>) -> Option<&'a MountTable> {
 }
 
 /// find_best_external_match and what resolve_external_mounts makes of the match.
-fn autodetect(outside: &MountTable, mount: &MountInfo, host: &Host) -> bool {
+fn autodetect(outside: &MountTable, node: &Node, host: &Host, cgroup_ns: bool) -> bool {
+    let mount = node.info;
     let mut candidate = None;
-    for it in &outside.mounts {
-        let same = (it.major, it.minor) == (mount.major, mount.minor) && sb_equal(it, mount);
-        if !same || !is_sub_path(&mount.root, &it.root) {
+    // CRIU's list of a table begins with its last line, and the last candidate counts.
+    for it in outside.mounts.iter().rev() {
+        let same = (it.major, it.minor) == (mount.major, mount.minor) && sb_equal(it, mount, cgroup_ns);
+        let root = if cgroup_ns && is_cgroup(it) { b"/" } else { root_of(it) };
+        if !same || !is_sub_path(node.root, root) {
             continue;
         }
         candidate = Some(it);

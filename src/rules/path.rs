@@ -1,6 +1,6 @@
 //! Files, directories, FIFOs and terminals by their path: descriptors, mapped files, exe, cwd and root.
 
-use super::path_model::{Bad, Problem};
+use super::path_model::{confined, Bad, Problem};
 use super::{Ctx, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Opt};
 use crate::snapshot::{OpenFile, Stray};
@@ -157,22 +157,23 @@ pub static CHROOT_ROOT_TASK: Rule = Rule {
     id: "chroot-root-task",
     group: "Paths",
     what:
-        "The root process is in a mount namespace of its own and its root directory is not the root of that namespace.",
+        "The root process, or the first process in walking order of another mount namespace of the tree, is in a mount \
+           namespace other than CRIU's and its root directory is not the root of that namespace. Where the root process shares \
+           CRIU's namespace, a nested one may be seen through a root directory that is a mountpoint.",
     says: "root directory of the process is {path}, not the root of its mount namespace",
     criu: "The root task has another root than mntns: %s (or before it: Can't parse %d's mountinfo)",
     source: "criu/mount.c:__mntns_get_root_fd",
     versions: "all",
-    lifts: &[Lift::Workload("let it pivot_root() instead of chroot(), or let it share CRIU's mount namespace")],
+    lifts: &[
+        Lift::Workload("let it pivot_root() instead of chroot(), or chroot() without a mount namespace of its own"),
+    ],
     phase: Phase::P2,
     when: When::Early,
     check: |rule, ctx, sink: &mut Sink| {
-        if ctx.snap.root_shares(|n| n.mnt) != Some(false) {
-            return;
+        for (task, path) in confined(ctx).values() {
+            let f = super::Finding::on_task(rule, task).fact("path", Value::Text((*path).clone()));
+            sink.push(Gate::Stands, f);
         }
-        let Some(task) = ctx.snap.root_task() else { return };
-        let Some(root) = task.root.as_ref().filter(|r| !r.text.is_empty() && *r.text != *b"/") else { return };
-        let f = super::Finding::on_task(rule, task).fact("path", Value::Text(root.text.clone()));
-        sink.push(Gate::Stands, f);
     },
 };
 

@@ -10,6 +10,7 @@ use super::{Ctx, Finding, Rule, Value};
 use crate::bytes::Bytes;
 use crate::host::{Gate, Opt, Release};
 use crate::snapshot::{Mapping, OpenFile, Snapshot, Stray, Task};
+use std::collections::{BTreeMap, HashSet};
 
 /// Why CRIU records the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +59,17 @@ pub(super) const EXE_FAILS: Gate = Gate::Unknown;
 /// Judges every path of the tree.
 pub(super) fn all<'a>(ctx: &Ctx<'a>) -> Vec<Bad<'a>> {
     let model = Model::new(ctx);
+    let confined = confined(ctx);
     let mut bad = Vec::new();
-    let mut judge = |task, file, role, path: Option<&[u8]>| {
+    let mut judge = |task: &'a Task, file, role, path: Option<&[u8]>| {
         if let Some((problem, gate)) = problem(ctx, &model, file, role, path) {
             let gate = if role == Role::Exe { gate.or(EXE_FAILS) } else { gate };
+            // Seen from a chroot() mounts and paths are others, and CRIU comes to look up none: chroot-root-task.
+            let seen_wrong =
+                matches!(problem, Problem::MountUnknown | Problem::Unlinked | Problem::Reused | Problem::Stat(_));
+            if seen_wrong && task.ns.mnt.is_some_and(|ns| confined.contains_key(&ns)) {
+                return;
+            }
             bad.push(Bad { task, file, role, path: path.map(Bytes::from), problem, gate });
         }
     };
@@ -180,6 +188,30 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
             Some((Problem::Reused, gate.or(evasive)))
         }
     }
+}
+
+/// The mount namespaces, other than CRIU's, that CRIU would see through a process in a chroot(): its first process in
+/// walking order, and that one's root directory.
+pub(super) fn confined<'a>(ctx: &Ctx<'a>) -> BTreeMap<u64, (&'a Task, &'a Bytes)> {
+    let mut found = BTreeMap::new();
+    let Some(shared) = ctx.snap.root_shares(|n| n.mnt) else { return found };
+    let mut met = HashSet::new();
+    for task in ctx.live_tasks() {
+        let Some(ns) = task.ns.mnt.filter(|ns| Some(*ns) != ctx.snap.criu.ns.mnt && met.insert(*ns)) else { continue };
+        let Some(root) = task.root.as_ref().filter(|r| !r.text.is_empty() && *r.text != *b"/") else { continue };
+        // Where no mounts are dumped, it is enough if they can be read.
+        if !shared || !shows_a_root(ctx, task) {
+            found.insert(ns, (task, &root.text));
+        }
+    }
+    found
+}
+
+/// Whether the mount table that CRIU reads through this process has a root, as far as could be seen.
+fn shows_a_root(ctx: &Ctx, task: &Task) -> bool {
+    let denied = ctx.snap.unchecked.iter().any(|u| u.pid == task.pid && *u.what == *b"mountinfo");
+    let table = ctx.snap.mounts.iter().find(|t| t.pid == task.pid && Some(t.ns) == task.ns.mnt);
+    denied || table.is_some_and(|t| t.mounts.iter().any(|m| *m.mountpoint == *b"/"))
 }
 
 /// A mount may be unknown only because a table is not complete.

@@ -30,7 +30,7 @@ const TABLE: &[u8] = b"15 1 254:0 / / rw - ext4 /dev/vda rw\n\
 fn at(mut snap: Snapshot, table: &[u8]) -> Snapshot {
     let parsed = crate::parse::mountinfo::parse(table);
     assert_eq!(parsed.bad, 0);
-    snap.mounts = vec![MountTable { ns: CRIU_NS, pid: 50, mounts: parsed.items, bad: 0 }];
+    snap.mounts = vec![MountTable { ns: CRIU_NS, pid: 50, mounts: parsed.items, filled: Vec::new(), bad: 0 }];
     snap.kernel.shmem = vec![SHMEM];
     snap
 }
@@ -360,4 +360,34 @@ fn mount_marks() {
     };
     assert_eq!(verdict(&FANOTIFY_MOUNT, &mark(15), &host()), None);
     assert_eq!(verdict(&FANOTIFY_MOUNT, &mark(99), &host()), REFUSE);
+}
+
+#[test]
+fn in_a_chroot() {
+    let root = |text: &str| Some(Link { text: text.into(), file: None });
+    // The root task in its own namespace, a child in another, a second one there.
+    let mut s = in_mntns("40 39 0:50 / / rw - overlay overlay rw");
+    for pid in [101, 102] {
+        let mut child = task(pid);
+        child.ns.mnt = Some(8);
+        child.root = root("/");
+        s.tasks.push(child);
+    }
+    s.mounts.push(mount_table(8, 101, "50 49 0:51 / / rw - tmpfs t rw"));
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None);
+    s.tasks[2].root = root("/jail");
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None, "CRIU looks through the first one");
+    s.tasks[1].root = root("/jail");
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), REFUSE);
+    // What is seen from there is no matter any more.
+    s.tasks[1].files = vec![OpenFile { mnt_id: Some(99), link: Some("/f".into()), ..file(3, libc::S_IFREG, 7) }];
+    assert_eq!(rules(&s, &host()), []);
+    // Where CRIU dumps no mounts it is enough that the table has a root.
+    s.tasks[0].ns.mnt = Some(CRIU_NS);
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None);
+    assert_eq!(rules(&s, &host()), [(FILE_MOUNT_UNKNOWN.id, Verdict::Refuse)]);
+    s.mounts.retain(|t| t.ns != 8);
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), REFUSE);
+    s.unchecked = vec![Unchecked { pid: 101, fd: None, what: "mountinfo".into(), errno: libc::EACCES }];
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None, "not known");
 }

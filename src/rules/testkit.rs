@@ -9,7 +9,8 @@ use crate::config::Config;
 use crate::host::{Caps, Host, LockMethod, Opt, Options, Release, Runtime, Siblings, Stage};
 use crate::parse::diag::{InetDiag, Queues, UnixDiag};
 use crate::snapshot::{
-    Detail, Dev, Kernel, Look, Namespaces, Observer, OpenFile, Snapshot, SocketFacts, SocketTable, Task, Thread,
+    Detail, Dev, Kernel, Look, MountTable, Namespaces, Observer, OpenFile, Snapshot, SocketFacts, SocketTable, Task,
+    Thread,
 };
 
 /// Inode of every namespace of CRIU, and of a default task.
@@ -64,6 +65,25 @@ pub fn snap(files: Vec<OpenFile>) -> Snapshot {
         links: Vec::new(),
         unchecked: Vec::new(),
     }
+}
+
+/// The mounts of a namespace, read through this process.
+pub fn mount_table(ns: u64, pid: i32, lines: &str) -> MountTable {
+    let mounts = lines.lines().map(|l| crate::parse::mountinfo::line(l.as_bytes()).expect(l)).collect();
+    MountTable { ns, pid, mounts, filled: Vec::new(), bad: 0 }
+}
+
+/// The root process in mount namespace 7, with these mounts; CRIU's own are there too, for `--external mnt[]`.
+pub fn in_mntns(lines: &str) -> Snapshot {
+    let mut s = snap(vec![]);
+    s.tasks.first_mut().expect("the root").ns.mnt = Some(7);
+    s.mounts.push(mount_table(7, 100, lines));
+    s.mounts.push(mount_table(
+        CRIU_NS,
+        50,
+        "21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n22 21 8:2 / /srv rw shared:2 - xfs /dev/sda2 rw",
+    ));
+    s
 }
 
 /// A descriptor of a file of this type (`libc::S_IF*`, 0 for an anonymous inode).

@@ -20,6 +20,7 @@ pub mod mounts;
 pub mod paths;
 pub mod proc;
 pub mod programs;
+pub mod queues;
 pub mod regs;
 pub mod shares;
 pub mod stuck;
@@ -109,6 +110,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     shares::look(&mut snap.tasks, look, &mut scan.log);
     userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
+    queues::look(&mut snap, &scan.proc);
     paths::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     epoll::look(&mut snap, &mut scan.log);
     watches::look(&mut snap, &scan.proc, host);

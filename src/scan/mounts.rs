@@ -54,7 +54,7 @@ impl Mounts {
         if table.bad > 0 {
             log.deny(dir.pid, None, b"mountinfo", 0);
         }
-        self.tables.push(MountTable { ns, pid: dir.pid, mounts: table.items, bad: table.bad });
+        self.tables.push(MountTable { ns, pid: dir.pid, mounts: table.items, filled: Vec::new(), bad: table.bad });
     }
 
     /// The file system of a mount; `None`: it is in none of the tables.

@@ -110,6 +110,9 @@ pub struct MountTable {
     pub pid: i32,
     /// In the file's order.
     pub mounts: Vec<MountInfo>,
+    /// Which of them are file systems of message queues with queues in them.
+    #[serde(default)]
+    pub filled: Vec<i32>,
     /// Lines not understood.
     pub bad: usize,
 }

@@ -36,6 +36,7 @@ mod eventfiles;
 mod files;
 mod kernelfds;
 mod locks;
+mod mounts;
 mod netdev;
 mod netlink;
 mod othernet;
@@ -70,6 +71,7 @@ const FAMILIES: &[&[Kind]] = &[
     files::KINDS,
     kernelfds::KINDS,
     locks::KINDS,
+    mounts::KINDS,
     netdev::KINDS,
     netlink::KINDS,
     othernet::KINDS,

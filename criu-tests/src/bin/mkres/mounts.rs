@@ -1,0 +1,72 @@
+//! Unusual mounts; in a mount namespace of our own (--root).
+
+use crate::ctx::{Args, Ctx, Fail, Res};
+use crate::{sys, Kind};
+
+pub const KINDS: &[Kind] = &[
+    Kind {
+        name: "pivot",
+        help: "to=DIR: a new mount namespace whose root is the mount on DIR (in [ ], or it is the tree's)",
+        make: pivot,
+    },
+    Kind {
+        name: "odd-mount",
+        help: "char=newline|return, fs=TYPE: a file system on a directory with that character in its name",
+        make: odd_mount,
+    },
+    Kind { name: "layers", help: "to=DIR: an overlay with a very long line in the mount table", make: layers },
+    Kind { name: "queue", help: "a POSIX message queue that nobody has open (after newns:ipc)", make: queue },
+];
+
+fn make_dir(dir: &str) -> Res {
+    std::fs::create_dir_all(dir).map_err(|e| Fail::Skip(format!("{dir}: {e}")))
+}
+
+fn mount(target: &str, kind: &str, data: &str) -> Res {
+    let (t, k, d) = (sys::cstr(target), sys::cstr(kind), sys::cstr(data));
+    let r = unsafe { libc::mount(k.as_ptr(), t.as_ptr(), k.as_ptr(), 0, d.as_ptr().cast()) };
+    sys::ok(&format!("mount {kind} on {target:?}"), r).map(|_| ())
+}
+
+fn pivot(_: &mut Ctx, a: &Args) -> Res {
+    let to = a.need("to")?;
+    make_dir(&format!("{to}/old"))?;
+    let (dir, null) = (sys::cstr(to), std::ptr::null());
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    sys::ok("unshare", unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    sys::ok("private", unsafe { libc::mount(null, c"/".as_ptr(), null, private, null.cast()) })?;
+    sys::ok("chdir", unsafe { libc::chdir(dir.as_ptr()) })?;
+    let r = unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c"old".as_ptr()) };
+    sys::ok("pivot_root", r)?;
+    sys::ok("umount", unsafe { libc::umount2(c"/old".as_ptr(), libc::MNT_DETACH) })?;
+    sys::ok("chdir", unsafe { libc::chdir(c"/".as_ptr()) }).map(|_| ())
+}
+
+fn odd_mount(_: &mut Ctx, a: &Args) -> Res {
+    let c = match a.need("char")? {
+        "newline" => '\n',
+        "return" => '\r',
+        c => return Err(Fail::Broken(format!("char={c}?"))),
+    };
+    let dir = format!("/odd{c}dir");
+    make_dir(&dir)?;
+    mount(&dir, a.get("fs").unwrap_or("tmpfs"), "")
+}
+
+fn layers(_: &mut Ctx, a: &Args) -> Res {
+    // The kernel takes up to 4095 bytes of options; the line has the rest of the mount beside them.
+    const LAYERS: usize = 16;
+    let name = "l".repeat((4090 - "lowerdir=".len()) / LAYERS - "/nn:".len());
+    let dirs: Vec<String> = (0..LAYERS).map(|i| format!("/{i:02}{name}")).collect();
+    dirs.iter().try_for_each(|d| make_dir(d))?;
+    let to = a.need("to")?;
+    make_dir(to)?;
+    mount(to, "overlay", &format!("lowerdir={}", dirs.join(":")))
+}
+
+fn queue(_: &mut Ctx, _: &Args) -> Res {
+    let flags = (libc::O_RDWR | libc::O_CREAT) as u64;
+    let fd = sys::call("mq_open", libc::SYS_mq_open, [c"mkres".as_ptr() as u64, flags, 0o600, 0, 0])?;
+    sys::close(fd);
+    Ok(())
+}
