@@ -86,7 +86,7 @@ external_namespaces() {
 # What --shell-job lets through: a terminal of the tree whose session is that of a program outside of it. A container's
 # first process leads its own session, but people start others beside it.
 shell_job() {
-    EXEC="sleep 1000"
+    export EXEC="sleep 1000"
     same "a program started in the container" yes
     same "the same, and a lock" no lock:type=flock
     EXEC=/bin/attach

@@ -97,7 +97,7 @@ fn rpc_config(rpc_cfg_file: Option<symbols::Object>) -> Option<Option<Vec<u8>>> 
 /// crun.conf; where there is neither, its own is the place.
 fn is_read(runtime: Runtime, file: &[u8]) -> bool {
     let stand_in = matches!(runtime, Runtime::Crun | Runtime::PodmanCrun) && file == b"/etc/criu/runc.conf";
-    !file.is_empty() && !(stand_in && !Path::new("/etc/criu/runc.conf").exists())
+    !file.is_empty() && (!stand_in || Path::new("/etc/criu/runc.conf").exists())
 }
 
 /// `root_item->pid->real`: set before plugins are loaded, in every way CRIU is asked.
