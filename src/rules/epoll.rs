@@ -1,15 +1,18 @@
 //! epoll descriptors.
 
-use super::{Finding, Lift, Phase, Rule, Value, When};
+use super::{unix_queue, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::Gate;
+use crate::snapshot::{Escape, Why};
 
 pub static EPOLL_ESCAPED: Rule = Rule {
     id: "epoll-escaped",
     group: "Event files",
     what: "An epoll descriptor watches an open file that its process has no descriptor of any more (the number was closed \
-           while a duplicate keeps the file open in another process or in a socket's queue), or has only in common with \
-           a process that is dumped before it and under another number than it was added by.",
-    says: "epoll descriptor still watches what was descriptor {tfd}, of which this process has no descriptor of its own left",
+           while a duplicate keeps the file open in another process or in a socket's queue). If all that was closed are \
+           numbers, and each file is open under another, CRIU looks for every watched file, and does not find one that a \
+           process has which is dumped before, nor a FIFO or device node on a file system whose device number has a major part. \
+           Descriptors that are met in a socket's queue are not verified: where there are some, this is a warning.",
+    says: "epoll descriptor still watches what was descriptor {tfd}{fault}",
     criu: "Dump eventpoll (pid: %d) failed with %d",
     source: "criu/eventpoll.c:flush_eventpoll_dinfo_queue",
     versions: "all",
@@ -17,13 +20,30 @@ pub static EPOLL_ESCAPED: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
+        let mut queued = None;
         for (task, file) in ctx.files() {
-            for tfd in file.epoll().into_iter().flat_map(|e| &e.escaped) {
+            for escape in file.epoll().into_iter().flat_map(|e| &e.escaped) {
                 let f = Finding::on_file(rule, task, file)
-                    .key(format!("epoll:{}:{}:{tfd}", task.pid, file.fd))
-                    .fact("tfd", Value::Num(i64::from(*tfd)));
-                sink.push(Gate::Stands, f);
+                    .key(format!("epoll:{}:{}:{}", task.pid, file.fd, escape.tfd))
+                    .fact("tfd", Value::Num(i64::from(escape.tfd)))
+                    .term("fault", fault(escape));
+                let in_queue = *queued.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
+                sink.push(if in_queue { Gate::Unknown } else { Gate::Stands }, f);
             }
         }
     },
 };
+
+fn fault(escape: &Escape) -> String {
+    let misses = match escape.why {
+        Why::Closed => return ", of which this process has no descriptor of its own left".into(),
+        Why::Earlier => "which a process that is dumped before this one has, too",
+        Why::Device => "which CRIU does not find on a file system with that device number",
+    };
+    match escape.moved {
+        None => format!(" and has another number now, {misses}"),
+        Some(moved) => {
+            format!(", {misses}; it looks for it because what was descriptor {moved} has another number now")
+        }
+    }
+}

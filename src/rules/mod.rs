@@ -40,6 +40,7 @@ pub mod task;
 pub mod tcp;
 #[cfg(test)]
 pub mod testkit;
+pub mod timerfd;
 pub mod tracer;
 mod tty;
 pub mod tty_rules;

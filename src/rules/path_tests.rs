@@ -9,9 +9,11 @@ use super::path::*;
 use super::testkit::*;
 use super::{Rule, Verdict};
 use crate::host::{Host, Opt, Options, Release};
+use crate::parse::diag::Queues;
 use crate::parse::fdinfo;
 use crate::snapshot::{
-    Detail, Dev, EpollFacts, Handle, Link, Mapping, MountTable, OpenFile, Snapshot, Stray, Unchecked, WatchFacts,
+    Detail, Dev, EpollFacts, Escape, Handle, Link, Mapping, MountTable, OpenFile, Snapshot, SocketFacts, Stray,
+    Unchecked, WatchFacts, Why,
 };
 
 const REFUSE: Option<Verdict> = Some(Verdict::Refuse);
@@ -314,8 +316,20 @@ fn escaped_epoll_targets() {
         f.detail = Some(Box::new(Detail::Epoll(EpollFacts { escaped })));
         snap(vec![f])
     };
-    assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(vec![7]), &host()), REFUSE);
+    let lost = |moved, why| epoll(vec![Escape { tfd: 7, moved, why }]);
+    assert_eq!(verdict(&EPOLL_ESCAPED, &lost(None, Why::Closed), &host()), REFUSE);
+    assert_eq!(verdict(&EPOLL_ESCAPED, &lost(Some(8), Why::Earlier), &host()), REFUSE);
     assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(vec![]), &host()), None);
+    // What is met in a queue first is not verified.
+    let mut queue = lost(None, Why::Closed);
+    let mut unread = unix(1, 2);
+    unread.rqlen = Some(Queues { rqueue: 1, wqueue: 0 });
+    queue.sockets = vec![crate::snapshot::SocketTable { unix: vec![unread], ..table() }];
+    for (scm_fds, expected) in [(Some(0), REFUSE), (Some(1), WARN)] {
+        queue.tasks[0].files.truncate(1);
+        queue.tasks[0].files.push(socket_with(4, 1, SocketFacts { scm_fds, ..SocketFacts::default() }));
+        assert_eq!(verdict(&EPOLL_ESCAPED, &queue, &host()), expected);
+    }
 }
 
 #[test]

@@ -1,41 +1,140 @@
 //! Unread messages of UNIX sockets: CRIU peeks at them and saves them (criu/sk-queue.c), unless they carry what it does not
 //! know how to save.
 
-use super::sock::state;
+use super::sock::{number, state, Sock};
 use super::unix::{finding, unix_sockets};
 use super::{Ctx, Lift, Phase, Rule, When};
 use crate::host::{Gate, Release};
 use crate::parse::diag::UnixDiag;
+use crate::snapshot::SocketFacts;
+use std::borrow::Cow;
+
+// The kinds of control messages (linux/socket.h, asm-generic/socket.h).
+const SCM_RIGHTS: i32 = 1;
+const SCM_CREDENTIALS: i32 = 2;
+const SCM_SECURITY: i32 = 3;
+const SCM_PIDFD: i32 = 4;
+const SCM_TIMESTAMP: i32 = 29;
+const SCM_TIMESTAMPNS: i32 = 35;
+const SCM_TIMESTAMP_NEW: i32 = 63;
+const SCM_TIMESTAMPNS_NEW: i32 = 64;
+const SCM_INQ: i32 = 84;
 
 pub static QUEUE_CMSG: Rule = Rule {
     id: "unix-queue-cmsg",
     group: "UNIX sockets",
-    what: "A socket with unread data has SO_PASSCRED, SO_PASSPIDFD or SO_PASSSEC set, so that every message is delivered with \
-           a control message, and CRIU saves none but descriptors (SCM_RIGHTS). From 4.3 on it saves credentials too. \
-           Whether SO_PASSSEC makes one depends on the security module: a warning.",
+    what: "A socket has unread messages that are delivered with a control message, and CRIU saves none but descriptors (SCM_RIGHTS), \
+           from 4.3 on also credentials and times of arrival, unless those were asked for with 64 bits. The socket has asked for it \
+           by SO_PASSCRED, SO_TIMESTAMP or SO_TIMESTAMPNS (datagram and seqpacket), SO_INQ (stream), SO_PASSPIDFD or SO_PASSSEC. \
+           What the last three make of a message is known when the tree is frozen, and of the first message only, else a warning.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes that come with {cmsg}",
     criu: "Control messages in queue, not supported",
     source: "criu/sk-queue.c:dump_packet_cmsg",
-    versions: "all; credentials up to 4.2",
+    versions: "all; credentials and times up to 4.2",
     lifts: &[Lift::Workload("let the process read its messages before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             let Some(bytes) = unread(u) else { continue };
-            let on = |flag: Option<bool>| flag == Some(true);
-            let cmsg = if on(s.fact(|f| f.passcred)) && ctx.host.release < Release::V4_3 {
-                "credentials (SO_PASSCRED)"
-            } else if on(s.fact(|f| f.passpidfd)) {
-                "pidfds (SO_PASSPIDFD)"
-            } else if on(s.fact(|f| f.passsec)) {
-                "security labels (SO_PASSSEC)"
-            } else {
+            let Some((gate, kind)) = refused_cmsg(ctx, s, u) else { continue };
+            sink.push(gate, finding(rule, ctx, s, u).num("bytes", bytes).term("cmsg", cmsg_name(kind)));
+        }
+    },
+};
+
+/// A kind of control message that CRIU does not save, and whether it certainly comes with an unread message.
+fn refused_cmsg(ctx: &Ctx, s: &Sock, u: &UnixDiag) -> Option<(Gate, i32)> {
+    let new = ctx.host.release >= Release::V4_3;
+    let saved = |kind| match kind {
+        SCM_RIGHTS => true,
+        SCM_CREDENTIALS | SCM_TIMESTAMP | SCM_TIMESTAMPNS => new,
+        _ => false,
+    };
+    let seen = s.fact(|f| f.first_control.as_ref());
+    if let Some(kind) = seen.into_iter().flatten().find(|kind| !saved(**kind)) {
+        return Some((Gate::Stands, *kind));
+    }
+    let on = |pick: fn(&SocketFacts) -> Option<bool>| s.fact(pick) == Some(true);
+    let datagram = i32::from(u.type_) != libc::SOCK_STREAM;
+    // These come with every message, whenever they were asked for.
+    let options = [
+        (on(|f| f.passcred), SCM_CREDENTIALS),
+        (on(|f| f.timestamps) && datagram, SCM_TIMESTAMP),
+        (on(|f| f.timestamps64) && datagram, SCM_TIMESTAMP_NEW),
+    ];
+    if let Some((_, kind)) = options.into_iter().find(|(set, kind)| *set && !saved(*kind)) {
+        return Some((Gate::Stands, kind));
+    }
+    // The first message may have been sent before it was asked for, and the next after.
+    if on(|f| f.passpidfd) {
+        return Some((Gate::Unknown, SCM_PIDFD));
+    }
+    // Whether there are labels does not differ from message to message.
+    (on(|f| f.passsec) && seen.is_none()).then_some((Gate::Unknown, SCM_SECURITY))
+}
+
+fn cmsg_name(kind: i32) -> Cow<'static, str> {
+    Cow::Borrowed(match kind {
+        SCM_CREDENTIALS => "credentials (SO_PASSCRED)",
+        SCM_SECURITY => "security labels (SO_PASSSEC)",
+        SCM_PIDFD => "pidfds (SO_PASSPIDFD)",
+        SCM_TIMESTAMP | SCM_TIMESTAMPNS => "the time of their arrival (SO_TIMESTAMP)",
+        SCM_TIMESTAMP_NEW | SCM_TIMESTAMPNS_NEW => "the time of their arrival in 64 bits (SO_TIMESTAMP_NEW)",
+        SCM_INQ => "their number (SO_INQ)",
+        n => return Cow::Owned(format!("a control message of kind {n}")),
+    })
+}
+
+pub static QUEUE_RESET: Rule = Rule {
+    id: "unix-queue-reset",
+    group: "UNIX sockets",
+    what: "A socket has unread data, and its peer has gone without reading what it was sent (or, of datagram sockets, was \
+           connected to another): at the end of the data, or of a datagram or seqpacket socket before it, the kernel reports \
+           ECONNRESET. Without unread data CRIU does not look.",
+    says: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes, and a connection reset by the peer, which has gone \
+           without reading what it was sent",
+    criu: "recvmsg fail: error: Connection reset by peer",
+    source: "criu/sk-queue.c:dump_sk_queue",
+    versions: "all",
+    lifts: &[Lift::Workload("let the process read its messages, or close the socket, before the dump")],
+    phase: Phase::P3,
+    when: When::Volatile,
+    check: |rule, ctx, sink| {
+        for (s, u) in unix_sockets(ctx) {
+            let Some(bytes) = unread(u).filter(|_| s.fact(|f| f.error) == Some(true)) else { continue };
+            sink.push(Gate::Stands, finding(rule, ctx, s, u).num("bytes", bytes));
+        }
+    },
+};
+
+/// What the kernel keeps for itself of SO_SNDBUF, as CRIU reckons (`dump_sk_queue`).
+const OVERHEAD: i64 = 32;
+
+pub static QUEUE_TRUNC: Rule = Rule {
+    id: "unix-queue-trunc",
+    group: "UNIX sockets",
+    what: "A datagram or seqpacket socket has an unread message that is longer than its own SO_SNDBUF less 32 bytes, all that CRIU \
+           has room for: its sender has a larger one. Only the first message of the queue is looked at.",
+    says: "UNIX {type} socket[ {name}] (inode {ino}): an unread message of {length} bytes, where its own SO_SNDBUF of {sndbuf} \
+           lets CRIU read {room}",
+    criu: "sys_recvmsg failed: truncated (4.3: recvmsg failed: truncated)",
+    source: "criu/sk-queue.c:dump_sk_queue",
+    versions: "all",
+    lifts: &[Lift::Workload("let the process read its messages, or give its socket a larger SO_SNDBUF, before the dump")],
+    phase: Phase::P3,
+    when: When::Volatile,
+    check: |rule, ctx, sink| {
+        for (s, u) in unix_sockets(ctx) {
+            if unread(u).is_none() || i32::from(u.type_) == libc::SOCK_STREAM {
                 continue;
-            };
-            let f = finding(rule, ctx, s, u).num("bytes", bytes).term("cmsg", cmsg);
-            let certain = !cmsg.starts_with("security");
-            sink.push(if certain { Gate::Stands } else { Gate::Unknown }, f);
+            }
+            let (Some(length), Some(sndbuf)) = (s.fact(|f| f.first_length), s.fact(|f| f.sndbuf)) else { continue };
+            let room = i64::from(sndbuf).saturating_sub(OVERHEAD);
+            if i64::try_from(length).is_ok_and(|length| length > room) {
+                let f = finding(rule, ctx, s, u).fact("length", number(length));
+                sink.push(Gate::Stands, f.num("sndbuf", sndbuf).num("room", room));
+            }
         }
     },
 };

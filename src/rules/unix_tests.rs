@@ -203,11 +203,19 @@ fn unread_messages_with_more_than_descriptors() {
     let mut s = tree(&[1, 2], vec![unread.clone(), unix(2, 1)]);
     let new = at_release(Release::V4_3);
     let on_flag = Some(true);
+    let comes = |kinds: &[i32]| Some(kinds.to_vec());
     for (flags, now, then) in [
         (Facts { passcred: on_flag, ..Facts::default() }, Some(Refuse), None),
-        (Facts { passpidfd: on_flag, ..Facts::default() }, Some(Refuse), Some(Refuse)),
+        (Facts { passpidfd: on_flag, ..Facts::default() }, Some(Warn), Some(Warn)),
+        (Facts { passpidfd: on_flag, first_control: comes(&[4]), ..Facts::default() }, Some(Refuse), Some(Refuse)),
+        (Facts { passpidfd: on_flag, first_control: comes(&[]), ..Facts::default() }, Some(Warn), Some(Warn)),
         (Facts { passsec: on_flag, ..Facts::default() }, Some(Warn), Some(Warn)),
-        (Facts { passcred: on_flag, passpidfd: on_flag, ..Facts::default() }, Some(Refuse), Some(Refuse)),
+        (Facts { passsec: on_flag, first_control: comes(&[3]), ..Facts::default() }, Some(Refuse), Some(Refuse)),
+        (Facts { passsec: on_flag, first_control: comes(&[]), ..Facts::default() }, None, None),
+        (Facts { passcred: on_flag, passpidfd: on_flag, ..Facts::default() }, Some(Refuse), Some(Warn)),
+        (Facts { first_control: comes(&[84]), ..Facts::default() }, Some(Refuse), Some(Refuse)),
+        (Facts { first_control: comes(&[1]), ..Facts::default() }, None, None),
+        (Facts { timestamps: on_flag, timestamps64: on_flag, ..Facts::default() }, None, None),
         (Facts { passcred: Some(false), ..Facts::default() }, None, None),
         (Facts::default(), None, None),
     ] {
@@ -217,8 +225,38 @@ fn unread_messages_with_more_than_descriptors() {
     facts(&mut s, Facts { passcred: on_flag, ..Facts::default() });
     s.sockets[0].unix[0] = unix(1, 2);
     assert_eq!(on(&QUEUE_CMSG, &s), None);
-    s.sockets[0].unix[0] = UnixDiag { state: 10, ..unread };
+    s.sockets[0].unix[0] = UnixDiag { state: 10, ..unread.clone() };
     assert_eq!(on(&QUEUE_CMSG, &s), None);
+    s.sockets[0].unix[0] = UnixDiag { type_: DGRAM, ..unread };
+    for (flags, now, then) in [
+        (Facts { timestamps: on_flag, ..Facts::default() }, Some(Refuse), None),
+        (Facts { timestamps64: on_flag, ..Facts::default() }, Some(Refuse), Some(Refuse)),
+    ] {
+        facts(&mut s, flags);
+        assert_eq!((on(&QUEUE_CMSG, &s), verdict(&QUEUE_CMSG, &s, &new)), (now, then));
+    }
+}
+
+#[test]
+fn unread_messages_that_cannot_be_peeked_at() {
+    type Facts = SocketFacts;
+    let unread = UnixDiag { rqlen: Some(Queues { rqueue: 3, wqueue: 0 }), ..unix(1, 0) };
+    let mut s = tree(&[1], vec![unread.clone()]);
+    for (error, expected) in [(None, None), (Some(false), None), (Some(true), Some(Refuse))] {
+        facts(&mut s, Facts { error, ..Facts::default() });
+        assert_eq!(on(&QUEUE_RESET, &s), expected);
+    }
+    s.sockets[0].unix[0] = unix(1, 0);
+    assert_eq!(on(&QUEUE_RESET, &s), None);
+    for (type_, length, expected) in
+        [(DGRAM, 4576, None), (DGRAM, 4577, Some(Refuse)), (5, 4577, Some(Refuse)), (1, 4577, None)]
+    {
+        s.sockets[0].unix[0] = UnixDiag { type_, ..unread.clone() };
+        facts(&mut s, Facts { first_length: Some(length), sndbuf: Some(4608), ..Facts::default() });
+        assert_eq!(on(&QUEUE_TRUNC, &s), expected);
+    }
+    facts(&mut s, Facts { sndbuf: Some(4608), ..Facts::default() });
+    assert_eq!(on(&QUEUE_TRUNC, &s), None);
 }
 
 #[test]

@@ -82,8 +82,11 @@ pub struct Ask {
     pub bound_device: bool,
     /// getsockname().
     pub local: bool,
-    /// SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD, and how many descriptors lie in the queue.
-    pub passes_cmsg: bool,
+    /// Unread messages: how many descriptors lie among them, what else will come with them, whether an error is pending.
+    pub queue: bool,
+    /// The first of them, looked at (MSG_PEEK). Not in a running tree: were an error to come at that moment, it would be
+    /// taken away.
+    pub peek: bool,
 }
 
 impl Ask {
@@ -94,7 +97,7 @@ impl Ask {
             Some(Socket::Unix(s)) => Ask {
                 unix_file: s.path().is_some(),
                 peer_pid: s.peer.is_some_and(|ino| ino != 0),
-                passes_cmsg: has_queue(s),
+                queue: has_queue(s),
                 ..filter
             },
             Some(Socket::Inet(s)) => Ask {

@@ -1,12 +1,13 @@
 //! Which watched descriptors of an epoll file CRIU will not find (`dump_one_eventpoll`, criu/eventpoll.c).
 //!
-//! CRIU asks kcmp(KCMP_EPOLL_TFD) whether the number still is the file; if not, it looks for the file among all that it
-//! has met so far, by the first process that it met it in, which must be the very same process.
+//! CRIU asks kcmp(KCMP_EPOLL_TFD) whether each number still is the file; if one is not, it looks for every watched file of that
+//! epoll file among all that it has met so far (`kid_lookup_epoll_tfd`, kcmp-ids.c), by device and inode and by the first
+//! process that it met it in, which must be the very same process (`flush_eventpoll_dinfo_queue`).
 
 use super::kcmp::{self, Fd};
 use super::{Log, Seen};
 use crate::parse::fdinfo::EpollItem;
-use crate::snapshot::{Detail, EpollFacts, OpenFile, Snapshot, Task};
+use crate::snapshot::{Detail, EpollFacts, Escape, OpenFile, Snapshot, Task, Why};
 use std::collections::HashMap;
 
 /// Fills in the details of epoll descriptors, in the first task that has them.
@@ -18,7 +19,7 @@ pub fn look(snap: &mut Snapshot, log: &mut Log) {
     // CRIU dumps an open file once, in the first process.
     let firsts: Vec<Fd> =
         kcmp::open_files(&holders).groups.into_iter().filter_map(|group| group.first().copied()).collect();
-    let mut escaped: HashMap<Fd, Vec<u32>> = HashMap::new();
+    let mut escaped: HashMap<Fd, Vec<Escape>> = HashMap::new();
     for (pid, fd) in firsts {
         let Some(nth) = snap.tasks.iter().position(|t| t.pid == pid) else { continue };
         let (earlier, rest) = snap.tasks.split_at(nth);
@@ -44,40 +45,65 @@ fn is_epoll(file: &OpenFile) -> bool {
     file.link.as_deref().is_some_and(|l| l == b"anon_inode:[eventpoll]") && file.info.is_some()
 }
 
-/// The numbers that escaped.
-fn lost(earlier: &[Task], task: &Task, file: &OpenFile, log: &mut Log) -> Vec<u32> {
+/// The entries that escaped.
+fn lost(earlier: &[Task], task: &Task, file: &OpenFile, log: &mut Log) -> Vec<Escape> {
     let items = file.info.iter().flat_map(|i| &i.epoll);
     let epoll = (task.pid, file.fd);
-    let mut lost = Vec::new();
+    let mut entries = Vec::new();
     // Entries with the same number are told apart by their order.
     let mut offsets: HashMap<u32, u32> = HashMap::new();
     for item in items {
         let Ok(tfd) = u32::try_from(item.tfd) else { continue };
-        let offset = offsets.entry(tfd).and_modify(|n| *n = n.saturating_add(1)).or_insert(0);
-        match is_found(earlier, task, epoll, item, tfd, *offset) {
-            Seen::Seen(false) => lost.push(tfd),
+        let offset = *offsets.entry(tfd).and_modify(|n| *n = n.saturating_add(1)).or_insert(0);
+        let entry = Entry { epoll, item, tfd, offset };
+        match entry.kept_its_number() {
+            Seen::Seen(kept) => entries.push((entry, kept)),
             Seen::Denied(errno) => log.deny(task.pid, Some(file.fd), b"kcmp", errno),
-            Seen::Seen(true) | Seen::Gone => {}
+            Seen::Gone => {}
         }
     }
-    lost
+    // Only when a number is no longer the file, does CRIU look for files in its tree; then for all that are watched.
+    let Some(moved) = entries.iter().find(|(_, kept)| !kept).map(|(entry, _)| entry.tfd) else { return Vec::new() };
+    let escape = |(entry, kept): &(Entry, bool)| {
+        let why = entry.lost(earlier, task)?;
+        Some(Escape { tfd: entry.tfd, moved: (*kept).then_some(moved), why })
+    };
+    entries.iter().filter_map(escape).collect()
 }
 
-fn is_found(earlier: &[Task], task: &Task, epoll: Fd, item: &EpollItem, tfd: u32, offset: u32) -> Seen<bool> {
-    let is = |fd: Fd| kcmp::epoll_target(fd, epoll, tfd, offset);
-    match is((task.pid, item.tfd)) {
-        Seen::Seen(true) => return Seen::Seen(true),
-        // Gone: that number is closed, or the entry has left the epoll file meanwhile, which the next question tells.
-        Seen::Seen(false) | Seen::Gone => {}
-        Seen::Denied(errno) => return Seen::Denied(errno),
+/// One watched file.
+struct Entry<'a> {
+    epoll: Fd,
+    item: &'a EpollItem,
+    tfd: u32,
+    offset: u32,
+}
+
+impl Entry<'_> {
+    fn is(&self, fd: Fd) -> Seen<bool> {
+        kcmp::epoll_target(fd, self.epoll, self.tfd, self.offset)
     }
-    // Any descriptor will do to learn whether the entry is there at all.
-    if is(epoll) == Seen::Gone {
-        return Seen::Gone;
+
+    fn kept_its_number(&self) -> Seen<bool> {
+        match self.is((self.epoll.0, self.item.tfd)) {
+            // That number is closed, or the entry has left the epoll file meanwhile; any descriptor will do to learn which.
+            Seen::Gone => self.is(self.epoll).map(|_| false),
+            other => other,
+        }
     }
-    // A kernel before 4.13 does not say what the entry refers to, nor does it know this kcmp.
-    let Some(target) = &item.target else { return Seen::Gone };
-    let alike = |f: &&OpenFile| f.ino == target.ino && (f.dev.major << 20 | f.dev.minor) == target.sdev;
-    let holds = |t: &Task| t.files.iter().filter(alike).any(|f| is((t.pid, f.fd)) == Seen::Seen(true));
-    Seen::Seen(holds(task) && !earlier.iter().any(holds))
+
+    /// Why CRIU does not find the file in its tree under this process; `None`: it does, or that is not known.
+    fn lost(&self, earlier: &[Task], task: &Task) -> Option<Why> {
+        // A kernel before 4.13 does not say what the entry refers to, nor does it know this kcmp.
+        let target = self.item.target.as_ref()?;
+        let alike = |f: &&OpenFile| f.ino == target.ino && (f.dev.major << 20 | f.dev.minor) == target.sdev;
+        let find =
+            |t: &Task| t.files.iter().filter(alike).find(|f| self.is((t.pid, f.fd)) == Seen::Seen(true)).cloned();
+        let Some(own) = find(task) else { return Some(Why::Closed) };
+        if earlier.iter().any(|t| find(t).is_some()) {
+            return Some(Why::Earlier);
+        }
+        // It seeks by device, but fdinfo shows that in the kernel's form, and stat(2) in another.
+        (own.dev.userspace() != u64::from(target.sdev)).then_some(Why::Device)
+    }
 }

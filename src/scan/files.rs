@@ -101,7 +101,7 @@ fn anon_has_records(link: &[u8], caps: &Caps) -> bool {
     let target = nslink::parse(link);
     let Some(class) = target.anon_class() else { return false };
     match class {
-        b"eventpoll" | b"inotify" | b"fanotify" | b"pidfd" => true,
+        b"eventpoll" | b"inotify" | b"fanotify" | b"pidfd" | b"timerfd" => true,
         // A CRIU without libbpf refuses every one of them.
         b"bpf-map" => caps.bpfmap,
         _ => false,

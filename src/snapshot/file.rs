@@ -79,8 +79,30 @@ pub enum Detail {
 /// An epoll descriptor, in the first task of the tree that has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpollFacts {
-    /// Numbers of watched descriptors whose open file CRIU does not find in this task.
-    pub escaped: Vec<u32>,
+    /// Watched descriptors whose open file CRIU does not find in this task.
+    pub escaped: Vec<Escape>,
+}
+
+/// A watched descriptor that CRIU does not find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Escape {
+    /// Its number when it was added.
+    pub tfd: u32,
+    /// It still has that number, but another watched descriptor, this, has not: then CRIU looks for all of them.
+    pub moved: Option<u32>,
+    pub why: Why,
+}
+
+/// Why CRIU does not find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// The process has no descriptor of the open file left.
+    Closed,
+    /// A process that is dumped before has one, too.
+    Earlier,
+    /// The device number is one that CRIU misreads.
+    Device,
 }
 
 /// What became of the watches of an inotify or fanotify descriptor, in the order of its fdinfo (only inode marks count).
@@ -146,6 +168,17 @@ pub struct SocketFacts {
     pub passcred: Option<bool>,
     pub passsec: Option<bool>,
     pub passpidfd: Option<bool>,
+    /// SO_TIMESTAMP or SO_TIMESTAMPNS of such a socket, and their like with 64 bits (Linux 5.1+).
+    pub timestamps: Option<bool>,
+    pub timestamps64: Option<bool>,
+    /// poll() reports an error of such a socket: the peer has gone without reading what it was sent.
+    pub error: Option<bool>,
+    /// SO_SNDBUF of such a socket.
+    pub sndbuf: Option<i32>,
+    /// Length of the first message that it has not read; only asked when the tree is frozen.
+    pub first_length: Option<u64>,
+    /// The kinds of control messages (SCM_*) that come with it; not asked while descriptors lie in the queue.
+    pub first_control: Option<Vec<i32>>,
     /// `scm_fds:` of the fdinfo of a UNIX socket with unread data: descriptors that lie in its queue (Linux 5.8+).
     pub scm_fds: Option<u32>,
 }

@@ -12,7 +12,9 @@ pub mod task;
 use crate::bytes::Bytes;
 use crate::parse::diag::NetLink;
 use crate::parse::mountinfo::MountInfo;
-pub use file::{Detail, Dev, EpollFacts, Handle, OpenFile, SocketFacts, Stray, TtyFacts, TunFacts, WatchFacts};
+pub use file::{
+    Detail, Dev, EpollFacts, Escape, Handle, OpenFile, SocketFacts, Stray, TtyFacts, TunFacts, WatchFacts, Why,
+};
 pub use index::Index;
 use serde::{Deserialize, Serialize};
 pub use socket::{Socket, SocketTable};

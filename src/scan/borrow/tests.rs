@@ -7,7 +7,7 @@ use nix::sys::socket::{self as sk, sockopt};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::RawFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -166,7 +166,7 @@ fn unix_names_peers_and_options() {
     let dir = std::env::temp_dir().join(format!("borrow-{}\n\u{7f}x", std::process::id()));
     std::fs::create_dir(&dir).unwrap();
     let bound = UnixDatagram::bind(dir.join("s")).unwrap();
-    let what = Ask { unix_file: true, passes_cmsg: true, peer_pid: true, ..Ask::default() };
+    let what = Ask { unix_file: true, queue: true, peer_pid: true, ..Ask::default() };
     let s = ask(&bound, what);
     let name = Bytes(dir.join("s").into_os_string().into_encoded_bytes());
     assert_eq!(s.unix_file, Some(Ok(name.clone())));
@@ -189,6 +189,49 @@ fn unix_names_peers_and_options() {
     sk::sendmsg::<()>(b.as_raw_fd(), &data, &[sk::ControlMessage::ScmRights(&fds)], sk::MsgFlags::empty(), None)
         .unwrap();
     assert_eq!(ask(&a, what).scm_fds, Some(1));
+}
+
+#[test]
+fn unread_messages_are_looked_at_and_stay() {
+    let what = Ask { queue: true, peek: true, ..Ask::default() };
+    let on = 1i32.to_ne_bytes();
+    let (a, b) = UnixDatagram::pair().unwrap();
+    assert_eq!(set(&a, libc::SOL_SOCKET, libc::SO_TIMESTAMP, &on), 0);
+    // Linux 6.5
+    let pidfds = set(&a, libc::SOL_SOCKET, 76, &on) == 0;
+    b.send(b"four").unwrap();
+    let fds = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = fds();
+    let s = ask(&a, what);
+    assert_eq!(
+        (s.timestamps, s.timestamps64, s.error, s.first_length),
+        (Some(true), Some(false), Some(false), Some(4))
+    );
+    let expected = if pidfds { vec![29, 4] } else { vec![29] };
+    let mut kinds = s.first_control.unwrap();
+    kinds.sort_by_key(|kind| std::cmp::Reverse(*kind));
+    assert_eq!(kinds, expected);
+    assert_eq!(ask(&a, what).first_length, Some(4), "it is still there");
+    // Other tests open and close descriptors meanwhile, but not a hundred.
+    (0..200).for_each(|_| drop(ask(&a, what)));
+    assert!(fds() < before + 100, "the pidfds that came with it are closed");
+    // Descriptors are not taken out, nor is a peek offset moved.
+    let (none, data) = ([0], [std::io::IoSlice::new(b"x")]);
+    sk::sendmsg::<()>(b.as_raw_fd(), &data, &[sk::ControlMessage::ScmRights(&none)], sk::MsgFlags::empty(), None)
+        .unwrap();
+    let s = ask(&a, what);
+    assert_eq!((s.scm_fds, s.first_length, s.first_control), (Some(1), Some(4), None));
+    assert_eq!(set(&a, libc::SOL_SOCKET, libc::SO_PEEK_OFF, &0i32.to_ne_bytes()), 0);
+    assert_eq!(ask(&a, what).first_length, None);
+
+    let (a, b) = UnixStream::pair().unwrap();
+    (&a).write_all(b"never read").unwrap();
+    (&b).write_all(b"unread").unwrap();
+    assert_eq!(ask(&a, what).error, Some(false));
+    drop(b);
+    for _ in 0..2 {
+        assert_eq!(ask(&a, what).error, Some(true), "the error stays pending");
+    }
 }
 
 #[test]

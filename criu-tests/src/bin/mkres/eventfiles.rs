@@ -1,15 +1,16 @@
 //! eventfd, timerfd, signalfd, epoll, inotify, fanotify.
 
-use crate::ctx::{Args, Ctx, Res};
+use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
     Kind { name: "eventfd", help: "", make: eventfd },
-    Kind { name: "timerfd", help: "", make: timerfd },
+    Kind { name: "timerfd", help: "clock=NUMBER (of clock_gettime(2); else CLOCK_MONOTONIC), armed", make: timerfd },
     Kind { name: "signalfd", help: "", make: signalfd },
     Kind {
         name: "epoll",
-        help: "target=kept|dup|escaped: watching a pipe; escaped: its number is closed, a queued copy keeps it",
+        help: "target=kept|dup|escaped: watching a pipe; escaped: its number is closed, a queued copy keeps it; fifo: a named \
+               pipe on a disk; inherited: and the first pipe that is there already",
         make: epoll,
     },
     Kind { name: "inotify", help: "path=DIR (of this run)", make: inotify },
@@ -26,8 +27,12 @@ fn eventfd(cx: &mut Ctx, _: &Args) -> Res {
     Ok(())
 }
 
-fn timerfd(cx: &mut Ctx, _: &Args) -> Res {
-    let fd = sys::ok("timerfd_create", unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, 0) })?;
+fn timerfd(cx: &mut Ctx, a: &Args) -> Res {
+    let clock = a.num("clock", libc::CLOCK_MONOTONIC.into())? as i32;
+    let fd = sys::ok("timerfd_create", unsafe { libc::timerfd_create(clock, 0) })?;
+    let never = libc::timespec { tv_sec: 86400, tv_nsec: 0 };
+    let timer = libc::itimerspec { it_interval: never, it_value: never };
+    sys::ok("timerfd_settime", unsafe { libc::timerfd_settime(fd, 0, &timer, std::ptr::null_mut()) })?;
     cx.fd("", fd);
     Ok(())
 }
@@ -45,11 +50,23 @@ fn signalfd(cx: &mut Ctx, _: &Args) -> Res {
 
 fn epoll(cx: &mut Ctx, a: &Args) -> Res {
     let e = sys::ok("epoll_create1", unsafe { libc::epoll_create1(0) })?;
-    let (r, w) = sys::pipe()?;
-    let mut ev = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 7 };
-    sys::ok("epoll_ctl", unsafe { libc::epoll_ctl(e, libc::EPOLL_CTL_ADD, r, &mut ev) })?;
+    let add = |fd| {
+        let mut ev = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 7 };
+        sys::ok("epoll_ctl", unsafe { libc::epoll_ctl(e, libc::EPOLL_CTL_ADD, fd, &mut ev) })
+    };
+    if a.has("inherited") {
+        let pipe = (3..e).find(|fd| is_pipe(*fd));
+        add(pipe.ok_or_else(|| Fail::Broken("no pipe is there".into()))?)?;
+    }
+    let r = if a.has("fifo") {
+        named_pipe(cx)?
+    } else {
+        let (r, w) = sys::pipe()?;
+        cx.fd("w", w);
+        r
+    };
+    add(r)?;
     cx.fd("", e);
-    cx.fd("w", w);
     match a.get("target").unwrap_or("kept") {
         "dup" => {
             let d = sys::ok("dup", unsafe { libc::dup(r) })?;
@@ -63,6 +80,24 @@ fn epoll(cx: &mut Ctx, a: &Args) -> Res {
         _ => cx.fd("r", r),
     }
     Ok(())
+}
+
+fn is_pipe(fd: i32) -> bool {
+    let mut st: libc::stat = unsafe { std::mem::zeroed() };
+    (unsafe { libc::fstat(fd, &mut st) }) == 0 && st.st_mode & libc::S_IFMT == libc::S_IFIFO
+}
+
+/// On a file system with a device, in whose number CRIU and the kernel's fdinfo do not agree.
+fn named_pipe(cx: &Ctx) -> Res<i32> {
+    let path = cx.path("fifo");
+    sys::ok("mkfifo", unsafe { libc::mkfifo(sys::cstr(&path).as_ptr(), 0o600) })?;
+    let fd = sys::open(&path, libc::O_RDWR)?;
+    let mut st: libc::stat = unsafe { std::mem::zeroed() };
+    sys::ok("fstat", unsafe { libc::fstat(fd, &mut st) })?;
+    if libc::major(st.st_dev) == 0 {
+        return Err(Fail::Skip(format!("{} is on a file system without a device", cx.dir)));
+    }
+    Ok(fd)
 }
 
 fn inotify(cx: &mut Ctx, a: &Args) -> Res {

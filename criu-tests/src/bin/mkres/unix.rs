@@ -7,8 +7,14 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "unix-queued-file", help: "a file (tty: a terminal) that only lies in a queue", make: queued_file },
     Kind {
         name: "unix-pair",
-        help: "type=stream|dgram|seqpacket, passcred|passsec|passpidfd (end b), data: both ends here",
+        help: "type=stream|dgram|seqpacket, passcred|passsec|passpidfd|timestamp|timestamp64|inq (end b), late: set after data was \
+               sent, data, data=BYTES, sndbuf=BYTES (end b): both ends here",
         make: pair,
+    },
+    Kind {
+        name: "unix-reset",
+        help: "type=..., data: an end whose peer has gone without reading; data: it had sent something itself",
+        make: reset,
     },
     Kind {
         name: "unix-outside",
@@ -52,15 +58,54 @@ fn kind_of(a: &Args) -> Res<i32> {
     }
 }
 
+/// What an end may be told to deliver with its messages; SO_INQ is of Linux 6.17.
+const OPTIONS: [(&str, i32); 6] = [
+    ("passcred", libc::SO_PASSCRED),
+    ("passsec", libc::SO_PASSSEC),
+    ("passpidfd", 76),
+    ("timestamp", libc::SO_TIMESTAMP),
+    ("timestamp64", 63),
+    ("inq", 84),
+];
+
+/// The other end has gone with unread data in its queue.
+fn reset(cx: &mut Ctx, a: &Args) -> Res {
+    let (x, y) = sys::socketpair(kind_of(a)?)?;
+    sys::send(x, b"never read", 0)?;
+    if a.has("data") {
+        sys::send(y, b"unread", 0)?;
+    }
+    sys::close(y);
+    cx.fd("", x);
+    Ok(())
+}
+
 fn pair(cx: &mut Ctx, a: &Args) -> Res {
     let (x, y) = sys::socketpair(kind_of(a)?)?;
-    for (flag, option) in [("passcred", libc::SO_PASSCRED), ("passsec", libc::SO_PASSSEC), ("passpidfd", 76)] {
-        if a.has(flag) {
-            sys::setsockopt(y, libc::SOL_SOCKET, option, 1)?;
+    let set = || {
+        for (flag, option) in OPTIONS {
+            if a.has(flag) {
+                sys::setsockopt(y, libc::SOL_SOCKET, option, 1)?;
+            }
         }
+        Ok(())
+    };
+    if a.has("sndbuf") {
+        sys::setsockopt(y, libc::SOL_SOCKET, libc::SO_SNDBUF, a.num("sndbuf", 0)? as i32)?;
     }
-    if a.has("data") {
-        sys::send(x, b"unread", 0)?;
+    if !a.has("late") {
+        set()?;
+    }
+    let text = match a.get("data") {
+        Some("") => b"unread".to_vec(),
+        Some(_) => vec![b'x'; a.num("data", 0)? as usize],
+        None => Vec::new(),
+    };
+    if !text.is_empty() {
+        sys::send(x, &text, 0)?;
+    }
+    if a.has("late") {
+        set()?;
     }
     cx.fd("a", x);
     cx.fd("b", y);
