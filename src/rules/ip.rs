@@ -3,7 +3,7 @@
 use super::sock::{module_missing, number, type_name, Sock};
 use super::tcp::{local, remote};
 use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
-use crate::host::{Gate, Release};
+use crate::host::{Gate, Opt, Release};
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -40,6 +40,38 @@ pub static PROTO: Rule = Rule {
                 f = f.term("since", "4.2");
             }
             sink.push(gate, f);
+        }
+    },
+};
+
+pub static RAW_CONNECTED: Rule = Rule {
+    id: "raw-connected",
+    group: "IP sockets",
+    what: "A raw socket is connected, and the kernel can list raw sockets (raw_diag, as those of distributions can): CRIU takes \
+           it for a TCP connection, and wants one of the options for those, which then do nothing to it.",
+    says: "raw socket of IP protocol {protocol} (inode {ino}) connected to {remote}",
+    criu: "Connected TCP socket, consider using --tcp-established option.",
+    source: "criu/sk-inet.c:can_dump_inet_sk",
+    versions: "all",
+    lifts: &[
+        Lift::Option(Opt::TcpEstablished),
+        Lift::Option(Opt::TcpClose),
+        Lift::Workload("let the process dissolve the association (connect to AF_UNSPEC), or close the socket, before the dump"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        let gate = ctx.host.gate(&[Opt::TcpEstablished, Opt::TcpClose]);
+        if gate == Gate::Lifted {
+            return;
+        }
+        for s in &ctx.socks.all {
+            let Some(t) = s.inet().filter(|t| i32::from(t.protocol) == libc::IPPROTO_RAW) else { continue };
+            if t.state == super::sock::state::ESTABLISHED {
+                // A raw socket has its protocol in place of a port.
+                let f = s.finding(rule, &ctx.index).num("protocol", t.raw_protocol.map_or(t.sport, u16::from));
+                sink.push(gate, f.fact("remote", Value::Text(t.dst.to_string().as_str().into())));
+            }
         }
     },
 };

@@ -167,3 +167,18 @@ fn link_local_in_no_list() {
     let unknown = SocketFacts { bound_device: None, ..facts("[fe80::1]:5", "") };
     assert_eq!(on(&NO_SCOPE_DEV, &tree(vec![], unknown)), None);
 }
+
+#[test]
+fn a_connected_raw_socket() {
+    let raw = |state| InetDiag { sport: 1, dport: 0, raw_protocol: Some(1), ..inet(1, 255, state) };
+    for (listed, expected) in
+        [(vec![raw(1)], Some(Refuse)), (vec![raw(7)], None), (vec![], None), (vec![inet(1, 17, 1)], None)]
+    {
+        assert_eq!(on(&RAW_CONNECTED, &tree(listed, of(1, 3))), expected);
+    }
+    let s = tree(vec![raw(1)], of(1, 3));
+    for opt in [Opt::TcpEstablished, Opt::TcpClose] {
+        assert_eq!(verdict(&RAW_CONNECTED, &s, &with(opt)), None);
+        assert_eq!(verdict(&RAW_CONNECTED, &s, &unknown(opt)), Some(Warn));
+    }
+}

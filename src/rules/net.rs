@@ -117,35 +117,63 @@ pub static TUN_NONPERSIST_UNHELD: Rule = Rule {
     id: "tun-nonpersist-unheld",
     group: "Network namespaces",
     what: "A network namespace that is dumped with the tree has a tun or tap interface that is not persistent, and no \
-           descriptor of the tree belongs to it: a process outside holds it.",
-    says: "network namespace {netns} has the tun interface {name}, which lives by a descriptor outside of the tree",
+           descriptor of the tree belongs to it: a process outside holds it, or one of the tree that opened /dev/net/tun in \
+           another network namespace.",
+    says: "network namespace {netns} has the tun interface {name}, which lives by a descriptor outside of the tree (or opened \
+           in another network namespace)",
     criu: "No fd info for non persistent tun device %s",
     source: "criu/tun.c:get_tun_link_fd",
     versions: "all",
     lifts: &[
-        Lift::Workload("make it persistent, or dump its holder with the tree, or delete it before the dump"),
+        Lift::Workload("dump its holder with the tree, or make it persistent and close its descriptor, or delete it, before the dump"),
+        Lift::Value("external", "net[{netns}]:NAME"),
+        Lift::Value("empty-ns", "net"),
+    ],
+    phase: Phase::P6,
+    when: When::Early,
+    check: |rule, ctx, sink| unheld(rule, ctx, sink, |l| l.tun_persist == Some(false)),
+};
+
+pub static TUN_PERSISTENT_HELD: Rule = Rule {
+    id: "tun-persistent-held",
+    group: "Network namespaces",
+    what: "A network namespace that is dumped with the tree has a persistent tun or tap interface with a single queue, and a \
+           process outside is attached to it (or one of the tree that opened /dev/net/tun in another network namespace): CRIU \
+           attaches itself to a persistent interface that nobody in the tree is attached to. One with multiple queues passes.",
+    says: "network namespace {netns} has the persistent tun interface {name}, to which a descriptor outside of the tree (or \
+           opened in another network namespace) is attached",
+    criu: "Can't create tun device: Device or resource busy",
+    source: "criu/tun.c:get_tun_link_fd, open_tun_dev",
+    versions: "all",
+    lifts: &[
+        Lift::Workload("dump its holder with the tree, or have it close its descriptor, or delete the interface, before the dump"),
         Lift::Value("external", "net[{netns}]:NAME"),
         Lift::Value("empty-ns", "net"),
     ],
     phase: Phase::P6,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for ns in dumped(ctx) {
-            let tuns = ns.table.links.iter().filter(|l| l.tun_persist == Some(false) && is_supported(l, ctx.host));
-            for link in tuns {
-                let mut gate = ns.external.or(ns.empty);
-                for (_, file) in ctx.files().filter(|(_, f)| super::device::is_tun(f)) {
-                    gate = gate.or(holds(file, ns.table.netns, &link.name));
-                }
-                let Some(f) = ns.finding(rule, ctx) else { continue };
-                let f = f
-                    .key(format!("link:{}:{}", ns.table.netns, link.index))
-                    .fact("name", Value::Text(link.name.clone()));
-                sink.push(gate, f);
-            }
-        }
+        unheld(rule, ctx, sink, |l| {
+            (l.tun_persist, l.tun_multi_queue, l.carrier) == (Some(true), Some(false), Some(true))
+        });
     },
 };
+
+/// The tun interfaces of this kind to which no descriptor of the tree is attached.
+fn unheld(rule: &Rule, ctx: &Ctx, sink: &mut Sink, of_kind: fn(&NetLink) -> bool) {
+    for ns in dumped(ctx) {
+        for link in ns.table.links.iter().filter(|l| of_kind(l) && is_supported(l, ctx.host)) {
+            let mut gate = ns.external.or(ns.empty);
+            for (_, file) in ctx.files().filter(|(_, f)| super::device::is_tun(f)) {
+                gate = gate.or(holds(file, ns.table.netns, &link.name));
+            }
+            let Some(f) = ns.finding(rule, ctx) else { continue };
+            let f =
+                f.key(format!("link:{}:{}", ns.table.netns, link.index)).fact("name", Value::Text(link.name.clone()));
+            sink.push(gate, f);
+        }
+    }
+}
 
 /// Whether this tun descriptor belongs to that interface.
 fn holds(file: &OpenFile, netns: u64, name: &[u8]) -> Gate {
@@ -259,7 +287,15 @@ mod tests {
     use crate::snapshot::{Detail, Dev, Snapshot, TunFacts};
 
     fn nic(type_: u16, kind: Option<&str>, name: &str) -> NetLink {
-        NetLink { index: 2, type_, name: name.into(), kind: kind.map(Into::into), tun_persist: None }
+        NetLink {
+            index: 2,
+            type_,
+            name: name.into(),
+            kind: kind.map(Into::into),
+            carrier: None,
+            tun_persist: None,
+            tun_multi_queue: None,
+        }
     }
 
     /// The root task in a network namespace of its own, number 9.
@@ -368,6 +404,35 @@ mod tests {
         assert_eq!(held(Some(facts(Some("tun1"), Some(9)))), Some(Verdict::Refuse));
         assert_eq!(held(Some(facts(None, None))), Some(Verdict::Refuse));
         assert_eq!(held(None), Some(Verdict::Warn));
+    }
+
+    #[test]
+    fn a_persistent_tun_that_somebody_else_has() {
+        let tun = |persist, multi, carrier| NetLink {
+            tun_persist: Some(persist),
+            tun_multi_queue: Some(multi),
+            carrier: Some(carrier),
+            ..nic(1, Some("tun"), "tap0")
+        };
+        for (link, expected) in [
+            (tun(true, false, true), Some(Verdict::Refuse)),
+            (tun(true, false, false), None),
+            (tun(true, true, true), None),
+            (tun(false, false, true), None),
+            (NetLink { carrier: None, ..tun(true, false, true) }, None),
+        ] {
+            assert_eq!(verdict(&TUN_PERSISTENT_HELD, &own(vec![link.clone()]), &host()), expected, "{link:?}");
+        }
+        let held = |netns| {
+            let mut s = own(vec![tun(true, false, true)]);
+            let facts = TunFacts { name: Some("tap0".into()), netns: Some(netns), ..TunFacts::default() };
+            let mut f = file(3, libc::S_IFCHR, 7);
+            f.rdev = Dev { major: 10, minor: 200 };
+            f.detail = Some(Box::new(Detail::Tun(facts)));
+            s.tasks.first_mut().unwrap().files.push(f);
+            verdict(&TUN_PERSISTENT_HELD, &s, &host())
+        };
+        assert_eq!((held(9), held(10)), (None, Some(Verdict::Refuse)));
     }
 
     #[test]

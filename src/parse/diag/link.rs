@@ -16,8 +16,14 @@ pub struct NetLink {
     pub name: Bytes,
     /// IFLA_INFO_KIND (`veth`, `bridge`): the driver's; `None` for hardware.
     pub kind: Option<Bytes>,
+    /// IFLA_CARRIER (Linux 3.9+). A tun has it only while a descriptor is attached (`__tun_detach`, `tun_net_change_carrier`).
+    #[serde(default)]
+    pub carrier: Option<bool>,
     /// IFLA_TUN_PERSIST of a tun or tap (Linux 4.18+).
     pub tun_persist: Option<bool>,
+    /// IFLA_TUN_MULTI_QUEUE, likewise.
+    #[serde(default)]
+    pub tun_multi_queue: Option<bool>,
 }
 
 /// Decodes `struct ifinfomsg` and its attributes; `None` if it is not of that form.
@@ -25,11 +31,20 @@ pub fn link(payload: &[u8]) -> Option<NetLink> {
     let mut msg = Reader(payload);
     let (_family, _pad, type_, index) = (msg.u8()?, msg.u8()?, msg.u16()?, msg.i32()?);
     let (_flags, _change) = (msg.u32()?, msg.u32()?);
-    let mut link = NetLink { index, type_, name: Bytes::default(), kind: None, tun_persist: None };
+    let mut link = NetLink {
+        index,
+        type_,
+        name: Bytes::default(),
+        kind: None,
+        carrier: None,
+        tun_persist: None,
+        tun_multi_queue: None,
+    };
     for (attribute, value) in msg.attributes()? {
         match attribute {
             3 => link.name = text(value),
             18 => info(value, &mut link)?,
+            33 => link.carrier = Some(*value.first()? != 0),
             _ => {}
         }
     }
@@ -42,8 +57,14 @@ fn info(value: &[u8], link: &mut NetLink) -> Option<()> {
         match attribute {
             1 => link.kind = Some(text(value)),
             2 if link.kind.as_ref().is_some_and(|kind| **kind == *b"tun") => {
-                let persist = Reader(value).attributes()?.into_iter().find(|(attribute, _)| *attribute == 6);
-                link.tun_persist = persist.and_then(|(_, value)| Some(*value.first()? != 0));
+                for (attribute, value) in Reader(value).attributes()? {
+                    let on = value.first().map(|byte| *byte != 0);
+                    match attribute {
+                        6 => link.tun_persist = on,
+                        7 => link.tun_multi_queue = on,
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }

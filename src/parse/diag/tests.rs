@@ -191,6 +191,9 @@ fn link_answer() {
         ]
     );
     assert_eq!(links.iter().map(|l| l.tun_persist).collect::<Vec<_>>(), [None, None, None, None, None, Some(true)]);
+    // Nobody is attached to it.
+    assert_eq!(links.last().map(|l| (l.tun_multi_queue, l.carrier)), Some((Some(false), Some(false))));
+    assert_eq!(links.first().map(|l| (l.tun_multi_queue, l.carrier)), Some((None, Some(true))));
 }
 
 proptest! {

@@ -5,7 +5,11 @@ use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
     Kind { name: "iface", help: "kind=ifb|bridge|veth|..., name=NAME: an interface (after newns:net)", make: iface },
-    Kind { name: "tun-outside", help: "a tun interface of this namespace that a process outside holds", make: outside },
+    Kind {
+        name: "tun-outside",
+        help: "a tun interface of this namespace that a process outside holds; persist, multi: with many queues",
+        make: outside,
+    },
     Kind {
         name: "bound-dev",
         help:
@@ -71,7 +75,14 @@ fn bound(cx: &mut Ctx, a: &Args) -> Res {
     Ok(())
 }
 
-fn outside(cx: &mut Ctx, _: &Args) -> Res {
-    cx.outsider("holder", &[], || crate::devices::attach("outside", libc::IFF_TUN).map(|_| ()))?;
+fn outside(cx: &mut Ctx, a: &Args) -> Res {
+    let flags = libc::IFF_TUN | if a.has("multi") { libc::IFF_MULTI_QUEUE } else { 0 };
+    cx.outsider("holder", &[], || {
+        let fd = crate::devices::attach("outside", flags)?;
+        if a.has("persist") {
+            sys::ioctl("TUNSETPERSIST", fd, libc::TUNSETPERSIST, 1)?;
+        }
+        Ok(())
+    })?;
     Ok(())
 }

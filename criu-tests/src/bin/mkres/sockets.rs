@@ -15,7 +15,11 @@ pub const KINDS: &[Kind] = &[
         help: "ICMP datagram; allow: let everyone, in a network namespace of our own (newns:net)",
         make: ping,
     },
-    Kind { name: "raw", help: "proto=N (1), v6", make: raw },
+    Kind {
+        name: "raw",
+        help: "proto=N (1), v6, connected; diag=yes|no: only on a kernel that can (cannot) list raw sockets",
+        make: raw,
+    },
     Kind { name: "mptcp", help: "listen, v6", make: mptcp },
     Kind {
         name: "packet",
@@ -52,7 +56,38 @@ fn any(cx: &mut Ctx, a: &Args) -> Res {
 
 fn raw(cx: &mut Ctx, a: &Args) -> Res {
     let domain = if a.has("v6") { libc::AF_INET6 } else { libc::AF_INET };
-    made(cx, domain, libc::SOCK_RAW, a.num("proto", 1)? as i32)
+    let s = sys::socket(domain, libc::SOCK_RAW, a.num("proto", 1)? as i32)?;
+    if let Some(wanted) = a.get("diag") {
+        let listed = raw_is_listed()?;
+        if listed != (wanted == "yes") {
+            return Err(Fail::Skip(format!("the kernel can list raw sockets: {listed}")));
+        }
+    }
+    if a.has("connected") {
+        let (to, len) = super::tcp::loopback(domain, 0);
+        sys::connect("loopback", s, &to, len)?;
+    }
+    cx.fd("", s);
+    Ok(())
+}
+
+/// Asks sock_diag for the raw sockets of IPv4; without its module the end comes at once, with an error.
+fn raw_is_listed() -> Res<bool> {
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    // struct nlmsghdr and inet_diag_req_v2: family, protocol, no extension, all states, any socket.
+    let mut request =
+        [[72, 0, 0, 0].as_slice(), &SOCK_DIAG_BY_FAMILY.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 8]].concat();
+    request.extend([libc::AF_INET as u8, libc::IPPROTO_RAW as u8, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    request.resize(72, 0);
+    let s = sys::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_SOCK_DIAG)?;
+    sys::send(s, &request, 0)?;
+    let mut answer = [0u8; 8192];
+    sys::ok("answer", unsafe { libc::recv(s, answer.as_mut_ptr().cast(), answer.len(), 0) })?;
+    sys::close(s);
+    let kind = i32::from(u16::from_ne_bytes([answer[4], answer[5]]));
+    let errno = i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]);
+    Ok(kind == i32::from(SOCK_DIAG_BY_FAMILY) || kind == libc::NLMSG_DONE && errno == 0)
 }
 
 fn mptcp(cx: &mut Ctx, a: &Args) -> Res {
