@@ -120,6 +120,7 @@ fn options_of_a_host_nobody_has_met_are_unknown_and_refuse_nothing() {
         assert!(said.contains(why), "{said}");
         assert!(said.contains(r#""options":{"ext_unix_sk":null,"#), "{said}");
         // A release that was never published: told, not refused.
+        assert_eq!(said.matches("this CRIU is of no release that is known here").count(), 1, "{said}");
         assert!(said.contains("\ninit 0\n") && said.contains("\ncheckpoint -95\nagain -95\n"), "{said}");
         assert!(said.contains("Warn  (preflight): fd-chrdev: "), "{said}");
         assert!(!said.contains("Error"), "{said}");

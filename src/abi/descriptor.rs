@@ -57,7 +57,7 @@ static FIT: extern "C" fn() = fit;
 extern "C" fn fit() {
     let Some(ctl) = symbols::object(c"cr_plugin_ctl") else { return };
     let known = symbols::hook_count(ctl.size);
-    let newer = symbols::address(c"checkpoint_devices").is_some();
+    let newer = symbols::checkpoint_hook(known, &symbols::has);
     let max = known.unwrap_or(if newer { HOOKS_4_0 } else { HOOKS_BEFORE_4_0 }).min(HOOKS);
     let desc = CR_PLUGIN_DESC.0.get();
     // SAFETY: constructors run once, before anything else can see the descriptor.

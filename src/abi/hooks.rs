@@ -5,7 +5,7 @@ use super::{descriptor, shadow};
 use crate::check::{Eyes, Teller};
 use crate::config::{Config, Mode};
 use crate::host::gather::{gather, Facts};
-use crate::host::{log, settings, Stage};
+use crate::host::{log, settings, Release, Stage};
 use crate::snapshot::Look;
 use std::ffi::c_int;
 use std::sync::{Mutex, PoisonError};
@@ -160,6 +160,9 @@ impl Door {
         log::debug(&format!("root {} in {host}", facts.root.unwrap_or(0)));
         if let Some(why) = &facts.options_unknown {
             log::warn(&format!("the options of this CRIU are not known ({why}): what an option could lift only warns"));
+        }
+        if facts.host.release == Release::Unknown {
+            log::warn("this CRIU is of no release that is known here: whatever is found only warns");
         }
     }
 }

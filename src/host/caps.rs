@@ -26,7 +26,7 @@ pub enum Release {
 /// Capabilities of the CRIU binary, each found by the presence of a symbol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caps {
-    /// `checkpoint_devices`: CHECKPOINT_DEVICES is called, there will be a frozen look (4.0+).
+    /// CHECKPOINT_DEVICES is called, there will be a frozen look (4.0+).
     pub checkpoint_hook: bool,
     /// `pidfd_dump_ops`: pidfds are dumped (4.1+).
     pub pidfd: bool,
@@ -38,7 +38,7 @@ pub struct Caps {
     pub madv_guards: bool,
     /// `bpfmap_dump_ops`: a build with libbpf.
     pub bpfmap: bool,
-    /// `kdat_compatible_cr`: a build with 32-bit task support (the kernel must still offer it).
+    /// `mmap_ia32`: a build with 32-bit task support (the kernel must still offer it).
     pub compat: bool,
     /// `criu_plugin_get_options` (4.3+).
     pub plugin_options: bool,

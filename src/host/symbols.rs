@@ -92,23 +92,20 @@ pub fn identify(has: &dyn Fn(&CStr) -> bool, size: &dyn Fn(&CStr) -> Option<usiz
     if ![c"opts", c"root_item", c"cr_plugin_ctl"].into_iter().all(has) {
         return None;
     }
+    let hooks = hook_count(size(c"cr_plugin_ctl"));
     let caps = Caps {
-        checkpoint_hook: has(c"checkpoint_devices"),
+        checkpoint_hook: checkpoint_hook(hooks, has),
         pidfd: has(c"pidfd_dump_ops"),
         shstk: has(c"kdat_has_shstk"),
         uprobes: has(c"found_uprobes_vma"),
         madv_guards: has(c"collect_madv_guards"),
         bpfmap: has(c"bpfmap_dump_ops"),
-        compat: has(c"kdat_compatible_cr"),
+        // kdat_compatible_cr is there in every build; without 32-bit support it answers no.
+        compat: has(c"mmap_ia32"),
         plugin_options: has(c"criu_plugin_get_options"),
     };
-    let release = release(
-        &caps,
-        hook_count(size(c"cr_plugin_ctl")),
-        size(c"opts"),
-        has(c"dont_use_freeze_cgroup"),
-        has(c"set_compel_interrupt_only_mode"),
-    );
+    let release =
+        release(&caps, hooks, size(c"opts"), has(c"dont_use_freeze_cgroup"), has(c"set_compel_interrupt_only_mode"));
     Some((caps, release))
 }
 
@@ -128,6 +125,12 @@ pub fn print_on_level() -> Option<PrintOnLevel> {
 pub fn hook_count(ctl_size: Option<usize>) -> Option<usize> {
     let chains = ctl_size?.checked_sub(LIST_HEAD)?;
     (chains % LIST_HEAD == 0 && (1..=MAX_SANE_HOOKS * LIST_HEAD).contains(&chains)).then_some(chains / LIST_HEAD)
+}
+
+/// Whether this CRIU calls CHECKPOINT_DEVICES (hook 11, 4.0+). 4.0 does so in a loop of its own, later ones in a function
+/// that shows.
+pub fn checkpoint_hook(hooks: Option<usize>, has: &dyn Fn(&CStr) -> bool) -> bool {
+    hooks.map_or_else(|| has(c"checkpoint_devices") || has(c"dont_use_freeze_cgroup"), |n| n > 11)
 }
 
 const LIST_HEAD: usize = 16;
@@ -155,7 +158,8 @@ fn release(caps: &Caps, hooks: Option<usize>, opts_size: Option<usize>, v4_0: bo
     }
 }
 
-fn has(name: &CStr) -> bool {
+/// Whether the global scope has a name.
+pub fn has(name: &CStr) -> bool {
     address(name).is_some()
 }
 
@@ -264,6 +268,26 @@ mod tests {
         assert_eq!(release(&caps(true, true, false), Some(15), Some(528), false, true), Release::Unknown);
         assert_eq!(release(&caps(true, true, true), Some(17), Some(552), false, true), Release::V4_3);
         assert_eq!(release(&caps(true, true, true), Some(18), Some(560), false, true), Release::Unknown);
+    }
+
+    #[test]
+    fn builds_by_their_symbols() {
+        let identify = |names: &[&CStr], hooks: usize, opts: usize| {
+            let size = |name: &CStr| match name.to_bytes() {
+                b"cr_plugin_ctl" => Some(LIST_HEAD * (hooks + 1)),
+                b"opts" => Some(opts),
+                _ => None,
+            };
+            let known = [c"opts", c"root_item", c"cr_plugin_ctl", c"kdat_compatible_cr"];
+            identify(&|name| known.contains(&name) || names.contains(&name), &size).unwrap()
+        };
+        // 4.0 shows no checkpoint_devices.
+        let (caps, release) = identify(&[c"dont_use_freeze_cgroup", c"mmap_ia32"], 12, 504);
+        assert_eq!((release, caps.checkpoint_hook, caps.compat, caps.bpfmap), (Release::V4_0, true, true, false));
+        let (caps, release) = identify(&[c"checkpoint_devices", c"found_uprobes_vma", c"bpfmap_dump_ops"], 13, 512);
+        assert_eq!((release, caps.checkpoint_hook, caps.compat, caps.bpfmap), (Release::V4_2, true, false, true));
+        let (caps, release) = identify(&[c"mmap_ia32"], 10, 504);
+        assert_eq!((release, caps.checkpoint_hook), (Release::V3_18, false));
     }
 
     #[test]
