@@ -21,6 +21,9 @@ pub struct Stat {
     pub flags: u32,
     /// Clock ticks after boot, in the reader's time namespace.
     pub starttime: u64,
+    /// Of a process stopped by a signal: that signal, until its parent has waited for the stop; 0 where the reader may not
+    /// know it.
+    pub exit_code: i32,
 }
 
 impl Stat {
@@ -53,6 +56,8 @@ pub fn parse(text: &[u8]) -> Option<Stat> {
         flags: dec(rest.next()?)?,
         // Field 22; between flags (9) and it are 12 others.
         starttime: dec(rest.nth(12)?)?,
+        // Field 52, the last one.
+        exit_code: rest.nth(29).and_then(dec).unwrap_or_default(),
     })
 }
 
@@ -82,12 +87,19 @@ mod tests {
                 tpgid: -1,
                 flags: 4194368,
                 starttime: 72573,
+                exit_code: 0,
             };
             assert_eq!(stat.tty(), Some((136, 1)));
             assert_eq!(Stat { tty_nr: i32::MIN | 0x8805, ..stat.clone() }.tty(), Some((136, 0x80005)));
             assert_eq!(Stat { tty_nr: 0, ..stat.clone() }.tty(), None);
             assert_eq!(parse(&line(comm)), Some(stat));
         }
+    }
+
+    #[test]
+    fn the_last_field() {
+        let text = [line(b"x").strip_suffix(b"0\n").unwrap(), b"21\n"].concat();
+        assert_eq!(parse(&text).unwrap().exit_code, 21);
     }
 
     #[test]
@@ -100,6 +112,7 @@ mod tests {
         );
         assert_eq!((ours.tty_nr, ours.tpgid, ours.flags), (theirs.tty_nr, theirs.tpgid, theirs.flags));
         assert_eq!((ours.starttime, ours.state), (theirs.starttime, theirs.state));
+        assert_eq!(Some(ours.exit_code), theirs.exit_code);
         // Two tasks with different comms look the same to procfs: why `stat` is read here.
         let name = |comm: &[u8]| procfs::process::Stat::from_read(line(comm).as_slice()).unwrap().comm;
         assert_eq!(name(b"\xff"), name(b"\xfe"));

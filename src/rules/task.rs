@@ -6,6 +6,8 @@ use crate::snapshot::{Task, Thread};
 
 /// SIGTRAP in a signal set of status: bit n-1 is signal n.
 const SIGTRAP_BIT: u64 = 1 << (libc::SIGTRAP - 1);
+/// SIGTSTP in the same.
+const SIGTSTP_BIT: u64 = 1 << (libc::SIGTSTP - 1);
 /// Free descriptors of the task that CRIU needs (measured on 4.1.1 to 4.3: with one it fails at the infection, with two
 /// at the page dump). Of the root task it also reads the cgroup from inside (`parasite_dump_cgroup`): with three it fails there.
 fn fds_needed(ctx: &Ctx, task: &Task) -> u64 {
@@ -136,24 +138,38 @@ pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
     id: "stop-signal-unsupported",
     group: "Processes",
     what: "A process is stopped by SIGTTIN or SIGTTOU (a background job that asked for its terminal), with 3.17 also by \
-           SIGTSTP (Ctrl-Z). CRIU knows SIGSTOP and, since 3.18, SIGTSTP. From outside the signal cannot be seen: it is \
-           only a warning, for stopped jobs in the background of a terminal.",
-    says: "stopped in the background of its terminal: CRIU accepts only {accepted}",
+           SIGTSTP (Ctrl-Z). CRIU knows SIGSTOP and, since 3.18, SIGTSTP. Which signal it was the kernel tells until the \
+           parent has waited for the stop, as shells do; then it is only a warning, for stopped jobs in the background of a \
+           terminal.",
+    says: "stopped [by {signal}][in the background of its {terminal}]: CRIU accepts only {accepted}",
     criu: "SEIZE %d: unsupported stop signal %d",
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
-    lifts: &[Lift::Workload("continue it first (kill -CONT {pid})")],
+    lifts: &[Lift::Workload("bring the job to the foreground (fg), or continue it if it does not want the terminal any more (kill -CONT {pid})")],
     phase: Phase::P1,
-    when: When::Frozen,
+    when: When::Early,
     check: |rule, ctx, sink| {
         // Seized already: the signal was one that CRIU knows.
         if ctx.frozen() {
             return;
         }
-        let accepted = if ctx.host.release >= Release::V3_18 { "SIGSTOP and SIGTSTP" } else { "SIGSTOP" };
-        let background = |t: &&Task| t.state == 'T' && t.tty_nr != 0 && t.pgid != t.tpgid;
-        for task in ctx.live_tasks().filter(background) {
-            sink.push(Gate::Unknown, Finding::on_task(rule, task).term("accepted", accepted));
+        let newer = ctx.host.release >= Release::V3_18;
+        let accepted = if newer { "SIGSTOP and SIGTSTP" } else { "SIGSTOP" };
+        for task in ctx.live_tasks().filter(|t| t.state == 'T') {
+            let f = Finding::on_task(rule, task).term("accepted", accepted);
+            let signal = match task.stop_signal {
+                libc::SIGTTIN => "SIGTTIN",
+                libc::SIGTTOU => "SIGTTOU",
+                libc::SIGTSTP if !newer => "SIGTSTP",
+                0 if task.tty_nr != 0 && task.pgid != task.tpgid => {
+                    sink.push(Gate::Unknown, f.term("terminal", "terminal"));
+                    continue;
+                }
+                _ => continue,
+            };
+            // CRIU then takes it for stopped by that one.
+            let other = task.threads.iter().fold(task.shd_pnd, |all, t| all | t.sig_pnd) & SIGTSTP_BIT != 0;
+            sink.push(if other { Gate::Unknown } else { Gate::Stands }, f.term("signal", signal));
         }
     },
 };
@@ -273,6 +289,28 @@ mod tests {
         s.tasks[0].tpgid = 7;
         s.look = Look::Frozen;
         assert_eq!(verdict(&STOP_SIGNAL_UNSUPPORTED, &s, &host()), None);
+    }
+
+    #[test]
+    fn stopped_by_a_signal_that_the_kernel_tells() {
+        let mut s = early();
+        s.tasks[0].state = 'T';
+        // In the background of a terminal, which says nothing where the signal does.
+        (s.tasks[0].tty_nr, s.tasks[0].tpgid) = (0x8800, 7);
+        let old = at_release(Release::V3_17);
+        for (signal, newer, older) in [
+            (libc::SIGSTOP, None, None),
+            (libc::SIGTSTP, None, Some(Verdict::Refuse)),
+            (libc::SIGTTIN, Some(Verdict::Refuse), Some(Verdict::Refuse)),
+            (libc::SIGTTOU, Some(Verdict::Refuse), Some(Verdict::Refuse)),
+        ] {
+            s.tasks[0].stop_signal = signal;
+            let verdicts =
+                (verdict(&STOP_SIGNAL_UNSUPPORTED, &s, &host()), verdict(&STOP_SIGNAL_UNSUPPORTED, &s, &old));
+            assert_eq!(verdicts, (newer, older), "{signal}");
+        }
+        s.tasks[0].shd_pnd = SIGTSTP_BIT;
+        assert_eq!(verdict(&STOP_SIGNAL_UNSUPPORTED, &s, &host()), Some(Verdict::Warn), "CRIU sees the other one");
     }
 
     #[test]

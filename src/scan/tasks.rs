@@ -140,6 +140,7 @@ fn task_of(pid: i32, stat: Stat, status: &Status) -> Task {
         sid: stat.session,
         tty_nr: stat.tty_nr,
         tpgid: stat.tpgid,
+        stop_signal: if stat.state == 'T' { stat.exit_code } else { 0 },
         ns_pid: status.ns_pid.clone(),
         ns_sid: status.ns_sid.clone(),
         ns_pgid: status.ns_pgid.clone(),

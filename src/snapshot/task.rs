@@ -114,6 +114,9 @@ pub struct Task {
     pub tty_nr: i32,
     /// Foreground process group of that terminal, stat field 8, in our pid namespace (-1: no terminal, 0: not visible).
     pub tpgid: i32,
+    /// The signal that stopped it, of a process in state `T`; 0: not known (its parent has waited for the stop).
+    #[serde(default)]
+    pub stop_signal: i32,
     /// NSpid, NSsid, NSpgid of status: from our namespace inwards.
     pub ns_pid: Vec<i32>,
     pub ns_sid: Vec<i32>,
