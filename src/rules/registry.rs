@@ -119,6 +119,7 @@ pub static RULES: &[&Rule] = &[
     &super::tty_rules::TTY_DANGLING_SID,
     &super::tty_rules::TTY_SLAVE_UNPAIRED,
     &super::tty_rules::TTY_TWO_UNPAIRED,
+    &super::tty_rules::TTY_WRITE_ONLY,
     &super::tty_rules::TTY_CTTY_INHERIT,
     &super::namespace::NS_NESTED,
     &super::namespace::NS_TIME_CHILDREN,

@@ -55,6 +55,12 @@ pub struct Terminal<'a> {
 }
 
 impl Terminal<'_> {
+    /// The first descriptor's open file, by which CRIU reads what is queued, cannot be read.
+    pub fn is_write_only(&self) -> bool {
+        let flags = self.file.flags.or_else(|| self.file.info.as_ref()?.flags);
+        flags.is_some_and(|f| f as i32 & libc::O_ACCMODE == libc::O_WRONLY)
+    }
+
     pub fn is_pty(&self) -> bool {
         matches!(self.driver, Driver::Master | Driver::Slave)
     }
@@ -154,9 +160,12 @@ fn session(task: &Task, file: &OpenFile) -> Option<Session> {
         // Only a master answers an outsider, so that not answered means no session.
         Driver::Master => file.tty().map(|t| Session { sid: t.sid.unwrap_or(0), pgrp: t.pgrp.unwrap_or(0) }),
         _ if task.tty_nr == 0 => Some(NO_SESSION),
-        Driver::Ctty => Some(own),
-        // /dev/console is another terminal under a second name.
-        Driver::Console => (controlling.major == UNIX98_PTY_SLAVE_MAJOR).then_some(NO_SESSION),
+        // A second name, of the terminal that controlled the process when it was opened, or of the system's console.
+        second @ (Driver::Ctty | Driver::Console) => match file.tty().and_then(|t| t.device) {
+            Some(device) => Some(if device == controlling { own } else { NO_SESSION }),
+            None if second == Driver::Ctty => Some(own),
+            None => (controlling.major == UNIX98_PTY_SLAVE_MAJOR).then_some(NO_SESSION),
+        },
         _ if controlling == file.rdev => Some(own),
         _ => Some(NO_SESSION),
     }

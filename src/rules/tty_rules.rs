@@ -48,9 +48,10 @@ pub static TTY_INDEX: Rule = Rule {
 pub static TTY_IOCTL: Rule = Rule {
     id: "tty-ioctl",
     group: "Terminals",
-    what: "A terminal is open as a mere path (O_PATH): it cannot be asked for its session and settings.",
-    says: "O_PATH descriptor of terminal[ {path}], which answers nothing",
-    criu: "tty: Can't fetch params: err = %d, or Can't obtain ptmx index: Bad file descriptor",
+    what: "A terminal is open as a mere path (O_PATH): it cannot be asked for its session and settings. Or it has a line \
+           discipline (TIOCSETD) that does not tell its settings, N_NULL.",
+    says: "terminal[ {path}]: {fault}",
+    criu: "tty: Can't fetch params: err = %d, or Can't obtain ptmx index: Bad file descriptor, or Can't get tty params on %#x",
     source: "criu/pie/parasite.c:parasite_dump_tty, criu/tty.c:ptm_fd_get_index",
     versions: "all",
     lifts: &[Lift::Workload("have the program close it before the dump")],
@@ -59,9 +60,14 @@ pub static TTY_IOCTL: Rule = Rule {
     check: |rule, ctx, sink| {
         for t in terminals(ctx) {
             let flags = t.file.flags.or_else(|| t.file.info.as_ref()?.flags);
-            if flags.is_some_and(|f| f & libc::O_PATH as u32 != 0) {
-                sink.push(Gate::Stands, finding(rule, &t));
-            }
+            let fault = if flags.is_some_and(|f| f & libc::O_PATH as u32 != 0) {
+                "an O_PATH descriptor, which answers nothing"
+            } else if t.hung_up != Some(true) && t.file.tty().is_some_and(|f| f.unset.is_some()) {
+                "its line discipline does not tell its settings (TCGETS)"
+            } else {
+                continue;
+            };
+            sink.push(Gate::Stands, finding(rule, &t).term("fault", fault));
         }
     },
 };
@@ -194,6 +200,39 @@ pub static TTY_SLAVE_UNPAIRED: Rule = Rule {
         }
         for (index, t) in unpaired(ctx) {
             sink.push(gate.or(t.gate), finding(rule, &t).key(format!("pts:{index}")).num("index", index));
+        }
+    },
+};
+
+pub static TTY_WRITE_ONLY: Rule = Rule {
+    id: "tty-write-only",
+    group: "Terminals",
+    what: "Both sides of a pseudoterminal are open in the tree, and the first descriptor that CRIU meets of one of them was opened \
+           for writing only (`program >/dev/pts/N`): CRIU cannot read what is queued there. A side whose other is outside is \
+           not read.",
+    says: "{side} of pseudoterminal {index}[, {path}], opened for writing only, and the other side is in the tree",
+    criu: "Can't read data from tty (%s %#x): Bad file descriptor",
+    source: "criu/tty.c:tty_do_dump_queued_data",
+    versions: "all",
+    lifts: &[
+        EXTERNAL,
+        Lift::Workload("have the program open it for reading, too, or close this descriptor before the dump"),
+    ],
+    phase: Phase::P6,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        let list = terminals(ctx);
+        for t in list.iter().filter(|t| t.is_pty() && t.is_write_only()) {
+            let Some(index) = t.index else { continue };
+            let Some(other) = list.iter().find(|o| o.is_pty() && o.driver != t.driver && o.index == t.index) else { continue };
+            // Without the slave, a master is left alone.
+            let (side, slave) = if t.driver == Driver::Master { ("master", other) } else { ("slave", t) };
+            let f = Finding::on_file(rule, t.task, t.file)
+                .key(format!("{side}:{index}"))
+                .term("key", tty_key(slave.file))
+                .term("side", side)
+                .num("index", index);
+            sink.push(t.gate.or(other.gate), f);
         }
     },
 };

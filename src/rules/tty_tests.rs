@@ -214,6 +214,54 @@ fn dev_tty_needs_its_terminal() {
 }
 
 #[test]
+fn a_second_name_is_another_terminal_by_now() {
+    let device = |mut f: OpenFile, major, minor| {
+        let facts = TtyFacts { hung_up: Some(false), device: Some(Dev { major, minor }), ..TtyFacts::default() };
+        f.detail = Some(Box::new(Detail::Tty(facts)));
+        f
+    };
+    let old = |minor| controlled(vec![device(dev_tty(3), 136, minor), slave(4, 1)], 1);
+    assert_eq!(on(&TTY_CTTY_INHERIT, &old(1)), None);
+    assert_eq!(on(&TTY_CTTY_INHERIT, &old(2)), Some(Refuse), "opened on a terminal that controls it no more");
+    // The system's console is what it stands for.
+    let console = |major, minor| {
+        let mut s = job(vec![device(tty(3, 5, 1, TtyFacts::default()), major, minor)], 1);
+        s.tasks[0].tty_nr = 4 << 8 | 64;
+        on(&TTY_DANGLING_SID, &s)
+    };
+    assert_eq!((console(4, 64), console(4, 1)), (Some(Refuse), None));
+}
+
+#[test]
+fn a_side_that_cannot_be_read() {
+    let write_only = |mut f: OpenFile| {
+        f.flags = Some(libc::O_WRONLY as u32);
+        f
+    };
+    let refused = |files| on(&TTY_WRITE_ONLY, &snap(files));
+    assert_eq!(refused(vec![slave(3, 1), master(4, 1, 0, 0)]), None);
+    assert_eq!(refused(vec![write_only(slave(3, 1)), master(4, 1, 0, 0)]), Some(Refuse));
+    assert_eq!(refused(vec![slave(3, 1), write_only(master(4, 1, 0, 0))]), Some(Refuse));
+    assert_eq!(refused(vec![slave(3, 1), write_only(slave(5, 1)), master(4, 1, 0, 0)]), None, "not the first");
+    assert_eq!(refused(vec![write_only(slave(3, 1)), master(4, 2, 0, 0)]), None, "of another pair");
+    assert_eq!(refused(vec![write_only(slave(3, 1))]), None);
+    let files = || vec![write_only(slave(3, 1)), master(4, 1, 0, 0)];
+    assert_eq!(verdict(&TTY_WRITE_ONLY, &snap(files()), &key(&slave(3, 1))), None);
+    assert_eq!(verdict(&TTY_WRITE_ONLY, &snap(files()), &no_keys()), Some(Warn));
+}
+
+#[test]
+fn settings_that_are_not_told() {
+    let unset = |hung_up| {
+        let mut f = slave(3, 1);
+        f.detail =
+            Some(Box::new(Detail::Tty(TtyFacts { hung_up: Some(hung_up), unset: Some(22), ..TtyFacts::default() })));
+        on(&TTY_IOCTL, &snap(vec![f]))
+    };
+    assert_eq!((unset(false), unset(true)), (Some(Refuse), None));
+}
+
+#[test]
 fn the_terminal_counts_where_it_is_first_met() {
     // The child keeps /dev/tty, the root the slave.
     let mut s = controlled(vec![slave(4, 1)], 1);

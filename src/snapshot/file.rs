@@ -18,7 +18,7 @@ impl Dev {
         libc::makedev(self.major, self.minor)
     }
 
-    /// Field 7 of /proc/PID/stat (`new_encode_dev`, fs/proc/array.c).
+    /// Field 7 of /proc/PID/stat and TIOCGDEV (`new_encode_dev`).
     pub fn from_tty_nr(tty_nr: i32) -> Dev {
         let n = tty_nr as u32;
         Dev { major: (n >> 8) & 0xfff, minor: (n & 0xff) | ((n >> 12) & 0xfff00) }
@@ -199,6 +199,10 @@ pub struct TtyFacts {
     pub pgrp: Option<i32>,
     /// The other side is closed (TCGETS fails with EIO).
     pub hung_up: Option<bool>,
+    /// TIOCGDEV: the terminal itself, also behind /dev/tty and /dev/console.
+    pub device: Option<Dev>,
+    /// The errno of TCGETS, if it fails: a line discipline that does not know it.
+    pub unset: Option<i32>,
 }
 
 /// Answers of a tun or tap descriptor.

@@ -4,7 +4,7 @@
 use super::Ask;
 use crate::bytes::Bytes;
 use crate::parse::nslink::{self, LinkTarget};
-use crate::snapshot::{SocketFacts, TtyFacts, TunFacts};
+use crate::snapshot::{Dev, SocketFacts, TtyFacts, TunFacts};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use std::net::SocketAddr;
@@ -322,7 +322,9 @@ pub fn tty(file: &OwnedFd) -> TtyFacts {
     let of_master = |answer: nix::Result<i32>| answer.ok().filter(|_| master);
     let sid = of_master(sid);
     let sid_pidns = sid.filter(|s| *s > 0).and_then(pidns);
-    TtyFacts { index, master, sid, sid_pidns, pgrp: of_master(pgrp), hung_up: Some(hung_up) }
+    let device = ask(libc::TIOCGDEV as libc::Ioctl).ok().map(Dev::from_tty_nr);
+    let unset = params(file).err().map(|errno| errno as i32);
+    TtyFacts { index, master, sid, sid_pidns, pgrp: of_master(pgrp), hung_up: Some(hung_up), device, unset }
 }
 
 /// The pid namespace of a process, of the tree or not.
@@ -332,6 +334,14 @@ fn pidns(pid: i32) -> Option<u64> {
         LinkTarget::Ns { ino, .. } => Some(ino),
         _ => None,
     }
+}
+
+/// TCGETS
+fn params(file: &OwnedFd) -> nix::Result<()> {
+    // SAFETY: struct termios is made of numbers; zero is a value.
+    let mut params: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: TCGETS writes the kernel's struct termios, which is the beginning of the C library's.
+    Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), libc::TCGETS, &mut params) }).map(drop)
 }
 
 fn tty_number(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<i32> {

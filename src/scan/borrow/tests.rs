@@ -1,6 +1,7 @@
 //! On live resources of this process and of its own children.
 use super::*;
 use crate::bytes::Bytes;
+use crate::snapshot::Dev;
 use nix::fcntl::OFlag;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{self as sk, sockopt};
@@ -294,9 +295,12 @@ fn both_sides_of_a_terminal_that_is_a_childs() {
     let own = std::fs::metadata("/proc/self/ns/pid").unwrap();
     let sid_pidns = Some(std::os::unix::fs::MetadataExt::ino(&own));
     let (sid, pgrp, hung_up) = (Some(pid), Some(pid), Some(false));
-    assert_eq!(m, TtyFacts { index: Some(index), master: true, sid, sid_pidns, pgrp, hung_up });
+    // Of either side: the slave's.
+    let device = Some(Dev { major: 136, minor: index });
+    let master_of = TtyFacts { index: Some(index), master: true, sid, sid_pidns, pgrp, hung_up, device, unset: None };
+    assert_eq!(m, master_of);
     let s = tty_of(&process, 0);
-    assert_eq!(s, TtyFacts { hung_up: Some(false), ..TtyFacts::default() });
+    assert_eq!(s, TtyFacts { hung_up: Some(false), device, ..TtyFacts::default() });
     let before = std::fs::read_to_string("/proc/self/stat").unwrap();
     child.kill().unwrap();
     child.wait().unwrap();

@@ -4,7 +4,12 @@ use crate::ctx::{Args, Ctx, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
-    Kind { name: "tty-pair", help: "master and slave; ctty: the slave is our controlling terminal", make: pair },
+    Kind {
+        name: "tty-pair",
+        help: "master and slave; ctty: the slave is our controlling terminal; write-only=slave|master: opened so; ldisc=N: \
+               of the slave",
+        make: pair,
+    },
     Kind { name: "tty-slave", help: "n=1..: slaves whose masters are outside; ctty", make: slave },
     Kind { name: "tty-hungup", help: "a slave whose master was closed", make: hungup },
     Kind {
@@ -22,10 +27,14 @@ pub const KINDS: &[Kind] = &[
 ];
 
 fn open_pair() -> Res<(i32, i32)> {
-    let m = sys::open("/dev/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
+    pair_as(libc::O_RDWR, libc::O_RDWR)
+}
+
+fn pair_as(master: i32, slave: i32) -> Res<(i32, i32)> {
+    let m = sys::open("/dev/ptmx", master | libc::O_NOCTTY)?;
     sys::ok("unlockpt", unsafe { libc::unlockpt(m) })?;
     // Not by path: the /dev/pts in sight need not be the instance that ptmx made it in.
-    let s = sys::ioctl("TIOCGPTPEER", m, libc::TIOCGPTPEER, (libc::O_RDWR | libc::O_NOCTTY) as u64)?;
+    let s = sys::ioctl("TIOCGPTPEER", m, libc::TIOCGPTPEER, (slave | libc::O_NOCTTY) as u64)?;
     Ok((m, s))
 }
 
@@ -34,9 +43,17 @@ fn control(s: i32) -> Res {
 }
 
 fn pair(cx: &mut Ctx, a: &Args) -> Res {
-    let (m, s) = open_pair()?;
+    let (m, s) = match a.get("write-only") {
+        Some("master") => pair_as(libc::O_WRONLY, libc::O_RDWR)?,
+        Some(_) => pair_as(libc::O_RDWR, libc::O_WRONLY)?,
+        None => open_pair()?,
+    };
     if a.has("ctty") {
         control(s)?;
+    }
+    if a.has("ldisc") {
+        let ldisc = a.num("ldisc", 0)? as i32;
+        sys::ioctl("TIOCSETD", s, libc::TIOCSETD, (&raw const ldisc) as u64)?;
     }
     cx.fd("master", m);
     cx.fd("slave", s);
