@@ -133,7 +133,7 @@ pub(super) fn lifted_by(rule: &Rule) -> String {
 
 fn short_lift(lift: &Lift) -> String {
     match lift {
-        Lift::Option(opt) => match opt.name() {
+        Lift::Option(opt) | Lift::OptionFor(opt, _) => match opt.name() {
             Some(name) => code(&format!("--{name}")),
             None => "`orphan_pts_master` (RPC)".to_string(),
         },
@@ -146,7 +146,7 @@ fn short_lift(lift: &Lift) -> String {
 
 pub(super) fn long_lift(lift: &Lift) -> String {
     match lift {
-        Lift::Option(opt) => match opt.name() {
+        Lift::Option(opt) | Lift::OptionFor(opt, _) => match opt.name() {
             Some(name) => format!("option --{name} ('{name}' in a configuration file)"),
             None => "orphan_pts_master in the RPC request (no command line option)".to_string(),
         },

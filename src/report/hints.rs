@@ -63,19 +63,21 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Cure {
     for lift in rule.lifts {
         match lift {
             // Given already and it did not lift: naming it again helps nobody.
-            Lift::Option(opt) if host.options.flag(*opt) == Some(true) => {}
-            Lift::Option(opt) => match opt.name().map(|n| n.split_once(' ').unwrap_or((n, ""))) {
-                Some((name, value)) => {
-                    let value = (!value.is_empty()).then(|| value.to_string());
-                    settings.push(Setting { opt: Some(*opt), name, value });
+            Lift::Option(opt) | Lift::OptionFor(opt, _) if host.options.flag(*opt) == Some(true) => {}
+            Lift::OptionFor(_, name) if finding.get(name).is_none() => {}
+            Lift::Option(opt) | Lift::OptionFor(opt, _) => {
+                match opt.name().map(|n| n.split_once(' ').unwrap_or((n, ""))) {
+                    Some((name, value)) => {
+                        let value = (!value.is_empty()).then(|| value.to_string());
+                        settings.push(Setting { opt: Some(*opt), name, value });
+                    }
+                    None if host.runtime == Runtime::Rpc => {
+                        settings.push(Setting { opt: Some(*opt), name: "", value: None });
+                    }
+                    None => blocked
+                        .push("only an RPC client of CRIU can set orphan_pts_master, its command line cannot".into()),
                 }
-                None if host.runtime == Runtime::Rpc => {
-                    settings.push(Setting { opt: Some(*opt), name: "", value: None });
-                }
-                None => {
-                    blocked.push("only an RPC client of CRIU can set orphan_pts_master, its command line cannot".into())
-                }
-            },
+            }
             // CRIU 3.18+.
             Lift::Value("network-lock", "skip") if host.release == Release::V3_17 => {}
             Lift::Value(name, template) => {

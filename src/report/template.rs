@@ -225,7 +225,7 @@ mod tests {
                 match lift {
                     Lift::Value(_, value) => templates.push((value, Style::OptionValue)),
                     Lift::Workload(words) => templates.push((words, Style::Sentence)),
-                    Lift::Option(_) | Lift::Hook(_) | Lift::Release(_) => {}
+                    Lift::Option(_) | Lift::OptionFor(..) | Lift::Hook(_) | Lift::Release(_) => {}
                 }
             }
             for (template, style) in templates {

@@ -106,6 +106,8 @@ pub static INOTIFY_HANDLE: Rule = Rule {
                 Handle::Nowhere => Gate::Stands,
                 // CRIU cannot even parse such a line.
                 _ if !l.at.has_handle => Gate::Stands,
+                // The rules below.
+                Handle::Lost => return,
                 Handle::NoPath if l.is_volatile_tmpfs() => return,
                 Handle::NoPath => match ctx.host.gate(&[Opt::ForceIrmap]) {
                     // Without the option CRIU is content with a handle that opens; the search was not made for it.
@@ -135,7 +137,33 @@ pub static INOTIFY_TMPFS: Rule = Rule {
     when: When::Early,
     check: |rule, ctx, sink| {
         lost(ctx, |l| {
-            if l.handle == Handle::NoPath && l.is_volatile_tmpfs() {
+            if matches!(l.handle, Handle::NoPath | Handle::Lost) && l.is_volatile_tmpfs() {
+                sink.push(Gate::Stands, l.finding(rule));
+            }
+        });
+    },
+};
+
+pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
+    id: "inotify-force-irmap",
+    group: "Event files",
+    what: "--force-irmap is given, and a watched inode opens by its handle but no path leads to it: it was removed, or is \
+           hidden by a mount. CRIU searches for it then, below the same directories as for one that does not open, and does \
+           not find it. Without the option it is content with the handle.",
+    says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more, under \
+           --force-irmap",
+    criu: "Handle 0x%x:0x%lx cannot be opened, then Can't dump that handle",
+    source: "criu/fsnotify.c:check_open_handle",
+    versions: "all",
+    lifts: &[
+        Lift::Workload("dump without --force-irmap"),
+        Lift::Workload("have the program remove the watch before the dump"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        lost(ctx, |l| {
+            if l.handle == Handle::Lost && !l.is_volatile_tmpfs() {
                 sink.push(Gate::Stands, l.finding(rule));
             }
         });

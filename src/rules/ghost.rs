@@ -1,6 +1,6 @@
 //! Files whose name is gone.
 
-use super::path_model::Problem;
+use super::path_model::{Problem, Unlinkable};
 use super::{Lift, Phase, Rule, Value, When};
 use crate::host::Opt;
 
@@ -52,6 +52,43 @@ pub static LINK_REMAP_NEEDED: Rule = Rule {
     check: |rule, ctx, sink| {
         for bad in ctx.bad_paths.iter().filter(|b| b.problem == Problem::Unlinked) {
             sink.push(bad.gate, bad.finding(rule).num("nlink", bad.file.nlink));
+        }
+    },
+};
+
+pub static LINK_REMAP_FAILED: Rule = Rule {
+    id: "link-remap-failed",
+    group: "Paths",
+    what: "An open file has lost the name it was opened by although its link count is not 0, and no hard link can be made \
+           to it: it is a directory, lies on a read-only mount, or on cgroupfs or sysfs, which keep the link count of what \
+           was removed. CRIU is refused by the kernel when it tries, with --link-remap; without the option it does not even \
+           try. Of a removed file on overlayfs that has one name left it is only possible, and only with --link-remap: if \
+           it is of a lower layer and was never written to, CRIU takes it for a file without a name, with the limit for \
+           those, where the overlayfs is mounted on /, and is refused elsewhere.",
+    says: "{what} {path}: that name is gone, and no hard link can be made to {object}",
+    criu: "Can't link remap to %s: Operation not permitted (without --link-remap: Can't create link remap for %s)",
+    source: "criu/files-reg.c:create_link_remap",
+    versions: "all",
+    lifts: &[
+        Lift::Value("ghost-limit", "{size}"),
+        Lift::Value("external", "{key}"),
+        Lift::Workload("have the program close it, or leave the directory, before the dump"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for bad in &ctx.bad_paths {
+            let object = match bad.problem {
+                Problem::Unlinkable(Unlinkable::Kernfs) => "what was removed from this file system",
+                Problem::Unlinkable(Unlinkable::ReadOnly) => "a file on a mount that is read-only",
+                Problem::Unlinkable(Unlinkable::Directory) => "a directory",
+                Problem::Unlinkable(Unlinkable::Layer { .. }) => "a file of a lower layer of overlayfs, if it is one",
+                _ => continue,
+            };
+            let ghost = (bad.problem == Problem::Unlinkable(Unlinkable::Layer { at_root: true }))
+                .then(|| super::path_model::ghost_size(ctx.host, bad.file))
+                .and_then(|size| i64::try_from(size).ok().map(Value::Num));
+            sink.push(bad.gate, bad.finding(rule).term("object", object).fact_opt("size", ghost));
         }
     },
 };

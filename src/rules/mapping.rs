@@ -114,22 +114,26 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
     id: "vma-io-pfnmap",
     group: "Mappings",
     what:
-        "A mapping of device memory (`io` or `pf` in its VmFlags) that is not the vvar area, not a shared mapping of a \
-           file, not claimed by a plugin and not the uprobes area. vmsplice cannot read such pages.",
+        "A mapping of device memory (`io` or `pf` in its VmFlags) that is not a readable vvar area, not a shared mapping of \
+           a file and not the uprobes area. vmsplice cannot read such pages.",
     says: "mapping {range} of device memory (VmFlags io/pf)[, {path}]",
     criu: "Unsupported mapping found %016lx-%016lx",
     source: "criu/proc_parse.c:parse_vma_vmflags, vma_list_add",
     versions: "all",
-    lifts: &[Lift::Workload("have the program unmap it before the dump"), Lift::Hook(Hook::HandleDeviceVma)],
+    lifts: &[Lift::Workload("have the program unmap it before the dump")],
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink: &mut Sink| {
         for (task, m) in mappings(ctx) {
             let vma = &m.vma;
-            if !(vma.has_flag(b"io") || vma.has_flag(b"pf")) {
+            // The vvar areas have the flags, and are known by their names only as long as they are readable.
+            let vvar = matches!(&*vma.path, b"[vvar]" | b"[vvar_vclock]");
+            if !(vma.has_flag(b"io") || vma.has_flag(b"pf") || vvar) {
                 continue;
             }
-            let named = matches!(&*vma.path, b"[uprobes]" | b"[vvar_vclock]");
+            // These have rules of their own.
+            let named = *vma.path == *b"[uprobes]"
+                || (*vma.path == *b"[vvar_vclock]" && ctx.host.release < Release::V4_1);
             let file_shared = vma.shared && (vma.ino != 0 || vma.major != 0 || vma.minor != 0);
             // A device mapping is judged by vma-device, which comes first.
             let device = m.file.as_ref().is_some_and(|f| f.is_chrdev() && f.rdev != DEV_ZERO);
@@ -297,6 +301,11 @@ mod tests {
         assert!(!case("7f00-8f00 r--p 00000000 00:00 0 [vvar]", &h));
         assert!(case("7f00-8f00 ---p 00000000 00:00 0 [vvar]", &h));
         assert!(!case("7f00-8f00 r--p 00000000 00:00 0 [vvar_vclock]", &h));
+        assert!(case("7f00-8f00 ---p 00000000 00:00 0 [vvar_vclock]", &h));
+        assert!(!case("7f00-8f00 ---p 00000000 00:00 0 [vvar_vclock]", &at_release(Release::V4_0)));
+        let no_flags = |line: &str| verdict(&VMA_IO_PFNMAP, &mapped(line, &[], None), &h);
+        assert!(no_flags("7f00-8f00 ---p 00000000 00:00 0 [vvar]").is_some());
+        assert_eq!(no_flags("7f00-8f00 r--p 00000000 00:00 0 [vvar]"), None);
         assert_eq!(verdict(&VMA_IO_PFNMAP, &mapped("7f00-8f00 rw-p 00000000 00:00 0 ", &[b"rd"], None), &h), None);
     }
 

@@ -6,6 +6,7 @@
 
 pub mod anon;
 pub mod arch;
+pub mod buildid;
 pub mod device;
 pub mod devpts;
 pub mod epoll;
@@ -26,6 +27,7 @@ pub mod namespace;
 pub mod net;
 pub mod netlink;
 pub mod nsfd;
+pub mod o_path;
 pub mod packet;
 pub mod path;
 mod path_model;
@@ -93,6 +95,8 @@ pub enum When {
 pub enum Lift {
     /// A boolean option of CRIU.
     Option(Opt),
+    /// The same, but it lifts only a finding that has the fact of this name.
+    OptionFor(Opt, &'static str),
     /// An option with a value: its name and a template of the value, with the finding's facts in braces
     /// (`("external", "unix[{ino}]")`, `("ghost-limit", "{size}")`).
     Value(&'static str, &'static str),

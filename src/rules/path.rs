@@ -1,9 +1,9 @@
 //! Files, directories, FIFOs and terminals by their path: descriptors, mapped files, exe, cwd and root.
 
-use super::path_model::{confined, Bad, Problem};
+use super::path_model::{confined, is_job_terminal, is_same_device, Bad, Problem};
 use super::{Ctx, Lift, Phase, Rule, Sink, Value, When};
-use crate::host::{Gate, Opt};
-use crate::snapshot::{OpenFile, Stray};
+use crate::host::{Gate, Opt, Release};
+use crate::snapshot::{Mapping, OpenFile, Stray, Task, Unchecked};
 
 fn each<'a>(ctx: &'a Ctx<'a>, wanted: impl Fn(&Problem) -> bool + 'a) -> impl Iterator<Item = &'a Bad<'a>> + 'a {
     ctx.bad_paths.iter().filter(move |b| wanted(&b.problem))
@@ -36,12 +36,13 @@ pub static FILE_MOUNT_UNKNOWN: Rule = Rule {
     criu: "Can't lookup mount=%d for fd=%d path=%s",
     source: "criu/files-reg.c:dump_one_reg_file",
     versions: "all",
-    lifts: &[Lift::Option(Opt::ShellJob), Lift::Value("external", "{key}"), NOT_HERE],
+    lifts: &[Lift::OptionFor(Opt::ShellJob, "tty"), Lift::Value("external", "{key}"), NOT_HERE],
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
         for bad in each(ctx, |p| *p == Problem::MountUnknown).filter(|b| !is_mqueue(b)) {
-            sink.push(bad.gate, bad.finding(rule));
+            let tty = is_job_terminal(ctx.host, bad.file, bad.role).then_some(Value::Dev(bad.file.rdev));
+            sink.push(bad.gate, bad.finding(rule).fact_opt("tty", tty));
         }
     },
 };
@@ -115,7 +116,7 @@ pub static PATH_REUSED: Rule = Rule {
     source: "criu/files-reg.c:check_path_remap",
     versions: "all",
     lifts: &[
-        Lift::Option(Opt::EvasiveDevices),
+        Lift::OptionFor(Opt::EvasiveDevices, "rdev"),
         Lift::Value("external", "{key}"),
         Lift::Workload("close it, or unmount what covers {path}, before the dump"),
     ],
@@ -123,9 +124,13 @@ pub static PATH_REUSED: Rule = Rule {
     when: When::Early,
     check: |rule, ctx, sink| {
         for bad in each(ctx, |p| *p == Problem::Reused) {
-            let Some(Stray::Other { dev, ino, .. }) = bad.file.stray else { continue };
+            let Some(Stray::Other { dev, ino, rdev }) = bad.file.stray else { continue };
             let of = |d: crate::snapshot::Dev, ino: u64| format!("{}:{}/{ino}", d.major, d.minor);
-            let f = bad.finding(rule).term("need", of(bad.file.dev, bad.file.ino)).term("found", of(dev, ino));
+            let f = bad
+                .finding(rule)
+                .term("need", of(bad.file.dev, bad.file.ino))
+                .term("found", of(dev, ino))
+                .fact_opt("rdev", is_same_device(bad.file, rdev).then_some(Value::Dev(rdev)));
             sink.push(bad.gate, f);
         }
     },
@@ -145,7 +150,8 @@ pub static PATH_STAT_ERROR: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for bad in &ctx.bad_paths {
+        // What is too long has a rule of its own.
+        for bad in ctx.bad_paths.iter().filter(|b| b.path.as_ref().is_none_or(|p| p.len() < LINK_BUFFER)) {
             if let Problem::Stat(errno) = bad.problem {
                 sink.push(bad.gate, bad.finding(rule).num("errno", errno));
             }
@@ -180,22 +186,69 @@ pub static CHROOT_ROOT_TASK: Rule = Rule {
 pub static PATH_TOO_LONG: Rule = Rule {
     id: "path-too-long",
     group: "Paths",
-    what: "The path of an open file is longer than a page, so that the kernel does not tell it.",
-    says: "descriptor of a file whose path is longer than a page",
-    criu: "Can't read link of fd %d: File name too long",
-    source: "criu/util.c:read_fd_link",
+    what: "The path of an open file, or of the exe, cwd or root of a process, is longer than a page: the kernel does not tell \
+           it, or CRIU's buffer is too small by one byte. Up to CRIU 4.2 the path of a mapped file may have no more than 4022 \
+           bytes, for the line of smaps has to fit into a page.",
+    says: "{what} whose path is too long for CRIU[ ({length} bytes)]",
+    criu: "Can't read link of fd %d: File name too long, Buffer for read link of fd %d is too small, The bfd buffer is too small",
+    source: "criu/util.c:read_fd_link, criu/bfd.c:breadchr",
     versions: "all",
-    lifts: &[Lift::Workload("close it before the dump")],
+    lifts: &[Lift::Workload("have the program close it, unmap it or leave the directory before the dump")],
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        // The kernel's refusal to tell the link is all there is to see.
-        for u in ctx.snap.unchecked.iter().filter(|u| u.errno == libc::ENAMETOOLONG && *u.what == *b"fd link") {
-            let Some(task) = ctx.snap.task(u.pid) else { continue };
-            let Some(file) = task.files.iter().find(|f| Some(f.fd) == u.fd) else { continue };
-            if matches!(file.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK | libc::S_IFIFO) {
-                sink.push(Gate::Stands, super::Finding::on_file(rule, task, file));
+        let path = |f: &OpenFile| {
+            matches!(f.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK | libc::S_IFIFO)
+                && f.link.as_ref().is_none_or(|l| l.starts_with(b"/"))
+        };
+        for (task, file) in ctx.files().filter(|(_, f)| path(f)) {
+            let length = file.link.as_ref().map(|l| l.len()).filter(|l| *l >= LINK_BUFFER);
+            // The kernel's refusal to tell the link is all there is to see of a longer one.
+            let longer = || denied(ctx, task, b"fd link").any(|u| u.fd == Some(file.fd));
+            if length.is_some() || longer() {
+                let mut f = super::Finding::on_file(rule, task, file).term("what", "descriptor of a file");
+                f.facts.retain(|(name, _)| name != "path");
+                sink.push(Gate::Stands, f.fact_opt("length", length.map(count)));
+            }
+        }
+        for task in ctx.live_tasks() {
+            // 4.3 has more room for a line, and is left with what the link has to fit into.
+            let line = cfg!(target_arch = "x86_64") && ctx.host.release < Release::V4_3;
+            let most = if line { SMAPS_LINE - SMAPS_NAME } else { LINK_BUFFER };
+            let long = |m: &&Mapping| m.vma.path.starts_with(b"/") && m.vma.path.len() >= most;
+            if let Some(m) = task.maps.iter().find(long) {
+                let f = super::Finding::on_mapping(rule, task, m.vma.start, m.vma.end).term("what", "mapped file");
+                sink.push(Gate::Stands, f.fact("length", count(m.vma.path.len())));
+            }
+            let links = [
+                (&task.exe, "executable", &b"exe"[..]),
+                (&task.cwd, "current directory", b"cwd"),
+                (&task.root, "root directory", b"root"),
+            ];
+            for (link, what, name) in links {
+                let length = link.as_ref().map(|l| l.text.len()).filter(|l| *l >= LINK_BUFFER);
+                if length.is_some() || denied(ctx, task, name).next().is_some() {
+                    let f = super::Finding::on_task(rule, task).key(format!("{what}:{}", task.pid)).term("what", what);
+                    sink.push(Gate::Stands, f.fact_opt("length", length.map(count)));
+                }
             }
         }
     },
 };
+
+/// `read_fd_link` has a buffer of PATH_MAX - 1 bytes and wants one of them to be left (criu/include/files.h:fd_link).
+pub(super) const LINK_BUFFER: usize = 4095;
+/// Where a name begins in a line of smaps (`show_vma_header_prefix`, `seq_pad` in fs/proc/task_mmu.c), and the page that
+/// CRIU reads lines into (BUFSIZE, criu/bfd.c); of x86-64.
+const SMAPS_NAME: usize = 73;
+const SMAPS_LINE: usize = 4096;
+
+fn count(length: usize) -> Value {
+    Value::Num(i64::try_from(length).unwrap_or(i64::MAX))
+}
+
+/// The links of a process that the kernel did not tell for their length.
+fn denied<'a>(ctx: &'a Ctx, task: &'a Task, what: &'a [u8]) -> impl Iterator<Item = &'a Unchecked> + 'a {
+    let of = move |u: &&Unchecked| u.pid == task.pid && u.errno == libc::ENAMETOOLONG && *u.what == *what;
+    ctx.snap.unchecked.iter().filter(of)
+}

@@ -8,8 +8,9 @@ use super::device::{is_accepted, is_known_tty, tty_external};
 use super::mount_model::Model;
 use super::{Ctx, Finding, Rule, Value};
 use crate::bytes::Bytes;
-use crate::host::{Gate, Opt, Release};
-use crate::snapshot::{Mapping, OpenFile, Snapshot, Stray, Task};
+use crate::host::{Gate, Host, Opt, Release};
+use crate::parse::mountinfo::MountInfo;
+use crate::snapshot::{Dev, Mapping, OpenFile, Snapshot, Stray, Task};
 use std::collections::{BTreeMap, HashSet};
 
 /// Why CRIU records the path.
@@ -33,10 +34,24 @@ pub(super) enum Problem {
     Ghost(u64),
     /// No name leads to it any more, but it has one somewhere.
     Unlinked,
+    /// The same, and it cannot be given another.
+    Unlinkable(Unlinkable),
     Silly,
     Reused,
     /// errno of the stat.
     Stat(i32),
+}
+
+/// Why no hard link can be made to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unlinkable {
+    Kernfs,
+    ReadOnly,
+    Directory,
+    /// It may be of a lower layer of overlayfs.
+    Layer {
+        at_root: bool,
+    },
 }
 
 /// One path with its problem.
@@ -153,9 +168,7 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
     let gate = host.gate_external(external_key(file)?.as_bytes());
     let gate = if file.is_chrdev() { gate.or(tty_external(host, file)) } else { gate };
     let Some(node) = node else {
-        // From 3.18 on a terminal of elsewhere is fine with --shell-job.
-        let tty = role == Role::Fd && file.is_chrdev() && is_known_tty(file.rdev) && host.release >= Release::V3_18;
-        let job = if tty { host.gate(&[Opt::ShellJob]) } else { Gate::Stands };
+        let job = if is_job_terminal(host, file, role) { host.gate(&[Opt::ShellJob]) } else { Gate::Stands };
         return Some((Problem::MountUnknown, gate.or(job).or(table_gate(ctx))));
     };
     if model.is_overmounted(node) {
@@ -170,7 +183,7 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
         return None;
     }
     if file.nlink == 0 {
-        let size = if host.release == Release::V3_17 { file.size } else { file.blocks.saturating_mul(512) };
+        let size = ghost_size(host, file);
         let limit = host.options.ghost_limit;
         let known = if limit.is_some() { Gate::Stands } else { Gate::Unknown };
         return (size > limit.unwrap_or(DEFAULT_GHOST_LIMIT)).then_some((Problem::Ghost(size), gate.or(known)));
@@ -180,11 +193,19 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
         return Some((Problem::Silly, gate.or(remap)));
     }
     match file.stray? {
-        Stray::Errno(libc::ENOENT) => Some((Problem::Unlinked, gate.or(remap))),
+        Stray::Errno(libc::ENOENT) => {
+            if let Some(why) = unlinkable(file, node.info) {
+                return Some((Problem::Unlinkable(why), gate));
+            }
+            let layer = (remap != Gate::Stands).then(|| may_be_of_a_layer(host, file, node.info)).flatten();
+            if let Some(layer) = layer {
+                return Some((Problem::Unlinkable(layer), gate.or(Gate::Unknown)));
+            }
+            Some((Problem::Unlinked, gate.or(remap)))
+        }
         Stray::Errno(errno) => Some((Problem::Stat(errno), gate)),
         Stray::Other { rdev, .. } => {
-            let device = (file.is_chrdev() || file.is_blkdev()) && rdev == file.rdev;
-            let evasive = if device { host.gate(&[Opt::EvasiveDevices]) } else { Gate::Stands };
+            let evasive = if is_same_device(file, rdev) { host.gate(&[Opt::EvasiveDevices]) } else { Gate::Stands };
             Some((Problem::Reused, gate.or(evasive)))
         }
     }
@@ -214,12 +235,57 @@ fn shows_a_root(ctx: &Ctx, task: &Task) -> bool {
     denied || table.is_some_and(|t| t.mounts.iter().any(|m| *m.mountpoint == *b"/"))
 }
 
+/// From 3.18 on a terminal of elsewhere is fine with --shell-job.
+pub(super) fn is_job_terminal(host: &Host, file: &OpenFile, role: Role) -> bool {
+    role == Role::Fd && file.is_chrdev() && is_known_tty(file.rdev) && host.release >= Release::V3_18
+}
+
+/// Whether another node of the same device was found by the path, which is enough for --evasive-devices.
+pub(super) fn is_same_device(file: &OpenFile, found: Dev) -> bool {
+    (file.is_chrdev() || file.is_blkdev()) && found == file.rdev
+}
+
 /// A mount may be unknown only because a table is not complete.
 fn table_gate(ctx: &Ctx) -> Gate {
     if ctx.snap.mounts.iter().any(|t| t.bad > 0) || ctx.live_tasks().any(|t| t.ns.mnt.is_none()) {
         Gate::Unknown
     } else {
         Gate::Stands
+    }
+}
+
+/// Whether linkat would fail for certain (`create_link_remap`).
+fn unlinkable(file: &OpenFile, mount: &MountInfo) -> Option<Unlinkable> {
+    match &*mount.fstype.0 {
+        // kernfs keeps the link count of what was removed, and has no hard links.
+        b"cgroup" | b"cgroup2" | b"sysfs" => Some(Unlinkable::Kernfs),
+        _ if is_read_only(mount) => Some(Unlinkable::ReadOnly),
+        _ if file.kind() == libc::S_IFDIR => Some(Unlinkable::Directory),
+        _ => None,
+    }
+}
+
+fn is_read_only(mount: &MountInfo) -> bool {
+    let has_ro = |options: &[u8]| options.split(|b| *b == b',').any(|o| o == b"ro");
+    has_ro(&mount.options) || has_ro(&mount.super_options)
+}
+
+/// Overlayfs shows the link count of the layer, so a removed file of a lower layer looks as if it had a name left. linkat
+/// knows better. CRIU tries the directories above, and takes the file for one without a name when it has come to the root:
+/// unless another mount is on the way, where it is refused (`create_link_remap`, `check_overlayfs_fallback`).
+fn may_be_of_a_layer(host: &Host, file: &OpenFile, mount: &MountInfo) -> Option<Unlinkable> {
+    let at_root = *mount.mountpoint == *b"/";
+    let fits = ghost_size(host, file) <= host.options.ghost_limit.unwrap_or(DEFAULT_GHOST_LIMIT);
+    let doubtful = *mount.fstype == *b"overlay" && file.nlink == 1 && !(fits && at_root);
+    doubtful.then_some(Unlinkable::Layer { at_root })
+}
+
+/// What CRIU compares with the limit for files without a name.
+pub(super) fn ghost_size(host: &Host, file: &OpenFile) -> u64 {
+    if host.release == Release::V3_17 {
+        file.size
+    } else {
+        file.blocks.saturating_mul(512)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Both directions of the rules for paths, on hand-made snapshots.
 
+use super::buildid::BUILDID_OPEN;
 use super::epoll::EPOLL_ESCAPED;
-use super::fsnotify::{FANOTIFY_MOUNT, INOTIFY_HANDLE, INOTIFY_TMPFS};
-use super::ghost::{GHOST_TOO_BIG, LINK_REMAP_NEEDED, NFS_SILLY};
+use super::fsnotify::{FANOTIFY_MOUNT, INOTIFY_FORCE_IRMAP, INOTIFY_HANDLE, INOTIFY_TMPFS};
+use super::ghost::{GHOST_TOO_BIG, LINK_REMAP_FAILED, LINK_REMAP_NEEDED, NFS_SILLY};
 use super::memfd::EXE_MEMFD;
 use super::nsfd::NSFD_OUTSIDE;
 use super::path::*;
@@ -55,13 +56,14 @@ fn mapped(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
 
 /// What all path rules say.
 fn rules(snap: &Snapshot, host: &Host) -> Vec<(&'static str, Verdict)> {
-    let all: [&Rule; 10] = [
+    let all: [&Rule; 11] = [
         &FILE_MOUNT_UNKNOWN,
         &MQUEUE_FD,
         &FILE_OVERMOUNTED,
         &FILE_ODD_PATH,
         &GHOST_TOO_BIG,
         &LINK_REMAP_NEEDED,
+        &LINK_REMAP_FAILED,
         &NFS_SILLY,
         &PATH_REUSED,
         &PATH_STAT_ERROR,
@@ -232,6 +234,86 @@ fn names_that_lead_elsewhere() {
 }
 
 #[test]
+fn what_only_helps_sometimes_is_told_then_only() {
+    let other = |rdev| Some(Stray::Other { dev: DISK, ino: 44, rdev });
+    let null = Dev { major: 1, minor: 3 };
+    let device = regular(|f| (f.mode, f.rdev, f.stray) = (libc::S_IFCHR, null, other(null)));
+    let file = regular(|f| f.stray = other(Dev::default()));
+    assert!(found(&PATH_REUSED, &device, &host())[0].get("rdev").is_some());
+    assert!(found(&PATH_REUSED, &file, &host())[0].get("rdev").is_none());
+    let pts = Dev { major: 136, minor: 2 };
+    let tty = regular(|f| (f.mode, f.rdev, f.mnt_id) = (libc::S_IFCHR, pts, Some(99)));
+    assert!(found(&FILE_MOUNT_UNKNOWN, &tty, &host())[0].get("tty").is_some());
+    assert!(found(&FILE_MOUNT_UNKNOWN, &regular(|f| f.mnt_id = Some(99)), &host())[0].get("tty").is_none());
+}
+
+#[test]
+fn names_that_cannot_be_given() {
+    const MORE: &[u8] = b"21 15 0:26 / /cg rw - cgroup2 cgroup2 rw\n\
+        22 15 0:27 / /sys rw - sysfs sysfs rw\n\
+        23 15 254:0 /x /ro ro - ext4 /dev/vda rw\n\
+        24 15 254:1 / /dvd rw - ext4 /dev/vdb ro\n";
+    let gone = |mount, kind: u32| {
+        let s = regular(|f| {
+            (f.mnt_id, f.mode, f.stray) = (Some(mount), kind | 0o600, Some(Stray::Errno(libc::ENOENT)));
+        });
+        at(s, &[TABLE, MORE].concat())
+    };
+    let remap = with(Opt::LinkRemap);
+    for mount in [21, 22, 23, 24] {
+        for host in [&host(), &remap] {
+            alone(&LINK_REMAP_FAILED, &gone(mount, libc::S_IFREG), host, REFUSE);
+        }
+    }
+    alone(&LINK_REMAP_FAILED, &gone(15, libc::S_IFDIR), &remap, REFUSE);
+    alone(&LINK_REMAP_FAILED, &gone(21, libc::S_IFDIR), &with_external("file[15:2b]"), None);
+    alone(&LINK_REMAP_FAILED, &gone(17, libc::S_IFREG), &remap, None);
+}
+
+#[test]
+fn files_that_may_be_of_a_lower_layer() {
+    let gone = |nlink, blocks, table: &[u8]| {
+        let stray = Some(Stray::Errno(libc::ENOENT));
+        at(regular(|f| (f.mnt_id, f.nlink, f.blocks, f.stray) = (Some(20), nlink, blocks, stray)), table)
+    };
+    let remap = with(Opt::LinkRemap);
+    alone(&LINK_REMAP_NEEDED, &gone(1, 8, TABLE), &host(), REFUSE);
+    alone(&LINK_REMAP_FAILED, &gone(1, 8, TABLE), &remap, WARN);
+    assert_eq!(rules(&gone(2, 8, TABLE), &remap), []);
+    let root: &[u8] = b"20 1 0:25 / / rw - overlay overlay rw\n";
+    assert_eq!(rules(&gone(1, 2048, root), &remap), []);
+    alone(&LINK_REMAP_FAILED, &gone(1, 2049, root), &remap, WARN);
+    let size = |table| found(&LINK_REMAP_FAILED, &gone(1, 2049, table), &remap)[0].get("size").is_some();
+    assert!(size(root) && !size(TABLE), "the limit helps below / only");
+}
+
+#[test]
+fn control_files_that_nobody_may_read() {
+    const SYS: &[u8] = b"22 15 0:27 / /sys rw - sysfs sysfs rw\n";
+    let opened = |mount, mode: u32, size, flags: i32| {
+        let s = regular(|f| {
+            (f.mnt_id, f.mode, f.size, f.flags) = (Some(mount), libc::S_IFREG | mode, size, Some(flags as u32));
+        });
+        at(s, &[TABLE, SYS].concat())
+    };
+    let says = |s: &Snapshot, host: &Host| verdict(&BUILDID_OPEN, s, host);
+    let (write, log) = (libc::O_WRONLY, libc::O_WRONLY | libc::O_APPEND);
+    assert_eq!(says(&opened(22, 0o200, 4096, write), &host()), REFUSE);
+    assert_eq!(says(&opened(22, 0o200, 4096, libc::O_PATH), &host()), REFUSE);
+    for (mount, mode, size, flags) in
+        [(22, 0o200, 4096, log), (22, 0o200, 4, write), (22, 0o644, 4096, write), (15, 0o200, 4096, write)]
+    {
+        assert_eq!(says(&opened(mount, mode, size, flags), &host()), None, "{mount} {mode:o} {size} {flags:o}");
+    }
+    let validate = |by_size| {
+        let h = host();
+        Host { options: Options { validate_by_size: by_size, ..h.options }, ..h }
+    };
+    assert_eq!(says(&opened(22, 0o200, 4096, write), &validate(Some(true))), None);
+    assert_eq!(says(&opened(22, 0o200, 4096, write), &validate(None)), WARN);
+}
+
+#[test]
 fn silly_names() {
     let named = |name: &str, mount| {
         regular(|f| (f.mnt_id, f.link) = (Some(mount), Some(format!("/net/{name}").as_str().into())))
@@ -290,6 +372,26 @@ fn paths_longer_than_a_page() {
     assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), None);
     s.unchecked = vec![denied(libc::ENAMETOOLONG)];
     assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), REFUSE);
+    let mut s = regular(|_| ());
+    s.unchecked = vec![Unchecked { pid: 100, fd: None, what: "cwd".into(), errno: libc::ENAMETOOLONG }];
+    assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), REFUSE);
+    // CRIU's buffer is smaller than a page by one.
+    let long = |length: usize| "/".repeat(length).as_str().into();
+    for (length, expected) in [(4094, None), (4095, REFUSE)] {
+        let opened = regular(|f| f.link = Some(long(length)));
+        assert_eq!(verdict(&PATH_TOO_LONG, &opened, &host()), expected, "{length}");
+        let mut s = at(snap(Vec::new()), TABLE);
+        s.tasks[0].cwd = Some(Link { text: long(length), file: None });
+        assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), expected, "{length}");
+    }
+    for (length, old, new) in [(4022, None, None), (4023, REFUSE, None), (4095, REFUSE, REFUSE)] {
+        let mut s = mapped(|_| ());
+        s.tasks[0].maps[0].vma.path = long(length);
+        assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), old, "{length}");
+        assert_eq!(verdict(&PATH_TOO_LONG, &s, &at_release(Release::V4_3)), new, "{length}");
+    }
+    let stat = regular(|f| (f.link, f.stray) = (Some(long(4095)), Some(Stray::Errno(libc::ENAMETOOLONG))));
+    alone(&PATH_STAT_ERROR, &stat, &host(), None);
 }
 
 #[test]
@@ -361,7 +463,15 @@ fn watches() {
     }
     assert_eq!(verdict(&INOTIFY_HANDLE, &watch(overlay, Handle::Nowhere), &at_release(Release::V4_3)), None);
     assert_eq!(verdict(&INOTIFY_HANDLE, &watch(proc, Handle::Nowhere), &at_release(Release::V4_3)), REFUSE);
-    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(ext4, Handle::NoPath), &with(Opt::ForceIrmap)), WARN);
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(ext4, Handle::NoPath), &unknown(Opt::ForceIrmap)), WARN);
+    let force = with(Opt::ForceIrmap);
+    for (sdev, forced, by_path) in [(ext4, REFUSE, None), (tmpfs, None, REFUSE)] {
+        let lost = watch(sdev, Handle::Lost);
+        assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &lost, &force), forced);
+        assert_eq!(verdict(&INOTIFY_TMPFS, &lost, &force), by_path);
+        assert_eq!(verdict(&INOTIFY_HANDLE, &lost, &force), None);
+    }
+    assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &watch(ext4, Handle::NoPath), &host()), None);
 }
 
 #[test]

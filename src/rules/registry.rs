@@ -30,6 +30,7 @@ pub static RULES: &[&Rule] = &[
     &super::layout::VMA_SYSV_PRIVATE,
     &super::pipe::PIPE_PACKET,
     &super::pipe::PIPE_TOO_MANY,
+    &super::o_path::FD_O_PATH,
     &super::lock::LOCK_NOT_ALLOWED,
     &super::lock::LOCK_KIND,
     &super::unix::EXTERNAL_PEER,
@@ -138,10 +139,12 @@ pub static RULES: &[&Rule] = &[
     &super::path::FILE_ODD_PATH,
     &super::ghost::GHOST_TOO_BIG,
     &super::ghost::LINK_REMAP_NEEDED,
+    &super::ghost::LINK_REMAP_FAILED,
     &super::ghost::NFS_SILLY,
     &super::path::PATH_REUSED,
     &super::path::PATH_STAT_ERROR,
     &super::path::PATH_TOO_LONG,
+    &super::buildid::BUILDID_OPEN,
     &super::path::CHROOT_ROOT_TASK,
     &super::memfd::EXE_MEMFD,
     &super::nsfd::NSFD_OUTSIDE,
@@ -149,6 +152,7 @@ pub static RULES: &[&Rule] = &[
     &super::timerfd::TIMERFD_CLOCK,
     &super::fsnotify::INOTIFY_HANDLE,
     &super::fsnotify::INOTIFY_TMPFS,
+    &super::fsnotify::INOTIFY_FORCE_IRMAP,
     &super::fsnotify::FANOTIFY_MOUNT,
 ];
 

@@ -82,7 +82,9 @@ impl Second<'_> {
             if !refused {
                 match borrow::facts(&process, file.fd, want) {
                     Seen::Seen(facts) => {
-                        if let (Some(ino), Want::Socket(_)) = (shared, want) {
+                        // What an O_PATH descriptor cannot tell, another of the same socket can.
+                        let o_path = facts.flags & libc::O_PATH as u32 != 0;
+                        if let (Some(ino), Want::Socket(_), false) = (shared, want, o_path) {
                             self.known.insert(ino, facts.clone());
                         }
                         put(file, facts);

@@ -74,6 +74,10 @@ pub fn classify(file: &OpenFile, own: &Own) -> Class {
 
 /// What the rules need of a descriptor of this class. The one table to change when a rule wants more.
 pub fn needs(class: Class, file: &OpenFile, cx: &Context) -> Needs {
+    // fcntl and flock take any open file, and a lock is reported with the name of its file.
+    if is_locked(class, file, cx.locks) {
+        return Needs { link: true, info: true };
+    }
     match class {
         // A socket file, opened with O_PATH.
         Class::Socket if cx.own.socket.is_some_and(|dev| dev != file.dev) => Needs { link: true, info: false },
@@ -84,15 +88,24 @@ pub fn needs(class: Class, file: &OpenFile, cx: &Context) -> Needs {
             let fs = file.mnt_id.and_then(|id| cx.mounts.fs(id));
             // Of a FIFO the link tells that it is no pipe.
             let odd = file.nlink == 0 || file.is_fifo() || !matches!(fs, Some(Fs::Other));
-            // A lock is reported with the name of its file.
-            let locked = cx.locks.may_hold(file.dev, file.ino);
-            Needs { link: odd || locked, info: file.mnt_id.is_none() || locked }
+            // CRIU will want to read it, unless the flags say that it is a log.
+            let unreadable = file.kind() == libc::S_IFREG && file.mode & 0o444 == 0;
+            Needs { link: odd, info: file.mnt_id.is_none() || unreadable || file.is_fifo() }
         }
         // The classes with records in fdinfo are known by the link, see `anon_has_records`.
         Class::Anon => Needs { link: true, info: false },
         Class::Ptmx | Class::Tun | Class::Pidfd => Needs { link: true, info: true },
         Class::Tty | Class::Device | Class::Unknown => Needs { link: true, info: file.mnt_id.is_none() },
         Class::Mem => Needs { link: false, info: file.mnt_id.is_none() },
+    }
+}
+
+/// Whether fdinfo has to tell of locks.
+fn is_locked(class: Class, file: &OpenFile, locks: &Locks) -> bool {
+    match class {
+        // Their inode numbers are the kernel's own, and nobody locks them as a rule: only what is in the table counts.
+        Class::Socket | Class::Pipe | Class::Anon | Class::Pidfd => locks.lists(file.ino),
+        _ => locks.may_hold(file.dev, file.ino),
     }
 }
 
@@ -157,7 +170,8 @@ impl One<'_> {
         let early = if self.run { self.read_link(fd, name) } else { None };
         if let Some(known) = early.as_deref().and_then(|text| self.memo.get(text)) {
             let mut file = OpenFile { fd, ..known.clone() };
-            self.add_info(&mut file, name, false);
+            let locked = is_locked(Class::Anon, &file, self.cx.locks);
+            self.add_info(&mut file, name, locked);
             return Some(file);
         }
         let mut file = self.log.take(self.fds.stat(name), self.dir.pid, Some(fd), b"fd")?;

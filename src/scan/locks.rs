@@ -71,6 +71,11 @@ impl Locks {
         !self.complete || self.inodes.contains(&ino) || (loose && self.devices.contains(&dev))
     }
 
+    /// Whether the table has a lock on a file with this number.
+    pub fn lists(&self, ino: u64) -> bool {
+        self.inodes.contains(&ino)
+    }
+
     /// A table that knows nothing: every file may have a lock.
     pub fn unknown() -> Locks {
         Locks::default()
@@ -128,6 +133,7 @@ mod tests {
         assert!(locks.may_hold(dev(254, 0), 77));
         assert!(locks.may_hold(dev(0, 99), 77), "Btrfs: another st_dev, the same inode");
         assert!(!locks.may_hold(dev(254, 0), 78));
+        assert!(locks.lists(77) && !locks.lists(6));
         assert!(locks.may_hold(dev(0, 42), 6), "FUSE: the same device, another inode");
         assert!(!locks.may_hold(dev(0, 43), 6));
         let fuseblk = table(text, &init(), &[dev(254, 0)]);

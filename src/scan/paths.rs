@@ -186,7 +186,7 @@ impl Looker<'_, '_> {
         }
         for m in &mut task.maps {
             let Some(file) = &mut m.file else { continue };
-            if file.kind() != libc::S_IFREG {
+            if !matches!(file.kind(), libc::S_IFREG | libc::S_IFCHR) {
                 continue;
             }
             let Some(key) = self.key(file, MAPPED) else { continue };
@@ -227,6 +227,10 @@ impl Looker<'_, '_> {
         let table = self.tables.get(*self.mounts.get(&file.mnt_id?)?)?;
         let root = self.roots.of(table)?;
         let below = text.strip_prefix(b"/")?;
+        // CRIU cannot even read it, and a "." before it makes it too long for any look-up.
+        if text.len() >= nix::libc::PATH_MAX as usize - 1 {
+            return Some(Stray::Errno(Errno::ENAMETOOLONG as i32));
+        }
         if root.may_wait(text) {
             return None;
         }

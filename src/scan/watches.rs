@@ -104,20 +104,23 @@ impl Looker<'_> {
         }
         let result = match self.open(sdev, ino, handle) {
             Opened::Path => Handle::Path,
-            Opened::NoPath => Handle::NoPath,
+            Opened::NoPath if self.host.options.force_irmap != Some(true) => Handle::NoPath,
+            Opened::NoPath => self.irmap(sdev, ino, Handle::Lost),
             Opened::Unknown => Handle::Unknown,
-            Opened::No => {
-                let dev = dev_of(sdev);
-                let search = self.search();
-                match (search.inodes.contains(&(dev, ino)), search.partial) {
-                    (true, _) => Handle::Irmap,
-                    (false, true) => Handle::Unknown,
-                    (false, false) => Handle::Nowhere,
-                }
-            }
+            Opened::No => self.irmap(sdev, ino, Handle::Nowhere),
         };
         self.found.insert((sdev, ino), result);
         result
+    }
+
+    /// irmap_lookup.
+    fn irmap(&mut self, sdev: u32, ino: u64, not_found: Handle) -> Handle {
+        let search = self.search();
+        match (search.inodes.contains(&(dev_of(sdev), ino)), search.partial) {
+            (true, _) => Handle::Irmap,
+            (false, true) => Handle::Unknown,
+            (false, false) => not_found,
+        }
     }
 
     /// alloc_openable.
@@ -203,7 +206,8 @@ fn by_handle(root: &Root, mount: &MountInfo, ino: u64, handle: &FileHandle) -> O
     let Some(text) = path_of(&found).filter(|text| !root.may_wait(text)) else { return Opened::Unknown };
     let Some(path) = c_path(&text) else { return Opened::Unknown };
     match sys::open_path(&root.fd, &path).and_then(|fd| sys::statx(fd, c"")) {
-        Ok(f) if f.ino == ino => Opened::Path,
+        // Without O_NOFOLLOW, CRIU lands behind a symbolic link.
+        Ok(f) if f.ino == ino && f.kind() != libc::S_IFLNK => Opened::Path,
         Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR) => Opened::NoPath,
         Err(_) => Opened::Unknown,
     }

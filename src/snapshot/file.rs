@@ -119,6 +119,8 @@ pub enum Handle {
     Path,
     /// Opens by its handle, but no path leads to it.
     NoPath,
+    /// The same, and the places that --force-irmap makes CRIU search do not have it; told with that option only.
+    Lost,
     /// Opens on none of the mounts that CRIU tries; the places that it searches then do not have it either.
     Nowhere,
     /// Opens on none of them, but is found in those places.

@@ -4,7 +4,7 @@ use crate::ctx::{Args, Ctx, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
-    Kind { name: "dev", help: "path=/dev/..., ro: opened", make: dev },
+    Kind { name: "dev", help: "path=/dev/..., ro, wo, append: opened", make: dev },
     Kind {
         name: "chr",
         help: "maj=,min=: a character device node of its own, opened",
@@ -15,7 +15,7 @@ pub const KINDS: &[Kind] = &[
         help: "maj=,min=: a block device node of its own, opened",
         make: |c, a| node(c, a, libc::S_IFBLK),
     },
-    Kind { name: "opath", help: "path=...: opened with O_PATH only", make: opath },
+    Kind { name: "opath", help: "path=...|of=pidfd|fanotify: opened with O_PATH only", make: opath },
     Kind { name: "dev-map", help: "path=/dev/..., shared, off=BYTES: mapped, the descriptor closed", make: map },
     Kind {
         name: "tun",
@@ -26,7 +26,12 @@ pub const KINDS: &[Kind] = &[
 ];
 
 fn mode(a: &Args) -> i32 {
-    libc::O_NONBLOCK | libc::O_NOCTTY | if a.has("ro") { libc::O_RDONLY } else { libc::O_RDWR }
+    let access = match (a.has("ro"), a.has("wo")) {
+        (true, _) => libc::O_RDONLY,
+        (_, true) => libc::O_WRONLY,
+        _ => libc::O_RDWR,
+    };
+    libc::O_NONBLOCK | libc::O_NOCTTY | access | if a.has("append") { libc::O_APPEND } else { 0 }
 }
 
 fn dev(cx: &mut Ctx, a: &Args) -> Res {
@@ -36,7 +41,19 @@ fn dev(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 fn opath(cx: &mut Ctx, a: &Args) -> Res {
-    let fd = sys::open(a.need("path")?, libc::O_PATH)?;
+    let of = match a.get("of") {
+        Some("pidfd") => Some(sys::call("pidfd_open", libc::SYS_pidfd_open, [std::process::id().into(), 0, 0, 0, 0])?),
+        Some(_) => Some(sys::ok("fanotify_init", unsafe { libc::fanotify_init(0, 0) })?),
+        None => None,
+    };
+    let path = match of {
+        Some(fd) => format!("/proc/self/fd/{fd}"),
+        None => a.need("path")?.to_string(),
+    };
+    let fd = sys::open(&path, libc::O_PATH)?;
+    if let Some(of) = of {
+        sys::close(of);
+    }
     cx.fd("", fd);
     Ok(())
 }

@@ -13,7 +13,11 @@ pub const KINDS: &[Kind] = &[
                pipe on a disk; inherited: and the first pipe that is there already",
         make: epoll,
     },
-    Kind { name: "inotify", help: "path=DIR (of this run)", make: inotify },
+    Kind {
+        name: "inotify",
+        help: "path=DIR (of this run); removed: a directory that is gone, held open",
+        make: inotify,
+    },
     Kind {
         name: "fanotify",
         help: "path=DIR, mark=inode|mount|fs, outside: in another mount namespace",
@@ -102,9 +106,20 @@ fn named_pipe(cx: &Ctx) -> Res<i32> {
 
 fn inotify(cx: &mut Ctx, a: &Args) -> Res {
     let fd = sys::ok("inotify_init1", unsafe { libc::inotify_init1(0) })?;
-    let dir = a.get("path").unwrap_or(&cx.dir).to_string();
+    let mut dir = a.get("path").unwrap_or(&cx.dir).to_string();
+    let removed = a.has("removed").then(|| format!("{dir}/watched"));
+    if let Some(sub) = &removed {
+        std::fs::create_dir(sub).map_err(|e| Fail::Skip(format!("{sub}: {e}")))?;
+        dir.clone_from(sub);
+    }
     let r = unsafe { libc::inotify_add_watch(fd, sys::cstr(&dir).as_ptr(), libc::IN_MODIFY) };
     sys::ok("inotify_add_watch", r)?;
+    if let Some(sub) = &removed {
+        // The inode stays as long as it is open, and the watch with it.
+        let held = sys::open(sub, libc::O_RDONLY | libc::O_DIRECTORY)?;
+        std::fs::remove_dir(sub).map_err(|e| Fail::Skip(format!("{sub}: {e}")))?;
+        cx.fd("held", held);
+    }
     cx.fd("", fd);
     Ok(())
 }

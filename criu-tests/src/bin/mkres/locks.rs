@@ -6,7 +6,8 @@ use crate::{sys, Kind};
 pub const KINDS: &[Kind] = &[
     Kind {
         name: "lock",
-        help: "type=posix|flock|ofd, mode=read|write, released, by=outside (its own descriptor), shared (ours)",
+        help: "type=posix|flock|ofd, mode=read|write, released, by=outside (its own descriptor), shared (ours), \
+               on=null|pipe|eventfd|socket (a file)",
         make: lock,
     },
     Kind { name: "lease", help: "mode=read|write, released: on a file with content", make: lease },
@@ -17,6 +18,21 @@ fn file(cx: &Ctx) -> Res<(String, i32)> {
     std::fs::write(&path, "some content\n").map_err(|e| Fail::Skip(format!("{path}: {e}")))?;
     let fd = sys::open(&path, libc::O_RDWR)?;
     Ok((path, fd))
+}
+
+/// Something without a file of its own that can be locked all the same.
+fn target(what: &str) -> Res<i32> {
+    match what {
+        "null" => sys::open("/dev/null", libc::O_RDWR),
+        "pipe" => {
+            let (r, w) = sys::pipe()?;
+            sys::close(w);
+            Ok(r)
+        }
+        "eventfd" => sys::ok("eventfd", unsafe { libc::eventfd(0, 0) }),
+        "socket" => sys::ok("socket", unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0) }),
+        on => Err(Fail::Broken(format!("on={on}?"))),
+    }
 }
 
 fn take(fd: i32, kind: &str, write: bool) -> Res {
@@ -43,7 +59,10 @@ fn set(fd: i32, kind: &str, l_type: i16) -> Res {
 }
 
 fn lock(cx: &mut Ctx, a: &Args) -> Res {
-    let (path, fd) = file(cx)?;
+    let (path, fd) = match a.get("on") {
+        None => file(cx)?,
+        Some(what) => (String::new(), target(what)?),
+    };
     let kind = a.get("type").unwrap_or("posix").to_string();
     let write = a.get("mode") != Some("read");
     if a.get("by") == Some("outside") {

@@ -6,7 +6,8 @@ use crate::{sys, Kind};
 pub const KINDS: &[Kind] = &[
     Kind {
         name: "name",
-        help: "how=renamed|replaced|linked|late|odd|dir|long|covered|reused: what happens to the name of an open file",
+        help: "how=renamed|replaced|linked|late|odd|dir|longest|too-long|long|long-cwd|longest-map|long-map|cgroup|cgroup-cwd|\
+               zero-map|covered|reused: what happens to the name of an open (mapped, entered) file or directory",
         make: name,
     },
     Kind { name: "ghost", help: "alloc=BYTES, len=BYTES, map: a file without a name", make: ghost },
@@ -73,7 +74,32 @@ fn name(cx: &mut Ctx, a: &Args) -> Res {
             skip(std::fs::remove_dir(&path))?;
             fd
         }
-        "long" => long(cx)?,
+        "long" => deep_file(cx, 4300)?,
+        "longest" => deep_file(cx, 4094)?,
+        "too-long" => deep_file(cx, 4095)?,
+        "long-cwd" => return enter(deep(cx, 4300)?),
+        how @ ("long-map" | "longest-map") => {
+            let fd = deep_file(cx, if how == "long-map" { 4023 } else { 4022 })?;
+            sys::ok("ftruncate", unsafe { libc::ftruncate(fd, 4096) })?;
+            let at = sys::mmap(how, 4096, libc::PROT_READ, libc::MAP_PRIVATE, fd, 0)?;
+            cx.fact("addr", format!("{at:x}"));
+            sys::close(fd);
+            return Ok(());
+        }
+        "cgroup" => removed_cgroup()?,
+        "cgroup-cwd" => return enter(removed_cgroup()?),
+        // A node of /dev/zero that lives on by another name, mapped.
+        "zero-map" => {
+            let dev = libc::makedev(1, 5);
+            sys::ok("mknod", unsafe { libc::mknod(sys::cstr(&path).as_ptr(), libc::S_IFCHR | 0o600, dev) })?;
+            let fd = sys::open(&path, libc::O_RDWR)?;
+            sys::mmap(&path, 4096, libc::PROT_READ, libc::MAP_PRIVATE, fd, 0)?;
+            sys::close(fd);
+            skip(std::fs::rename(&path, &other))?;
+            skip(std::fs::hard_link(&other, cx.path("third")))?;
+            skip(std::fs::remove_file(&other))?;
+            return Ok(());
+        }
         how @ ("covered" | "reused") => {
             for dir in [&path, &other] {
                 skip(std::fs::create_dir(dir))?;
@@ -91,20 +117,51 @@ fn name(cx: &mut Ctx, a: &Args) -> Res {
     Ok(())
 }
 
-/// A path of more than 4096 bytes, made step by step.
-fn long(cx: &Ctx) -> Res<i32> {
+/// A directory whose path has this many bytes, made step by step.
+fn deep(cx: &Ctx, length: usize) -> Res<i32> {
     let mut at = sys::open(&cx.dir, libc::O_RDONLY | libc::O_DIRECTORY)?;
-    let step = sys::cstr(&"d".repeat(250));
-    for _ in 0..17 {
-        sys::ok("mkdirat", unsafe { libc::mkdirat(at, step.as_ptr(), 0o755) })?;
-        let next = sys::ok("openat", unsafe { libc::openat(at, step.as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY) })?;
+    let mut left = length.saturating_sub(cx.dir.len());
+    while left > 1 {
+        // No step may leave a slash alone.
+        let step = if left > 252 { 250 } else { left };
+        let name = sys::cstr(&"d".repeat(step - 1));
+        sys::ok("mkdirat", unsafe { libc::mkdirat(at, name.as_ptr(), 0o755) })?;
+        let next = sys::ok("openat", unsafe { libc::openat(at, name.as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY) })?;
         sys::close(at);
         at = next;
+        left -= step;
     }
+    Ok(at)
+}
+
+/// A file whose path has this many bytes.
+fn deep_file(cx: &Ctx, length: usize) -> Res<i32> {
+    let at = deep(cx, length - 2)?;
     let flags = libc::O_RDWR | libc::O_CREAT;
     let fd = sys::ok("openat", unsafe { libc::openat(at, c"f".as_ptr(), flags, 0o644) })?;
     sys::close(at);
     Ok(fd)
+}
+
+/// A cgroup that was removed while we have it open.
+fn removed_cgroup() -> Res<i32> {
+    let mounts = skip(std::fs::read_to_string("/proc/self/mounts"))?;
+    let at = mounts.lines().find_map(|l| match l.split(' ').collect::<Vec<_>>()[..] {
+        [_, at, "cgroup2", ..] => Some(at.to_string()),
+        _ => None,
+    });
+    let at = at.ok_or_else(|| Fail::Skip("cgroup2 is not mounted".into()))?;
+    let dir = format!("{at}/mkres-{}", unsafe { libc::getpid() });
+    skip(std::fs::create_dir(&dir))?;
+    let fd = sys::open(&dir, libc::O_RDONLY | libc::O_DIRECTORY);
+    skip(std::fs::remove_dir(&dir))?;
+    fd
+}
+
+fn enter(fd: i32) -> Res {
+    sys::ok("fchdir", unsafe { libc::fchdir(fd) })?;
+    sys::close(fd);
+    Ok(())
 }
 
 fn ghost(cx: &mut Ctx, a: &Args) -> Res {

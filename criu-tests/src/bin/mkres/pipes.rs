@@ -11,7 +11,11 @@ pub const KINDS: &[Kind] = &[
         help: "O_DIRECT by pipe2 (on the writing end); end=r|w: set later, by fcntl, on one",
         make: packet,
     },
-    Kind { name: "fifo", help: "a named pipe opened for both; direct: O_DIRECT by fcntl", make: fifo },
+    Kind {
+        name: "fifo",
+        help: "a named pipe opened for both; direct: O_DIRECT by fcntl; opath: with O_PATH instead, after: too",
+        make: fifo,
+    },
 ];
 
 fn pipe(cx: &mut Ctx, a: &Args) -> Res {
@@ -49,6 +53,15 @@ fn packet(cx: &mut Ctx, a: &Args) -> Res {
 fn fifo(cx: &mut Ctx, a: &Args) -> Res {
     let path = cx.path("fifo");
     sys::ok("mkfifo", unsafe { libc::mkfifo(sys::cstr(&path).as_ptr(), 0o600) })?;
+    if a.has("opath") {
+        if a.has("after") {
+            let read = sys::open(&path, libc::O_RDWR)?;
+            cx.fd("read", read);
+        }
+        let fd = sys::open(&path, libc::O_PATH)?;
+        cx.fd("", fd);
+        return Ok(());
+    }
     let fd = sys::open(&path, libc::O_RDWR)?;
     if a.has("direct") {
         sys::fcntl("F_SETFL O_DIRECT", fd, libc::F_SETFL, libc::O_DIRECT)?;

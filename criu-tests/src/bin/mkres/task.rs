@@ -16,7 +16,12 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "zombie", help: "a dead child", make: zombie },
     Kind { name: "groups", help: "n=N: so many supplementary groups, numbered from base=4000000000", make: groups },
     Kind { name: "guard", help: "a mapping with a guard region (MADV_GUARD_INSTALL)", make: guard },
-    Kind { name: "vvar-gap", help: "[vvar] and [vvar_vclock] moved elsewhere, a page apart", make: vvar_gap },
+    Kind {
+        name: "vvar-gap",
+        help:
+            "[vvar] and [vvar_vclock] moved elsewhere, a page apart; unreadable: [vvar_vclock] without access instead",
+        make: vvar_gap,
+    },
     Kind {
         name: "uprobes",
         help: "a function of ours was probed once, by perf; never: nobody called it",
@@ -163,11 +168,15 @@ fn named(name: &str) -> Vec<(usize, usize)> {
     maps.lines().filter(|l| l.ends_with(name)).filter_map(range).collect()
 }
 
-fn vvar_gap(_: &mut Ctx, _: &Args) -> Res {
+fn vvar_gap(_: &mut Ctx, a: &Args) -> Res {
     let (data, clocks) = (named("[vvar]"), named("[vvar_vclock]"));
     let (Some(data), Some(clocks)) = (data.first(), clocks.first()) else {
         return Err(Fail::Skip("this kernel has no [vvar_vclock]".into()));
     };
+    if a.has("unreadable") {
+        let (at, len) = (clocks.0 as *mut libc::c_void, clocks.1 - clocks.0);
+        return sys::ok("mprotect", unsafe { libc::mprotect(at, len, libc::PROT_NONE) }).map(|_| ());
+    }
     // Both go to a free place, a page apart.
     let (data_len, clocks_len) = (data.1 - data.0, clocks.1 - clocks.0);
     let room = data_len + clocks_len + 4096;

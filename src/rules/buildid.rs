@@ -1,0 +1,51 @@
+//! Files that CRIU opens a second time, for the build-id it validates them by.
+
+use super::mount_model::Model;
+use super::{Finding, Lift, Phase, Rule, When};
+use crate::host::Gate;
+use crate::snapshot::OpenFile;
+
+/// SELFMAG + 1 (`store_validation_data_build_id`): smaller files are not opened.
+const SMALLEST: u64 = 5;
+const APPEND_ONLY: i32 = libc::O_WRONLY | libc::O_APPEND;
+
+/// `should_check_size`: a log file is not looked into.
+fn is_log(file: &OpenFile) -> Option<bool> {
+    let flags = file.flags.or_else(|| file.info.as_ref()?.flags)? as i32;
+    Some(flags & libc::O_ACCMODE == libc::O_WRONLY && flags & APPEND_ONLY == APPEND_ONLY)
+}
+
+pub static BUILDID_OPEN: Rule = Rule {
+    id: "buildid-open",
+    group: "Paths",
+    what: "A file of sysfs that nobody may read, whoever he is (a control file of a driver), is open. CRIU opens every regular \
+           file a second time, for reading, to look for a build-id, unless it is open for appending only.",
+    says: "open file[ {path}], which CRIU cannot open for reading: it is write-only",
+    criu: "Build-ID (For validation) could not be obtained for file %s because can't open the file",
+    source: "criu/files-reg.c:store_validation_data_build_id",
+    versions: "all",
+    lifts: &[
+        Lift::Value("file-validation", "filesize"),
+        Lift::Workload("close it before the dump"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        let gate = match ctx.host.options.validate_by_size {
+            Some(true) => return,
+            Some(false) => Gate::Stands,
+            None => Gate::Unknown,
+        };
+        // Elsewhere CRIU's capabilities are above the mode; the kernel itself refuses this (`kernfs_fop_open`).
+        let unreadable = |f: &OpenFile| f.kind() == libc::S_IFREG && f.mode & 0o444 == 0 && f.size >= SMALLEST;
+        let mut model = None;
+        for (task, file) in ctx.files().filter(|(_, f)| unreadable(f)) {
+            let Some(mnt_id) = file.mnt_id else { continue };
+            let model = model.get_or_insert_with(|| Model::new(ctx));
+            let sysfs = model.by_id(mnt_id).is_some_and(|n| *n.info.fstype == *b"sysfs");
+            if sysfs && is_log(file) == Some(false) {
+                sink.push(gate, Finding::on_file(rule, task, file));
+            }
+        }
+    },
+};
