@@ -114,6 +114,17 @@ type Made = (Target, Box<dyn Any>);
 
 /// What a sibling takes is dumped in either order, and with the sibling alone; without it we refuse by `rule`.
 fn left_to(name: &str, flag: &str, call: &str, rule: &str, make: &dyn Fn(&Scratch) -> Option<Made>) {
+    left_to_with(name, flag, call, rule, &[], make);
+}
+
+fn left_to_with(
+    name: &str,
+    flag: &str,
+    call: &str,
+    rule: &str,
+    args: &[&str],
+    make: &dyn Fn(&Scratch) -> Option<Made>,
+) {
     each(name, |criu, scratch| {
         let ours = plugin();
         let claim = sibling(scratch, name, &["-DANSWER=-95", flag]);
@@ -121,7 +132,7 @@ fn left_to(name: &str, flag: &str, call: &str, rule: &str, make: &dyn Fn(&Scratc
         for (i, order) in orders.into_iter().enumerate() {
             let lib = ordered(scratch, &format!("o{i}"), order);
             let Some((mut target, _other_end)) = make(scratch) else { return };
-            let run = dump(&criu.path, &target, &lib, scratch.0.join("i"), &[], &[]);
+            let run = dump(&criu.path, &target, &lib, scratch.0.join("i"), args, &[]);
             if order.contains(&claim.as_path()) {
                 assert_eq!(run.output.status.code(), Some(0), "{i}: {}", run.log);
                 assert!(run.has(&format!("sibling: {call} ")), "{i}: {}", run.log);
@@ -163,6 +174,52 @@ fn one_that_takes_a_socket_whose_other_end_is_outside() {
     left_to("unix", "-DCLAIM_UNIX", "dump_unix_sk", "unix-external-nameless", &|_| {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         Some((Target::sleep(Stdio::from(OwnedFd::from(theirs))), Box::new(ours)))
+    });
+}
+
+/// Waits until the process is what it is going to be.
+fn becomes(target: &Target, there: impl Fn(&Path) -> bool) -> bool {
+    let proc = PathBuf::from(format!("/proc/{}", target.pid()));
+    let end = Instant::now() + Duration::from_secs(10);
+    while !there(&proc) {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+#[test]
+fn one_that_takes_a_mount_from_outside() {
+    left_to("mount", "-DCLAIM_MOUNT", "dump_ext_mount", "mnt-no-root-mount", &|scratch| {
+        let program = scratch.0.join("rooted");
+        if !program.exists() {
+            cc("gcc", "rooted.c", &program, &["-static"]);
+        }
+        let mut command = Command::new(&program);
+        command.arg(scratch.dir("root")).arg(scratch.dir("other"));
+        let target = Target::start(command, Stdio::null());
+        if !becomes(&target, |p| std::fs::read_link(p.join("exe")).is_ok_and(|l| l == Path::new("/rooted"))) {
+            eprintln!("SKIP no mount namespace can be made here");
+            return None;
+        }
+        Some((target, Box::new(())))
+    });
+}
+
+#[test]
+fn one_that_takes_a_network_link() {
+    let args = ["--network-lock", "skip"];
+    left_to_with("link", "-DCLAIM_LINK", "dump_ext_link", "link-unsupported", &args, &|_| {
+        let mut command = Command::new("unshare");
+        command.args(["-n", "sh", "-c", "ip link add odd type ifb && exec sleep 1000"]);
+        let target = Target::start(command, Stdio::null());
+        if !becomes(&target, |p| std::fs::read(p.join("comm")).is_ok_and(|c| c == b"sleep\n")) {
+            eprintln!("SKIP no link of type ifb can be made here");
+            return None;
+        }
+        Some((target, Box::new(())))
     });
 }
 

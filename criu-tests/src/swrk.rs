@@ -16,6 +16,7 @@ use std::time::Duration;
 pub enum Field {
     Num(u64, u64),
     Text(u64, String),
+    Message(u64, Vec<Field>),
 }
 
 /// What a request came to.
@@ -42,6 +43,7 @@ fn message(fields: &[Field]) -> Vec<u8> {
                 varint(*value, &mut out);
             }
             Field::Text(number, text) => bytes(*number, text.as_bytes(), &mut out),
+            Field::Message(number, fields) => bytes(*number, &message(fields), &mut out),
         }
     }
     out
@@ -140,6 +142,8 @@ mod tests {
     fn what_is_written_is_what_protobuf_says() {
         assert_eq!(message(&[Field::Num(1, 300)]), [8, 0xac, 2]);
         assert_eq!(message(&[Field::Text(37, "ab".into())]), [0xaa, 2, 2, b'a', b'b']);
+        let nested = Field::Message(23, vec![Field::Text(1, "a".into()), Field::Text(2, "b".into())]);
+        assert_eq!(message(&[nested]), [0xba, 1, 6, 0x0a, 1, b'a', 0x12, 1, b'b']);
         assert!(success(&[8, 1, 16, 1, 0x4a, 2, b'h', b'i']));
         assert!(!success(&[8, 1, 16, 0]));
         assert!(!success(&[]));

@@ -11,7 +11,15 @@ struct plugin_desc {
 	void *hooks[12];
 };
 
-enum { DUMP_UNIX_SK = 0, DUMP_EXT_FILE = 2, HANDLE_DEVICE_VMA = 7, PAUSE_DEVICES = 10, CHECKPOINT_DEVICES = 11 };
+enum {
+	DUMP_UNIX_SK = 0,
+	DUMP_EXT_FILE = 2,
+	DUMP_EXT_MOUNT = 4,
+	DUMP_EXT_LINK = 6,
+	HANDLE_DEVICE_VMA = 7,
+	PAUSE_DEVICES = 10,
+	CHECKPOINT_DEVICES = 11,
+};
 
 struct list_head {
 	struct list_head *prev, *next;

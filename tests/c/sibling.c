@@ -1,5 +1,6 @@
 /* Another plugin. ANSWER: what its CHECKPOINT_DEVICES answers. CLAIM: it takes every descriptor CRIU cannot dump.
- * CLAIM_VMA: every mapping of a device. CLAIM_UNIX: every UNIX socket whose other end is outside.
+ * CLAIM_VMA: every mapping of a device. CLAIM_UNIX: every UNIX socket whose other end is outside. CLAIM_MOUNT: every mount of
+ * a file system that is not the tree's own. CLAIM_LINK: every network link of a kind unknown to CRIU.
  * CONSTANT: its descriptor cannot be written to. */
 #include "plugin.h"
 
@@ -46,6 +47,22 @@ static int dump_unix_sk(int fd, int id)
 }
 #endif
 
+#ifdef CLAIM_MOUNT
+static int dump_ext_mount(char *mountpoint, int id)
+{
+	print_on_level(4, "sibling: dump_ext_mount %s %d\n", mountpoint, id);
+	return 0;
+}
+#endif
+
+#ifdef CLAIM_LINK
+static int dump_ext_link(int index, int type, char *kind)
+{
+	print_on_level(4, "sibling: dump_ext_link %d %d %s\n", index, type, kind);
+	return 0;
+}
+#endif
+
 #ifdef CONSTANT
 const
 #endif
@@ -64,6 +81,12 @@ struct plugin_desc CR_PLUGIN_DESC = {
 #endif
 #ifdef CLAIM_UNIX
 		[DUMP_UNIX_SK] = (void *)dump_unix_sk,
+#endif
+#ifdef CLAIM_MOUNT
+		[DUMP_EXT_MOUNT] = (void *)dump_ext_mount,
+#endif
+#ifdef CLAIM_LINK
+		[DUMP_EXT_LINK] = (void *)dump_ext_link,
 #endif
 		[CHECKPOINT_DEVICES] = (void *)checkpoint_devices,
 	},

@@ -69,10 +69,30 @@ const FLAGS: &[(u64, &str)] = &[
     (50, "orphan_pts_master"),
     (52, "tcp_close"),
 ];
+const EXT_MNT: u64 = 23;
+const SKIP_MNT: u64 = 31;
+const ENABLE_FS: u64 = 32;
+const UNIX_SK_INO: u64 = 33;
+const MANAGE_CGROUPS_MODE: u64 = 34;
 const GHOST_LIMIT: u64 = 35;
+const EXTERNAL: u64 = 37;
+const CONFIG_FILE: u64 = 51;
 const NETWORK_LOCK: u64 = 64;
 /// CRIU_NETWORK_LOCK_SKIP: the firewall of this machine is not what is tested.
 const SKIP: u64 = 3;
+
+/// Mounts of a tree with a mount namespace of its own, and where each is.
+const MOUNTS: &[(&str, &str)] = &[
+    ("part:to=/part", "/part"),
+    ("mount:fs=tmpfs,to=/mnt", "/mnt"),
+    ("mount:fs=ramfs,to=/ram", "/ram"),
+    ("mount:fs=tmpfs,to=/slave make-slave:at=/slave", "/slave"),
+    ("mount:fs=tmpfs,to=/shared make-shared:at=/shared", "/shared"),
+];
+
+/// What the file that a request names may hold: it overrules the request.
+const CONFIGURED: &[&str] =
+    &["file-locks", "tcp-established", "shell-job", "link-remap", "ext-unix-sk", "ghost-limit 2M", "enable-fs ramfs"];
 
 struct Asked {
     plugin: PathBuf,
@@ -103,29 +123,55 @@ fn asked() -> Result<Asked, String> {
 }
 
 /// A tree, and what is asked for it.
-fn draw(seed: u64) -> (String, Vec<Field>, String) {
+struct Drawn {
+    spec: String,
+    fields: Vec<Field>,
+    /// The options by name.
+    names: Vec<String>,
+    /// Lines of the file that the request names.
+    config: Vec<&'static str>,
+    /// How a socket with its other end outside is named: as external, or by the older field.
+    unix: Option<u64>,
+}
+
+fn draw(seed: u64) -> Drawn {
     let mut r = Random::new(seed);
     let mut kinds = Vec::new();
+    let mut mounted = Vec::new();
+    if r.chance(35) {
+        kinds.push("--root {root}");
+        for _ in 0..=r.below(2) {
+            let (kind, at) = MOUNTS[r.below(MOUNTS.len())];
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+                mounted.push(at);
+            }
+        }
+    }
     if r.chance(12) {
         kinds.push("no-setsid");
     }
     for _ in 0..=r.below(3) {
         // Twice the same in one process would want the same names.
         let kind = KINDS[r.below(KINDS.len())];
+        // A root of its own has no device but null.
+        if !mounted.is_empty() && (kind.contains("/dev/loop") || kind.starts_with("tty")) {
+            continue;
+        }
         if !kinds.iter().any(|k| k.split(':').next() == kind.split(':').next()) {
             kinds.push(kind);
         }
     }
-    if r.chance(50) {
+    if r.chance(50) && mounted.is_empty() {
         kinds.extend(["[", KINDS[r.below(KINDS.len())], "]"]);
     }
     let mut fields = vec![Field::Num(NETWORK_LOCK, SKIP)];
-    let mut names = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     for (number, name) in FLAGS {
         match r.below(5) {
             0 | 1 => {
                 fields.push(Field::Num(*number, 1));
-                names.push(*name);
+                names.push(name.to_string());
             }
             // A client that sends all it knows.
             2 => fields.push(Field::Num(*number, 0)),
@@ -134,9 +180,50 @@ fn draw(seed: u64) -> (String, Vec<Field>, String) {
     }
     if r.chance(25) {
         fields.push(Field::Num(GHOST_LIMIT, 4));
-        names.push("ghost_limit=4");
+        names.push("ghost_limit=4".into());
     }
-    (kinds.join(" "), fields, names.join(" "))
+    // As runc and crun name the mounts they have made, as somebody else does, or not at all.
+    for at in mounted {
+        match r.below(4) {
+            0 => {
+                fields.push(Field::Message(EXT_MNT, vec![Field::Text(1, at.into()), Field::Text(2, at.into())]));
+                names.push(format!("ext_mnt={at}"));
+            }
+            1 => {
+                fields.push(Field::Text(EXTERNAL, format!("mnt[{at}]:key")));
+                names.push(format!("external=mnt[{at}]:key"));
+            }
+            2 if r.chance(50) => {
+                fields.push(Field::Text(SKIP_MNT, at.into()));
+                names.push(format!("skip_mnt={at}"));
+            }
+            _ => {}
+        }
+    }
+    if r.chance(25) {
+        fields.push(Field::Text(ENABLE_FS, "ramfs".into()));
+        names.push("enable_fs=ramfs".into());
+    }
+    if r.chance(40) {
+        let mode = r.below(7) as u64;
+        fields.push(Field::Num(MANAGE_CGROUPS_MODE, mode));
+        names.push(format!("manage_cgroups_mode={mode}"));
+    }
+    let mut config = Vec::new();
+    if r.chance(30) {
+        config.extend((0..=r.below(2)).map(|_| CONFIGURED[r.below(CONFIGURED.len())]));
+        names.push(format!("config_file=[{}]", config.join(", ")));
+    }
+    let unix = r.chance(40).then(|| if r.chance(50) { EXTERNAL } else { UNIX_SK_INO });
+    Drawn { spec: kinds.join(" "), fields, names, config, unix }
+}
+
+/// The inode of the first socket that was made with its other end outside, and its name as external.
+fn outside_socket(tree: &Tree) -> Option<(u64, String)> {
+    let (pid, fd) = tree.place("unix-outside")?;
+    let link = std::fs::read_link(format!("/proc/{pid}/fd/{}", fd?)).ok()?;
+    let ino = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+    Some((ino, format!("unix[{ino}]")))
 }
 
 enum Said {
@@ -147,15 +234,27 @@ enum Said {
 
 /// Both verdicts on one tree.
 fn compare(criu: &Criu, seed: u64, base: &Path) -> Result<Said, String> {
-    let (spec, fields, names) = draw(seed);
-    let what = format!("seed {seed}: [{spec}] {names}");
+    let Drawn { spec, mut fields, mut names, config, unix } = draw(seed);
     let dir = base.join(format!("{}-{seed}", criu.version));
-    let made = Tree::make(&spec, &dir);
+    let made = Tree::make(&spec.replace("{root}", &dir.join("root").to_string_lossy()), &dir);
     let tree = match made {
         Ok(tree) => tree,
-        Err(NoTree::Skip(why)) => return Ok(Said::Skipped(format!("{what}: {why}"))),
+        Err(NoTree::Skip(why)) => return Ok(Said::Skipped(format!("seed {seed}: [{spec}]: {why}"))),
         Err(NoTree::Broken(why)) => return Err(why),
     };
+    if let (Some(number), Some((ino, name))) = (unix, outside_socket(&tree)) {
+        names.push(format!("{} of field {number}", name));
+        fields.push(match number {
+            UNIX_SK_INO => Field::Message(number, vec![Field::Num(1, ino)]),
+            _ => Field::Text(number, name),
+        });
+    }
+    if !config.is_empty() {
+        let file = dir.join("criu.conf");
+        std::fs::write(&file, config.join("\n") + "\n").map_err(|e| format!("{}: {e}", file.display()))?;
+        fields.push(Field::Text(CONFIG_FILE, file.to_string_lossy().into()));
+    }
+    let what = format!("seed {seed}: [{spec}] {}", names.join(" "));
     let (none, ours) = (base.join("none"), base.join("ours"));
     let ask = |lib: &Path, name: &str| {
         let images = dir.join(name);
@@ -174,11 +273,13 @@ fn compare(criu: &Criu, seed: u64, base: &Path) -> Result<Said, String> {
         let with = ask(&ours, "with")?;
         let refused = with.log.contains("Error (preflight)");
         let verdict = if alone.success { "dumped" } else { "refused" };
+        // Which mounts are skipped and which file systems enabled is not known of a request (host/cmdline.rs).
+        let warned = with.log.contains("Warn  (preflight): mnt-") && reason(&alone.log).contains("mnt:");
         let differs = if with.success != alone.success {
             Some(format!("CRIU alone: {verdict} ({}), with the plugin: {}", reason(&alone.log), reason(&with.log)))
         } else if alone.success && refused {
             Some(format!("dumped, and the plugin writes an error: {}", reason(&with.log)))
-        } else if !alone.success && !refused {
+        } else if !alone.success && !refused && !warned {
             Some(format!("refused ({}), and not by the plugin", reason(&alone.log)))
         } else {
             tree.disturbed()
