@@ -279,6 +279,28 @@ pub static NETNS_IP_TOOL: Rule = Rule {
     },
 };
 
+pub static NETNS_NO_NET_ADMIN: Rule = Rule {
+    id: "netns-no-net-admin",
+    group: "Network namespaces",
+    what: "A network namespace is dumped with the tree, and CRIU has no CAP_NET_ADMIN in the user namespace that it belongs to: \
+           it may neither lock its traffic nor read its packet filters and connection tracking, which it reads of an \
+           external and of an empty one too.",
+    says: "network namespace {netns}, which CRIU may not dump without CAP_NET_ADMIN",
+    criu: "Locking network failed / cache initialization failed: Operation not permitted / Namespaces dumping finished with error %d",
+    source: "criu/net.c:dump_net_ns, network_lock_internal",
+    versions: "all",
+    lifts: &[Lift::Workload("give criu CAP_NET_ADMIN (a container or sandbox may have dropped it)")],
+    phase: Phase::P6,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for ns in dumped(ctx).into_iter().filter(|ns| ns.table.net_admin == Some(false)) {
+            if let Some(f) = ns.finding(rule, ctx) {
+                sink.push(Gate::Stands, f.key(format!("netns:{}", ns.table.netns)));
+            }
+        }
+    },
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,7 +324,7 @@ mod tests {
     fn own(links: Vec<NetLink>) -> Snapshot {
         let mut s = snap(vec![]);
         s.tasks.first_mut().unwrap().ns.net = Some(9);
-        s.links.push(LinkTable { netns: 9, pid: 100, links });
+        s.links.push(LinkTable { netns: 9, pid: 100, links, net_admin: Some(true) });
         s
     }
 
@@ -376,7 +398,7 @@ mod tests {
         let mut child = task(101);
         child.ns.net = Some(10);
         s.tasks.push(child);
-        s.links.push(LinkTable { netns: 10, pid: 101, links: vec![] });
+        s.links.push(LinkTable { netns: 10, pid: 101, links: vec![], net_admin: Some(true) });
         assert_eq!(verdict(&NETNS_MULTI_EMPTY, &s, &with_empty_ns()), Some(Verdict::Refuse));
         assert_eq!(verdict(&NETNS_MULTI_EMPTY, &s, &host()), None);
         let mut external = with_external("net[10]:x");
@@ -472,5 +494,16 @@ mod tests {
         assert_eq!(verdict(&NETNS_IP_TOOL, &s, &with_empty_ns()), None);
         s.links.clear();
         assert_eq!(verdict(&NETNS_IP_TOOL, &s, &host()), None, "no namespace is dumped");
+    }
+
+    #[test]
+    fn the_right_over_a_namespace() {
+        let mut s = own(vec![]);
+        for (net_admin, expected) in [(Some(true), None), (None, None), (Some(false), Some(Verdict::Refuse))] {
+            s.links[0].net_admin = net_admin;
+            assert_eq!(verdict(&NETNS_NO_NET_ADMIN, &s, &host()), expected);
+        }
+        assert!(verdict(&NETNS_NO_NET_ADMIN, &s, &with_external("net[9]:mine")).is_some());
+        assert!(verdict(&NETNS_NO_NET_ADMIN, &s, &with_empty_ns()).is_some());
     }
 }

@@ -269,6 +269,15 @@ impl<'a> Socks<'a> {
         table.failed.iter().find(|f| is(f, family, protocol) && module_missing(f)).map(|f| f.2)
     }
 
+    /// Whether CRIU has CAP_NET_ADMIN over the socket's network namespace; of one in no list, over all that the tree is in.
+    pub fn net_admin(&self, s: &Sock) -> Option<bool> {
+        let all = || self.snap.sockets.iter();
+        match s.netns() {
+            Some(netns) => all().find(|t| t.netns == netns)?.net_admin,
+            None => all().map(|t| t.net_admin).reduce(|a, b| if a == b { a } else { None }).flatten(),
+        }
+    }
+
     /// The listening socket at which this connection waits to be accepted.
     pub fn listener_of(&self, client: u32) -> Option<&'a UnixDiag> {
         self.waiting.get(&client).copied()

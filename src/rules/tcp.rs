@@ -177,29 +177,57 @@ pub static RECV_QUEUE: Rule = Rule {
                 (None, Some(true)) => ("an urgent byte is in it and SO_OOBINLINE is set", "SO_OOBINLINE"),
                 _ => continue,
             };
-            let connection = s.inet().filter(|t| CONNECTED.contains(&t.state) && t.dport != 0);
-            let (saved, remote, now) = match (connection, closed_peer(s)) {
-                // Without either option it is tcp-connected.
-                (Some(t), _) => match ctx.host.options.tcp_established {
-                    Some(true) => (Gate::Stands, remote(t), t.state),
-                    Some(false) => continue,
-                    None => (Gate::Unknown, remote(t), t.state),
-                },
-                (None, Some(peer)) => (Gate::Stands, Value::Addr(peer), state::CLOSE),
-                (None, None) => continue,
-            };
-            let f = s
-                .finding(rule, &ctx.index)
-                .fact_opt("local", connection.map(local))
-                .fact("remote", remote)
-                .term("state", state_name(now))
-                .term("why", why)
-                .fact_opt("offset", offset.map(number))
-                .term("option", option);
-            sink.push(saved.or(ctx.host.gate(&[Opt::TcpClose])), f);
+            let Some((gate, f)) = saved(rule, ctx, s) else { continue };
+            let f = f.term("why", why).fact_opt("offset", offset.map(number)).term("option", option);
+            sink.push(gate, f);
         }
     },
 };
+
+pub static REPAIR: Rule = Rule {
+    id: "tcp-repair",
+    group: "TCP sockets",
+    what: "CRIU saves a connection (with --tcp-established; one that was reset, whatever the options but --tcp-close) and has no \
+           CAP_NET_ADMIN in the user namespace that the socket's network namespace belongs to: the kernel does not let it turn \
+           on TCP_REPAIR, nor lock the connection.",
+    says: "TCP [{local} <-> ]{remote} {state}: CRIU may not save it without CAP_NET_ADMIN",
+    criu: "Can't turn TCP repair mode ON: Operation not permitted / Failed to lock TCP connection %x",
+    source: "soccr/soccr.c:tcp_repair_on",
+    versions: "all",
+    lifts: &[
+        Lift::Option(Opt::TcpClose),
+        Lift::Workload("give criu CAP_NET_ADMIN (a container or sandbox may have dropped it)"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        for s in ctx.socks.all.iter().filter(|s| s.is_tcp() && ctx.socks.net_admin(s) == Some(false)) {
+            if let Some((gate, f)) = saved(rule, ctx, s) {
+                sink.push(gate, f);
+            }
+        }
+    },
+};
+
+/// A finding about a TCP socket whose connection CRIU would save, and whether it would (`dump_one_tcp`, criu/sk-tcp.c).
+fn saved(rule: &Rule, ctx: &Ctx, s: &Sock) -> Option<(Gate, Finding)> {
+    let connection = s.inet().filter(|t| CONNECTED.contains(&t.state) && t.dport != 0);
+    let (gate, remote, now) = match (connection, closed_peer(s)) {
+        // Without either option it is tcp-connected.
+        (Some(t), _) => match ctx.host.options.tcp_established {
+            Some(true) => (Gate::Stands, remote(t), t.state),
+            Some(false) => return None,
+            None => (Gate::Unknown, remote(t), t.state),
+        },
+        (None, peer) => (Gate::Stands, Value::Addr(peer?), state::CLOSE),
+    };
+    let f = s
+        .finding(rule, &ctx.index)
+        .fact_opt("local", connection.map(local))
+        .fact("remote", remote)
+        .term("state", state_name(now));
+    Some((gate.or(ctx.host.gate(&[Opt::TcpClose])), f))
+}
 
 /// The peer that a TCP socket in CLOSE once had and still knows.
 fn closed_peer(s: &Sock) -> Option<SocketAddr> {

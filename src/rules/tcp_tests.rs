@@ -205,6 +205,25 @@ fn a_queue_that_cannot_be_peeked_at_whole() {
 }
 
 #[test]
+fn a_connection_that_criu_may_not_save() {
+    let mut s = tree(vec![inet(1, 6, 1)]);
+    let established = with(Opt::TcpEstablished);
+    for (net_admin, expected) in [(None, None), (Some(true), None), (Some(false), Some(Refuse))] {
+        s.sockets[0].net_admin = net_admin;
+        assert_eq!(verdict(&REPAIR, &s, &established), expected);
+    }
+    assert_eq!(on(&REPAIR, &s), None, "that is tcp-connected");
+    // In no list; of its namespace the kernel does not tell us either.
+    s.sockets[0].inet.clear();
+    let peer = Some(SocketAddr::from(([10, 0, 0, 9], 80)));
+    facts(&mut s, SocketFacts { peer, ..tcp_of(Some(7), None) });
+    assert_eq!(on(&REPAIR, &s), Some(Refuse));
+    assert_eq!(verdict(&REPAIR, &s, &with(Opt::TcpClose)), None);
+    s.sockets.push(SocketTable { netns: 9, net_admin: Some(true), ..table() });
+    assert_eq!(on(&REPAIR, &s), None, "which it is, is not known");
+}
+
+#[test]
 fn a_cork() {
     let mut s = tree(vec![inet(1, 17, 7)]);
     for (udp_cork, expected) in [(None, None), (Some(false), None), (Some(true), Some(Refuse))] {

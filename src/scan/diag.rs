@@ -6,7 +6,7 @@
 pub mod links;
 mod netns;
 
-use super::sys::retry;
+use super::sys::{self, retry};
 use crate::parse::diag::{self, Dump};
 use crate::snapshot::{Namespaces, SocketTable, Task, Unchecked};
 use nix::errno::Errno;
@@ -126,9 +126,18 @@ fn elsewhere(net: u64, protocol: i32, pids: &[i32]) -> Result<Option<OwnedFd>, (
     failed.map_or(Ok(None), Err)
 }
 
+/// Whether we have CAP_NET_ADMIN over the socket's network namespace. `None`: not known (Linux before 4.10).
+fn net_admin(socket: &OwnedFd) -> Option<bool> {
+    match sys::netns_of(socket.as_raw_fd()) {
+        Ok(_) => Some(true),
+        Err(Errno::EPERM) => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// Takes what it finds out of `missing`.
 fn table(socket: &OwnedFd, netns: u64, wanted: Families, missing: &mut Option<HashSet<u64>>) -> SocketTable {
-    let mut table = SocketTable { netns, ..SocketTable::default() };
+    let mut table = SocketTable { netns, net_admin: net_admin(socket), ..SocketTable::default() };
     let mut wire = Wire::new(socket);
     for (family, protocol) in wanted.requests() {
         let all_found = missing.as_ref().is_some_and(HashSet::is_empty);

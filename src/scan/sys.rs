@@ -246,6 +246,15 @@ pub fn siocunixfile(sk: RawFd) -> nix::Result<OwnedFd> {
     fd_of(libc::c_long::from(unsafe { libc::ioctl(sk, SIOCUNIXFILE as _) }))
 }
 
+/// linux/sockios.h
+const SIOCGSKNS: libc::c_ulong = 0x894c;
+
+/// The network namespace of a socket or a tun descriptor. EPERM: no CAP_NET_ADMIN over it.
+pub fn netns_of(sk: RawFd) -> nix::Result<OwnedFd> {
+    // SAFETY: this request takes no argument.
+    fd_of(libc::c_long::from(unsafe { libc::ioctl(sk, SIOCGSKNS as _) }))
+}
+
 /// ARCH_MAP_VDSO_32 (asm/prctl.h), made so that it cannot succeed: the errno. `None`: our process has no vdso, then
 /// the request would map one and is not made.
 #[cfg(target_arch = "x86_64")]

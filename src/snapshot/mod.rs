@@ -127,6 +127,9 @@ pub struct LinkTable {
     /// The task it was asked through.
     pub pid: i32,
     pub links: Vec<NetLink>,
+    /// We have CAP_NET_ADMIN over the namespace.
+    #[serde(default)]
+    pub net_admin: Option<bool>,
 }
 
 /// Something that could not be looked at, and why.

@@ -13,6 +13,9 @@ pub struct SocketTable {
     pub inet: Vec<InetDiag>,
     pub packet: Vec<PacketDiag>,
     pub netlink: Vec<NetlinkDiag>,
+    /// We have CAP_NET_ADMIN over the namespace.
+    #[serde(default)]
+    pub net_admin: Option<bool>,
     /// Requests the kernel refused: address family, protocol, errno.
     pub failed: Vec<(u8, u16, i32)>,
 }

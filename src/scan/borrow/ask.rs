@@ -1,6 +1,7 @@
 //! The questions themselves: fcntl, getsockopt, ioctl on a borrowed descriptor. None changes the open file or waits for
 //! anything but a short kernel lock.
 
+use super::super::sys;
 use super::Ask;
 use crate::bytes::Bytes;
 use crate::parse::nslink::{self, LinkTarget};
@@ -14,8 +15,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 // What the libc crate does not have.
 /// asm-generic/sockios.h
 const SIOCATMARK: libc::Ioctl = 0x8905;
-/// linux/sockios.h
-const SIOCGSKNS: libc::Ioctl = 0x894c;
 /// linux/un.h: SIOCPROTOPRIVATE + 0.
 const SIOCUNIXFILE: libc::Ioctl = 0x89e0;
 /// asm-generic/socket.h
@@ -65,7 +64,7 @@ pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
         facts.udp_cork = int(libc::SOL_UDP, libc::UDP_CORK).map(|v| v != 0);
     }
     if what.netns {
-        facts.netns = opened_inode(file, SIOCGSKNS).ok();
+        facts.netns = netns(file).ok();
     }
     if what.readable && netlink {
         facts.readable = readable(file).ok();
@@ -295,10 +294,10 @@ fn opened(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The inode of the namespace that the ioctl opens.
-fn opened_inode(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<u64> {
+/// The inode of its network namespace.
+fn netns(file: &OwnedFd) -> nix::Result<u64> {
     // An nsfs file: no file server.
-    Ok(nix::sys::stat::fstat(opened(file, request)?)?.st_ino)
+    Ok(nix::sys::stat::fstat(sys::netns_of(file.as_raw_fd())?)?.st_ino)
 }
 
 /// The link text of the file that the socket was bound to (`unix_open_file()`, net/unix/af_unix.c: an O_PATH descriptor, so
@@ -352,7 +351,7 @@ fn tty_number(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<i32> {
 
 /// TUNGETIFF, TUNGETFILTER (a tap's only), and SIOCGSKNS as CRIU's `get_socket_ns()` does.
 pub fn tun(file: &OwnedFd) -> TunFacts {
-    let mut facts = TunFacts { netns: opened_inode(file, SIOCGSKNS).ok(), ..TunFacts::default() };
+    let mut facts = TunFacts { netns: netns(file).ok(), ..TunFacts::default() };
     // SAFETY: struct ifreq is made of numbers; zero is a value.
     let mut interface: libc::ifreq = unsafe { std::mem::zeroed() };
     // SAFETY: TUNGETIFF writes one struct ifreq.

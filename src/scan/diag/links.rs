@@ -1,6 +1,6 @@
 //! The interfaces of the network namespaces whose contents CRIU dumps.
 
-use super::{elsewhere, Wire};
+use super::{elsewhere, net_admin, Wire};
 use crate::parse::diag;
 use crate::snapshot::{LinkTable, Namespaces, Task, Unchecked};
 
@@ -22,16 +22,17 @@ pub fn tables(tasks: &[Task], observer: &Namespaces) -> (Vec<LinkTable>, Vec<Unc
             Ok(None) => continue,
             Ok(Some(socket)) => {
                 let dump = Wire::new(&socket).once(diag::link_request, diag::link);
-                dump.and_then(|dump| match (dump.end, dump.bad) {
+                let links = dump.and_then(|dump| match (dump.end, dump.bad) {
                     (Some(0), 0) if !dump.interrupted => Ok(dump.sockets),
                     (Some(0), _) => Err(0),
                     (end, _) => Err(end.unwrap_or(libc::EIO)),
-                })
+                });
+                links.map(|links| LinkTable { netns: net, pid: task.pid, links, net_admin: net_admin(&socket) })
             }
             Err((_, errno)) => Err(errno as i32),
         };
         match answer {
-            Ok(links) => tables.push(LinkTable { netns: net, pid: task.pid, links }),
+            Ok(table) => tables.push(table),
             Err(errno) => {
                 let what = format!("interfaces of net:[{net}]");
                 unchecked.push(Unchecked { pid: task.pid, fd: None, what: what.as_str().into(), errno });
