@@ -88,7 +88,7 @@ fn is_same_path(a: &[u8], b: &[u8]) -> bool {
     parts(a).eq(parts(b))
 }
 
-fn type_of(info: &MountInfo) -> &[u8] {
+pub(super) fn type_of(info: &MountInfo) -> &[u8] {
     // "fuse.sshfs": the parser may or may not have split the subtype off already.
     info.fstype.split(|b| *b == b'.').next().unwrap_or_default()
 }

@@ -125,6 +125,7 @@ pub static RULES: &[&Rule] = &[
     &super::tty_rules::TTY_CTTY_INHERIT,
     &super::namespace::NS_NESTED,
     &super::namespace::NS_TIME_CHILDREN,
+    &super::own_proc::PROC_FD_DENIED,
     &super::namespace::PIDNS_WITHOUT_INIT,
     &super::namespace::NS_USER_OWNER,
     &super::namespace::USERNS_BINFMT,

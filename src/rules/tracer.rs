@@ -5,7 +5,7 @@ use crate::host::{Gate, Stage};
 use crate::snapshot::Task;
 
 const CAP_SYS_PTRACE: u32 = 19;
-const CAP_SYS_ADMIN: u32 = 21;
+pub(super) const CAP_SYS_ADMIN: u32 = 21;
 /// PROC_USER_INIT_INO (include/linux/proc_ns.h): the initial user namespace.
 pub(super) const INIT_USER_NS: u64 = 0xEFFF_FFFD;
 

@@ -17,6 +17,7 @@ pub mod links;
 pub mod locks;
 pub mod maps;
 pub mod mounts;
+pub mod ownproc;
 pub mod paths;
 pub mod proc;
 pub mod programs;
@@ -111,6 +112,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
     queues::look(&mut snap, &scan.proc);
+    ownproc::look(&mut snap, &scan.proc, &mut scan.b);
     paths::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     epoll::look(&mut snap, &mut scan.log);
     watches::look(&mut snap, &scan.proc, host);

@@ -73,13 +73,18 @@ impl<'a> Roots<'a> {
         Roots { proc, shared: root == snap.criu.ns.mnt, open: HashMap::new() }
     }
 
+    /// Mountpoints behind which a file server may be asked.
+    pub fn servers(table: &MountTable) -> impl Iterator<Item = &Bytes> {
+        table.mounts.iter().filter(|m| has_server(&m.fstype)).map(|m| &m.mountpoint)
+    }
+
     /// Where CRIU looks up the paths of files on the mounts of this table.
     pub fn of(&mut self, table: &MountTable) -> Option<&Root> {
         let (proc, shared) = (self.proc, self.shared);
         let open = || {
             let name = if shared { c"self/root".into() } else { CString::new(format!("{}/root", table.pid)).ok()? };
             let fd = proc.dir(&name).ok()?;
-            let servers = table.mounts.iter().filter(|m| has_server(&m.fstype)).map(|m| m.mountpoint.clone()).collect();
+            let servers = Roots::servers(table).cloned().collect();
             Some(Root { fd, servers })
         };
         self.open.entry(table.ns).or_insert_with(open).as_ref()

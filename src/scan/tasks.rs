@@ -148,6 +148,7 @@ fn task_of(pid: i32, stat: Stat, status: &Status) -> Task {
         gid: status.gid.unwrap_or_default(),
         groups: (status.groups.unwrap_or_default(), status.groups_line.unwrap_or_default().saturating_sub(label)),
         shd_pnd: status.shd_pnd.unwrap_or_default(),
+        cap_eff: status.cap_eff,
         thread_features: status.x86_thread_features.clone(),
         ..Task::default()
     }

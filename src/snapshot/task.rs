@@ -96,6 +96,20 @@ pub struct UserNs {
     pub owners: Namespaces,
 }
 
+/// What /proc/self is for a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcSelf {
+    /// Itself.
+    Own,
+    /// It is not there.
+    Missing,
+    /// The /proc of another pid namespace.
+    Other,
+    /// No symbolic link that can be read: the errno.
+    Errno(i32),
+}
+
 /// A process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -128,6 +142,9 @@ pub struct Task {
     pub groups: (usize, usize),
     /// ShdPnd.
     pub shd_pnd: u64,
+    /// CapEff of the first thread, in its own user namespace.
+    #[serde(default)]
+    pub cap_eff: Option<u64>,
     /// Soft RLIMIT_NOFILE: descriptors must be below it. `None`: not known, or unlimited.
     pub nofile: Option<u64>,
     /// `x86_Thread_features:` names.
@@ -142,6 +159,9 @@ pub struct Task {
     pub exe: Option<Link>,
     pub cwd: Option<Link>,
     pub root: Option<Link>,
+    /// Of the root task; `None`: not known.
+    #[serde(default)]
+    pub proc_self: Option<ProcSelf>,
     /// Ascending by fd. Empty when the table is shared with `files_of`.
     pub files: Vec<OpenFile>,
     /// The first task of those that this one shares its parent's descriptor table with (kcmp KCMP_FILES); `None`: its own.

@@ -10,12 +10,25 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "setsid", help: "in [ ]: the child leads a session of its own", make: setsid },
     Kind { name: "newns", help: "mnt,net,ipc,uts,user,cgroup,time,pid: new namespaces (see also --root)", make: newns },
     Kind { name: "uid", help: "n=UID: all uids and gids become this one", make: uid },
+    Kind { name: "no-cap", help: "n=CAP: this capability is no more effective", make: no_cap },
     Kind { name: "thread", help: "a second thread", make: thread },
     Kind { name: "cwd", help: "path=DIR", make: cwd },
 ];
 
 fn nothing(_: &mut Ctx, _: &Args) -> Res {
     Ok(())
+}
+
+fn no_cap(_: &mut Ctx, a: &Args) -> Res {
+    let cap = usize::try_from(a.num("n", 0)?).unwrap_or(0);
+    // _LINUX_CAPABILITY_VERSION_3, ourselves; effective, permitted and inheritable, low and high half.
+    let header = [0x2008_0522u32, 0];
+    let mut data = [[0u32; 3]; 2];
+    sys::call("capget", libc::SYS_capget, [header.as_ptr() as u64, data.as_mut_ptr() as u64, 0, 0, 0])?;
+    if let Some([effective, ..]) = data.get_mut(cap / 32) {
+        *effective &= !(1 << (cap % 32));
+    }
+    sys::call("capset", libc::SYS_capset, [header.as_ptr() as u64, data.as_ptr() as u64, 0, 0, 0]).map(|_| ())
 }
 
 fn setsid(_: &mut Ctx, _: &Args) -> Res {
