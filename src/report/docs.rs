@@ -111,6 +111,7 @@ pub(super) fn phase(phase: Phase) -> &'static str {
         Phase::P4 => "while it writes the task's memory",
         Phase::P5 => "after the task's memory is written",
         Phase::P6 => "after the memory of the whole tree is written",
+        Phase::Never => "never: the dump goes through",
     }
 }
 

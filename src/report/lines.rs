@@ -9,7 +9,7 @@ use super::{fact_text, reason, render_value, sentence, Outcome, Report};
 use crate::bytes::escape;
 use crate::config::Mode;
 use crate::host::{Host, Stage};
-use crate::rules::{Finding, Holder, Other, Value, Verdict};
+use crate::rules::{Finding, Holder, Other, Phase, Value, Verdict};
 use crate::snapshot::{Look, Unchecked};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +58,10 @@ pub fn warnings(report: &Report, host: &Host) -> Vec<String> {
             body(&mut out, WARN_PREFIX, WARNINGS, report, &refused);
         }
     }
-    body(&mut out, WARN_PREFIX, WARNINGS, report, &kinds(report, host, Verdict::Warn));
+    let mut warned = kinds(report, host, Verdict::Warn);
+    // What is lost in a dump that goes through is in `preflight.json`, for those who ask.
+    warned.retain(|k| !report.rules.iter().any(|r| r.id == k.rule && r.phase == Phase::Never));
+    body(&mut out, WARN_PREFIX, WARNINGS, report, &warned);
     out.extend(unchecked(report, WARN_PREFIX));
     // The word that the runtimes look for stays out, also where a name from the tree holds it.
     out.into_iter().map(|line| one_line(line.replace("Error", "\\x45rror"))).collect()

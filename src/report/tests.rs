@@ -411,6 +411,17 @@ fn mode_warn_never_says_the_word() {
 }
 
 #[test]
+fn what_a_dump_loses_is_in_the_report_alone() {
+    static LOST: Rule = Rule { phase: Phase::Never, ..rule("lost-thing", "a thing is lost", &[]) };
+    static WITH_LOST: &[&Rule] = &[&DEVICE, &LOST];
+    let lost = Finding { rule: "lost-thing".into(), ..device().warn() };
+    let report = Report { rules: WITH_LOST, ..report(vec![device().warn(), lost]) };
+    let told = warnings(&report, &host(Runtime::Cli));
+    assert!(told.len() == 1 && told[0].contains("fd-chrdev"), "{told:?}");
+    assert!(String::from_utf8(json::to_vec(&report, &host(Runtime::Cli)).unwrap()).unwrap().contains("lost-thing"));
+}
+
+#[test]
 fn the_system_log_gets_the_summary_and_the_place() {
     let report = report(vec![tcp(4213, 12), device()]);
     let text = |path: Option<&[u8]>| syslog_summary(&report, &host(Runtime::Containerd), path);

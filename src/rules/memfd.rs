@@ -14,7 +14,7 @@ pub static EXE_MEMFD: Rule = Rule {
     source: "criu/cr-dump.c:dump_task_mm, dump_task_exe_link",
     versions: "all",
     lifts: &[Lift::Workload("execute it from a file")],
-    phase: Phase::P5,
+    phase: Phase::Never,
     when: When::Early,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {

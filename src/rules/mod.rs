@@ -18,6 +18,7 @@ pub mod ip;
 pub mod judge;
 pub mod layout;
 pub mod lock;
+pub mod lost;
 pub mod mapping;
 pub mod memfd;
 pub mod mount;
@@ -77,6 +78,9 @@ pub enum Phase {
     P5,
     /// After the last task: everything is written.
     P6,
+    /// Never: the dump goes through, and something is lost or cannot be restored. Such a rule only warns, in
+    /// `preflight.json` alone.
+    Never,
 }
 
 /// How early the condition can be known with certainty.

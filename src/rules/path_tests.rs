@@ -442,7 +442,7 @@ fn watches() {
         );
         let mut f = file(3, 0, 9);
         f.info = Some(Box::new(fdinfo::parse(line.as_bytes())));
-        f.detail = Some(Box::new(Detail::Watch(WatchFacts { handles: vec![handle] })));
+        f.detail = Some(Box::new(Detail::Watch(WatchFacts { handles: vec![handle], unread: None })));
         at(snap(vec![f]), TABLE)
     };
     let (ext4, proc, tmpfs, overlay) = ("fe00000", "14", "15", "19");

@@ -157,6 +157,14 @@ pub static RULES: &[&Rule] = &[
     &super::fsnotify::INOTIFY_TMPFS,
     &super::fsnotify::INOTIFY_FORCE_IRMAP,
     &super::fsnotify::FANOTIFY_MOUNT,
+    &super::lost::RECEIVE_QUEUE,
+    &super::lost::SEND_QUEUE,
+    &super::lost::WATCH_EVENTS,
+    &super::lost::SIGNAL_OWNER,
+    &super::lost::DEADLINE,
+    &super::lost::IO_PRIORITY,
+    &super::lost::THREAD_OWN,
+    &super::lost::NS_NESTED,
 ];
 
 /// The rule with this id.

@@ -2,9 +2,9 @@
 //!
 //! Nothing about the open file changes: no data is read, no flag set, no terminal becomes ours (pidfd_getfd is no open).
 //!
-//! **Only for sockets, pipes and FIFOs, terminals and tun.** Closing a descriptor flushes its file, and a flush of FUSE
-//! waits for the server, which may be a frozen task of this very tree; sockets, pipes, terminals, tun and O_PATH
-//! descriptors have no flush.
+//! **Only for sockets, pipes and FIFOs, terminals, tun, inotify and fanotify.** Closing a descriptor flushes its file, and a
+//! flush of FUSE waits for the server, which may be a frozen task of this very tree; these kinds and O_PATH descriptors
+//! have no flush.
 
 mod ask;
 
@@ -145,6 +145,8 @@ fn has_queue(s: &UnixDiag) -> bool {
 pub struct Facts {
     /// f_flags, without O_CLOEXEC (which is the descriptor's).
     pub flags: u32,
+    /// Of one with O_ASYNC: F_GETOWN.
+    pub owner: Option<i32>,
     pub detail: Option<Detail>,
 }
 
@@ -166,8 +168,18 @@ pub fn facts(process: &Process, fd: i32, want: Want) -> Seen<Facts> {
             Want::Tun if o_path => Some(Detail::Tun(TunFacts::default())),
             Want::Tun => Some(Detail::Tun(ask::tun(&file))),
         };
-        Facts { flags, detail }
+        let owner = (flags & libc::O_ASYNC as u32 != 0).then(|| ask::owner(&file).ok()).flatten();
+        Facts { flags, owner, detail }
     })
+}
+
+/// Bytes that an inotify or fanotify descriptor has to be read.
+pub fn unread(process: &Process, fd: i32) -> Seen<u32> {
+    match process.borrow(fd) {
+        Seen::Seen(file) => ask::unread(&file).into(),
+        Seen::Gone => Seen::Gone,
+        Seen::Denied(errno) => Seen::Denied(errno),
+    }
 }
 
 #[cfg(test)]

@@ -128,5 +128,6 @@ impl Second<'_> {
 
 fn put(file: &mut OpenFile, facts: Facts) {
     file.flags = Some(facts.flags);
+    file.owner = facts.owner;
     file.detail = facts.detail.map(Box::new);
 }

@@ -15,6 +15,7 @@ pub mod kcmp;
 pub mod kernel;
 pub mod links;
 pub mod locks;
+pub mod lost;
 pub mod maps;
 pub mod mounts;
 pub mod ownproc;
@@ -116,6 +117,9 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     paths::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     epoll::look(&mut snap, &mut scan.log);
     watches::look(&mut snap, &scan.proc, host);
+    if lost::is_last(look, host) {
+        lost::look(&mut snap);
+    }
     snap.unchecked = scan.log.0;
     Ok(snap)
 }

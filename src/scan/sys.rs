@@ -232,6 +232,21 @@ pub fn soft_nofile(pid: i32) -> nix::Result<u64> {
     Errno::result(r).map(|_| limit.rlim_cur)
 }
 
+/// The SCHED_* policy of a thread.
+pub fn sched_policy(tid: i32) -> nix::Result<i32> {
+    // SAFETY: a number.
+    Errno::result(unsafe { libc::sched_getscheduler(tid) })
+}
+
+/// The I/O priority of a thread; 0: none of its own.
+pub fn io_priority(tid: i32) -> nix::Result<i32> {
+    /// linux/ioprio.h
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    // SAFETY: two numbers.
+    let priority = Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, tid) })?;
+    Ok(i32::try_from(priority).unwrap_or_default())
+}
+
 /// A pidfd (always close-on-exec). Linux 5.3+.
 pub fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
     // SAFETY: takes two numbers.

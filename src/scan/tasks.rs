@@ -163,6 +163,7 @@ fn thread_of(tid: i32, status: &Status) -> Thread {
         seccomp: status.seccomp.unwrap_or_default(),
         ns_tid: status.ns_pid.last().copied(),
         regs: None,
+        unasked: None,
     }
 }
 

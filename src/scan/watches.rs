@@ -63,7 +63,7 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, host: &Host) {
     for file in tasks.iter_mut().flat_map(|t| &mut t.files).filter(|f| has_watches(f)) {
         let Some(info) = &file.info else { continue };
         let handles = watched(info).map(|(sdev, ino, handle)| look.one(sdev, ino, handle)).collect();
-        file.detail = Some(Box::new(Detail::Watch(WatchFacts { handles })));
+        file.detail = Some(Box::new(Detail::Watch(WatchFacts { handles, unread: None })));
     }
     snap.tasks = tasks;
 }

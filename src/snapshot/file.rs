@@ -46,6 +46,9 @@ pub struct OpenFile {
     pub mnt_id: Option<u64>,
     /// f_flags (fcntl F_GETFL on a borrowed descriptor, or fdinfo `flags:` without O_CLOEXEC).
     pub flags: Option<u32>,
+    /// Whom its signals go to, where they are asked for (O_ASYNC): F_GETOWN, in our pid namespace; negative: a group.
+    #[serde(default)]
+    pub owner: Option<i32>,
     /// Text of the /proc link.
     pub link: Option<Bytes>,
     /// Where that text leads to from the root of the mount namespace, if not to this file; `None`: to this file, or not
@@ -109,6 +112,9 @@ pub enum Why {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchFacts {
     pub handles: Vec<Handle>,
+    /// Bytes of events that nobody has read (FIONREAD); only in the last look of a dump.
+    #[serde(default)]
+    pub unread: Option<u32>,
 }
 
 /// How CRIU's search for a watched inode goes (`check_open_handle`, criu/fsnotify.c).

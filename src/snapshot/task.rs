@@ -43,6 +43,21 @@ pub struct Thread {
     pub ns_tid: Option<i32>,
     /// What only a tracer can read (frozen look).
     pub regs: Option<Regs>,
+    /// What CRIU does not ask for; only in the last look of a dump.
+    #[serde(default)]
+    pub unasked: Option<Unasked>,
+}
+
+/// Properties of a thread that CRIU loses without a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unasked {
+    /// SCHED_* of sched_getscheduler(2).
+    pub policy: i32,
+    /// Class and level of ioprio_get(2); 0: none of its own.
+    pub ioprio: i32,
+    /// It does not share its leader's descriptor table, or its root and working directory (kcmp).
+    pub own_files: bool,
+    pub own_fs: bool,
 }
 
 /// What PTRACE_GETREGSET(NT_PRSTATUS) said.

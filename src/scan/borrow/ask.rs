@@ -33,6 +33,12 @@ pub fn flags(file: &OwnedFd) -> nix::Result<u32> {
     Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }).map(|n| n as u32)
 }
 
+/// F_GETOWN: whom SIGIO goes to, a process or thread, or (negative) a process group; 0: nobody that we see.
+pub fn owner(file: &OwnedFd) -> nix::Result<i32> {
+    // SAFETY: two numbers.
+    Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETOWN) })
+}
+
 /// Everything of `what` that fits the socket's family.
 pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
     let mut facts = SocketFacts::default();
@@ -57,7 +63,8 @@ pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
         facts.peer = peer_name(file).ok().flatten();
     }
     if what.tcp_queue && stream {
-        facts.peek_off = int(libc::SOL_SOCKET, libc::SO_PEEK_OFF).filter(|off| *off > 0 && unread(file));
+        facts.peek_off =
+            int(libc::SOL_SOCKET, libc::SO_PEEK_OFF).filter(|off| *off > 0 && unread(file).is_ok_and(|n| n > 0));
         facts.urgent_inline = int(libc::SOL_SOCKET, libc::SO_OOBINLINE).map(|on| on != 0 && urgent_behind(file));
     }
     if what.udp_cork && datagram {
@@ -220,12 +227,13 @@ fn readable(file: &OwnedFd) -> nix::Result<bool> {
 /// An ioctl that fills in a number.
 fn ioctl_number(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<libc::c_int> {
     let mut value: libc::c_int = 0;
-    // SAFETY: the requests used here (FIONREAD, SIOCATMARK of a socket) write one int.
+    // SAFETY: the requests used here (FIONREAD of a socket or a watch, SIOCATMARK) write one int.
     Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), request, &mut value) }).map(|_| value)
 }
 
-fn unread(file: &OwnedFd) -> bool {
-    ioctl_number(file, libc::FIONREAD).is_ok_and(|bytes| bytes > 0)
+/// FIONREAD: bytes to be read.
+pub fn unread(file: &OwnedFd) -> nix::Result<u32> {
+    ioctl_number(file, libc::FIONREAD).map(|bytes| u32::try_from(bytes).unwrap_or_default())
 }
 
 /// A TCP socket has received an urgent byte, and what it would read next is not that byte (`tcp_poll`, `tcp_ioctl`).

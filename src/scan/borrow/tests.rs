@@ -241,7 +241,7 @@ fn flags_of_each_end_of_a_pipe() {
     nix::fcntl::fcntl(&write, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_DIRECT)).unwrap();
     let flags = |fd: &OwnedFd| facts(&me(), fd.as_raw_fd(), Want::Flags).ok().unwrap();
     let direct = libc::O_DIRECT.cast_unsigned();
-    assert_eq!(flags(&read), Facts { flags: 0, detail: None });
+    assert_eq!(flags(&read), Facts::default());
     assert_eq!(flags(&write).flags, libc::O_WRONLY.cast_unsigned() | direct);
 }
 

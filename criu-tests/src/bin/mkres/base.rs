@@ -11,7 +11,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "newns", help: "mnt,net,ipc,uts,user,cgroup,time,pid: new namespaces (see also --root)", make: newns },
     Kind { name: "uid", help: "n=UID: all uids and gids become this one", make: uid },
     Kind { name: "no-cap", help: "n=CAP: this capability is no more effective", make: no_cap },
-    Kind { name: "thread", help: "a second thread", make: thread },
+    Kind { name: "thread", help: "own=files|fs: a second thread, with that of its own", make: thread },
     Kind { name: "cwd", help: "path=DIR", make: cwd },
 ];
 
@@ -103,9 +103,19 @@ fn uid(_: &mut Ctx, a: &Args) -> Res {
     Ok(())
 }
 
-fn thread(cx: &mut Ctx, _: &Args) -> Res {
+fn thread(cx: &mut Ctx, a: &Args) -> Res {
+    let own = match a.get("own") {
+        Some("files") => libc::CLONE_FILES,
+        Some("fs") => libc::CLONE_FS,
+        _ => 0,
+    };
     let (tx, rx) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
+        unsafe { libc::unshare(own) };
+        if own == libc::CLONE_FILES {
+            // Not a copy of the report pipe.
+            sys::close_all_but(&[0, 1, 2]);
+        }
         let _ = tx.send(unsafe { libc::syscall(libc::SYS_gettid) } as i32);
         loop {
             unsafe { libc::pause() };

@@ -15,7 +15,7 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "inotify",
-        help: "path=DIR (of this run); removed: a directory that is gone, held open",
+        help: "path=DIR (of this run); removed: a directory that is gone, held open; event: one is unread",
         make: inotify,
     },
     Kind {
@@ -112,13 +112,15 @@ fn inotify(cx: &mut Ctx, a: &Args) -> Res {
         std::fs::create_dir(sub).map_err(|e| Fail::Skip(format!("{sub}: {e}")))?;
         dir.clone_from(sub);
     }
-    let r = unsafe { libc::inotify_add_watch(fd, sys::cstr(&dir).as_ptr(), libc::IN_MODIFY) };
+    let r = unsafe { libc::inotify_add_watch(fd, sys::cstr(&dir).as_ptr(), libc::IN_MODIFY | libc::IN_CREATE) };
     sys::ok("inotify_add_watch", r)?;
     if let Some(sub) = &removed {
         // The inode stays as long as it is open, and the watch with it.
         let held = sys::open(sub, libc::O_RDONLY | libc::O_DIRECTORY)?;
         std::fs::remove_dir(sub).map_err(|e| Fail::Skip(format!("{sub}: {e}")))?;
         cx.fd("held", held);
+    } else if a.has("event") {
+        std::fs::write(format!("{dir}/event"), "").map_err(|e| Fail::Skip(format!("{dir}/event: {e}")))?;
     }
     cx.fd("", fd);
     Ok(())

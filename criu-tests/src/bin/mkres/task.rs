@@ -34,6 +34,8 @@ pub const KINDS: &[Kind] = &[
     },
     Kind { name: "no-exec", help: "a child all of whose memory has lost PROT_EXEC while it waits", make: no_exec },
     Kind { name: "seccomp", help: "a filter that lets everything pass", make: seccomp },
+    Kind { name: "ionice", help: "an I/O priority of its own", make: ionice },
+    Kind { name: "deadline", help: "scheduled by SCHED_DEADLINE", make: deadline },
     Kind { name: "nofile", help: "n=N: the limit of open files", make: nofile },
     Kind {
         name: "time-for-children",
@@ -328,6 +330,18 @@ fn executable(pid: &str) -> Vec<(usize, usize)> {
 fn range(line: &str) -> Option<(usize, usize)> {
     let (start, end) = line.split_whitespace().next()?.split_once('-')?;
     Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
+}
+
+fn ionice(_: &mut Ctx, _: &Args) -> Res {
+    // IOPRIO_WHO_PROCESS; class best-effort, level 3.
+    sys::call("ioprio_set", libc::SYS_ioprio_set, [1, 0, (2 << 13) | 3, 0, 0]).map(|_| ())
+}
+
+fn deadline(_: &mut Ctx, _: &Args) -> Res {
+    // struct sched_attr: size and policy, flags, nice and priority, runtime, deadline, period. It takes a millisecond of
+    // each second.
+    let attr = [48 | (6 << 32), 0u64, 0, 1_000_000, 1_000_000_000, 1_000_000_000];
+    sys::call("sched_setattr", libc::SYS_sched_setattr, [0, attr.as_ptr() as u64, 0, 0, 0]).map(|_| ())
 }
 
 fn nofile(_: &mut Ctx, a: &Args) -> Res {

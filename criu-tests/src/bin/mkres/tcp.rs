@@ -50,7 +50,7 @@ fn mapped(port: u16) -> (libc::sockaddr_in6, u32) {
     (a, len)
 }
 
-fn port_of(fd: i32) -> Res<u16> {
+pub fn port_of(fd: i32) -> Res<u16> {
     let mut a: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
     let mut len = 28u32;
     sys::ok("getsockname", unsafe { libc::getsockname(fd, (&raw mut a).cast(), &mut len) })?;

@@ -5,7 +5,8 @@ use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[Kind {
     name: "udp",
-    help: "lite, v6, cork[+data], uncork: corked and let go, more: MSG_MORE pending",
+    help: "lite, v6, cork[+data], uncork: corked and let go, more: MSG_MORE pending, unread: received and not read, \
+           async: its signals go to an outside process",
     make: udp,
 }];
 
@@ -15,8 +16,18 @@ fn udp(cx: &mut Ctx, a: &Args) -> Res {
     let proto = if a.has("lite") { libc::IPPROTO_UDPLITE } else { libc::IPPROTO_UDP };
     let domain = if a.has("v6") { libc::AF_INET6 } else { libc::AF_INET };
     let s = sys::socket(domain, libc::SOCK_DGRAM, proto)?;
-    let (addr, len) = super::tcp::loopback(domain, 9);
-    sys::connect("to port 9", s, &addr, len)?;
+    if a.has("unread") {
+        let (addr, len) = super::tcp::loopback(domain, 0);
+        sys::bind("loopback", s, &addr, len)?;
+        let (addr, len) = super::tcp::loopback(domain, super::tcp::port_of(s)?);
+        let from = sys::socket(domain, libc::SOCK_DGRAM, proto)?;
+        sys::connect("to it", from, &addr, len)?;
+        sys::send(from, b"unread", 0)?;
+        sys::close(from);
+    } else {
+        let (addr, len) = super::tcp::loopback(domain, 9);
+        sys::connect("to port 9", s, &addr, len)?;
+    }
     // UDP-Lite answers to the same option at its own level too; SOL_UDP serves both.
     if a.has("cork") || a.has("uncork") {
         sys::setsockopt(s, libc::IPPROTO_UDP, UDP_CORK, 1)?;
@@ -29,6 +40,11 @@ fn udp(cx: &mut Ctx, a: &Args) -> Res {
     }
     if a.has("uncork") {
         sys::setsockopt(s, libc::IPPROTO_UDP, UDP_CORK, 0)?;
+    }
+    if a.has("async") {
+        let who = cx.outsider("owner", &[], || Ok(()))?;
+        sys::fcntl("F_SETOWN", s, libc::F_SETOWN, who)?;
+        sys::fcntl("F_SETFL", s, libc::F_SETFL, libc::O_ASYNC)?;
     }
     cx.fd("", s);
     Ok(())
