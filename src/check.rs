@@ -7,7 +7,7 @@ use crate::bytes::Bytes;
 use crate::config::Config;
 use crate::host::{log, syslog, workdir, Host, Stage};
 use crate::report::{json, lines, Outcome, Report};
-use crate::rules::{judge, Finding, Verdict};
+use crate::rules::{judge, registry, Finding, Phase, Verdict};
 use crate::scan::{self, ScanError};
 use crate::snapshot::{Look, Snapshot};
 use std::collections::HashSet;
@@ -68,10 +68,12 @@ fn enriched(eyes: &Eyes, snap: &Snapshot, mut findings: Vec<Finding>, config: &C
 }
 
 /// One look of a dump, taken and told: what CRIU's hooks ask for.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Teller {
     /// Lines already in the log: the frozen look does not repeat what the early one said.
     told: HashSet<String>,
+    /// What the early look has left to the frozen one.
+    left: Option<(Report, Host)>,
 }
 
 impl Teller {
@@ -79,6 +81,7 @@ impl Teller {
     /// at is said once and not refused.
     pub fn run(&mut self, eyes: &Eyes, look: Look, root: i32, host: &Host, config: &Config) -> bool {
         let (start, busy) = (Instant::now(), scan::sys::thread_time());
+        self.left = None;
         let result = match look {
             Look::Early => early(eyes, root, host, config),
             Look::Frozen => frozen(eyes, root, host, config),
@@ -104,8 +107,20 @@ impl Teller {
         let last = look == Look::Frozen || host.stage != Stage::Dump || !host.caps.checkpoint_hook;
         if refused || last || refuses(&report.findings) {
             self.all(&mut report, host, config);
+        } else {
+            self.left = Some((report, host.clone()));
         }
         refused
+    }
+
+    /// The dump is over. If it failed before there was a frozen look, what may have stopped CRIU on the way there is told.
+    pub fn end(&mut self, failed: bool, config: &Config) {
+        let Some((mut report, host)) = self.left.take().filter(|_| failed) else { return };
+        let early = |f: &Finding| registry::by_id(&f.rule).is_some_and(|rule| rule.phase <= Phase::P1);
+        report.findings.retain(early);
+        if !report.findings.is_empty() {
+            self.all(&mut report, &host, config);
+        }
     }
 
     fn all(&mut self, report: &mut Report, host: &Host, config: &Config) {
@@ -202,6 +217,33 @@ mod tests {
         let (host, config) = (testkit::host(), Config::default());
         assert_eq!(play(&[true, true], |eyes| frozen(eyes, 100, &host, &config)), (Outcome::Refuse, 1, 1));
         assert_eq!(play(&[false, true], |eyes| frozen(eyes, 100, &host, &config)), (Outcome::Pass, 1, 0));
+    }
+
+    #[test]
+    fn what_is_left_to_the_frozen_look_is_told_if_that_never_comes() {
+        let (host, config) = (testkit::host(), Config { report: false, syslog: false, ..Config::default() });
+        let stopped = |look, tpgid| {
+            let mut s = Snapshot { look, ..testkit::snap(Vec::new()) };
+            (s.tasks[0].state, s.tasks[0].tty_nr, s.tasks[0].tpgid) = ('T', 0x8800, tpgid);
+            s
+        };
+        let eyes = |tpgid| Eyes {
+            scan: Box::leak(Box::new(move |_, look, _: &Host| Ok(stopped(look, tpgid)))),
+            paths: &|_, _| (),
+            holders: &|_, _, _| (),
+        };
+        for (tpgid, frozen, failed, told) in
+            [(7, false, true, true), (7, false, false, false), (7, true, true, false), (100, false, true, false)]
+        {
+            let mut teller = Teller::default();
+            assert!(!teller.run(&eyes(tpgid), Look::Early, 100, &host, &config));
+            if frozen {
+                assert!(!teller.run(&eyes(tpgid), Look::Frozen, 100, &host, &config));
+            }
+            assert!(teller.told.is_empty());
+            teller.end(failed, &config);
+            assert_eq!(teller.told.iter().any(|l| l.contains("stop-signal-unsupported: pid 100")), told, "{tpgid}");
+        }
     }
 
     #[test]

@@ -42,8 +42,12 @@ pub unsafe extern "C" fn init(stage: c_int) -> c_int {
 ///
 /// # Safety
 /// To be called by CRIU, on its only thread.
-pub unsafe extern "C" fn exit(_stage: c_int, _ret: c_int) {
-    fence("exit", (), || door(|slot| *slot = None));
+pub unsafe extern "C" fn exit(_stage: c_int, ret: c_int) {
+    fence("exit", (), || {
+        if let Some(mut door) = door(Option::take) {
+            door.teller.end(ret != 0, &door.config);
+        }
+    });
     // Also after an internal fault, when the fence lets nothing through: this pointer must go.
     let _ = std::panic::catch_unwind(shadow::step_back);
 }

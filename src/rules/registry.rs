@@ -103,6 +103,7 @@ pub static RULES: &[&Rule] = &[
     &super::tracer::TASK_TRACED,
     &super::tracer::SELF_IN_TREE,
     &super::tracer::PTRACE_DENIED,
+    &super::tracer::PROC_DENIED,
     &super::tracer::SECCOMP_SUSPEND,
     &super::user::RLIMIT_DENIED,
     &super::user::UNPRIVILEGED_NEEDS_OPTION,

@@ -79,10 +79,11 @@ pub static SELF_IN_TREE: Rule = Rule {
 pub static PTRACE_DENIED: Rule = Rule {
     id: "ptrace-denied",
     group: "Tracers and access",
-    what: "CRIU has no CAP_SYS_PTRACE in the task's user namespace, and the task's real, effective and saved ids are not all \
-           its own. Where the ids are equal the kernel may still refuse (a task that is not dumpable or has more \
-           capabilities, Yama, an LSM): that is told as a warning when /proc refuses it too.",
-    says: "CRIU may not trace this process[ of user {uid}, group {gid}, without CAP_SYS_PTRACE]",
+    what: "The kernel does not let CRIU trace a process: CRIU has no CAP_SYS_PTRACE in the task's user namespace, and the \
+           task's real, effective and saved ids are not all its own, or it is not dumpable or has more capabilities; or a \
+           security module (Yama, AppArmor, SELinux) forbids it. On kernels before 5.6, where that cannot be asked, a task \
+           of the same ids that /proc does not show either is only a warning.",
+    says: "CRIU may not trace this process[ of user {uid}, group {gid}, without CAP_SYS_PTRACE][: {why}]",
     criu: "Unseizable non-zombie %d found, state %c, err -1/1; for the root task the warning Unable to interrupt task: %d (%s)",
     source: "compel/src/lib/infect.c:compel_interrupt_task",
     versions: "all",
@@ -91,26 +92,58 @@ pub static PTRACE_DENIED: Rule = Rule {
     when: When::Early,
     check: |rule, ctx, sink: &mut Sink| {
         // Seized already.
-        if ctx.frozen() || has_cap(ctx, CAP_SYS_PTRACE) {
+        if ctx.frozen() {
             return;
         }
+        let able = has_cap(ctx, CAP_SYS_PTRACE);
         for task in ctx.live_tasks() {
             // What the `ns` directory shows is subject to the same check, in its milder form (PTRACE_MODE_READ). In another
             // user namespace CRIU may be the maker, who has every capability there, whatever CapEff says.
-            let denied = ctx.snap.unchecked.iter().any(|u| {
-                u.pid == task.pid && *u.what == *b"ns" && matches!(u.errno, libc::EACCES | libc::EPERM)
-            });
-            let same_ns = task.ns.user.is_some() && task.ns.user == ctx.snap.criu.ns.user;
+            let denied = || denied(ctx, task, b"ns");
+            let same_ns = || task.ns.user.is_some() && task.ns.user == ctx.snap.criu.ns.user;
+            let gate = match task.attach {
+                Some(true) => continue,
+                Some(false) => Gate::Stands,
+                None if able => continue,
+                None if same_ids(ctx, task) && denied() => Gate::Unknown,
+                None if !same_ids(ctx, task) && (same_ns() || denied()) => Gate::Stands,
+                None => continue,
+            };
             let f = Finding::on_task(rule, task);
-            match (same_ids(ctx, task), same_ns || denied) {
-                (false, true) => {
-                    let ([uid, ..], [gid, ..]) = (task.uid, task.gid);
-                    let f = f.fact("uid", Value::Num(uid.into())).fact("gid", Value::Num(gid.into()));
-                    sink.push(Gate::Stands, f);
-                }
-                (true, _) if denied => sink.push(Gate::Unknown, f),
-                _ => {}
-            }
+            let f = if able {
+                f.term("why", "a security module forbids it (Yama, AppArmor, SELinux)")
+            } else if same_ids(ctx, task) {
+                f.term("why", "it is not dumpable or has more capabilities, or a security module forbids it")
+            } else {
+                let ([uid, ..], [gid, ..]) = (task.uid, task.gid);
+                f.fact("uid", Value::Num(uid.into())).fact("gid", Value::Num(gid.into()))
+            };
+            sink.push(gate, f);
+        }
+    },
+};
+
+/// Whether the kernel denied this of the process itself.
+fn denied(ctx: &Ctx, task: &Task, what: &[u8]) -> bool {
+    let refused = |errno| matches!(errno, libc::EACCES | libc::EPERM);
+    ctx.snap.unchecked.iter().any(|u| u.pid == task.pid && u.fd.is_none() && *u.what == *what && refused(u.errno))
+}
+
+pub static PROC_DENIED: Rule = Rule {
+    id: "proc-denied",
+    group: "Tracers and access",
+    what: "The directories map_files and fd of a process in /proc belong to somebody else than CRIU (those of a process that \
+           is not dumpable to root), and CRIU has neither CAP_DAC_READ_SEARCH nor CAP_DAC_OVERRIDE.",
+    says: "CRIU may not list the map_files and fd directories of this process in /proc",
+    criu: "Can't open %d/map_files on procfs: Permission denied",
+    source: "criu/proc_parse.c:parse_smaps, criu/cr-dump.c:collect_fds",
+    versions: "all",
+    lifts: &[Lift::Workload("run criu as root, or with CAP_DAC_READ_SEARCH")],
+    phase: Phase::P3,
+    when: When::Early,
+    check: |rule, ctx, sink: &mut Sink| {
+        for task in ctx.live_tasks().filter(|t| denied(ctx, t, b"fd")) {
+            sink.push(Gate::Stands, Finding::on_task(rule, task));
         }
     },
 };
@@ -222,6 +255,35 @@ mod tests {
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Warn), "not dumpable, Yama, an LSM");
         s.look = Look::Frozen;
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_attaching_counts() {
+        let mut s = early();
+        for (attach, verdicts) in
+            [(Some(false), [Some(Verdict::Refuse); 2]), (Some(true), [None; 2]), (None, [None; 2])]
+        {
+            s.tasks[0].attach = attach;
+            s.criu.cap_eff = u64::MAX;
+            let able = verdict(&PTRACE_DENIED, &s, &host());
+            s.criu.cap_eff = 0;
+            assert_eq!([able, verdict(&PTRACE_DENIED, &s, &host())], verdicts, "{attach:?}");
+        }
+        s.tasks[0].uid = [1000; 4];
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
+        s.tasks[0].attach = Some(true);
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+    }
+
+    #[test]
+    fn directories_of_proc_that_belong_to_others() {
+        let mut s = early();
+        for (fd, what, errno) in [(Some(3), "fd", libc::EACCES), (None, "fd", 0), (None, "ns", libc::EACCES)] {
+            s.unchecked.push(Unchecked { pid: 100, fd, what: what.into(), errno });
+        }
+        assert_eq!(verdict(&PROC_DENIED, &s, &host()), None);
+        s.unchecked.push(Unchecked { pid: 100, fd: None, what: "fd".into(), errno: libc::EACCES });
+        assert_eq!(verdict(&PROC_DENIED, &s, &host()), Some(Verdict::Refuse));
     }
 
     #[test]

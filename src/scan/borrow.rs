@@ -10,7 +10,7 @@ mod ask;
 
 use super::sys::Seen;
 use crate::parse::diag::UnixDiag;
-use crate::snapshot::{Detail, Socket, SocketFacts, TtyFacts, TunFacts};
+use crate::snapshot::{Detail, Socket, SocketFacts, Task, TtyFacts, TunFacts};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -43,6 +43,28 @@ impl Process {
             Err(Errno::ESRCH | Errno::EBADF) => Seen::Gone,
             Err(e) => Seen::Denied(e as i32),
         }
+    }
+}
+
+/// Whether CRIU may attach to the running processes: fills in [`Task::attach`].
+///
+/// pidfd_getfd(2) asks for exactly what ptrace(2) does (PTRACE_MODE_ATTACH_REALCREDS), Yama and other security modules
+/// included, before it looks for the descriptor; -1 is none.
+pub fn attach(tasks: &mut [Task]) {
+    let allowed = |pid: i32| match Process::open(pid) {
+        Seen::Seen(process) => match process.borrow(-1) {
+            Seen::Gone => Some(true),
+            Seen::Denied(libc::EPERM) => Some(false),
+            _ => None,
+        },
+        _ => None,
+    };
+    // Everybody may attach to himself in this sense: what is refused there is refused by a filter of system calls.
+    if allowed(nix::unistd::getpid().as_raw()) != Some(true) {
+        return;
+    }
+    for task in tasks.iter_mut().filter(|t| !t.is_zombie()) {
+        task.attach = allowed(task.pid);
     }
 }
 

@@ -110,6 +110,9 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     snap.links = links;
     scan.log.0.extend(unchecked);
     shares::look(&mut snap.tasks, look, &mut scan.log);
+    if look == Look::Early {
+        borrow::attach(&mut snap.tasks);
+    }
     userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
     queues::look(&mut snap, &scan.proc);

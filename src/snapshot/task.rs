@@ -146,6 +146,9 @@ pub struct Task {
     /// The signal that stopped it, of a process in state `T`; 0: not known (its parent has waited for the stop).
     #[serde(default)]
     pub stop_signal: i32,
+    /// Whether CRIU may attach to it (early look only); `None`: not known, or it has ended.
+    #[serde(default)]
+    pub attach: Option<bool>,
     /// NSpid, NSsid, NSpgid of status: from our namespace inwards.
     pub ns_pid: Vec<i32>,
     pub ns_sid: Vec<i32>,
