@@ -47,6 +47,12 @@ impl MountInfo {
         self.super_option(key).flatten()
     }
 
+    /// All values of an option that may be given more than once: `lowerdir+`.
+    pub fn super_values<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = Bytes> + 'a {
+        let words = self.super_options.split(|&b| b == b',').filter_map(|word| split_once(word, b'='));
+        words.filter(move |(k, _)| *k == key).map(|(_, value)| unescape_octal(value))
+    }
+
     /// True if the per-mount options list `key` (`ro`, `nosuid`, ...).
     pub fn has_option(&self, key: &[u8]) -> bool {
         option(&self.options, key).is_some()

@@ -8,7 +8,9 @@ pub static GHOST_TOO_BIG: Rule = Rule {
     id: "ghost-too-big",
     group: "Paths",
     what: "A file without any name left (link count 0) is open, mapped, or is exe, cwd or root, and is bigger than \
-           --ghost-limit (1 MiB if not given): the blocks allocated to it from CRIU 3.18 on, its length before.",
+           --ghost-limit (1 MiB if not given): the blocks allocated to it from CRIU 3.18 on, its length before. With \
+           --link-remap the removed files of the lower layers of an overlayfs on / are among them, whose link count is \
+           not 0.",
     says: "{what}[ {path}] has no name left and {size} bytes, more than the limit for such files[ of {limit}]",
     criu: "Can't dump ghost file %s of %lu size, increase limit",
     source: "criu/files-reg.c:dump_ghost_remap",
@@ -61,16 +63,15 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
     group: "Paths",
     what: "An open file has lost the name it was opened by although its link count is not 0, and no hard link can be made \
            to it: it is a directory, lies on a read-only mount, or on cgroupfs or sysfs, which keep the link count of what \
-           was removed. CRIU is refused by the kernel when it tries, with --link-remap; without the option it does not even \
-           try. Of a removed file on overlayfs that has one name left it is only possible, and only with --link-remap: if \
-           it is of a lower layer and was never written to, CRIU takes it for a file without a name, with the limit for \
-           those, where the overlayfs is mounted on /, and is refused elsewhere.",
+           was removed, or it is of a lower layer of an overlayfs that is not mounted on /: that shows the link count of the \
+           layer. CRIU is refused by the kernel when it tries, with --link-remap; without the option it does not even try. \
+           Where the layers of an overlayfs cannot be looked at, a removed file with one name left is only a warning, and \
+           only with --link-remap.",
     says: "{what} {path}: that name is gone, and no hard link can be made to {object}",
     criu: "Can't link remap to %s: Operation not permitted (without --link-remap: Can't create link remap for %s)",
     source: "criu/files-reg.c:create_link_remap",
     versions: "all",
     lifts: &[
-        Lift::Value("ghost-limit", "{size}"),
         Lift::Value("external", "{key}"),
         Lift::Workload("have the program close it, or leave the directory, before the dump"),
     ],
@@ -82,13 +83,10 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
                 Problem::Unlinkable(Unlinkable::Kernfs) => "what was removed from this file system",
                 Problem::Unlinkable(Unlinkable::ReadOnly) => "a file on a mount that is read-only",
                 Problem::Unlinkable(Unlinkable::Directory) => "a directory",
-                Problem::Unlinkable(Unlinkable::Layer { .. }) => "a file of a lower layer of overlayfs, if it is one",
+                Problem::Unlinkable(Unlinkable::Layer) => "a file of a lower layer of overlayfs",
                 _ => continue,
             };
-            let ghost = (bad.problem == Problem::Unlinkable(Unlinkable::Layer { at_root: true }))
-                .then(|| super::path_model::ghost_size(ctx.host, bad.file))
-                .and_then(|size| i64::try_from(size).ok().map(Value::Num));
-            sink.push(bad.gate, bad.finding(rule).term("object", object).fact_opt("size", ghost));
+            sink.push(bad.gate, bad.finding(rule).term("object", object));
         }
     },
 };

@@ -48,10 +48,8 @@ pub(super) enum Unlinkable {
     Kernfs,
     ReadOnly,
     Directory,
-    /// It may be of a lower layer of overlayfs.
-    Layer {
-        at_root: bool,
-    },
+    /// A lower layer of overlayfs has it.
+    Layer,
 }
 
 /// One path with its problem.
@@ -183,10 +181,7 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
         return None;
     }
     if file.nlink == 0 {
-        let size = ghost_size(host, file);
-        let limit = host.options.ghost_limit;
-        let known = if limit.is_some() { Gate::Stands } else { Gate::Unknown };
-        return (size > limit.unwrap_or(DEFAULT_GHOST_LIMIT)).then_some((Problem::Ghost(size), gate.or(known)));
+        return too_big(host, file).map(|(problem, known)| (problem, gate.or(known)));
     }
     let remap = host.gate(&[Opt::LinkRemap]);
     if is_nfs(&node.info.fstype) && path.is_some_and(is_silly_name) {
@@ -197,12 +192,18 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
             if let Some(why) = unlinkable(file, node.info) {
                 return Some((Problem::Unlinkable(why), gate));
             }
-            let layer = (remap != Gate::Stands).then(|| may_be_of_a_layer(host, file, node.info)).flatten();
-            if let Some(layer) = layer {
-                return Some((Problem::Unlinkable(layer), gate.or(Gate::Unknown)));
+            // It may be of a layer that could not be looked at.
+            if remap == Gate::Lifted && *node.info.fstype == *b"overlay" && file.nlink == 1 {
+                let found = of_a_layer(host, file, node.info);
+                return found.map(|(problem, known)| (problem, gate.or(known).or(Gate::Unknown)));
             }
             Some((Problem::Unlinked, gate.or(remap)))
         }
+        Stray::Layer => match of_a_layer(host, file, node.info) {
+            Some((problem @ Problem::Unlinkable(_), _)) => Some((problem, gate)),
+            found if remap == Gate::Lifted => found.map(|(problem, known)| (problem, gate.or(known))),
+            _ => Some((Problem::Unlinked, gate.or(remap))),
+        },
         Stray::Errno(errno) => Some((Problem::Stat(errno), gate)),
         Stray::Other { rdev, .. } => {
             let evasive = if is_same_device(file, rdev) { host.gate(&[Opt::EvasiveDevices]) } else { Gate::Stands };
@@ -259,34 +260,28 @@ fn unlinkable(file: &OpenFile, mount: &MountInfo) -> Option<Unlinkable> {
     match &*mount.fstype.0 {
         // kernfs keeps the link count of what was removed, and has no hard links.
         b"cgroup" | b"cgroup2" | b"sysfs" => Some(Unlinkable::Kernfs),
-        _ if is_read_only(mount) => Some(Unlinkable::ReadOnly),
+        _ if mount.has_option(b"ro") || mount.super_option(b"ro").is_some() => Some(Unlinkable::ReadOnly),
         _ if file.kind() == libc::S_IFDIR => Some(Unlinkable::Directory),
         _ => None,
     }
 }
 
-fn is_read_only(mount: &MountInfo) -> bool {
-    let has_ro = |options: &[u8]| options.split(|b| *b == b',').any(|o| o == b"ro");
-    has_ro(&mount.options) || has_ro(&mount.super_options)
-}
-
-/// Overlayfs shows the link count of the layer, so a removed file of a lower layer looks as if it had a name left. linkat
-/// knows better. CRIU tries the directories above, and takes the file for one without a name when it has come to the root:
-/// unless another mount is on the way, where it is refused (`create_link_remap`, `check_overlayfs_fallback`).
-fn may_be_of_a_layer(host: &Host, file: &OpenFile, mount: &MountInfo) -> Option<Unlinkable> {
-    let at_root = *mount.mountpoint == *b"/";
-    let fits = ghost_size(host, file) <= host.options.ghost_limit.unwrap_or(DEFAULT_GHOST_LIMIT);
-    let doubtful = *mount.fstype == *b"overlay" && file.nlink == 1 && !(fits && at_root);
-    doubtful.then_some(Unlinkable::Layer { at_root })
-}
-
-/// What CRIU compares with the limit for files without a name.
-pub(super) fn ghost_size(host: &Host, file: &OpenFile) -> u64 {
-    if host.release == Release::V3_17 {
-        file.size
-    } else {
-        file.blocks.saturating_mul(512)
+/// What becomes of a removed file of a lower layer of overlayfs with --link-remap. CRIU tries the directories above one after
+/// the other, in vain. When it has come to the root, it takes the file for one without a name; where another mount is on the
+/// way, it is refused before (`create_link_remap`, `check_overlayfs_fallback`).
+fn of_a_layer(host: &Host, file: &OpenFile, mount: &MountInfo) -> Option<(Problem, Gate)> {
+    if *mount.mountpoint == *b"/" {
+        return too_big(host, file);
     }
+    Some((Problem::Unlinkable(Unlinkable::Layer), Gate::Stands))
+}
+
+/// A file that CRIU saves with its content.
+fn too_big(host: &Host, file: &OpenFile) -> Option<(Problem, Gate)> {
+    let size = if host.release == Release::V3_17 { file.size } else { file.blocks.saturating_mul(512) };
+    let limit = host.options.ghost_limit;
+    let known = if limit.is_some() { Gate::Stands } else { Gate::Unknown };
+    (size > limit.unwrap_or(DEFAULT_GHOST_LIMIT)).then_some((Problem::Ghost(size), known))
 }
 
 fn is_nfs(fstype: &[u8]) -> bool {

@@ -271,20 +271,30 @@ fn names_that_cannot_be_given() {
 }
 
 #[test]
-fn files_that_may_be_of_a_lower_layer() {
-    let gone = |nlink, blocks, table: &[u8]| {
-        let stray = Some(Stray::Errno(libc::ENOENT));
-        at(regular(|f| (f.mnt_id, f.nlink, f.blocks, f.stray) = (Some(20), nlink, blocks, stray)), table)
+fn files_of_a_lower_layer() {
+    let gone = |stray, nlink, blocks, table: &[u8]| {
+        at(regular(|f| (f.mnt_id, f.nlink, f.blocks, f.stray) = (Some(20), nlink, blocks, Some(stray))), table)
     };
-    let remap = with(Opt::LinkRemap);
-    alone(&LINK_REMAP_NEEDED, &gone(1, 8, TABLE), &host(), REFUSE);
-    alone(&LINK_REMAP_FAILED, &gone(1, 8, TABLE), &remap, WARN);
-    assert_eq!(rules(&gone(2, 8, TABLE), &remap), []);
     let root: &[u8] = b"20 1 0:25 / / rw - overlay overlay rw\n";
-    assert_eq!(rules(&gone(1, 2048, root), &remap), []);
-    alone(&LINK_REMAP_FAILED, &gone(1, 2049, root), &remap, WARN);
-    let size = |table| found(&LINK_REMAP_FAILED, &gone(1, 2049, table), &remap)[0].get("size").is_some();
-    assert!(size(root) && !size(TABLE), "the limit helps below / only");
+    let (remap, unknown_remap) = (with(Opt::LinkRemap), unknown(Opt::LinkRemap));
+    let layer = |blocks, table| gone(Stray::Layer, 1, blocks, table);
+    // It is refused with and without the option where another mount is on the way to the root.
+    for host in [&host(), &remap, &unknown_remap] {
+        alone(&LINK_REMAP_FAILED, &layer(8, TABLE), host, REFUSE);
+    }
+    for blocks in [2048, 2049] {
+        alone(&LINK_REMAP_NEEDED, &layer(blocks, root), &host(), REFUSE);
+        alone(&LINK_REMAP_NEEDED, &layer(blocks, root), &unknown_remap, WARN);
+    }
+    assert_eq!(rules(&layer(2048, root), &remap), []);
+    alone(&GHOST_TOO_BIG, &layer(2049, root), &remap, REFUSE);
+    // The layers were not to be seen.
+    let doubtful = |nlink, blocks, table| gone(Stray::Errno(libc::ENOENT), nlink, blocks, table);
+    alone(&LINK_REMAP_NEEDED, &doubtful(1, 8, TABLE), &host(), REFUSE);
+    alone(&LINK_REMAP_FAILED, &doubtful(1, 8, TABLE), &remap, WARN);
+    assert_eq!(rules(&doubtful(1, 2048, root), &remap), []);
+    alone(&GHOST_TOO_BIG, &doubtful(1, 2049, root), &remap, WARN);
+    assert_eq!(rules(&doubtful(2, 2049, root), &remap), []);
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod guards;
 pub mod holders;
 pub mod kcmp;
 pub mod kernel;
+pub mod layers;
 pub mod links;
 pub mod locks;
 pub mod lost;
@@ -118,6 +119,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     queues::look(&mut snap, &scan.proc);
     ownproc::look(&mut snap, &scan.proc, &mut scan.b);
     paths::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
+    layers::look(&mut snap, &scan.proc, &mut scan.b);
     epoll::look(&mut snap, &mut scan.log);
     watches::look(&mut snap, &scan.proc, host);
     if lost::is_last(look, host) {

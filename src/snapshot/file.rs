@@ -64,6 +64,8 @@ pub struct OpenFile {
 pub enum Stray {
     /// Nothing: the errno.
     Errno(i32),
+    /// Nothing, and the file is one of a lower layer of overlayfs whose only name that was.
+    Layer,
     /// Another file.
     Other { dev: Dev, ino: u64, rdev: Dev },
 }

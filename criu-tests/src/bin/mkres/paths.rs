@@ -6,7 +6,7 @@ use crate::{sys, Kind};
 pub const KINDS: &[Kind] = &[
     Kind {
         name: "name",
-        help: "how=renamed|replaced|linked|late|odd|dir|longest|too-long|long|long-cwd|longest-map|long-map|cgroup|cgroup-cwd|\
+        help: "how=renamed|replaced|linked|late|odd|dir|longest|too-long|long|long-cwd|longest-map|long-map|layer|cgroup|cgroup-cwd|\
                zero-map|covered|reused: what happens to the name of an open (mapped, entered) file or directory",
         make: name,
     },
@@ -86,6 +86,7 @@ fn name(cx: &mut Ctx, a: &Args) -> Res {
             sys::close(fd);
             return Ok(());
         }
+        "layer" => layer(cx)?,
         "cgroup" => removed_cgroup()?,
         "cgroup-cwd" => return enter(removed_cgroup()?),
         // A node of /dev/zero that lives on by another name, mapped.
@@ -156,6 +157,21 @@ fn removed_cgroup() -> Res<i32> {
     let fd = sys::open(&dir, libc::O_RDONLY | libc::O_DIRECTORY);
     skip(std::fs::remove_dir(&dir))?;
     fd
+}
+
+/// A file of the lower layer of an overlayfs that was removed while we have it open.
+fn layer(cx: &Ctx) -> Res<i32> {
+    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| cx.path(name));
+    for dir in [&lower, &upper, &work, &merged] {
+        skip(std::fs::create_dir(dir))?;
+    }
+    skip(std::fs::write(format!("{lower}/f"), "content"))?;
+    let options = sys::cstr(&format!("lowerdir={lower},upperdir={upper},workdir={work}"));
+    let (at, kind) = (sys::cstr(&merged), c"overlay".as_ptr());
+    sys::ok("mount overlay", unsafe { libc::mount(kind, at.as_ptr(), kind, 0, options.as_ptr().cast()) })?;
+    let fd = sys::open(&format!("{merged}/f"), libc::O_RDONLY)?;
+    skip(std::fs::remove_file(format!("{merged}/f")))?;
+    Ok(fd)
 }
 
 fn enter(fd: i32) -> Res {

@@ -1,0 +1,149 @@
+//! Removed files of overlayfs that are of a lower layer.
+//!
+//! overlayfs shows the link count of the layer's file, so that such a file looks as if it had another name, while the
+//! kernel knows that it has none and makes no hard link to it. What tells is the layer: it still has the file by that name,
+//! with the same inode number and time of change, which a copy in the upper layer does not have (`ovl_copy_up`).
+
+use super::paths::{has_server, is_below};
+use super::proc::{Buffers, Dir};
+use super::sys;
+use super::Seen;
+use crate::bytes::Bytes;
+use crate::parse::mountinfo::{self, MountInfo};
+use crate::snapshot::{Look, MountTable, OpenFile, Snapshot, Stray};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+/// Turns [`Stray::Errno`] into [`Stray::Layer`] where that is certain. Only of the running tree: symbolic links are followed
+/// on the way to a layer.
+pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
+    if snap.look != Look::Early {
+        return;
+    }
+    let Snapshot { tasks, mounts, .. } = snap;
+    let mut layers = None;
+    for task in tasks {
+        let mapped = task.maps.iter_mut().filter_map(|m| m.file.as_mut());
+        for file in task.files.iter_mut().chain(mapped).filter(|f| is_candidate(f)) {
+            let Some(mount) = mount_of(mounts, file).filter(|m| *m.fstype == *b"overlay") else { continue };
+            let Some(text) = &file.link else { continue };
+            let layers = layers.get_or_insert_with(|| Layers::new(proc, b));
+            if layers.as_mut().is_some_and(|l| l.has(mount, text, file)) {
+                file.stray = Some(Stray::Layer);
+            }
+        }
+    }
+}
+
+fn is_candidate(file: &OpenFile) -> bool {
+    file.kind() == libc::S_IFREG && file.nlink == 1 && file.stray == Some(Stray::Errno(libc::ENOENT))
+}
+
+fn mount_of<'a>(tables: &'a [MountTable], file: &OpenFile) -> Option<&'a MountInfo> {
+    let id = i32::try_from(file.mnt_id?).ok()?;
+    tables.iter().flat_map(|t| &t.mounts).find(|m| m.mnt_id == id)
+}
+
+/// The layers as they are seen from here, where overlayfs is mounted as a rule.
+struct Layers {
+    root: Dir,
+    /// Our own mounts that have a file server: id and mountpoint.
+    servers: Vec<(i32, Bytes)>,
+    open: HashMap<Bytes, Option<OwnedFd>>,
+}
+
+impl Layers {
+    fn new(proc: &Dir, b: &mut Buffers) -> Option<Layers> {
+        let Seen::Seen(text) = proc.read(c"self/mountinfo", &mut b.text) else { return None };
+        let servers = mountinfo::parse(text).items.into_iter().filter(|m| has_server(&m.fstype));
+        let servers = servers.map(|m| (m.mnt_id, m.mountpoint)).collect();
+        Some(Layers { root: proc.dir(c"self/root").ok()?, servers, open: HashMap::new() })
+    }
+
+    fn has(&mut self, mount: &MountInfo, text: &[u8], file: &OpenFile) -> bool {
+        let Some(path) = inner(mount, text).and_then(|p| CString::new(p).ok()) else { return false };
+        lower_dirs(mount).into_iter().any(|dir| {
+            let Some(layer) = self.layer(dir) else { return false };
+            let Ok(found) = sys::open_path(layer, &path).and_then(|fd| sys::statx(fd, c"")) else { return false };
+            (found.ino, found.ctime, found.mode, found.size) == (file.ino, file.ctime, file.mode, file.size)
+                && found.nlink == 1
+        })
+    }
+
+    fn layer(&mut self, dir: Bytes) -> Option<&OwnedFd> {
+        let (root, servers) = (&self.root, &self.servers);
+        let open = |dir: &[u8]| {
+            let below = CString::new(dir.strip_prefix(b"/")?).ok()?;
+            if servers.iter().any(|(_, at)| is_below(dir, at)) {
+                return None;
+            }
+            // podman names its layers by links.
+            let fd = sys::open_linked(root, &below).ok()?;
+            let mount = sys::statx(&fd, c"").ok()?.mnt_id?;
+            (!servers.iter().any(|(id, _)| u64::try_from(*id) == Ok(mount))).then_some(fd)
+        };
+        let found = open(&dir);
+        self.open.entry(dir).or_insert(found).as_ref()
+    }
+}
+
+/// The path inside the overlayfs, without a slash before it.
+fn inner(mount: &MountInfo, text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.strip_suffix(b" (deleted)")?;
+    let at: &[u8] = mount.mountpoint.strip_suffix(b"/").unwrap_or(&mount.mountpoint);
+    let rest = text.strip_prefix(at)?.strip_prefix(b"/")?;
+    let root: &[u8] = mount.root.strip_prefix(b"/")?;
+    Some(if root.is_empty() { rest.to_vec() } else { [root, b"/", rest].concat() })
+}
+
+/// `lowerdir=A:B`, in which a colon of a name has a backslash before it, or `lowerdir+=A,lowerdir+=B` (Linux 6.8+).
+fn lower_dirs(mount: &MountInfo) -> Vec<Bytes> {
+    let mut dirs: Vec<Bytes> = mount.super_values(b"lowerdir+").collect();
+    for list in mount.super_values(b"lowerdir") {
+        let mut dir = Vec::new();
+        let mut bytes = list.iter().copied();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'\\' => dir.extend(bytes.next()),
+                b':' => dirs.push(Bytes(std::mem::take(&mut dir))),
+                _ => dir.push(byte),
+            }
+        }
+        dirs.push(Bytes(dir));
+    }
+    dirs.retain(|d| d.starts_with(b"/"));
+    dirs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(line: &str) -> MountInfo {
+        mountinfo::line(line.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_layers_of_a_mount() {
+        let dirs = |options: &str| -> Vec<String> {
+            let m = mount(&format!("20 1 0:25 / /o rw - overlay overlay rw,{options}"));
+            lower_dirs(&m).iter().map(|d| d.escaped().to_string()).collect()
+        };
+        assert_eq!(dirs("lowerdir=/a:/b,upperdir=/u,workdir=/w"), ["/a", "/b"]);
+        assert_eq!(dirs(r"lowerdir=/a\134:x:/b\040c"), ["/a:x", "/b c"]);
+        assert_eq!(dirs("lowerdir+=/a,lowerdir+=/b:c,datadir+=/d"), ["/a", "/b:c"]);
+        assert!(dirs("lowerdir=l/ABC::l/DEF,upperdir=u").is_empty(), "relative to who knows what");
+    }
+
+    #[test]
+    fn the_path_in_a_layer() {
+        let inner = |line: &str, text: &str| super::inner(&mount(line), text.as_bytes()).map(|p| Bytes(p).escaped());
+        let root = "20 1 0:25 / / rw - overlay overlay rw";
+        assert_eq!(inner(root, "/lib/x.so (deleted)").as_deref(), Some("lib/x.so"));
+        assert_eq!(inner(root, "/lib/x.so"), None);
+        assert_eq!(inner("20 1 0:25 / /o rw - overlay o rw", "/o/x (deleted)").as_deref(), Some("x"));
+        assert_eq!(inner("20 1 0:25 / /o rw - overlay o rw", "/oo/x (deleted)"), None);
+        assert_eq!(inner("20 1 0:25 /in /o rw - overlay o rw", "/o/x (deleted)").as_deref(), Some("in/x"));
+    }
+}
