@@ -1,7 +1,7 @@
 //! Random trees and options. What a tree may hold comes from the fixtures, so that a new one is soon met in company.
 
 use super::random::Random;
-use super::Case;
+use super::{mounts, Case};
 use crate::fixtures::{self, As, Expect};
 
 /// Something a process can hold, and the options its fixture goes with.
@@ -174,13 +174,17 @@ pub fn case(seed: u64) -> Case {
         words.extend(["no-setsid"].iter().filter(|_| r.chance(6)));
         words.extend(["newns:net", "newns:ipc", "newns:uts"].iter().filter(|_| r.chance(8)));
     }
-    print(&tree, 0, &mut words);
-    let split = |w: &[&str]| w.iter().flat_map(|w| w.split_whitespace()).map(String::from).collect();
-    Case {
-        words: split(&words),
-        opts: opts.iter().map(|o| o.replace("{netlock}", "--network-lock skip")).collect(),
-        freeze_cgroup,
+    let split = |w: &[&str]| w.iter().flat_map(|w| w.split_whitespace()).map(String::from).collect::<Vec<_>>();
+    let mut words = split(&words);
+    let mut opts: Vec<String> = opts.iter().map(|o| o.replace("{netlock}", "--network-lock skip")).collect();
+    if in_root && r.chance(50) {
+        words.extend(mounts::words(&mut r));
+        opts.extend(mounts::options(&mut r));
     }
+    let mut rest = Vec::new();
+    print(&tree, 0, &mut rest);
+    words.extend(split(&rest));
+    Case { words, opts, freeze_cgroup }
 }
 
 /// Puts it into a process that has nothing of its kind yet (names of files and interfaces would meet), or a new one.

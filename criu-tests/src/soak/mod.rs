@@ -1,6 +1,7 @@
 //! Random trees, CRIU's verdict on them and the plugin's: see the program `soak`.
 
 pub mod generate;
+mod mounts;
 mod random;
 pub mod shrink;
 

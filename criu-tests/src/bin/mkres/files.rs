@@ -74,6 +74,7 @@ fn umount(_: &mut Ctx, a: &Args) -> Res {
 }
 
 fn bind(_: &mut Ctx, a: &Args) -> Res {
+    let _ = std::fs::create_dir_all(a.need("from")?);
     do_mount(a.need("from")?, a.need("to")?, "", libc::MS_BIND)
 }
 
