@@ -123,6 +123,7 @@ fn judged_as(host: &mut Host, value: &OsStr) -> Result<(), String> {
     };
     host.release = like.release;
     host.caps = like.caps;
+    host.options.network_lock = host.options.network_lock.or(like.options.network_lock);
     Ok(())
 }
 
@@ -285,6 +286,9 @@ mod tests {
         let old = host("--criu 3.17.1 --tcp-close");
         assert_eq!((old.release, old.caps), (Release::V3_17, Caps::of(Release::V3_17)));
         assert_eq!(old.options.tcp_close, Some(true));
+        // The builds of newer ones differ in their default.
+        assert_eq!((old.options.network_lock, host("").options.network_lock), (Some(LockMethod::Iptables), None));
+        assert_eq!(host("--network-lock skip --criu 3.17").options.network_lock, Some(LockMethod::Skip));
         assert_eq!(
             wrong("check 1 --criu 5.0"),
             "CRIU 5.0 is not known here: 3.17, 3.18, 3.19, 4.0, 4.1, 4.2 and 4.3 are"

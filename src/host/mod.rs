@@ -76,7 +76,10 @@ impl Host {
             stage: Stage::DryRun,
             release,
             caps: Caps::of(release),
-            options: Options::none_given(),
+            options: Options {
+                network_lock: (release < Release::V4_1).then_some(LockMethod::Iptables),
+                ..Options::none_given()
+            },
             externals: Some(Vec::new()),
             inherit_ids: Some(Vec::new()),
             // As CRIU has it when it was not asked over a socket.

@@ -145,7 +145,8 @@ impl Options {
             orphan_pts_master: Some(false),
             lazy_pages: Some(false),
             ghost_limit: Some(1 << 20),
-            network_lock: Some(LockMethod::Iptables),
+            // From CRIU 4.1 on it depends on the build (NETWORK_LOCK_DEFAULT): see [`super::Host::dry_run`].
+            network_lock: None,
             empty_ns: Some(0),
             freeze_cgroup: Some(None),
             irmap_scan_paths: Some(Vec::new()),

@@ -13,12 +13,14 @@ fn is_o_path(file: &OpenFile) -> bool {
 pub static FD_O_PATH: Rule = Rule {
     id: "fd-o-path",
     group: "Pipes",
-    what: "A FIFO, a pipe, a pidfd, a timerfd or a fanotify group was opened with O_PATH (the last four through /proc/PID/fd). CRIU \
-           takes the descriptor for an ordinary one and asks it for what only such a one can tell. A FIFO or pipe passes \
+    what: "A FIFO, a pipe, a pidfd, a timerfd, a fanotify group or (in a tree with a network namespace of its own) /dev/net/tun \
+           was opened with O_PATH (the middle four through /proc/PID/fd). CRIU takes the descriptor for an ordinary one and asks it for what only such a one can tell. A FIFO or pipe passes \
            if an ordinary descriptor of it that reads comes first in the tree.",
     says: "{what}[ {path}] opened with O_PATH, which CRIU takes for an ordinary descriptor of it",
-    criu: "Can't obtain piped data size; pidfd pid 0 is not a part of process tree..; No records of type 12 found in fdinfo file",
-    source: "criu/pipes.c:dump_one_pipe_data, criu/pidfd.c:dump_one_pidfd, criu/proc_parse.c:parse_fdinfo_pid_s",
+    criu: "Can't obtain piped data size; pidfd pid 0 is not a part of process tree..; No records of type 12 found in fdinfo file; \
+           Can't dump tun-file device: Bad file descriptor",
+    source: "criu/pipes.c:dump_one_pipe_data, criu/pidfd.c:dump_one_pidfd, criu/proc_parse.c:parse_fdinfo_pid_s, \
+             criu/tun.c:dump_tunfile",
     versions: "all",
     lifts: &[Lift::Workload("close the descriptor before the dump")],
     phase: Phase::P3,
@@ -39,6 +41,12 @@ pub static FD_O_PATH: Rule = Rule {
                     continue;
                 }
                 "pipe or FIFO"
+            } else if is_o_path(file) && super::device::is_tun(file) {
+                // Elsewhere it is tun-host-netns.
+                if ctx.snap.root_shares(|ns| ns.net) != Some(false) {
+                    continue;
+                }
+                "tun device"
             } else if is_o_path(file) {
                 match file.link.as_ref().map(|l| nslink::parse(l)) {
                     Some(LinkTarget::PidFd(_)) if ctx.host.caps.pidfd => "pidfd",
@@ -94,6 +102,18 @@ mod tests {
         let old = at_release(crate::host::Release::V4_0);
         let pidfd = snap(vec![opened(0, "anon_inode:[pidfd]", libc::O_PATH)]);
         assert_eq!(verdict(&FD_O_PATH, &pidfd, &old), None);
+    }
+
+    #[test]
+    fn of_a_tun_device() {
+        let mut f = opened(libc::S_IFCHR, "/dev/net/tun", libc::O_PATH);
+        f.rdev = crate::snapshot::Dev { major: 10, minor: 200 };
+        let mut s = snap(vec![f]);
+        assert_eq!(verdict(&FD_O_PATH, &s, &host()), None, "that is tun-host-netns");
+        s.tasks[0].ns.net = Some(9);
+        assert_eq!(verdict(&FD_O_PATH, &s, &host()), Some(Verdict::Refuse));
+        s.tasks[0].files[0].flags = Some(libc::O_RDWR as u32);
+        assert_eq!(verdict(&FD_O_PATH, &s, &host()), None);
     }
 
     #[test]
