@@ -44,10 +44,10 @@ test-vm: provision build ## the plugin against every real CRIU under Debian's ke
 	$(CARGO) build --locked -p criu-tests
 	@CRIU='$(CRIU)' scripts/test-vm $(PLUGIN) $(TARGET)/debug/differential $(FILTER)
 
-# RUNTIMES="runc lxc" tests these. What is missing on this machine is said and skipped.
+# RUNTIMES="runc lxc" tests these, QUICK=1 only the essential. What is missing on this machine is said and skipped.
 test-runtimes: setup build ## the plugin under the real runc, crun, podman, containerd and LXC, nothing configured (root)
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build -q --locked -p criu-tests --bin mkres --target $(HOST)
-	@scripts/test-runtimes $(PLUGIN) $(TARGET)/$(HOST)/debug/mkres $(RUNTIMES)
+	@QUICK="$(QUICK)" scripts/test-runtimes $(PLUGIN) $(TARGET)/$(HOST)/debug/mkres $(TARGET)/release/criu-preflight $(RUNTIMES)
 
 demo: provision build ## what the plugin does, on real CRIU (root)
 	@$(CARGO) build -q --locked -p criu-tests

@@ -44,7 +44,8 @@ and the options that `criu dump` would be given, by their own names:
   --freeze-cgroup DIR --manage-cgroups[=MODE] --file-validation METHOD
   --unprivileged --lazy-pages --lsm-profile PROFILE --timeout SECONDS
   --config FILE --no-default-config
-All others of criu dump are taken and change nothing.
+All others of criu dump are taken and change nothing. Of a container, give
+--external 'mnt[]:sm' for the mounts that its runtime names to CRIU by itself.
 
 Exit status of check: 0 it can be dumped, 1 it cannot, 2 it could not be told.
 ";

@@ -57,6 +57,7 @@ down() {
 } >/dev/null 2>&1
 counter() { echo "$(bundle)/rootfs/tmp/count"; }
 criu_log() { if [ -s /b/work/dump.log ]; then echo /b/work/dump.log; else echo "$(bundle)/criu-dump.log"; fi; }
+root_pid() { ctr task ls | sed -n "s/^$C  *\([0-9]*\) .*/\1/p"; }
 state() { ctr task ls | grep "^$C " | grep -o '[A-Z]*$' | tr '[:upper:]' '[:lower:]'; }
 
 unconfigured
@@ -65,6 +66,7 @@ prepare
 
 started "a clean container" && {
     plugin on
+    is "the command says that it can be dumped" asked 0
     checkpoint
     is "a clean container is checkpointed" [ $rc = 0 ] || quote "ctr" "$OUT"
     counts "it counts on meanwhile"
@@ -82,6 +84,7 @@ started "a clean container" && {
     down
 }
 blockers
+enough
 # ctr has no flag for any of CRIU's options: runc's file is the place.
 same "a lock" no lock:type=flock
 cured "a lock" lock:type=flock

@@ -17,6 +17,7 @@ echo 'manage-cgroups=ignore' >/etc/criu/crun.conf
 clean
 unconfigured
 blockers
+enough
 
 same "a connection" no tcp-pair
 same "a connection, --tcp-established" yes tcp-pair -- --tcp-established

@@ -8,6 +8,7 @@
 #   counter       where the counter of the container is written, as this tree sees it
 #   criu_log      CRIU's log of the last checkpoint
 #   state         "running" or what else the runtime calls it
+#   root_pid      the first process of the container
 # and of these words:
 #   HINT          what the log says of the cure, where $runtime's user can apply it
 #   COMMAND       the runtime's command whose flags a hint may name
@@ -39,6 +40,13 @@ quote() {
 closing() {
     echo "$runtime: $passed passed, $failed failed, $skipped skipped"
     [ "$failed" = 0 ]
+}
+
+# Ends here where QUICK asks for no more: a container without blockers, and one with.
+enough() {
+    [ -n "${QUICK:-}" ] || return 0
+    closing
+    exit
 }
 
 # is NAME COMMAND...: a test that is one command.
@@ -253,6 +261,18 @@ same() {
     down
 }
 
+# What the command says of the container, with what its manual page tells for containers.
+asked() {
+    local status=0
+    /b/criu-preflight check "$(root_pid)" --no-default-config --external 'mnt[]:sm' >/b/asked 2>&1 || status=$?
+    [ $status = "$1" ] || {
+        quote "the command ($status)" /b/asked 6
+        return 1
+    }
+}
+# How many of which rule a summary tells.
+counted() { sed -n 's/.* blockers\? in [^:]*: //p' "$1" | head -1 | sed 's/; report: .*//; s/, /\n/g' | sort; }
+
 # The kinds of blockers that a container of every runtime is refused for, and what names them: pid and resource.
 BLOCKERS=(tcp-pair lock:type=flock pipe-packet io-uring dev:path=/dev/fuse)
 BLOCKED=('TCP 127.0.0.1:[0-9]+ .*ESTABLISHED' '[Ll]ock' '[Pp]acketized|O_DIRECT' 'io_uring' '/dev/fuse')
@@ -267,6 +287,8 @@ blockers() {
     is "the container is $(state) after the refusal" [ "$(state)" = running ]
     counts "the container counts on after the refusal"
     quote "CRIU's log" <(ours)
+    is "the command refuses it, too" asked 1 &&
+        is "for the same reasons" [ "$(counted /b/asked)" = "$(counted <(ours))" ]
     has "the first error of the log is the summary" <(grep -m1 'Error (' $LOG) 'refusing to dump pid [0-9]+ \(.*\).* blockers in'
     local want report
     for want in "${BLOCKED[@]}"; do
@@ -342,6 +364,7 @@ clean() {
     started "a clean container" || return 0
     plugin on
     counts "a clean container counts"
+    is "the command says that it can be dumped" asked 0
     : >$SYSLOG
     local at
     at=$(count)

@@ -43,6 +43,7 @@ down() { lxc-stop -P $P -n $C -k; } >/dev/null 2>&1
 counter() { echo $P/rootfs/tmp/count; }
 criu_log() { echo /b/images/dump.log; }
 restore_log() { echo /b/images/restore.log; }
+root_pid() { lxc-info -P $P -n $C -pH; }
 state() { lxc-info -P $P -n $C -s | sed -n 's/State: *//p' | tr '[:upper:]' '[:lower:]'; }
 
 unconfigured
@@ -50,7 +51,11 @@ prepare
 syslog_on
 clean_flags=(-s)
 clean
-# LXC passes --tcp-established, --file-locks and --link-remap itself: not one of these is a blocker.
+# LXC passes --tcp-established, --file-locks and --link-remap itself: not one of what they let through is a blocker.
+BLOCKERS=(pipe-packet io-uring dev:path=/dev/fuse)
+BLOCKED=('[Pp]acketized|O_DIRECT' 'io_uring' '/dev/fuse')
+blockers
+enough
 same "a connection, a lock and a linked remainder" yes tcp-pair lock:type=flock file:relinked
 same "a terminal of the container" yes tty-pair
 # What LXC does not pass can be written where its hint says.
@@ -61,9 +66,4 @@ cured "an outside socket" unix-connect:path=/outside/log,type=dgram
 cured "a big file without a name" ghost:alloc=2000000,len=2000000
 echo ext-unix-sk >/etc/criu/default.conf
 same "an outside socket, ext-unix-sk in default.conf" yes unix-connect:path=/outside/log,type=dgram
-unconfigured
-NET=empty
-BLOCKERS=(pipe-packet io-uring dev:path=/dev/fuse)
-BLOCKED=('[Pp]acketized|O_DIRECT' 'io_uring' '/dev/fuse')
-blockers
 closing

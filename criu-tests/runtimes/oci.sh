@@ -42,6 +42,7 @@ down() {
 counter() { echo "$bundle/rootfs/tmp/count"; }
 criu_log() { echo /b/work/dump.log; }
 state() { rt state "$C" 2>/dev/null | jq -r .status; }
+root_pid() { rt state "$C" | jq .pid; }
 restore_log() { echo /b/work/restore.log; }
 
 # with FILTER COMMAND...: COMMAND with containers changed by one more jq filter over their config.json.

@@ -15,6 +15,7 @@ syslog_on
 
 clean
 blockers
+enough
 
 # Every option that runc can send.
 same "a connection" no tcp-pair

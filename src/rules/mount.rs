@@ -149,7 +149,7 @@ pub static MNT_NO_ROOT_MOUNT: Rule = Rule {
     versions: "all",
     lifts: &[
         Lift::Value("external", "mnt[{path}]:NAME"),
-        Lift::Value("external", "mnt[]"),
+        Lift::Value("external", "mnt[]:sm"),
         Lift::Workload("unmount it before the dump"),
         Lift::Hook(Hook::DumpExtMount),
     ],
