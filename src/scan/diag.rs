@@ -181,6 +181,10 @@ struct Wire<'a> {
 
 impl<'a> Wire<'a> {
     fn new(socket: &'a OwnedFd) -> Self {
+        // Only a net: the first answer is there when send(2) returns, each other one when the one before it is read
+        // (`netlink_dump()`, net/netlink/af_netlink.c).
+        let patience = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(1), 0);
+        let _ = socket::setsockopt(socket, sockopt::ReceiveTimeout, &patience);
         Wire { socket, until: Instant::now() + PATIENCE, buf: vec![0; DATAGRAM], seq: 0 }
     }
 
@@ -224,16 +228,9 @@ impl<'a> Wire<'a> {
         retry(|| socket::send(self.socket.as_raw_fd(), &request, MsgFlags::empty())).map_err(|e| e as i32)?;
         let mut dump = Dump::new(self.seq);
         loop {
-            let left = self.until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if Instant::now() >= self.until {
                 return Err(libc::ETIMEDOUT);
             }
-            let timeout = TimeVal::new(
-                i64::try_from(left.as_secs()).unwrap_or_default(),
-                // Not 0: that would mean for ever.
-                i64::from(left.subsec_micros()).max(1),
-            );
-            socket::setsockopt(self.socket, sockopt::ReceiveTimeout, &timeout).map_err(|e| e as i32)?;
             match socket::recv(self.socket.as_raw_fd(), &mut self.buf, MsgFlags::empty()) {
                 Ok(n) => {
                     if dump.feed(self.buf.get(..n).unwrap_or_default(), &decode) {

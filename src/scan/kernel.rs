@@ -46,7 +46,7 @@ impl Own {
 }
 
 /// Our own pid, namespaces, ids and capabilities.
-pub fn observer(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
+fn observer(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
     let pid = nix::unistd::getpid().as_raw();
     let mut me = Observer { pid, ..Observer::default() };
     if let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") {
@@ -69,22 +69,36 @@ pub fn observer(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
     me
 }
 
-/// What the early look of this very process has learned. None of it changes before the next boot.
-static LEARNED: Mutex<Option<(i32, Kernel, Own)>> = Mutex::new(None);
+/// What is the same in both looks of a process.
+#[derive(Clone)]
+pub struct Learned {
+    pub criu: Observer,
+    pub kernel: Kernel,
+    pub own: Own,
+}
+
+/// What the early look of this very process has learned. None of it changes: CRIU gives up no right and enters no namespace
+/// before it dumps the first process.
+static LEARNED: Mutex<Option<Learned>> = Mutex::new(None);
 
 /// The facts a rule can depend on. Nothing of the kernel or of our process is changed. The frozen look reads again only
 /// which drivers there are: one may have been loaded since.
-pub fn facts(look: Look, proc: &Dir, b: &mut Buffers, log: &mut Log) -> (Kernel, Own) {
+pub fn facts(look: Look, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Learned {
     let pid = nix::unistd::getpid().as_raw();
-    let mut learned = LEARNED.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = learned.take().filter(|(of, ..)| look == Look::Frozen && *of == pid);
-    let (mut kernel, own) = known.map_or_else(|| (constants(log), Own::learn()), |(_, kernel, own)| (kernel, own));
-    let complete = kernel.version != (0, 0) && own.anon.is_some() && own.pipe.is_some() && own.socket.is_some();
-    if look == Look::Early && complete {
-        *learned = Some((pid, kernel.clone(), own));
-    }
-    drivers(&mut kernel, proc, b, log);
-    (kernel, own)
+    let mut before = LEARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = before.take().filter(|known| look == Look::Frozen && known.criu.pid == pid);
+    let mut facts = known.unwrap_or_else(|| {
+        let known = log.0.len();
+        let facts = Learned { criu: observer(proc, b, log), kernel: constants(log), own: Own::learn() };
+        let own = &facts.own;
+        let complete = log.0.len() == known && own.anon.is_some() && own.pipe.is_some() && own.socket.is_some();
+        if look == Look::Early && complete {
+            *before = Some(facts.clone());
+        }
+        facts
+    });
+    drivers(&mut facts.kernel, proc, b, log);
+    facts
 }
 
 fn constants(log: &mut Log) -> Kernel {
@@ -214,7 +228,7 @@ mod tests {
     fn the_kernel_agrees_with_uname() {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let mut log = Log::default();
-        let (kernel, _) = facts(Look::Early, &Dir::proc().unwrap(), &mut Buffers::new(), &mut log);
+        let kernel = facts(Look::Early, &Dir::proc().unwrap(), &mut Buffers::new(), &mut log).kernel;
         assert!(release.starts_with(&format!("{}.{}.", kernel.version.0, kernel.version.1)), "{release}");
         assert_eq!(kernel.chrdev.get(&1).map(|n| n.0.as_slice()), Some(&b"mem"[..]));
         assert_eq!(kernel.passcred_refused, Some(kernel.version >= (6, 16)));

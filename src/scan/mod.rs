@@ -85,8 +85,7 @@ impl Log {
 pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     let proc = open_proc()?;
     let mut scan = Scan { look, b: Buffers::new(), log: Log::default(), proc };
-    let criu = kernel::observer(&scan.proc, &mut scan.b, &mut scan.log);
-    let (kernel, own) = kernel::facts(look, &scan.proc, &mut scan.b, &mut scan.log);
+    let kernel::Learned { criu, kernel, own } = kernel::facts(look, &scan.proc, &mut scan.b, &mut scan.log);
     let (tasks, mounts) = scan.walk(root, host, &criu.ns, &own)?;
     let mut snap = Snapshot {
         look,
