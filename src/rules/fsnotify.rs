@@ -115,7 +115,7 @@ pub static INOTIFY_HANDLE: Rule = Rule {
                     _ => Gate::Unknown,
                 },
                 Handle::Unknown => Gate::Unknown,
-                Handle::Path | Handle::Irmap => return,
+                Handle::Path | Handle::Irmap | Handle::Later => return,
             };
             let dir = l.mount.filter(|m| *m.fstype == *b"overlay").map(|_| Value::Term("DIR".into()));
             sink.push(gate, l.finding(rule).fact_opt("dir", dir));

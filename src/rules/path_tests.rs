@@ -462,6 +462,7 @@ fn watches() {
         (ext4, Handle::Irmap, None, None),
         (ext4, Handle::Nowhere, REFUSE, None),
         (ext4, Handle::Unknown, WARN, None),
+        (ext4, Handle::Later, None, None),
         (proc, Handle::Nowhere, REFUSE, None),
         (overlay, Handle::Nowhere, REFUSE, None),
         (tmpfs, Handle::Path, None, None),

@@ -3,6 +3,9 @@
 //! CRIU opens the file handle of each watch on the mounts of its device; where that fails it searches a fixed list of
 //! directories and those of `--irmap-scan-path` (criu/irmap.c). Both are done here the same way, only O_PATH for what is
 //! found, and never on a file system with a server. Only a tree with a watch pays for it.
+//!
+//! Directories have to be opened for that, and whoever watches one may be told so. CRIU's dump tells it as well; but as
+//! long as the dump may still be refused before it, a directory of which somebody in the tree would be told is left alone.
 
 use super::paths::{has_server, Root, Roots};
 use super::proc::Dir;
@@ -11,10 +14,10 @@ use crate::bytes::Bytes;
 use crate::host::{Host, Release};
 use crate::parse::fdinfo::{FanotifyObject, FdInfo, FileHandle};
 use crate::parse::mountinfo::MountInfo;
-use crate::snapshot::{Detail, Dev, Handle, MountTable, OpenFile, Snapshot, WatchFacts};
+use crate::snapshot::{Detail, Dev, Handle, Look, MountTable, OpenFile, Snapshot, WatchFacts};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -32,6 +35,9 @@ const HINTS: [&str; 8] = [
 /// Files looked at in that search before it is given up as too long: then nothing is known.
 const MAX_SEARCH: usize = 100_000;
 
+/// Directories held open at a time.
+const MAX_PLACES: usize = 16;
+
 /// The watched inodes of a descriptor, in the order of its fdinfo: device in the kernel's form, inode, handle.
 fn watched(info: &FdInfo) -> impl Iterator<Item = (u32, u64, Option<&FileHandle>)> {
     let inotify = info.inotify.iter().map(|w| (w.sdev, w.ino, w.handle.as_ref()));
@@ -40,6 +46,18 @@ fn watched(info: &FdInfo) -> impl Iterator<Item = (u32, u64, Option<&FileHandle>
         _ => None,
     });
     inotify.chain(fanotify)
+}
+
+/// The inodes whose opening, reading or closing the tree is told of.
+fn noisy(snap: &Snapshot) -> HashSet<(Dev, u64)> {
+    const TOLD: u32 = libc::IN_OPEN | libc::IN_ACCESS | libc::IN_CLOSE_NOWRITE;
+    let infos = || snap.tasks.iter().flat_map(|t| &t.files).filter_map(|f| f.info.as_deref());
+    let inotify = infos().flat_map(|i| &i.inotify).filter(|w| w.mask & TOLD != 0).map(|w| (dev_of(w.sdev), w.ino));
+    let fanotify = infos().flat_map(|i| &i.fanotify_marks).filter_map(|m| match m.on {
+        FanotifyObject::Inode { ino, sdev, .. } => Some((dev_of(sdev), ino)),
+        _ => None,
+    });
+    inotify.chain(fanotify).collect()
 }
 
 fn has_watches(file: &OpenFile) -> bool {
@@ -51,12 +69,15 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, host: &Host) {
     if !snap.tasks.iter().flat_map(|t| &t.files).any(has_watches) {
         return;
     }
+    let noisy = if snap.look == Look::Early && host.caps.checkpoint_hook { noisy(snap) } else { HashSet::new() };
     let mut tasks = std::mem::take(&mut snap.tasks);
     let root_ns = tasks.first().and_then(|t| t.ns.mnt);
     let mut look = Looker {
         tables: snap.mounts.iter().filter(|t| Some(t.ns) == root_ns || Some(t.ns) != snap.criu.ns.mnt).collect(),
         roots: Roots::new(proc, snap, &tasks),
         host,
+        noisy,
+        places: HashMap::new(),
         found: HashMap::new(),
         index: None,
     };
@@ -73,6 +94,10 @@ struct Looker<'a> {
     tables: Vec<&'a MountTable>,
     roots: Roots<'a>,
     host: &'a Host,
+    /// Directories that are not opened.
+    noisy: HashSet<(Dev, u64)>,
+    /// The directories that were opened, by mount.
+    places: HashMap<i32, Place>,
     /// What became of an inode that was asked for before.
     found: HashMap<(u32, u64), Handle>,
     /// All that is below the directories CRIU searches; made with the first need.
@@ -81,10 +106,22 @@ struct Looker<'a> {
 
 #[derive(Default)]
 struct Search {
-    inodes: std::collections::HashSet<(Dev, u64)>,
+    inodes: HashSet<(Dev, u64)>,
     /// Something could not be looked at.
     partial: bool,
+    /// Some directory of it would have told.
+    noisy: bool,
     count: usize,
+}
+
+/// The directory on which handles of a mount are opened.
+enum Place {
+    Open(OwnedFd),
+    /// CRIU passes the mount over.
+    No,
+    Unknown,
+    /// It is one of the noisy ones.
+    Later,
 }
 
 /// How the handle fared on the mounts.
@@ -93,6 +130,7 @@ enum Opened {
     NoPath,
     No,
     Unknown,
+    Later,
 }
 
 impl Looker<'_> {
@@ -107,6 +145,7 @@ impl Looker<'_> {
             Opened::NoPath if self.host.options.force_irmap != Some(true) => Handle::NoPath,
             Opened::NoPath => self.irmap(sdev, ino, Handle::Lost),
             Opened::Unknown => Handle::Unknown,
+            Opened::Later => Handle::Later,
             Opened::No => self.irmap(sdev, ino, Handle::Nowhere),
         };
         self.found.insert((sdev, ino), result);
@@ -118,6 +157,7 @@ impl Looker<'_> {
         let search = self.search();
         match (search.inodes.contains(&(dev_of(sdev), ino)), search.partial) {
             (true, _) => Handle::Irmap,
+            _ if search.noisy => Handle::Later,
             (false, true) => Handle::Unknown,
             (false, false) => not_found,
         }
@@ -127,7 +167,7 @@ impl Looker<'_> {
     fn open(&mut self, sdev: u32, ino: u64, handle: &FileHandle) -> Opened {
         let dev = dev_of(sdev);
         let mut opened = false;
-        let mut unknown = false;
+        let (mut unknown, mut later) = (false, false);
         for table in self.tables.iter().copied() {
             let mounts = table.mounts.iter().filter(|m| (m.major, m.minor) == (dev.major, dev.minor));
             for mount in mounts {
@@ -135,15 +175,21 @@ impl Looker<'_> {
                     unknown = true;
                     continue;
                 };
-                match by_handle(root, mount, ino, handle) {
+                if self.places.len() >= MAX_PLACES {
+                    self.places.clear();
+                }
+                let place = self.places.entry(mount.mnt_id).or_insert_with(|| place(root, mount, &self.noisy));
+                match by_handle(root, place, ino, handle) {
                     Opened::Path => return Opened::Path,
                     Opened::NoPath => opened = true,
                     Opened::No => {}
                     Opened::Unknown => unknown = true,
+                    Opened::Later => later = true,
                 }
             }
         }
         match (unknown, opened) {
+            _ if later => Opened::Later,
             (true, _) => Opened::Unknown,
             (false, true) => Opened::NoPath,
             (false, false) => Opened::No,
@@ -160,11 +206,12 @@ impl Looker<'_> {
             };
             let given: &[Bytes] = host.options.irmap_scan_paths.as_deref().unwrap_or_default();
             search.partial = host.options.irmap_scan_paths.is_none();
+            let noisy = &self.noisy;
             // /usr/share/dbus-1/services came with 3.18.
             let old = host.release == Release::V3_17;
             let hints = HINTS.iter().filter(|h| !(old && h.ends_with("/services"))).map(|h| h.as_bytes());
             for path in given.iter().map(|p| p.0.as_slice()).chain(hints) {
-                search.tree(root, path);
+                search.tree(root, path, noisy);
             }
             search.one(root, b"/");
             search
@@ -181,24 +228,34 @@ fn c_path(path: &[u8]) -> Option<CString> {
     CString::new(if below.is_empty() { b"." } else { below }).ok()
 }
 
-/// Opens the handle on one mount, and the path that it shows.
-fn by_handle(root: &Root, mount: &MountInfo, ino: u64, handle: &FileHandle) -> Opened {
+fn place(root: &Root, mount: &MountInfo, noisy: &HashSet<(Dev, u64)>) -> Place {
     if has_server(&mount.fstype) || root.may_wait(&mount.mountpoint) {
-        return Opened::Unknown;
+        return Place::Unknown;
     }
-    let Some(at) = c_path(&mount.mountpoint) else { return Opened::Unknown };
-    let Ok(there) = sys::open_path(&root.fd, &at) else { return Opened::No };
+    let Some(at) = c_path(&mount.mountpoint) else { return Place::Unknown };
+    let Ok(there) = sys::open_path(&root.fd, &at) else { return Place::No };
     match sys::statx(&there, c"") {
         // Not a directory: CRIU passes it over. Hidden by another mount: CRIU notices by the device.
-        Ok(f) if f.kind() != libc::S_IFDIR => return Opened::No,
-        Ok(f) if f.mnt_id.is_some_and(|id| Ok(id) != u64::try_from(mount.mnt_id)) => return Opened::No,
+        Ok(f) if f.kind() != libc::S_IFDIR => return Place::No,
+        Ok(f) if f.mnt_id.is_some_and(|id| Ok(id) != u64::try_from(mount.mnt_id)) => return Place::No,
+        Ok(f) if noisy.contains(&(Dev { major: mount.major, minor: mount.minor }, f.ino)) => return Place::Later,
         Ok(_) => {}
-        Err(_) => return Opened::No,
+        Err(_) => return Place::No,
     }
-    let Some(dir) = reopen(&there) else { return Opened::Unknown };
+    reopen(&there).map_or(Place::Unknown, Place::Open)
+}
+
+/// Opens the handle on one mount, and the path that it shows.
+fn by_handle(root: &Root, place: &Place, ino: u64, handle: &FileHandle) -> Opened {
+    let dir = match place {
+        Place::Open(dir) => dir,
+        Place::No => return Opened::No,
+        Place::Unknown => return Opened::Unknown,
+        Place::Later => return Opened::Later,
+    };
     let bytes: &[u8] = &handle.handle;
     let bytes = bytes.get(..usize::try_from(handle.len).unwrap_or(usize::MAX)).unwrap_or(bytes);
-    let found = match sys::open_by_handle(&dir, handle.handle_type, bytes) {
+    let found = match sys::open_by_handle(dir, handle.handle_type, bytes) {
         Ok(found) => found,
         Err(Errno::EPERM | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOSYS) => return Opened::Unknown,
         Err(_) => return Opened::No,
@@ -228,7 +285,7 @@ fn reopen(there: &OwnedFd) -> Option<OwnedFd> {
 
 impl Search {
     /// irmap_update_stat
-    fn one(&mut self, root: &Root, path: &[u8]) -> Option<OwnedFd> {
+    fn one(&mut self, root: &Root, path: &[u8]) -> Option<(OwnedFd, OpenFile)> {
         if root.may_wait(path) {
             self.partial = true;
             return None;
@@ -240,11 +297,11 @@ impl Search {
         };
         let file = sys::statx(&fd, c"").ok()?;
         self.inodes.insert((file.dev, file.ino));
-        (file.kind() == libc::S_IFDIR).then_some(fd)
+        (file.kind() == libc::S_IFDIR).then_some((fd, file))
     }
 
     /// irmap_scan, depth first.
-    fn tree(&mut self, root: &Root, path: &[u8]) {
+    fn tree(&mut self, root: &Root, path: &[u8], noisy: &HashSet<(Dev, u64)>) {
         if root.may_wait(path) {
             self.partial = true;
             return;
@@ -261,7 +318,12 @@ impl Search {
                 self.partial = true;
                 return;
             }
-            let Some(dir) = self.one(root, &path).as_ref().and_then(reopen) else { continue };
+            let Some((dir, file)) = self.one(root, &path) else { continue };
+            if noisy.contains(&(file.dev, file.ino)) {
+                self.noisy = true;
+                continue;
+            }
+            let Some(dir) = reopen(&dir) else { continue };
             while let Ok(n) = sys::retry(|| sys::getdents(&dir, &mut dents)) {
                 if n == 0 {
                     break;
@@ -270,5 +332,43 @@ impl Search {
                 todo.extend(names.map(|name| [&path[..], b"/", name.to_bytes()].concat()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testkit;
+    use std::os::fd::FromRawFd;
+
+    /// How a watch of our own on the root directory fares.
+    fn watch(mask: u32, look: Look, host: &Host) -> Handle {
+        // SAFETY: a new descriptor that nobody else knows.
+        let inotify = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_CLOEXEC)) };
+        // SAFETY: reads the name.
+        assert_ne!(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), c"/".as_ptr(), mask) }, -1);
+        let snap = crate::scan::look(std::process::id().cast_signed(), look, host).unwrap();
+        let file = snap.tasks[0].files.iter().find(|f| f.fd == inotify.as_raw_fd()).unwrap();
+        match file.detail.as_deref() {
+            Some(Detail::Watch(facts)) => facts.handles[0],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_before_the_dump_is_certain() {
+        let (mut host, told) = (testkit::host(), libc::IN_OPEN);
+        host.caps.checkpoint_hook = true;
+        let quiet = watch(libc::IN_DELETE, Look::Early, &host);
+        if matches!(quiet, Handle::Nowhere | Handle::Unknown) {
+            println!("skip: the root directory is not opened by its handle: {quiet:?}");
+            return;
+        }
+        assert_ne!(quiet, Handle::Later);
+        assert_eq!(watch(told, Look::Early, &host), Handle::Later);
+        assert_eq!(watch(told, Look::Frozen, &host), quiet);
+        // Nobody looks later.
+        host.caps.checkpoint_hook = false;
+        assert_eq!(watch(told, Look::Early, &host), quiet);
     }
 }

@@ -135,6 +135,8 @@ pub enum Handle {
     Irmap,
     /// Could not be found out without asking a file server, or not at all.
     Unknown,
+    /// Left to the frozen look: the tree would be told of the asking.
+    Later,
 }
 
 /// getsockopt and ioctl answers; `None`: not asked or not answered.
