@@ -119,13 +119,14 @@ pub static UNREACHABLE_PEER: Rule = Rule {
 pub static DANGLING: Rule = Rule {
     id: "unix-dangling",
     group: "UNIX sockets",
-    what: "A stream or seqpacket socket is ESTABLISHED without a peer, waits at no listening socket, and is not shut down \
-           both ways. Closing the other end does not make one: the kernel then shuts our end both ways.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): connected to nothing, and not shut down",
+    what: "A stream or seqpacket socket is ESTABLISHED without a peer, waits at no listening socket that CRIU lists, and is not \
+           shut down both ways: it waits for accept at a socket of a network namespace that is not dumped (a path can be reached \
+           from any). Closing the other end does not make one: the kernel then shuts our end both ways.",
+    says: "UNIX {type} socket[ {name}] (inode {ino}): not accepted yet, by a socket of a network namespace that is not dumped",
     criu: "Dangling connection %d",
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
-    lifts: &[Lift::Workload("close the socket before the dump")],
+    lifts: &[Lift::Workload("let the server accept the connection, or close it, before the dump")],
     phase: Phase::P3,
     when: When::Early,
     check: dangling,

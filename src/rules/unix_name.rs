@@ -38,14 +38,15 @@ pub static NAME_UNRESOLVED: Rule = Rule {
 pub static SIOCUNIXFILE: Rule = Rule {
     id: "unix-siocunixfile",
     group: "UNIX sockets",
-    what: "The kernel knows SIOCUNIXFILE but does not open the file that this socket is bound to. CRIU 3.17.1 then goes back to \
-           the method for old kernels: a warning there.",
-    says: "UNIX {type} socket {name} (inode {ino}): SIOCUNIXFILE fails with error {errno}",
-    criu: "Unable to get a socket file descriptor with SIOCUNIXFILE ioctl",
+    what: "The kernel knows SIOCUNIXFILE but does not open the file that this socket is bound to, or that file's path is longer \
+           than a page. CRIU 3.17.1 then goes back to the method for old kernels: a warning there.",
+    says: "UNIX {type} socket {name} (inode {ino}): {fault}",
+    criu: "Unable to get a socket file descriptor with SIOCUNIXFILE ioctl, or Can't read link of fd %d: File name too long",
     source: "criu/sk-unix.c:unix_resolve_name",
     versions: "3.18+",
     lifts: &[
-        Lift::Workload("give CRIU CAP_NET_ADMIN in the user namespace that owns the socket's network namespace"),
+        Lift::Workload("give CRIU {right} in the user namespace that owns the socket's network namespace"),
+        Lift::Workload("bind it in a directory with {depth} path"),
         Lift::Workload("close the socket before the dump"),
     ],
     phase: Phase::P3,
@@ -57,7 +58,12 @@ pub static SIOCUNIXFILE: Rule = Rule {
         let gate = if ctx.host.release < Release::V3_18 { Gate::Unknown } else { Gate::Stands };
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| u.path().is_some()) {
             if let Some(Err(errno)) = s.fact(|f| f.unix_file.as_ref()) {
-                sink.push(gate, finding(rule, ctx, s, u).num("errno", *errno));
+                let f = finding(rule, ctx, s, u);
+                let f = match *errno {
+                    libc::ENAMETOOLONG => f.term("fault", "the path of its file is longer than a page").term("depth", "a shorter"),
+                    n => f.term("fault", format!("SIOCUNIXFILE fails with error {n}")).term("right", "CAP_NET_ADMIN"),
+                };
+                sink.push(gate, f);
             }
         }
     },

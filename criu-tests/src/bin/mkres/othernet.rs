@@ -14,7 +14,7 @@ pub const KINDS: &[Kind] = &[
         name: "othernet-peer",
         help:
             "type=dgram|stream: a UNIX socket connected by path to an outside one of another namespace; stream: which \
-               the kernel accepts into ours",
+               the kernel accepts into ours; waiting: not accepted",
         make: peer,
     },
 ];
@@ -80,7 +80,8 @@ fn peer(cx: &mut Ctx, a: &Args) -> Res {
     })?;
     let c = sys::socket(libc::AF_UNIX, kind, 0)?;
     sys::connect(&name, c, &addr, len)?;
-    cx.outsider("peer", &[l], || if stream { sys::accept(l).map(|_| ()) } else { Ok(()) })?;
+    let accepts = stream && !a.has("waiting");
+    cx.outsider("peer", &[l], || if accepts { sys::accept(l).map(|_| ()) } else { Ok(()) })?;
     sys::close(l);
     cx.fd("", c);
     Ok(())

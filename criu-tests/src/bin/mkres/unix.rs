@@ -39,7 +39,8 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "unix-named",
-        help: "path=RELATIVE, renamed: bound in the run's directory, which stays cwd",
+        help: "path=RELATIVE, renamed: bound in the run's directory, which stays cwd; deep: in one whose path is longer than \
+               a page",
         make: named,
     },
     Kind {
@@ -241,9 +242,19 @@ fn named(cx: &mut Ctx, a: &Args) -> Res {
     // One level down, so that ../x stays in the run's directory too.
     let cwd = if path.starts_with("..") { format!("{base}/cwd") } else { base };
     sys::ok("chdir", unsafe { libc::chdir(sys::cstr(&cwd).as_ptr()) })?;
+    if a.has("deep") {
+        let dir = sys::cstr(&"d".repeat(250));
+        for _ in 0..17 {
+            sys::ok("mkdir", unsafe { libc::mkdir(dir.as_ptr(), 0o700) })?;
+            sys::ok("chdir", unsafe { libc::chdir(dir.as_ptr()) })?;
+        }
+    }
     let s = sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?;
     let (addr, len) = sys::unix_addr(path);
     sys::bind(path, s, &addr, len)?;
+    if a.has("deep") {
+        sys::ok("chdir", unsafe { libc::chdir(c"/".as_ptr()) })?;
+    }
     if a.has("renamed") {
         let to = sys::cstr(&format!("{path}.moved"));
         sys::ok("rename", unsafe { libc::rename(sys::cstr(path).as_ptr(), to.as_ptr()) })?;
