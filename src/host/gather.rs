@@ -1,6 +1,6 @@
 //! Puts the picture of the CRIU around us together.
 
-use super::{cmdline, layout, runtime, safe_read as mem, siblings, symbols};
+use super::{cmdline, hugetlb, layout, runtime, safe_read as mem, siblings, symbols};
 use super::{Host, Runtime, Siblings, Stage};
 use crate::bytes::Bytes;
 use std::ffi::{c_char, c_int, c_void, CStr, OsStr};
@@ -80,6 +80,7 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         service_sk_ino,
         siblings,
         runtime,
+        hugetlb: hugetlb::known(sym.kdat),
         config_file: config_file.flatten().filter(|f| is_read(runtime, f)).map(Bytes),
     };
     Ok(Facts { host, root, plugins, options_unknown })

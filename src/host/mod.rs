@@ -10,6 +10,7 @@
 pub mod caps;
 pub mod cmdline;
 pub mod gather;
+pub mod hugetlb;
 pub mod layout;
 pub mod log;
 pub mod options;
@@ -53,6 +54,9 @@ pub struct Host {
     pub service_sk_ino: Option<u32>,
     pub siblings: Siblings,
     pub runtime: Runtime,
+    /// The devices of huge pages that CRIU knows, as stat shows them.
+    #[serde(default)]
+    pub hugetlb: Option<Vec<u64>>,
     /// The configuration file that an RPC request names: it overrules what else the request says.
     #[serde(default)]
     pub config_file: Option<Bytes>,
@@ -86,6 +90,7 @@ impl Host {
             service_sk_ino: Some(u32::MAX),
             siblings: Siblings::default(),
             runtime: Runtime::None,
+            hugetlb: None,
             config_file: None,
         }
     }

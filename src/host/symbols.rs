@@ -33,6 +33,7 @@ pub struct Symbols {
     pub root_item: Object,
     pub cr_plugin_ctl: Object,
     pub service_sk_ino: Option<Object>,
+    pub kdat: Option<Object>,
     /// `char *`: the configuration file that an RPC request names.
     pub rpc_cfg_file: Option<Object>,
     pub external_for_each_type: Option<ExternalForEachType>,
@@ -76,6 +77,7 @@ fn find() -> Result<Symbols, NoCriu> {
         root_item,
         cr_plugin_ctl,
         service_sk_ino: object(c"service_sk_ino"),
+        kdat: object(c"kdat"),
         rpc_cfg_file: object(c"rpc_cfg_file"),
         external_for_each_type,
         get_loglevel,

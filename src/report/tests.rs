@@ -62,6 +62,7 @@ fn host(runtime: Runtime) -> Host {
         service_sk_ino: None,
         siblings: Siblings::default(),
         runtime,
+        hugetlb: None,
         config_file: None,
     }
 }

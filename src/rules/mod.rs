@@ -14,6 +14,7 @@ pub mod family;
 pub mod finding;
 pub mod fsnotify;
 pub mod ghost;
+pub mod hugetlb;
 pub mod ip;
 pub mod judge;
 pub mod layout;

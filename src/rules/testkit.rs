@@ -187,6 +187,7 @@ pub fn host() -> Host {
         service_sk_ino: None,
         siblings: Siblings::default(),
         runtime: Runtime::Cli,
+        hugetlb: None,
         config_file: None,
     }
 }
