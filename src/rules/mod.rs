@@ -24,6 +24,7 @@ pub mod mapping;
 pub mod memfd;
 pub mod mount;
 pub mod mount_content;
+pub mod mount_groups;
 mod mount_model;
 pub mod namespace;
 pub mod net;

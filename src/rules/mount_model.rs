@@ -63,6 +63,8 @@ pub(super) struct Model<'a> {
     groups: HashMap<usize, Vec<usize>>,
     by_id: HashMap<i32, usize>,
     root_ns: Option<u64>,
+    /// It has a cgroup namespace of its own.
+    cgroup_ns: bool,
     /// The root task has a mount namespace of its own: CRIU dumps the mounts, and `--external mnt[...]` counts in it.
     pub dumped: bool,
     /// CRIU validates: some collected namespace is not its own.
@@ -108,6 +110,7 @@ impl<'a> Model<'a> {
             groups: HashMap::new(),
             by_id: HashMap::new(),
             root_ns,
+            cgroup_ns,
             dumped: snap.root_shares(|n| n.mnt) == Some(false),
             validated: false,
             known: ctx.host.externals.is_some()
@@ -287,6 +290,14 @@ impl<'a> Model<'a> {
         self.children(node).any(|c| c.info.mountpoint == node.info.mountpoint)
     }
 
+    /// mounts_equal, once the external ones are known: their types and sources do not count any more.
+    pub fn same_mount(&self, a: &Node, b: &Node) -> bool {
+        let external = a.external != External::No || b.external != External::No;
+        let same_dev = (a.info.major, a.info.minor) == (b.info.major, b.info.minor);
+        let same = if external { same_options(a.info, b.info) } else { sb_equal(a.info, b.info, self.cgroup_ns) };
+        same_dev && same && a.root == b.root
+    }
+
     /// What a finding about a mount is worth when the externals or the skipped mounts are not known.
     pub fn gate(&self) -> Gate {
         if self.known {
@@ -344,6 +355,11 @@ fn sb_equal(a: &MountInfo, b: &MountInfo, cgroup_ns: bool) -> bool {
     if cgroup_ns && is_cgroup(a) && a.root != b.root {
         return false;
     }
+    same_options(a, b)
+}
+
+/// The rest of mounts_sb_equal: what the type compares, or the options.
+fn same_options(a: &MountInfo, b: &MountInfo) -> bool {
     match type_of(a) {
         b"btrfs" => match (without_subvol(&a.super_options), without_subvol(&b.super_options)) {
             (Some(a), Some(b)) => a == b,

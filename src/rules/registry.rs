@@ -83,6 +83,7 @@ pub static RULES: &[&Rule] = &[
     &super::mount::MNT_UNSUPPORTED_FS,
     &super::mount::MNT_NO_ROOT_MOUNT,
     &super::mount::MNT_EXTERNAL_MASTER,
+    &super::mount_groups::MNT_PROPAGATED,
     &super::mount::MNT_SAME_POINT_CHILDREN,
     &super::mount::MNT_TREE,
     &super::mount_content::MNT_FUSE,
