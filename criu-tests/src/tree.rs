@@ -110,7 +110,20 @@ impl Tree {
 
     /// `opts` with its `{...}` filled in.
     pub fn fill(&self, opts: &str) -> Result<Vec<String>, String> {
-        opts.split_whitespace().map(|o| self.fill_one(o)).collect()
+        let one = |o: &str| match o.strip_prefix("@ttys:") {
+            Some(name) => Ok(self.externals(name)),
+            None => self.fill_one(o).map(|filled| vec![filled]),
+        };
+        Ok(opts.split_whitespace().map(one).collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// `--external tty[...]` for each descriptor that mkres reports as NAME.something.
+    fn externals(&self, name: &str) -> Vec<String> {
+        let nodes = self.report["nodes"].as_array().into_iter().flatten();
+        let fds = nodes.flat_map(|n| n["fds"].as_object().into_iter().flatten().map(|(name, _)| name));
+        let of = fds.filter(|fd| fd.split_once('.').is_some_and(|(kind, _)| kind == name));
+        let key = |fd: &String| self.fill_one(&format!("tty[{{rdev16:{fd}}}:{{dev16:{fd}}}]")).ok();
+        of.filter_map(key).flat_map(|key| ["--external".to_string(), key]).collect()
     }
 
     fn fill_one(&self, opt: &str) -> Result<String, String> {

@@ -2,7 +2,7 @@
 
 use super::mount_model::{Model, Node};
 use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
-use crate::host::{Gate, Hook, Opt};
+use crate::host::{Gate, Hook, Opt, Release};
 use crate::parse::mountinfo::MountInfo;
 use crate::snapshot::MountTable;
 
@@ -41,7 +41,7 @@ fn on_mount(rule: &Rule, ctx: &Ctx, table: &MountTable, info: &MountInfo) -> Opt
     )
 }
 
-/// CRIU reads the table by lines of that many bytes (`BUF_SIZE` of criu/proc_parse.c, less the newline and the end mark).
+/// CRIU before 4.3 reads the table by lines of that many bytes (`BUF_SIZE` of criu/proc_parse.c, less the newline and the end mark).
 const LINE_MAX: usize = 4094;
 
 /// What scanf takes for a blank and the kernel does not escape.
@@ -52,7 +52,7 @@ fn has_blank(name: &[u8]) -> bool {
 pub static MNT_LINE: Rule = Rule {
     id: "mnt-line",
     group: "Mounts",
-    what: "CRIU cannot read a line of a mount table: it is longer than 4094 bytes (an overlay of many layers), or the \
+    what: "CRIU cannot read a line of a mount table: it is longer than 4094 bytes (an overlay of many layers; up to CRIU 4.2), or the \
            mountpoint or what is mounted there has a carriage return, form feed or vertical tab in its name. The tables are \
            those of the dumped mount namespaces, and CRIU's own if the root process shares it or with --external mnt[].",
     says: "mount {mnt_id} of {fstype} on {mountpoint}[ of {whose} mount namespace] has a line in the mount table {why}",
@@ -77,7 +77,7 @@ pub static MNT_LINE: Rule = Rule {
         for table in &ctx.snap.mounts {
             let gate = if Some(table.ns) == own && shared == Some(false) { auto } else { Gate::Stands };
             for info in &table.mounts {
-                let why = if info.length > LINE_MAX {
+                let why = if info.length > LINE_MAX && ctx.host.release < Release::V4_3 {
                     format!("of {} bytes, more than CRIU can read", info.length)
                 } else if has_blank(&info.mountpoint) || has_blank(&info.root) {
                     "with a character in it that CRIU takes for a blank".into()
@@ -304,28 +304,33 @@ mod tests {
         let layers = "/l".repeat(2100);
         let long = case(&format!("41 40 0:60 / /x rw - overlay overlay rw,lowerdir={layers}"));
         let refuse = Some(Verdict::Refuse);
-        assert_eq!(verdict(&MNT_LINE, &long, &host()), refuse);
+        let of = |release| crate::host::Host { release, ..host() };
+        assert_eq!(verdict(&MNT_LINE, &long, &of(Release::V4_3)), None);
+        assert_eq!(verdict(&MNT_LINE, &long, &of(Release::V4_2)), refuse);
         assert_eq!(verdict(&MNT_LINE, &long, &with_external("mnt[/x]:v")), refuse);
         let exact = |len: usize| {
             let line = "41 40 0:60 / /x rw - overlay overlay rw,lowerdir=";
             case(&format!("{line}{}", "l".repeat(len - line.len())))
         };
-        assert_eq!(verdict(&MNT_LINE, &exact(LINE_MAX), &host()), None);
-        assert_eq!(verdict(&MNT_LINE, &exact(LINE_MAX + 1), &host()), refuse);
+        assert_eq!(verdict(&MNT_LINE, &exact(LINE_MAX), &of(Release::V4_2)), None);
+        assert_eq!(verdict(&MNT_LINE, &exact(LINE_MAX + 1), &of(Release::V4_2)), refuse);
         // `lines` knows a carriage return before a newline only.
         for odd in ["/ /a\rb", "/a\x0bb /x", "/ /a\x0cb"] {
-            assert_eq!(verdict(&MNT_LINE, &case(&format!("41 40 0:60 {odd} rw - tmpfs t rw")), &host()), refuse);
+            assert_eq!(
+                verdict(&MNT_LINE, &case(&format!("41 40 0:60 {odd} rw - tmpfs t rw")), &of(Release::V4_2)),
+                refuse
+            );
         }
-        assert_eq!(verdict(&MNT_LINE, &case("41 40 0:60 / /a\\040b\\012 rw - tmpfs t rw"), &host()), None);
+        assert_eq!(verdict(&MNT_LINE, &case("41 40 0:60 / /a\\040b\\012 rw - tmpfs t rw"), &of(Release::V4_2)), None);
         // CRIU's own table: with the root in it, or with mnt[].
         let mut own = case("");
         let mine = own.mounts.iter_mut().find(|t| t.ns == CRIU_NS).unwrap();
         mine.mounts.extend(long.mounts[0].mounts.last().cloned());
-        assert_eq!(verdict(&MNT_LINE, &own, &host()), None);
+        assert_eq!(verdict(&MNT_LINE, &own, &of(Release::V4_2)), None);
         assert_eq!(verdict(&MNT_LINE, &own, &with(Opt::AutodetectExtMounts)), refuse);
         assert_eq!(verdict(&MNT_LINE, &own, &unknown(Opt::AutodetectExtMounts)), Some(Verdict::Warn));
         own.tasks[0].ns.mnt = Some(CRIU_NS);
-        assert_eq!(verdict(&MNT_LINE, &own, &host()), refuse);
+        assert_eq!(verdict(&MNT_LINE, &own, &of(Release::V4_2)), refuse);
     }
 
     #[test]

@@ -14,7 +14,11 @@ pub const KINDS: &[Kind] = &[
         help: "char=newline|return, fs=TYPE: a file system on a directory with that character in its name",
         make: odd_mount,
     },
-    Kind { name: "layers", help: "to=DIR: an overlay with a very long line in the mount table", make: layers },
+    Kind {
+        name: "layers",
+        help: "to=DIR: an overlay with a line in the mount table that is longer than a page; deep: than nearly two",
+        make: layers,
+    },
     Kind { name: "queue", help: "a POSIX message queue that nobody has open (after newns:ipc)", make: queue },
 ];
 
@@ -59,9 +63,13 @@ fn layers(_: &mut Ctx, a: &Args) -> Res {
     let name = "l".repeat((4090 - "lowerdir=".len()) / LAYERS - "/nn:".len());
     let dirs: Vec<String> = (0..LAYERS).map(|i| format!("/{i:02}{name}")).collect();
     dirs.iter().try_for_each(|d| make_dir(d))?;
-    let to = a.need("to")?;
-    make_dir(to)?;
-    mount(to, "overlay", &format!("lowerdir={}", dirs.join(":")))
+    let mut to = a.need("to")?.to_string();
+    if a.has("deep") {
+        // Its mountpoint is long, too.
+        to.push_str(&format!("/{}", "d".repeat(250)).repeat(15));
+    }
+    make_dir(&to)?;
+    mount(&to, "overlay", &format!("lowerdir={}", dirs.join(":")))
 }
 
 fn queue(_: &mut Ctx, _: &Args) -> Res {

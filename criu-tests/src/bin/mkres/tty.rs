@@ -1,6 +1,6 @@
 //! Terminals and the sessions they belong to.
 
-use crate::ctx::{Args, Ctx, Res};
+use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
@@ -10,6 +10,7 @@ pub const KINDS: &[Kind] = &[
                of the slave",
         make: pair,
     },
+    Kind { name: "tty-number", help: "n=N: master and slave of the pseudoterminal with this number", make: number },
     Kind { name: "tty-slave", help: "n=1..: slaves whose masters are outside; ctty", make: slave },
     Kind { name: "tty-hungup", help: "a slave whose master was closed", make: hungup },
     Kind {
@@ -58,6 +59,32 @@ fn pair(cx: &mut Ctx, a: &Args) -> Res {
     cx.fd("master", m);
     cx.fd("slave", s);
     Ok(())
+}
+
+/// Numbers are given in order, the lowest free one first.
+fn number(cx: &mut Ctx, a: &Args) -> Res {
+    let wanted = a.num("n", 1000)?;
+    let many = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
+    sys::ok("setrlimit", unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &many) })?;
+    let mut below = Vec::new();
+    loop {
+        let m = sys::open("/dev/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
+        let mut n = 0i32;
+        sys::ioctl("TIOCGPTN", m, libc::TIOCGPTN as _, (&raw mut n) as u64)?;
+        if i64::from(n) > wanted {
+            return Err(Fail::Skip(format!("somebody has pseudoterminal {wanted}")));
+        }
+        if i64::from(n) < wanted {
+            below.push(m);
+            continue;
+        }
+        sys::ok("unlockpt", unsafe { libc::unlockpt(m) })?;
+        let s = sys::ioctl("TIOCGPTPEER", m, libc::TIOCGPTPEER, (libc::O_RDWR | libc::O_NOCTTY) as u64)?;
+        below.into_iter().for_each(sys::close);
+        cx.fd("master", m);
+        cx.fd("slave", s);
+        return Ok(());
+    }
 }
 
 fn slave(cx: &mut Ctx, a: &Args) -> Res {
