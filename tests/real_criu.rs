@@ -199,6 +199,18 @@ fn modes_and_switched_off_rules() {
         failed_by_criu(&warn);
         let told = warn.ours("Warn  (preflight): fd-chrdev: ");
         assert_eq!(told.len(), 1, "{told:?}");
+        let report = std::fs::read(warn.images.join("preflight.json")).unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+        assert_eq!(report["findings"][0]["rule"], "fd-chrdev", "everything is reported all the same");
+        let clean = dump(&criu.path, &Target::good(), lib, at("clean"), &[], &[("CRIU_PREFLIGHT_MODE", "warn")]);
+        assert_eq!(clean.output.status.code(), Some(0), "{}", clean.log);
+
+        let allow = [("CRIU_PREFLIGHT_ALLOW", "fd-chrdev:/dev/loop-control")];
+        let allowed = dump(&criu.path, &target, lib, at("allowed"), &[], &allow);
+        failed_by_criu(&allowed);
+        assert_eq!(allowed.ours("Warn  (preflight): fd-chrdev: ").len(), 1, "{}", allowed.log);
+        let allow = [("CRIU_PREFLIGHT_ALLOW", "fd-chrdev:/dev/loop")];
+        assert_refused(&dump(&criu.path, &target, lib, at("other"), &[], &allow), &mut target);
 
         let off = dump(&criu.path, &target, lib, at("off"), &[], &[("CRIU_PREFLIGHT_MODE", "off")]);
         failed_by_criu(&off);

@@ -98,6 +98,15 @@ syslogs() {
     is "a system log that does not read: refused, at once ($((SECONDS - before)) s for $i)" [ $rc != 0 ] &&
         is "a system log that does not read: nobody waits" [ $((SECONDS - before)) -lt 60 ]
     counts "the container counts on"
+    : >$SYSLOG
+    checkpoint --leave-running
+    has "a refusal is in the system log" $SYSLOG 'refusing to dump pid'
+    : >$SYSLOG
+    echo 'syslog off' >/etc/criu/preflight.conf
+    checkpoint --leave-running
+    has "syslog off: refused all the same" <(ours) lock-not-allowed
+    hasnt "syslog off: not a word in the system log" $SYSLOG criu-preflight
+    rm -f /etc/criu/preflight.conf
     down
 }
 
