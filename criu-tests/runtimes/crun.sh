@@ -12,6 +12,9 @@ syslog_on
 # From 1.28 on it quotes the log; before, its user reads the system log or nothing.
 [[ $(crun --version) =~ version\ 1\.(1?[0-9]|2[0-7])[^0-9] ]] && shows_log=no
 
+# It names a configuration file only by libcriu 4.2 or newer.
+[[ $(criu --version) =~ Version:\ (3|4\.[01]) ]] && reads_file=no HINT="pass --file-locks to crun checkpoint;"
+
 # crun hands CRIU one cgroup path, which is wrong for the v1 hierarchies that a machine may have beside cgroup2.
 echo 'manage-cgroups=ignore' >/etc/criu/crun.conf
 clean

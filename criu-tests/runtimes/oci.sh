@@ -4,6 +4,8 @@
 leave=(--leave-running)
 bundle=/b/$oci
 EXTRA='.'
+# Whether the runtime names a configuration file to CRIU.
+reads_file=yes
 
 # EXTRA is one more jq filter over config.json.
 prepare() {
@@ -107,6 +109,7 @@ cures() {
     # Neither is runc.conf read where a container has an annotation,
     : >/b/annotated.conf
     with '.annotations={"org.criu.config":"/b/annotated.conf"}' cured "a lock, annotated" lock:type=flock
+    [ "$reads_file" = yes ] || return 0
     # nor crun.conf by crun, which is not there, when runc.conf is.
     echo tcp-established >/etc/criu/runc.conf
     cured "a lock and a connection, tcp-established in runc.conf" lock:type=flock tcp-pair
@@ -116,7 +119,7 @@ cures() {
 # The files of CRIU that the runtime makes it read, and what it does with them.
 configuration() {
     echo file-locks >"/etc/criu/$oci.conf"
-    same "a lock, file-locks in $oci.conf" yes lock:type=flock
+    same "a lock, file-locks in $oci.conf" "$reads_file" lock:type=flock
     same "a connection, file-locks in $oci.conf" no tcp-pair
     rm -f "/etc/criu/$oci.conf"
     printf 'link-remap\n' >/etc/criu/default.conf
@@ -127,7 +130,7 @@ configuration() {
     rm -f /etc/criu/default.conf
     printf 'tcp-established\n' >/b/annotated.conf
     with '.annotations={"org.criu.config":"/b/annotated.conf"}' \
-        same "a connection, tcp-established in the file of the annotation" yes tcp-pair
+        same "a connection, tcp-established in the file of the annotation" "$reads_file" tcp-pair
     with '.annotations={"org.criu.config":"/b/annotated.conf"}' \
         same "a lock, the same file" no lock:type=flock
 }
