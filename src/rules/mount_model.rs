@@ -8,6 +8,7 @@ use super::Ctx;
 use crate::host::{Gate, Host};
 use crate::parse::mountinfo::MountInfo;
 use crate::snapshot::MountTable;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 /// File systems CRIU can mount again by itself (`fstypes` in criu/filesystems.c). Btrfs stands in that table too, but
@@ -55,6 +56,8 @@ pub(super) struct Node<'a> {
     pub external: External,
     /// The root inside the file system as CRIU takes it ("/" for cgroups seen from another cgroup namespace).
     pub root: &'a [u8],
+    /// [`Model::is_overmounted`], once somebody has asked: every open file does, and a host has thousands of mounts.
+    overmounted: OnceCell<bool>,
 }
 
 /// All mounts that CRIU collects.
@@ -142,6 +145,7 @@ impl<'a> Model<'a> {
                 group: self.nodes.len(),
                 external: External::No,
                 root,
+                overmounted: OnceCell::new(),
             });
         }
         for i in start..self.nodes.len() {
@@ -277,6 +281,10 @@ impl<'a> Model<'a> {
 
     /// mnt_is_overmounted: covered by a sibling of it or of an ancestor, or by a child on the same mountpoint.
     pub fn is_overmounted(&self, node: &Node) -> bool {
+        *node.overmounted.get_or_init(|| self.overmounted(node))
+    }
+
+    fn overmounted(&self, node: &Node) -> bool {
         let mut at = node;
         while let Some(parent) = self.parent(at) {
             let covered = self
