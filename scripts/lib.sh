@@ -43,8 +43,8 @@ totals() {
                 if ($i ~ /^ignored/) skipped += $(i - 1)
             }
         }
-        /^([a-z]+: )?[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$/ {
-            sub(/^[a-z]+: /, "")
+        /^([a-z ]+: )?[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$/ {
+            sub(/^[a-z ]+: /, "")
             passed += $1; failed += $3; skipped += $5
         }
         END { printf "%d passed, %d failed, %d skipped\n", passed, failed + broken, skipped }' "${@:2}"
