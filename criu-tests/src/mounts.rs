@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 fn cstr(p: &Path) -> CString {
     use std::os::unix::ffi::OsStrExt;
@@ -41,28 +41,69 @@ impl Drop for Bound {
     }
 }
 
+/// Why this machine's own mounts are in the way of a tree that takes a copy of them: CRIU judges them all then, and refuses
+/// what it cannot mount again.
+pub fn foreign() -> Option<String> {
+    const KNOWN: &[&str] = &[
+        "proc",
+        "sysfs",
+        "devtmpfs",
+        "binfmt_misc",
+        "tmpfs",
+        "devpts",
+        "pstore",
+        "mqueue",
+        "securityfs",
+        "fusectl",
+        "debugfs",
+        "cgroup",
+        "cgroup2",
+        "overlay",
+        "autofs",
+        "tracefs",
+    ];
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let lines: Vec<Vec<&str>> = table.lines().map(|l| l.split(' ').collect()).collect();
+    let root = lines.iter().find(|l| l.get(4) == Some(&"/")).and_then(|l| l.get(2).copied());
+    let odd = lines.iter().find(|l| {
+        let kind = l.iter().skip_while(|w| **w != "-").nth(1).copied().unwrap_or_default();
+        l.get(2).copied() != root && !KNOWN.contains(&kind)
+    })?;
+    Some(format!(
+        "this machine has a mount on {} that CRIU refuses in a copy of its mounts",
+        odd.get(4).unwrap_or(&"?")
+    ))
+}
+
 /// A Btrfs in a file, mounted when first asked for: with a subvolume `sub`, and `root` and `root2` to be the roots of trees.
 pub struct Btrfs {
     base: PathBuf,
-    made: OnceLock<Result<(PathBuf, String), String>>,
+    made: Mutex<Option<Result<(PathBuf, String), String>>>,
 }
 
 impl Btrfs {
     pub fn under(base: &Path) -> Btrfs {
-        Btrfs { base: base.into(), made: OnceLock::new() }
+        Btrfs { base: base.into(), made: Mutex::default() }
     }
 
     /// Where it is mounted and its device as MAJOR-MINOR, or why it cannot be.
     pub fn mounted(&self) -> Result<(PathBuf, String), String> {
-        self.made.get_or_init(|| make(&self.base)).clone()
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get_or_insert_with(|| make(&self.base)).clone()
+    }
+
+    /// Unmounts it: who copies the runner's mounts has none that CRIU refuses. It is made again for who asks.
+    pub fn unmount(&self) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Ok((at, _))) = made.take_if(|made| made.is_ok()) {
+            unsafe { libc::umount2(cstr(&at).as_ptr(), libc::MNT_DETACH) };
+        }
     }
 }
 
 impl Drop for Btrfs {
     fn drop(&mut self) {
-        if let Some(Ok((at, _))) = self.made.get() {
-            unsafe { libc::umount2(cstr(at).as_ptr(), libc::MNT_DETACH) };
-        }
+        self.unmount();
     }
 }
 
@@ -70,6 +111,8 @@ fn make(base: &Path) -> Result<(PathBuf, String), String> {
     let (image, at) = (base.join("btrfs.img"), base.join("btrfs"));
     let io = |e: std::io::Error| format!("Btrfs: {e}");
     std::fs::create_dir_all(&at).map_err(io)?;
+    // A new file: the last one may still be a loop device's.
+    let _ = std::fs::remove_file(&image);
     std::fs::File::create(&image).and_then(|f| f.set_len(256 << 20)).map_err(io)?;
     let (image, at_name) = (image.to_string_lossy().into_owned(), at.to_string_lossy().into_owned());
     run("mkfs.btrfs", &["-q", &image])?;

@@ -78,8 +78,10 @@ pub(super) fn all<'a>(ctx: &Ctx<'a>) -> Vec<Bad<'a>> {
         if let Some((problem, gate)) = problem(ctx, &model, file, role, path) {
             let gate = if role == Role::Exe { gate.or(EXE_FAILS) } else { gate };
             // Seen from a chroot() mounts and paths are others, and CRIU comes to look up none: chroot-root-task.
-            let seen_wrong =
-                matches!(problem, Problem::MountUnknown | Problem::Unlinked | Problem::Reused | Problem::Stat(_));
+            let seen_wrong = matches!(
+                problem,
+                Problem::MountUnknown | Problem::Unlinked | Problem::Unlinkable(_) | Problem::Reused | Problem::Stat(_)
+            );
             if seen_wrong && task.ns.mnt.is_some_and(|ns| confined.contains_key(&ns)) {
                 return;
             }

@@ -136,6 +136,7 @@ fn all(a: &Asked, criu: &[Criu], setup: &Setup) -> ExitCode {
                 });
             }
         });
+        setup.btrfs.unmount();
         alone.into_iter().for_each(one);
     }
     let count = count.into_inner().unwrap_or_default();
