@@ -18,9 +18,11 @@ impl Tree {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]).current_dir(&dir);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // SAFETY: setsid is async-signal-safe.
+        // SAFETY: both are async-signal-safe.
         unsafe {
             command.pre_exec(|| {
+                // Whoever started the tests may have left us descriptors, of another mount namespace perhaps.
+                libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
                 libc::setsid();
                 Ok(())
             });

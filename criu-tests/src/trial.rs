@@ -74,8 +74,9 @@ const VOLATILE: &[&str] = &[
     "zombie-with-children",
 ];
 
-/// Rules about what only a tracer is shown: nothing is said of it before CRIU 4.0.
-const FROZEN_ONLY: &[&str] = &["compat-task", "ldt-selector"];
+/// Rules about what only a tracer is shown, or what is peeked at in a frozen tree only: nothing is said of it before CRIU 4.0, nor
+/// where the early look has refused already.
+pub(crate) const FROZEN_ONLY: &[&str] = &["compat-task", "ldt-selector", "unix-queue-reset", "unix-queue-trunc"];
 
 const NO_PASSCRED: &str = "Can't get 1:16 opt";
 
@@ -366,6 +367,11 @@ impl Report {
         serde_json::from_str(&text).map(Report).map_err(|e| format!("preflight.json: {e}: {text}"))
     }
 
+    /// Whether it was made before the tree was frozen.
+    pub(crate) fn is_early(&self) -> bool {
+        self.0["look"] == "early"
+    }
+
     fn refusals(&self) -> impl Iterator<Item = &Value> {
         self.0["findings"].as_array().into_iter().flatten().filter(|f| f["verdict"] == "refuse")
     }
@@ -401,7 +407,7 @@ impl Report {
         let mut wrong = Vec::new();
         let named = self.refused_rules();
         // What may change by itself only warns before the freeze; beside a refusal that ends the dump there, it stays so.
-        let early = self.0["look"] == "early" && !named.is_empty();
+        let early = self.is_early() && !named.is_empty();
         let counts = |f: &&Value| f["verdict"] == "refuse" || (early && f["verdict"] == "warn");
         let told = || self.0["findings"].as_array().into_iter().flatten().filter(counts);
         for b in &w.blames {

@@ -42,7 +42,7 @@ const MAX_ANCESTORS: usize = 5;
 pub fn ancestors() -> Vec<Ancestor> {
     let mut out = Vec::new();
     let mut pid = i32::try_from(std::os::unix::process::parent_id()).unwrap_or(0);
-    while pid > 1 && out.len() < MAX_ANCESTORS {
+    while pid > 0 && out.len() < MAX_ANCESTORS {
         let dir = std::path::PathBuf::from(format!("/proc/{pid}"));
         let mut comm = std::fs::read(dir.join("comm")).unwrap_or_default();
         if comm.last() == Some(&b'\n') {

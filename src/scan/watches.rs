@@ -11,7 +11,7 @@ use super::paths::{has_server, Root, Roots};
 use super::proc::Dir;
 use super::sys;
 use crate::bytes::Bytes;
-use crate::host::{Host, Release};
+use crate::host::{Host, Release, Stage};
 use crate::parse::fdinfo::{FanotifyObject, FdInfo, FileHandle};
 use crate::parse::mountinfo::MountInfo;
 use crate::snapshot::{Detail, Dev, Handle, Look, MountTable, OpenFile, Snapshot, WatchFacts};
@@ -69,7 +69,9 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, host: &Host) {
     if !snap.tasks.iter().flat_map(|t| &t.files).any(has_watches) {
         return;
     }
-    let noisy = if snap.look == Look::Early && host.caps.checkpoint_hook { noisy(snap) } else { HashSet::new() };
+    // The command's look is the only one there will be.
+    let quiet = snap.look == Look::Early && host.caps.checkpoint_hook && host.stage != Stage::DryRun;
+    let noisy = if quiet { noisy(snap) } else { HashSet::new() };
     let mut tasks = std::mem::take(&mut snap.tasks);
     let root_ns = tasks.first().and_then(|t| t.ns.mnt);
     let mut look = Looker {
@@ -368,6 +370,8 @@ mod tests {
         assert_eq!(watch(told, Look::Early, &host), Handle::Later);
         assert_eq!(watch(told, Look::Frozen, &host), quiet);
         // Nobody looks later.
+        let dry = Host { stage: Stage::DryRun, ..host.clone() };
+        assert_eq!(watch(told, Look::Early, &dry), quiet);
         host.caps.checkpoint_hook = false;
         assert_eq!(watch(told, Look::Early, &host), quiet);
     }

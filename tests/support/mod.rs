@@ -75,8 +75,14 @@ impl Target {
     /// A program that does not end by itself; descriptor 0 is what is given.
     pub fn start(mut command: Command, stdin: Stdio) -> Self {
         command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
-        // SAFETY: setsid is async-signal-safe.
-        unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from)) };
+        // SAFETY: both are async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                // Whoever started the tests may have left us descriptors, of another mount namespace perhaps.
+                libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+                nix::unistd::setsid().map(drop).map_err(io::Error::from)
+            });
+        }
         Target(command.spawn().unwrap())
     }
 

@@ -7,7 +7,7 @@ pub mod shrink;
 
 use crate::criu::{pages, Criu, Ran};
 use crate::fixtures::{self, As, Expect};
-use crate::trial::{set, Outcome, Report, Setup, Stage};
+use crate::trial::{set, Outcome, Report, Setup, Stage, FROZEN_ONLY};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -164,7 +164,8 @@ fn judge(case: &Case, criu: &Criu, setup: &Setup, dir: &Path) -> Result<Verdict,
     if blamed.is_empty() {
         return Ok(Verdict::Refused { unknown: Some(format!("{:?}: {}", told, ran.reason())) });
     }
-    Ok(match blamed.iter().any(|b| told.contains(b)) {
+    let unseen = |b: &&str| report.is_early() && FROZEN_ONLY.contains(b);
+    Ok(match blamed.iter().any(|b| told.contains(b) || unseen(b)) {
         true => Verdict::Refused { unknown: None },
         false => {
             disagree(Kind::OtherReason, format!("{} | plugin: {}", first(&ran.errors()), first(&report.messages())))
