@@ -74,10 +74,13 @@ pub fn classify(file: &OpenFile, own: &Own) -> Class {
 
 /// What the rules need of a descriptor of this class. The one table to change when a rule wants more.
 pub fn needs(class: Class, file: &OpenFile, cx: &Context) -> Needs {
-    // fcntl and flock take any open file, and a lock is reported with the name of its file.
-    if is_locked(class, file, cx.locks) {
-        return Needs { link: true, info: true };
-    }
+    let mut needs = needs_unlocked(class, file, cx);
+    // fcntl and flock take any open file.
+    needs.info = needs.info || is_locked(class, file, cx);
+    needs
+}
+
+fn needs_unlocked(class: Class, file: &OpenFile, cx: &Context) -> Needs {
     match class {
         // A socket file, opened with O_PATH.
         Class::Socket if cx.own.socket.is_some_and(|dev| dev != file.dev) => Needs { link: true, info: false },
@@ -101,11 +104,11 @@ pub fn needs(class: Class, file: &OpenFile, cx: &Context) -> Needs {
 }
 
 /// Whether fdinfo has to tell of locks.
-fn is_locked(class: Class, file: &OpenFile, locks: &Locks) -> bool {
+fn is_locked(class: Class, file: &OpenFile, cx: &Context) -> bool {
     match class {
         // Their inode numbers are the kernel's own, and nobody locks them as a rule: only what is in the table counts.
-        Class::Socket | Class::Pipe | Class::Anon | Class::Pidfd => locks.lists(file.ino),
-        _ => locks.may_hold(file.dev, file.ino),
+        Class::Socket | Class::Pipe | Class::Anon | Class::Pidfd => cx.locks.may_list(file.ino),
+        _ => cx.locks.may_hold(file.dev, file.ino, cx.mounts.loose.contains(&file.dev)),
     }
 }
 
@@ -170,7 +173,7 @@ impl One<'_> {
         let early = if self.run { self.read_link(fd, name) } else { None };
         if let Some(known) = early.as_deref().and_then(|text| self.memo.get(text)) {
             let mut file = OpenFile { fd, ..known.clone() };
-            let locked = is_locked(Class::Anon, &file, self.cx.locks);
+            let locked = is_locked(Class::Anon, &file, self.cx);
             self.add_info(&mut file, name, locked);
             return Some(file);
         }
@@ -184,6 +187,10 @@ impl One<'_> {
         }
         self.memo.learn(&file, self.cx.own);
         self.add_info(&mut file, name, needs.info);
+        // A lock is reported with the name of its file.
+        if file.link.is_none() && file.info.as_ref().is_some_and(|info| !info.locks.is_empty()) {
+            file.link = self.read_link(fd, name);
+        }
         Some(file)
     }
 

@@ -1,11 +1,15 @@
-//! Which files may have a lock: /proc/locks, read once, so that fdinfo is read only for those.
+//! Which files may have a lock, so that the fdinfo of a large tree is read only for those.
 //!
-//! A quick test, never the answer: the fdinfo of the descriptor says which locks belong to it.
+//! A quick test, never the answer: the fdinfo of the descriptor says which locks belong to it. And a dear one: to make its
+//! table, the kernel stops all who lock and waits for a grace period of RCU (`locks_start()` in fs/locks.c,
+//! `percpu_down_write`), some 15 ms in which a frozen tree does nothing. A fdinfo is a thousandth of that: the table is read
+//! only when there are many.
 
 use super::proc::Dir;
 use super::sys::Seen;
 use crate::parse::locks;
 use crate::snapshot::{Dev, Namespaces};
+use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
 
 /// PROC_PID_INIT_INO (include/linux/proc_ns.h): the inode of the first pid namespace.
@@ -14,42 +18,93 @@ const INIT_PID_NS: u64 = 0xEFFF_FFFC;
 /// The lines of /proc/locks come in pieces of this size; between two pieces the table may move.
 const PIECE: usize = 4096;
 
-/// The locked files of the system.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Descriptors whose fdinfo costs less than the table.
+const FEW: usize = 400;
+
+/// The locked files of the system, as far as somebody had to know.
+#[derive(Debug)]
 pub struct Locks {
+    /// Every lock of the system is in the table.
+    whole: bool,
+    /// Descriptors asked for before the table was read.
+    asked: Cell<usize>,
+    table: OnceCell<Table>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Table {
     inodes: HashSet<u64>,
     devices: HashSet<Dev>,
-    /// Devices of which st_ino is not the kernel's own inode number.
-    loose: HashSet<Dev>,
-    /// Every lock of the system is in the table.
+    /// Nothing in it was left out or not understood.
     complete: bool,
+    /// Why it could not be read.
+    denied: Option<i32>,
 }
 
 impl Locks {
-    /// Reads the table of the observer's /proc.
-    ///
-    /// `loose`: devices of `fuseblk` mounts. Inode numbers of FUSE are the server's in statx and FUSE's own in
-    /// /proc/locks (`fuse_fill_attr_from_inode`, `fuse_squash_ino` in fs/fuse), so on these any lock of the device counts.
-    ///
-    /// On a kernel without the table (CONFIG_FILE_LOCKING) there is no lock.
-    pub fn read(proc: &Dir, observer: &Namespaces, loose: impl IntoIterator<Item = Dev>) -> Seen<Locks> {
-        let mut all = Locks { loose: loose.into_iter().collect(), ..Locks::default() };
+    pub fn new(observer: &Namespaces) -> Locks {
         // Outside of the first pid namespace a lock whose taker has no number here is not shown (`locks_show()`,
         // fs/locks.c): an flock inherited from outside. fdinfo shows it all the same, and CRIU counts it.
-        all.complete = observer.pid == Some(INIT_PID_NS);
+        let whole = observer.pid == Some(INIT_PID_NS);
+        Locks { whole, asked: Cell::default(), table: OnceCell::new() }
+    }
+
+    /// The table, once it is worth its price.
+    fn table(&self) -> Option<&Table> {
+        if self.table.get().is_none() && self.asked.replace(self.asked.get().saturating_add(1)) < FEW {
+            return None;
+        }
+        Some(self.table.get_or_init(Table::read))
+    }
+
+    /// Whether the file may have a lock, by its st_dev and st_ino. `false` is certain.
+    ///
+    /// The device alone is no test: Btrfs, overlayfs and others show another st_dev than the file system's own s_dev,
+    /// which stands in /proc/locks; their inode numbers are equal there.
+    ///
+    /// `loose`: it lies on a `fuseblk` mount. Inode numbers of FUSE are the server's in statx and FUSE's own in
+    /// /proc/locks (`fuse_fill_attr_from_inode`, `fuse_squash_ino` in fs/fuse), so on these any lock of the device counts.
+    pub fn may_hold(&self, dev: Dev, ino: u64, loose: bool) -> bool {
+        if !self.whole {
+            return true;
+        }
+        let Some(table) = self.table() else { return true };
+        let loose = loose || dev.major == 0;
+        !table.complete || table.inodes.contains(&ino) || (loose && table.devices.contains(&dev))
+    }
+
+    /// Whether a file that nobody locks as a rule may have one: it does if the table lists its number.
+    pub fn may_list(&self, ino: u64) -> bool {
+        self.table().is_none_or(|table| table.inodes.contains(&ino))
+    }
+
+    /// Why the table could not be read, if it could not: then every file may have a lock.
+    pub fn denied(&self) -> Option<i32> {
+        self.table.get()?.denied
+    }
+}
+
+impl Table {
+    /// Reads the table of the observer's /proc. On a kernel without it (CONFIG_FILE_LOCKING) there is no lock.
+    fn read() -> Table {
+        let mut all = Table { complete: true, ..Table::default() };
+        let proc = match Dir::proc() {
+            Ok(proc) => proc,
+            Err(errno) => return Table { denied: Some(errno as i32), ..Table::default() },
+        };
         let mut text = Vec::new();
         // A table of several pieces may lose an entry while others come and go: it is read again and all is taken.
         for _ in 0..3 {
             match proc.read(c"locks", &mut text) {
                 Seen::Seen(text) => all.take_in(text),
-                Seen::Gone => return Seen::Seen(Locks { complete: true, ..Locks::default() }),
-                Seen::Denied(errno) => return Seen::Denied(errno),
+                Seen::Gone => return Table { complete: true, ..Table::default() },
+                Seen::Denied(errno) => return Table { denied: Some(errno), ..Table::default() },
             }
             if text.len() < PIECE {
                 break;
             }
         }
-        Seen::Seen(all)
+        all
     }
 
     fn take_in(&mut self, text: &[u8]) {
@@ -61,25 +116,6 @@ impl Locks {
             self.devices.insert(Dev { major: file.major, minor: file.minor });
         }
     }
-
-    /// Whether the file may have a lock, by its st_dev and st_ino. `false` is certain.
-    ///
-    /// The device alone is no test: Btrfs, overlayfs and others show another st_dev than the file system's own s_dev,
-    /// which stands in /proc/locks; their inode numbers are equal there.
-    pub fn may_hold(&self, dev: Dev, ino: u64) -> bool {
-        let loose = dev.major == 0 || self.loose.contains(&dev);
-        !self.complete || self.inodes.contains(&ino) || (loose && self.devices.contains(&dev))
-    }
-
-    /// Whether the table has a lock on a file with this number.
-    pub fn lists(&self, ino: u64) -> bool {
-        self.inodes.contains(&ino)
-    }
-
-    /// A table that knows nothing: every file may have a lock.
-    pub fn unknown() -> Locks {
-        Locks::default()
-    }
 }
 
 #[cfg(test)]
@@ -88,18 +124,22 @@ mod tests {
     use nix::fcntl::{Flock, FlockArg};
     use std::os::unix::fs::MetadataExt;
 
-    fn init() -> Namespaces {
-        Namespaces { pid: Some(INIT_PID_NS), ..Namespaces::default() }
+    const DISK: Dev = Dev { major: 254, minor: 77 };
+
+    fn of_pid_ns(pid: u64) -> Locks {
+        Locks::new(&Namespaces { pid: Some(pid), ..Namespaces::default() })
     }
 
-    fn table(text: &str, observer: &Namespaces, loose: &[Dev]) -> Locks {
-        let mut locks = Locks {
-            loose: loose.iter().copied().collect(),
-            complete: observer.pid == Some(INIT_PID_NS),
-            ..Locks::default()
-        };
-        locks.take_in(text.as_bytes());
+    /// As after many descriptors.
+    fn dear(locks: Locks) -> Locks {
+        locks.asked.set(FEW);
         locks
+    }
+
+    fn with(pid_ns: u64, text: &str) -> Locks {
+        let mut table = Table { complete: true, ..Table::default() };
+        table.take_in(text.as_bytes());
+        Locks { table: OnceCell::from(table), ..of_pid_ns(pid_ns) }
     }
 
     #[test]
@@ -108,15 +148,12 @@ mod tests {
         let ino = |f: &std::fs::File| f.metadata().unwrap().ino();
         let (locked_ino, free_ino) = (ino(&locked), ino(&free));
         let guard = Flock::lock(locked, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).unwrap();
-        let proc = Dir::proc().unwrap();
-        let Seen::Seen(locks) = Locks::read(&proc, &init(), []) else { panic!("/proc/locks") };
+        let locks = dear(of_pid_ns(INIT_PID_NS));
         // A device that no lock is on: what counts is the inode.
-        let disk = Dev { major: 254, minor: 77 };
-        assert!(locks.may_hold(disk, locked_ino));
-        assert!(!locks.may_hold(disk, free_ino));
+        assert!(locks.may_hold(DISK, locked_ino, false));
+        assert!(!locks.may_hold(DISK, free_ino, false));
         drop(guard);
-        let Seen::Seen(locks) = Locks::read(&proc, &init(), []) else { panic!("/proc/locks") };
-        assert!(!locks.may_hold(disk, locked_ino));
+        assert!(!dear(of_pid_ns(INIT_PID_NS)).may_hold(DISK, locked_ino, false));
     }
 
     fn tempfile() -> std::fs::File {
@@ -128,24 +165,33 @@ mod tests {
     #[test]
     fn numbers_that_do_not_agree() {
         let text = "1: FLOCK  ADVISORY  WRITE 9 fe:00:77 0 EOF\n2: POSIX  ADVISORY  WRITE 9 00:2a:5 0 EOF\n";
-        let locks = table(text, &init(), &[]);
+        let locks = with(INIT_PID_NS, text);
         let dev = |major, minor| Dev { major, minor };
-        assert!(locks.may_hold(dev(254, 0), 77));
-        assert!(locks.may_hold(dev(0, 99), 77), "Btrfs: another st_dev, the same inode");
-        assert!(!locks.may_hold(dev(254, 0), 78));
-        assert!(locks.lists(77) && !locks.lists(6));
-        assert!(locks.may_hold(dev(0, 42), 6), "FUSE: the same device, another inode");
-        assert!(!locks.may_hold(dev(0, 43), 6));
-        let fuseblk = table(text, &init(), &[dev(254, 0)]);
-        assert!(fuseblk.may_hold(dev(254, 0), 78));
+        assert!(locks.may_hold(dev(254, 0), 77, false));
+        assert!(locks.may_hold(dev(0, 99), 77, false), "Btrfs: another st_dev, the same inode");
+        assert!(!locks.may_hold(dev(254, 0), 78, false));
+        assert!(locks.may_list(77) && !locks.may_list(6));
+        assert!(locks.may_hold(dev(0, 42), 6, false), "FUSE: the same device, another inode");
+        assert!(!locks.may_hold(dev(0, 43), 6, false));
+        assert!(locks.may_hold(dev(254, 0), 78, true), "fuseblk");
     }
 
     #[test]
     fn what_the_table_may_hide_may_be_anywhere() {
-        let disk = Dev { major: 254, minor: 0 };
-        assert!(table("", &Namespaces { pid: Some(4026532200), ..Namespaces::default() }, &[]).may_hold(disk, 1));
-        assert!(table("1: who knows\n", &init(), &[]).may_hold(disk, 1));
-        assert!(!table("", &init(), &[]).may_hold(disk, 1));
-        assert!(Locks::unknown().may_hold(disk, 1));
+        assert!(with(4026532200, "").may_hold(DISK, 1, false));
+        assert!(!with(4026532200, "").may_list(1));
+        assert!(with(INIT_PID_NS, "1: who knows\n").may_hold(DISK, 1, false));
+        assert!(!with(INIT_PID_NS, "").may_hold(DISK, 1, false));
+    }
+
+    #[test]
+    fn the_table_is_read_for_many_descriptors_only() {
+        let locks = of_pid_ns(INIT_PID_NS);
+        // No inode of a file system.
+        let none = u64::MAX;
+        assert!((0..FEW).all(|i| if i % 2 == 0 { locks.may_hold(DISK, none, false) } else { locks.may_list(none) }));
+        assert!(locks.table.get().is_none());
+        assert!(!locks.may_hold(DISK, none, false) && !locks.may_list(none));
+        assert_eq!(locks.denied(), None);
     }
 }

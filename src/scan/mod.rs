@@ -163,7 +163,7 @@ impl Scan {
         own: &kernel::Own,
     ) -> Result<(Vec<Task>, Vec<MountTable>), ScanError> {
         let mut mounts = mounts::Mounts::default();
-        let mut locks = None;
+        let locks = locks::Locks::new(observer);
         let (mut known_files, mut known_maps) = (files::Memo::default(), maps::Memo::default());
         let mut known_links = links::Memo::default();
         let mut tables: HashMap<i32, i32> = HashMap::new();
@@ -182,13 +182,9 @@ impl Scan {
             let below = tasks::Above::child_of(&task);
             todo.extend(children.into_iter().rev().map(|child| (child, below)));
             if !task.is_zombie() {
-                let devices = mounts.loose.len();
                 // Its own namespace CRIU reads through itself: a process in it may be confined to a part by chroot.
                 let me = if task.ns.mnt == observer.mnt { self.myself() } else { None };
                 mounts.meet(task.ns.mnt, me.as_ref().unwrap_or(&dir), &mut self.b, &mut self.log);
-                if locks.is_none() || mounts.loose.len() != devices {
-                    locks = Some(self.read_locks(observer, &mounts));
-                }
                 links::look(&mut task, &dir, &mut known_links, &mut self.b, &mut self.log);
                 task.files_of = above.parent.and_then(|parent| {
                     let same = self.log.take(kcmp::same_files(parent, pid), pid, None, b"kcmp")?;
@@ -200,8 +196,7 @@ impl Scan {
                         task.fd_count = tasks.iter().find(|t| t.pid == owner).map_or(0, |t| t.fd_count);
                     }
                     None => {
-                        let locks = locks.get_or_insert_with(locks::Locks::unknown);
-                        let cx = files::Context { own, mounts: &mounts, locks, caps: host.caps };
+                        let cx = files::Context { own, mounts: &mounts, locks: &locks, caps: host.caps };
                         task.files = files::look(&dir, &cx, &mut known_files, &mut self.b, &mut self.log);
                         task.fd_count = task.files.len();
                     }
@@ -215,6 +210,9 @@ impl Scan {
         }
         if tasks.is_empty() {
             return Err(ScanError::NoSuchTask);
+        }
+        if let Some(errno) = locks.denied() {
+            self.log.deny(0, None, b"locks", errno);
         }
         // What `--external mnt[]` compares with.
         if host.options.autodetect_ext_mounts != Some(false) {
@@ -240,12 +238,6 @@ impl Scan {
 
     fn myself(&self) -> Option<Dir> {
         self.proc.process(nix::unistd::getpid().as_raw()).ok()
-    }
-
-    /// Which files may be locked; when that cannot be known, all may.
-    fn read_locks(&mut self, observer: &Namespaces, mounts: &mounts::Mounts) -> locks::Locks {
-        let read = locks::Locks::read(&self.proc, observer, mounts.loose.iter().copied());
-        self.log.take(read, 0, None, b"locks").unwrap_or_else(locks::Locks::unknown)
     }
 }
 

@@ -23,7 +23,7 @@ pub enum Fs {
 pub struct Mounts {
     pub tables: Vec<MountTable>,
     ids: HashMap<u64, Fs>,
-    /// Devices of fuseblk mounts (see [`super::locks::Locks::read`]).
+    /// Devices of fuseblk mounts (see [`super::locks::Locks::may_hold`]).
     pub loose: HashSet<Dev>,
 }
 
