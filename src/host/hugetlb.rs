@@ -19,8 +19,10 @@ const MAX_WORDS: usize = 512;
 pub fn known(kdat: Option<symbols::Object>) -> Option<Vec<u64>> {
     let kdat = kdat?;
     let count = (kdat.size? / 8).min(MAX_WORDS);
-    let words: Option<Vec<u64>> = (0..count).map(|i| mem::u64(kdat.addr.checked_add(i.checked_mul(8)?)?)).collect();
-    find(&words?)
+    let mut bytes = vec![0; count.checked_mul(8)?];
+    mem::read(kdat.addr, &mut bytes)?;
+    let words = bytes.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)));
+    find(&words.collect::<Vec<_>>())
 }
 
 /// The array has no place that is known for sure, but a look of its own: eleven sizes that x86-64 does not have.

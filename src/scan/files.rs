@@ -206,7 +206,7 @@ impl One<'_> {
         let (dir, log) = (self.dir, &mut *self.log);
         let infos = self.infos.get_or_insert_with(|| log.take(dir.dir(c"fdinfo"), dir.pid, None, b"fdinfo"));
         let Some(infos) = infos else { return };
-        let Some(text) = log.take(infos.read(name, self.text), dir.pid, Some(file.fd), b"fdinfo") else { return };
+        let Some(text) = log.take(infos.read_one(name, self.text), dir.pid, Some(file.fd), b"fdinfo") else { return };
         let info = fdinfo::parse(text);
         if info.bad > 0 {
             log.deny(dir.pid, Some(file.fd), b"fdinfo", 0);

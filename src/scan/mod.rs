@@ -183,7 +183,8 @@ impl Scan {
             todo.extend(children.into_iter().rev().map(|child| (child, below)));
             if !task.is_zombie() {
                 // Its own namespace CRIU reads through itself: a process in it may be confined to a part by chroot.
-                let me = if task.ns.mnt == observer.mnt { self.myself() } else { None };
+                let through_us = task.ns.mnt == observer.mnt && !mounts.knows(task.ns.mnt);
+                let me = if through_us { self.myself() } else { None };
                 mounts.meet(task.ns.mnt, me.as_ref().unwrap_or(&dir), &mut self.b, &mut self.log);
                 links::look(&mut task, &dir, &mut known_links, &mut self.b, &mut self.log);
                 task.files_of = above.parent.and_then(|parent| {

@@ -28,9 +28,14 @@ pub struct Mounts {
 }
 
 impl Mounts {
+    /// Whether the table of this namespace was read already.
+    pub fn knows(&self, ns: Option<u64>) -> bool {
+        ns.is_some_and(|ns| self.tables.iter().any(|t| t.ns == ns))
+    }
+
     /// Reads the table of a namespace through the first process met in it.
     pub fn meet(&mut self, ns: Option<u64>, dir: &Dir, b: &mut Buffers, log: &mut Log) {
-        let Some(ns) = ns.filter(|ns| !self.tables.iter().any(|t| t.ns == *ns)) else { return };
+        let Some(ns) = ns.filter(|_| !self.knows(ns)) else { return };
         let Some(text) = dir.read_or_log(c"mountinfo", &mut b.text, log) else { return };
         let table = mountinfo::parse(text);
         // A process that died meanwhile shows an empty table: the next one of the namespace is asked.
