@@ -1,6 +1,7 @@
 //! What the plugin costs a dump, and saves a doomed one: `bench --plugin PLUGIN.so [--criu PATH] [--runs N] [FILTER]...`
 //!
-//! Each tree is dumped by the same CRIU with and without the plugin, in turn, and left running. Told are medians: the whole
+//! Each tree is dumped by the same CRIU with and without the plugin, now the one first and now the other, each time made
+//! anew (the second dump of a tree takes longer than its first). Told are medians: the whole
 //! dump by the clock, and CRIU's own figure for how long the tree was frozen. *Floor* is the least that looking at every
 //! descriptor can take: listing /proc/PID/fd and one statx for each entry, measured here and now. Nothing is judged: the
 //! figures of a busy machine prove nothing, and the spread says how busy it was.
@@ -158,11 +159,16 @@ fn one(shape: &Shape, runs: usize, criu: &Criu, base: &Path) -> Result<String, S
     let io = |e: std::io::Error| e.to_string();
     let files = base.join("files");
     std::fs::create_dir_all(&files).map_err(io)?;
-    let tree = Tree::start(shape, &files).map_err(io)?;
     let (mut without, mut with) = (Vec::new(), Vec::new());
     // The first dump of each kind warms caches and is not counted.
     for run in 0..=runs {
-        for (kind, list) in [("without", &mut without), ("with", &mut with)] {
+        let mut turns = [("without", &mut without), ("with", &mut with)];
+        if run % 2 == 1 {
+            turns.reverse();
+        }
+        for (kind, list) in turns {
+            // A new one: what was dumped before is slower to dump.
+            let tree = Tree::start(shape, &files).map_err(io)?;
             let d = dump(criu, tree.pid, base, kind, shape.bad != Bad::Nothing)?;
             if run > 0 {
                 list.push(d);
@@ -191,7 +197,7 @@ fn one(shape: &Shape, runs: usize, criu: &Criu, base: &Path) -> Result<String, S
     } else {
         tell("frozen without", &without, |d| d.frozen);
         tell("frozen with", &with, |d| d.frozen);
-        let floor = floor(&tree).map_err(io)?;
+        let floor = Tree::start(shape, &files).and_then(|tree| floor(&tree)).map_err(io)?;
         let frozen = |l: &[Dump]| middle(l.iter().filter_map(|d| d.frozen).collect()).1;
         let (alone, ours) = (frozen(&without), frozen(&with));
         println!("  frozen longer: {:.2} ms, {:.1} %", ours - alone, (ours / alone - 1.0) * 100.0);
@@ -205,7 +211,6 @@ fn one(shape: &Shape, runs: usize, criu: &Criu, base: &Path) -> Result<String, S
             (ours / alone - 1.0) * 100.0
         )
     };
-    drop(tree);
     std::fs::remove_dir_all(&files).map_err(io)?;
     Ok(told)
 }
