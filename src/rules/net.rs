@@ -255,7 +255,7 @@ pub static NETNS_IP_TOOL: Rule = Rule {
     id: "netns-ip-tool",
     group: "Network namespaces",
     what: "A network namespace is dumped with the tree. CRIU saves its addresses and routes with the program ip (or what the \
-           environment variable CR_IP_TOOL names), and there is none in its PATH. (BusyBox has one that cannot save.)",
+           environment variable CR_IP_TOOL names), and there is none in its PATH.",
     says: "CRIU would save the addresses of network namespace {netns} with the program ip, which is not in its PATH",
     criu: "IP tool failed on addr save",
     source: "criu/net.c:dump_ifaddr",
