@@ -30,9 +30,9 @@ pub static FAMILY: Rule = Rule {
 pub static O_PATH: Rule = Rule {
     id: "socket-o-path",
     group: "Other sockets",
-    what: "A socket file was opened with O_PATH. CRIU takes the descriptor for a socket, and asks it for options that only a \
-           socket has.",
-    says: "{path} opened with O_PATH: a socket file, which CRIU takes for a socket",
+    what: "A socket file, or a socket through /proc/PID/fd, was opened with O_PATH. CRIU takes the descriptor for a socket, and \
+           asks it for options that only a socket has.",
+    says: "{what}[ {path}] opened with O_PATH, which CRIU takes for a socket",
     criu: "Can't get 1:39 opt: Bad file descriptor",
     source: "criu/sockets.c:dump_socket",
     versions: "all",
@@ -41,11 +41,11 @@ pub static O_PATH: Rule = Rule {
     when: When::Early,
     check: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| f.is_socket() && f.socket().is_some_and(|s| s.o_path)) {
-            let mut f = Finding::on_file(rule, task, file);
-            if file.link.is_none() {
-                f = f.term("path", "a socket file");
-            }
-            sink.push(Gate::Stands, f);
+            // Each descriptor is one to be closed, whatever else refers to the file.
+            let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd));
+            // The link is read of a socket file only.
+            let what = if file.link.is_some() { "socket file" } else { "socket" };
+            sink.push(Gate::Stands, f.term("what", what).num("ino", i64::try_from(file.ino).unwrap_or(i64::MAX)));
         }
     },
 };

@@ -10,13 +10,17 @@ fn is_o_path(file: &OpenFile) -> bool {
     file.flags.or_else(|| file.info.as_ref()?.flags).is_some_and(|f| f & libc::O_PATH as u32 != 0)
 }
 
+const INOTIFY: &str = "inotify instance";
+
 pub static FD_O_PATH: Rule = Rule {
     id: "fd-o-path",
     group: "Pipes",
-    what: "A FIFO, a pipe, a pidfd, a timerfd, a fanotify group or (in a tree with a network namespace of its own) /dev/net/tun \
-           was opened with O_PATH (the middle four through /proc/PID/fd). CRIU takes the descriptor for an ordinary one and asks it for what only such a one can tell. A FIFO or pipe passes \
-           if an ordinary descriptor of it that reads comes first in the tree.",
-    says: "{what}[ {path}] opened with O_PATH, which CRIU takes for an ordinary descriptor of it",
+    what: "A FIFO, a pipe, a pidfd, an eventfd, a signalfd, a timerfd, a fanotify group or (in a tree with a network namespace of \
+           its own) /dev/net/tun was opened with O_PATH (all but the first and the last through /proc/PID/fd). CRIU takes the \
+           descriptor for an ordinary one and asks it for what only such a one can tell. A FIFO or pipe passes if an ordinary \
+           descriptor of it that reads comes first in the tree. An epoll instance is saved as an empty one; an inotify \
+           instance too, but that cannot be restored, which is a warning.",
+    says: "{what}[ {path}] opened with O_PATH, which CRIU takes for an ordinary descriptor of it[, {outcome}]",
     criu: "Can't obtain piped data size; pidfd pid 0 is not a part of process tree..; No records of type 12 found in fdinfo file; \
            Can't dump tun-file device: Bad file descriptor",
     source: "criu/pipes.c:dump_one_pipe_data, criu/pidfd.c:dump_one_pidfd, criu/proc_parse.c:parse_fdinfo_pid_s, \
@@ -52,13 +56,19 @@ pub static FD_O_PATH: Rule = Rule {
                     Some(LinkTarget::PidFd(_)) if ctx.host.caps.pidfd => "pidfd",
                     Some(LinkTarget::AnonInode(name)) if *name == *b"[pidfd]" && ctx.host.caps.pidfd => "pidfd",
                     Some(LinkTarget::AnonInode(name)) if *name == *b"[fanotify]" => "fanotify group",
+                    Some(LinkTarget::AnonInode(name)) if *name == *b"[eventfd]" => "eventfd",
+                    Some(LinkTarget::AnonInode(name)) if *name == *b"[signalfd]" => "signalfd",
                     Some(LinkTarget::AnonInode(name)) if *name == *b"[timerfd]" => "timerfd",
+                    Some(LinkTarget::AnonInode(name)) if *name == *b"inotify" => INOTIFY,
                     _ => continue,
                 }
             } else {
                 continue;
             };
-            let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd)).term("what", what);
+            let mut f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd)).term("what", what);
+            if what == INOTIFY {
+                f = f.warn().term("outcome", "dumps it, and cannot restore it");
+            }
             sink.push(Gate::Stands, f);
         }
     },
@@ -92,13 +102,17 @@ mod tests {
             (0, "anon_inode:[pidfd]"),
             (0, "anon_inode:[fanotify]"),
             (0, "anon_inode:[timerfd]"),
+            (0, "anon_inode:[eventfd]"),
+            (0, "anon_inode:[signalfd]"),
         ] {
             assert_eq!(judged(vec![opened(kind, link, libc::O_PATH)]), Some(Verdict::Refuse), "{link}");
             assert_eq!(judged(vec![opened(kind, link, libc::O_RDWR)]), None, "{link}");
         }
-        for (kind, link) in [(libc::S_IFREG, "/etc/passwd"), (libc::S_IFDIR, "/etc"), (0, "anon_inode:inotify")] {
+        for (kind, link) in [(libc::S_IFREG, "/etc/passwd"), (libc::S_IFDIR, "/etc"), (0, "anon_inode:[eventpoll]")] {
             assert_eq!(judged(vec![opened(kind, link, libc::O_PATH)]), None, "{link}");
         }
+        assert_eq!(judged(vec![opened(0, "anon_inode:inotify", libc::O_PATH)]), Some(Verdict::Warn));
+        assert_eq!(judged(vec![opened(0, "anon_inode:inotify", libc::O_RDONLY)]), None);
         let old = at_release(crate::host::Release::V4_0);
         let pidfd = snap(vec![opened(0, "anon_inode:[pidfd]", libc::O_PATH)]);
         assert_eq!(verdict(&FD_O_PATH, &pidfd, &old), None);

@@ -75,19 +75,18 @@ impl Second<'_> {
                 file.detail = Some(Box::new(Detail::Socket(o_path)));
                 continue;
             }
-            if let Some(facts) = shared.and_then(|ino| self.known.get(&ino)) {
-                put(file, facts.clone());
-                continue;
-            }
+            // Of a socket that has answered only the flags: this descriptor may be one of O_PATH, which answers nothing.
+            let known = shared.and_then(|ino| self.known.get(&ino)).cloned();
+            let want = if known.is_some() { Want::Socket(Ask::default()) } else { want };
             if !refused {
                 match borrow::facts(&process, file.fd, want) {
                     Seen::Seen(facts) => {
                         // What an O_PATH descriptor cannot tell, another of the same socket can.
                         let o_path = facts.flags & libc::O_PATH as u32 != 0;
-                        if let (Some(ino), Want::Socket(_), false) = (shared, want, o_path) {
+                        if let (Some(ino), None, false) = (shared, &known, o_path) {
                             self.known.insert(ino, facts.clone());
                         }
-                        put(file, facts);
+                        put(file, known.filter(|_| !o_path).unwrap_or(facts));
                         continue;
                     }
                     Seen::Gone => continue,
@@ -97,6 +96,9 @@ impl Second<'_> {
                         refused = matches!(errno, libc::EPERM | libc::ENOSYS);
                     }
                 }
+            }
+            if let Some(facts) = known {
+                put(file, facts);
             }
             if want == Want::Flags {
                 self.flags_by_fdinfo(pid, file);

@@ -198,9 +198,18 @@ impl One<'_> {
         self.log.take(self.fds.link(name, self.link), self.dir.pid, Some(fd), b"fd link").map(owned)
     }
 
+    /// Whether the descriptor of an anonymous inode that CRIU knows may be one of O_PATH: the mode of its link in /proc tells
+    /// what it was opened for, of O_PATH neither reading nor writing (`tid_fd_update_inode()` in fs/proc/fd.c).
+    fn may_be_o_path(&self, link: &[u8], name: &CStr) -> bool {
+        const READ_OR_WRITE: u32 = libc::S_IRUSR | libc::S_IWUSR;
+        matches!(nslink::parse(link).anon_class(), Some(b"eventfd" | b"signalfd"))
+            && self.fds.stat_link(name).ok().is_some_and(|link| link.mode & READ_OR_WRITE == 0)
+    }
+
     fn add_info(&mut self, file: &mut OpenFile, name: &CStr, needed: bool) {
-        let anon = file.is_anon() && file.link.as_deref().is_some_and(|link| anon_has_records(link, &self.cx.caps));
-        if !needed && !anon {
+        let class = file.link.as_deref().filter(|_| file.is_anon());
+        let anon = || class.is_some_and(|link| anon_has_records(link, &self.cx.caps) || self.may_be_o_path(link, name));
+        if !needed && !anon() {
             return;
         }
         let (dir, log) = (self.dir, &mut *self.log);

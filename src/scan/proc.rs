@@ -103,6 +103,11 @@ impl Dir {
     pub fn stat(&self, name: &CStr) -> Seen<OpenFile> {
         sys::statx(&self.fd, name).into()
     }
+
+    /// The link itself.
+    pub fn stat_link(&self, name: &CStr) -> Seen<OpenFile> {
+        sys::lstatx(&self.fd, name).into()
+    }
 }
 
 impl std::os::fd::AsFd for Dir {

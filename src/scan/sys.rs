@@ -105,8 +105,8 @@ pub fn statx(dir: impl AsFd, name: &CStr) -> nix::Result<OpenFile> {
     statx_with(dir, name, 0)
 }
 
-/// The same for a path of a running tree, whose last component is not followed if it is a symbolic link. The directories on
-/// the way are looked up: not for a frozen tree, see [`open_path`].
+/// The same for a link of /proc itself, or for a path of a running tree, whose last component is not followed if it is a
+/// symbolic link. The directories on the way are looked up: not for a frozen tree, see [`open_path`].
 pub fn lstatx(dir: impl AsFd, path: &CStr) -> nix::Result<OpenFile> {
     statx_with(dir, path, libc::AT_SYMLINK_NOFOLLOW)
 }

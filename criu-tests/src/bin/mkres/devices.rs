@@ -1,6 +1,6 @@
 //! Devices, opened and mapped; tun.
 
-use crate::ctx::{Args, Ctx, Res};
+use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
@@ -15,7 +15,12 @@ pub const KINDS: &[Kind] = &[
         help: "maj=,min=: a block device node of its own, opened",
         make: |c, a| node(c, a, libc::S_IFBLK),
     },
-    Kind { name: "opath", help: "path=...|of=pidfd|fanotify: opened with O_PATH only", make: opath },
+    Kind {
+        name: "opath",
+        help: "path=...|of=pidfd|fanotify|eventfd|signalfd|timerfd|inotify|epoll|socket: opened with O_PATH only; kept: \
+               beside an ordinary descriptor; many=N: behind so many others of the kind; not: no O_PATH after all",
+        make: opath,
+    },
     Kind { name: "dev-map", help: "path=/dev/..., shared, off=BYTES: mapped, the descriptor closed", make: map },
     Kind {
         name: "tun",
@@ -42,20 +47,47 @@ fn dev(cx: &mut Ctx, a: &Args) -> Res {
 
 fn opath(cx: &mut Ctx, a: &Args) -> Res {
     let of = match a.get("of") {
-        Some("pidfd") => Some(sys::call("pidfd_open", libc::SYS_pidfd_open, [std::process::id().into(), 0, 0, 0, 0])?),
-        Some(_) => Some(sys::ok("fanotify_init", unsafe { libc::fanotify_init(0, 0) })?),
+        Some(of) => {
+            for _ in 0..a.num("many", 0)? {
+                without_path(of)?;
+            }
+            Some(without_path(of)?)
+        }
         None => None,
     };
+    if a.has("not") {
+        cx.fd("", of.unwrap_or(-1));
+        return Ok(());
+    }
     let path = match of {
         Some(fd) => format!("/proc/self/fd/{fd}"),
         None => a.need("path")?.to_string(),
     };
     let fd = sys::open(&path, libc::O_PATH)?;
-    if let Some(of) = of {
-        sys::close(of);
+    match of {
+        Some(of) if a.has("kept") => cx.fd("kept", of),
+        Some(of) => sys::close(of),
+        None => {}
     }
     cx.fd("", fd);
     Ok(())
+}
+
+/// A file that only /proc/PID/fd has a name for.
+fn without_path(of: &str) -> Res<i32> {
+    let mut usr2: libc::sigset_t = unsafe { std::mem::zeroed() };
+    unsafe { libc::sigaddset(&mut usr2, libc::SIGUSR2) };
+    match of {
+        "pidfd" => sys::call("pidfd_open", libc::SYS_pidfd_open, [std::process::id().into(), 0, 0, 0, 0]),
+        "fanotify" => sys::ok(of, unsafe { libc::fanotify_init(0, 0) }),
+        "eventfd" => sys::ok(of, unsafe { libc::eventfd(0, 0) }),
+        "signalfd" => sys::ok(of, unsafe { libc::signalfd(-1, &usr2, 0) }),
+        "timerfd" => sys::ok(of, unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, 0) }),
+        "inotify" => sys::ok(of, unsafe { libc::inotify_init1(0) }),
+        "epoll" => sys::ok(of, unsafe { libc::epoll_create1(0) }),
+        "socket" => sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0),
+        _ => Err(Fail::Broken(format!("of={of}"))),
+    }
 }
 
 fn node(cx: &mut Ctx, a: &Args, kind: u32) -> Res {
