@@ -75,8 +75,7 @@ pub static BOUND_DEV: Rule = Rule {
     id: "socket-bound-dev",
     group: "Other sockets",
     what: "A socket is bound to an interface (SO_BINDTODEVICE, or an IPv6 address with a scope), and the interface has been \
-           deleted or moved to another network namespace since. (UNIX sockets, for which that means nothing, are not \
-           looked at.)",
+           deleted or moved to another network namespace since. UNIX sockets count, for which that means nothing.",
     says: "{family} socket (inode {ino})[ {local}] bound to an interface that is gone[ (number {index})]",
     criu: "Can't get bound dev: No such device / can't get ifname: No such device",
     source: "criu/sockets.c:dump_bound_dev",

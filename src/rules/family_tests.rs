@@ -153,25 +153,23 @@ fn netlink_groups() {
 #[test]
 fn packet_sockets() {
     let mut s = tree(of(17));
-    // Not listed although it should be: it came while we looked.
+    assert_eq!(on(&packet::MISSING, &s), Some(Refuse), "an empty list");
+    // Not listed with others: it may have come while we looked.
+    let other = |length| PacketDiag { ino: 7, length, ..listed() };
+    s.sockets[0].packet = vec![other(16384)];
+    assert_eq!(on(&packet::MISSING, &s), Some(Warn));
+    s.sockets[0].packet = vec![listed(), other(16388)];
     assert_eq!(on(&packet::MISSING, &s), None);
+    s.sockets[0].packet = vec![other(16388), listed()];
+    assert_eq!(on(&packet::MISSING, &s), Some(Refuse));
+    s.sockets[0].packet.clear();
     s.sockets[0].failed.push((17, 0, libc::ENOENT));
     assert_eq!(on(&packet::MISSING, &s), Some(Refuse));
     assert_eq!(on(&packet::MISSING, &tree(SocketFacts { netns: Some(9), ..of(17) })), Some(Refuse));
     assert_eq!(on(&packet::MISSING, &tree(SocketFacts { netns: None, ..of(17) })), Some(Warn));
     let member = |count, type_| {
         let mclist = Some(vec![PacketMcList { index: 2, count, type_, alen: 6 }]);
-        let p = PacketDiag {
-            type_: 3,
-            num: 3,
-            ino: 1,
-            cookie: 1,
-            info: None,
-            mclist,
-            rx_ring: None,
-            tx_ring: None,
-            fanout: None,
-        };
+        let p = PacketDiag { mclist, ..listed() };
         let mut s = tree(SocketFacts::default());
         s.sockets[0].packet = vec![p];
         (on(&packet::MCLIST, &s), on(&packet::MISSING, &s))
@@ -182,13 +180,9 @@ fn packet_sockets() {
     assert_eq!(member(1, 4), (Some(Refuse), None));
 }
 
-#[test]
-fn a_ring_needs_a_descriptor_opened_before() {
-    let ring = || {
-        let vma = maps::parse(b"1000-2000 rw-s 00000000 00:08 1      socket:[1]\n").items.remove(0);
-        crate::snapshot::Mapping { vma, file: Some(socket(-1, 1)) }
-    };
-    let listed = || PacketDiag {
+/// A packet socket, inode 1.
+fn listed() -> PacketDiag {
+    PacketDiag {
         type_: 3,
         num: 3,
         ino: 1,
@@ -198,6 +192,15 @@ fn a_ring_needs_a_descriptor_opened_before() {
         rx_ring: None,
         tx_ring: None,
         fanout: None,
+        length: 100,
+    }
+}
+
+#[test]
+fn a_ring_needs_a_descriptor_opened_before() {
+    let ring = || {
+        let vma = maps::parse(b"1000-2000 rw-s 00000000 00:08 1      socket:[1]\n").items.remove(0);
+        crate::snapshot::Mapping { vma, file: Some(socket(-1, 1)) }
     };
     let mut s = tree(SocketFacts::default());
     s.sockets[0].packet = vec![listed()];

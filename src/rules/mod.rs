@@ -39,6 +39,7 @@ mod path_model;
 mod path_tests;
 pub mod pipe;
 pub mod registry;
+pub mod room;
 pub mod session;
 pub mod shared;
 pub mod sock;

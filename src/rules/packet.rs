@@ -1,7 +1,7 @@
 //! Packet sockets (criu/sk-packet.c).
 
 use super::sock::{number, Sock};
-use super::{Ctx, Finding, Lift, Phase, Rule, Sink, When};
+use super::{room, Ctx, Finding, Lift, Phase, Rule, Sink, When};
 use crate::host::Gate;
 use std::borrow::Cow;
 
@@ -11,13 +11,18 @@ const LAST_KNOWN: u16 = 3;
 pub static MISSING: Rule = Rule {
     id: "packet-missing",
     group: "Packet sockets",
-    what: "A packet socket is not among those that CRIU has listed: the kernel cannot list them (af_packet_diag), or it belongs \
-           to a network namespace that CRIU does not list.",
-    says: "packet socket (inode {ino})[ of network namespace {netns}]: {why}",
+    what: "A packet socket is not among those that CRIU has listed: the kernel cannot list them (af_packet_diag), it belongs \
+           to a network namespace that CRIU does not list, or the kernel's list, for which CRIU has room in pieces of 16384 \
+           bytes, ends before it: at a packet socket of that namespace, of any process, with more than some 370 memberships.",
+    says: "packet socket (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
     criu: "Can't find packet socket %lu / Sockets (family 17 proto 0) are not collected",
     source: "criu/sk-packet.c:dump_one_packet_fd",
     versions: "all",
-    lifts: &[Lift::Workload("load the kernel module {module}"), Lift::Workload("close the socket before the dump")],
+    lifts: &[
+        Lift::Workload("load the kernel module {module}"),
+        Lift::Workload("drop memberships of socket inode {record}, or close that, before the dump"),
+        Lift::Workload("close the socket before the dump"),
+    ],
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
@@ -35,7 +40,11 @@ pub static MISSING: Rule = Rule {
                     let f = f.term("module", "af_packet_diag");
                     sink.push(Gate::Stands, f.term("why", "this kernel cannot list packet sockets"));
                 }
-                Some(true) => {}
+                Some(true) => {
+                if let Some((gate, f)) = room::explained(f, &ctx.socks, s, netns, libc::AF_PACKET) {
+                    sink.push(gate, f);
+                }
+            }
             }
         }
     },

@@ -1,6 +1,7 @@
 //! The sockets of the tree as CRIU meets them: each open socket once, with what sock_diag and the socket itself said about
 //! it, and whether CRIU would have collected it. No rules here; those of every socket family stand on it.
 
+use super::room::{self, End};
 use super::{Finding, Other, Place, Rule, Value};
 use crate::bytes::Bytes;
 use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, UnixDiag};
@@ -46,6 +47,7 @@ pub struct Sock<'a> {
     listed: Option<(&'a SocketTable, Socket<'a>)>,
     /// Whether CRIU collects the namespace it is listed in; `None`: not known, or not listed.
     collected: Option<bool>,
+    unreached: Option<End>,
 }
 
 impl<'a> Sock<'a> {
@@ -56,7 +58,12 @@ impl<'a> Sock<'a> {
 
     /// What CRIU's own table says about it. `None`: not listed, or only in a namespace that CRIU does not collect.
     pub fn diag(&self) -> Option<Socket<'a>> {
-        self.listed.filter(|_| self.collected != Some(false)).map(|(_, s)| s)
+        self.listed.filter(|_| self.collected != Some(false) && self.unreached.is_none()).map(|(_, s)| s)
+    }
+
+    /// The record at which CRIU's list ends, if that is before this one.
+    pub fn unreached(&self) -> Option<End> {
+        self.unreached
     }
     pub fn unix(&self) -> Option<&'a UnixDiag> {
         match self.diag()? {
@@ -188,6 +195,8 @@ pub struct Socks<'a> {
     nets_unknown: bool,
     /// Inode of a connection that waits for accept -> the listening socket.
     waiting: HashMap<u32, &'a UnixDiag>,
+    /// What is listed, but not for CRIU.
+    unreached: HashMap<u64, End>,
 }
 
 impl<'a> Socks<'a> {
@@ -199,12 +208,13 @@ impl<'a> Socks<'a> {
             nets: live().filter_map(|t| t.ns.net).collect(),
             nets_unknown: live().any(|t| t.ns.net.is_none()),
             waiting: HashMap::new(),
+            unreached: room::unreached(&snap.sockets),
         };
         for table in &snap.sockets {
             if socks.collects(table.netns) == Some(false) {
                 continue;
             }
-            for listener in &table.unix {
+            for listener in table.unix.iter().filter(|l| !socks.unreached.contains_key(&l.ino.into())) {
                 socks.waiting.extend(listener.icons.iter().flatten().map(|client| (*client, listener)));
             }
         }
@@ -218,6 +228,7 @@ impl<'a> Socks<'a> {
                 facts: index.socket_holders(*ino).find_map(|(_, file)| file.socket()),
                 listed,
                 collected: listed.and_then(|(table, _)| socks.collects(table.netns)),
+                unreached: socks.unreached.get(ino).copied(),
             });
         }
         socks
@@ -250,6 +261,20 @@ impl<'a> Socks<'a> {
     /// Whether our own list of these sockets in this namespace is there and whole.
     pub fn listed_whole(&self, netns: u64, family: i32, protocol: i32) -> bool {
         self.snap.sockets.iter().any(|t| t.netns == netns && !t.failed.iter().any(|f| is(f, family, protocol)))
+    }
+
+    /// Whether that list has not a single UNIX or packet socket.
+    pub fn lists_none(&self, netns: u64, family: i32) -> bool {
+        let of_netns = || self.snap.sockets.iter().filter(|t| t.netns == netns);
+        match family {
+            libc::AF_UNIX => of_netns().all(|t| t.unix.is_empty()),
+            _ => of_netns().all(|t| t.packet.is_empty()),
+        }
+    }
+
+    /// Whether CRIU's list lacks this socket, though the kernel's has it.
+    pub fn is_unreached(&self, ino: u64) -> bool {
+        self.unreached.contains_key(&ino)
     }
 
     /// Whether our list of the UNIX sockets of every namespace that CRIU collects is there and whole.

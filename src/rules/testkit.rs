@@ -120,6 +120,7 @@ pub fn unix(ino: u32, peer: u32) -> UnixDiag {
         rqlen: Some(Queues { rqueue: 0, wqueue: 0 }),
         shutdown: Some(0),
         uid: Some(0),
+        length: 100,
     }
 }
 

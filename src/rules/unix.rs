@@ -3,7 +3,7 @@
 //! Names are in `unix_name`, unread data in `unix_queue`, connections that wait for accept in `unix_accept`.
 
 use super::sock::{number, shown_name, state, state_name, type_name, Sock};
-use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use super::{room, Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Hook, Opt};
 use crate::parse::diag::UnixDiag;
 
@@ -75,12 +75,18 @@ pub static NOT_COLLECTED: Rule = Rule {
     group: "UNIX sockets",
     what: "An open UNIX socket is not among those that CRIU has listed: it belongs to a network namespace that no process \
            of the tree is in (CRIU's own counts only if the root process is in it), the kernel cannot list UNIX sockets \
-           (unix_diag), or it is bound to a path whose inode the kernel does not tell.",
-    says: "UNIX socket[ {name}] (inode {ino})[ of network namespace {netns}]: {why}",
+           (unix_diag), it is bound to a path whose inode the kernel does not tell, or the kernel's list, for which CRIU has \
+           room in pieces of 16384 bytes, ends before it: at a socket of that namespace, of any process, at which some 4,000 \
+           connections wait for accept.",
+    says: "UNIX socket[ {name}] (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
     criu: "Unix socket %d not found / Sockets (family 1 proto 0) are not collected / Bound socket w/o inode %d",
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
-    lifts: &[Lift::Workload("load the kernel module {module}"), Lift::Workload("close the socket before the dump")],
+    lifts: &[
+        Lift::Workload("load the kernel module {module}"),
+        Lift::Workload("let the server of socket inode {record} accept connections before the dump"),
+        Lift::Workload("close the socket before the dump"),
+    ],
     phase: Phase::P3,
     when: When::Early,
     check: not_collected,
@@ -90,8 +96,9 @@ pub static PEER_UNCOLLECTED: Rule = Rule {
     id: "unix-peer-uncollected",
     group: "UNIX sockets",
     what: "A socket is connected to one that CRIU has not listed, because it belongs to a network namespace that no process \
-           of the tree is in (a socket bound to a path can be reached from any namespace). No option is asked.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, is in a network namespace that is not dumped",
+           of the tree is in (a socket bound to a path can be reached from any namespace), or the list ends before it (see \
+           unix-not-collected). No option is asked.",
+    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, is {where}",
     criu: "Unix socket %u without peer %u",
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
@@ -121,8 +128,8 @@ pub static DANGLING: Rule = Rule {
     group: "UNIX sockets",
     what: "A stream or seqpacket socket is ESTABLISHED without a peer, waits at no listening socket that CRIU lists, and is not \
            shut down both ways: it waits for accept at a socket of a network namespace that is not dumped (a path can be reached \
-           from any). Closing the other end does not make one: the kernel then shuts our end both ways.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): not accepted yet, by a socket of a network namespace that is not dumped",
+           from any), or at one before which the list ends (see unix-not-collected). Closing the other end does not make one: the kernel then shuts our end both ways.",
+    says: "UNIX {type} socket[ {name}] (inode {ino}): not accepted yet, by a socket that CRIU does not list",
     criu: "Dangling connection %d",
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
@@ -206,6 +213,7 @@ fn peer_of<'a>(ctx: &Ctx<'a>, u: &UnixDiag) -> Peer<'a> {
         return Peer::Service;
     }
     let listed = ctx.index.socket(ino.into()).filter(|(t, _)| ctx.socks.collects(t.netns) != Some(false));
+    let listed = listed.filter(|_| !ctx.socks.is_unreached(ino.into()));
     let Some((_, crate::snapshot::Socket::Unix(peer))) = listed else { return Peer::Uncollected(ino) };
     if peer.peer != Some(u.ino) && peer.name.is_none() {
         Peer::Unreachable(ino, peer)
@@ -275,6 +283,8 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
                 if ctx.socks.diag_missing(netns, libc::AF_UNIX, 0).is_some() {
                     let f = f.term("module", "unix_diag");
                     sink.push(Gate::Stands, f.term("why", "this kernel cannot list UNIX sockets"));
+                } else if let Some((gate, f)) = room::explained(f, &ctx.socks, s, netns, libc::AF_UNIX) {
+                    sink.push(gate, f);
                 }
             }
         }
@@ -285,7 +295,11 @@ fn peer_uncollected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
     for (s, u) in unix_sockets(ctx) {
         if let Peer::Uncollected(ino) = peer_of(ctx, u) {
             let gate = if ctx.socks.all_unix_listed() { Gate::Stands } else { Gate::Unknown };
-            sink.push(gate, finding(rule, ctx, s, u).peer_socket(ino));
+            let place = match ctx.socks.is_unreached(ino.into()) {
+                true => "not in the list of UNIX sockets, as far as CRIU can read it",
+                false => "in a network namespace that is not dumped",
+            };
+            sink.push(gate, finding(rule, ctx, s, u).peer_socket(ino).term("where", place));
         }
     }
 }

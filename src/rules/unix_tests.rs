@@ -127,11 +127,17 @@ fn a_peer_in_a_namespace_that_is_not_dumped() {
 fn a_socket_of_a_namespace_that_is_not_dumped() {
     let unix_of = |netns| SocketFacts { domain: Some(1), netns, ..SocketFacts::default() };
     let mut s = tree(&[1], vec![]);
-    for (netns, expected) in [(Some(9), Some(Refuse)), (None, Some(Warn)), (Some(CRIU_NS), None)] {
+    for (netns, expected) in [(Some(9), Some(Refuse)), (None, Some(Warn)), (Some(CRIU_NS), Some(Refuse))] {
         facts(&mut s, unix_of(netns));
         assert_eq!(on(&NOT_COLLECTED, &s), expected, "{netns:?}");
     }
-    s.sockets[0].failed.push((1, 0, libc::ENOENT));
+    // With others in the list it may have come while we looked; none is there before it if the list is empty.
+    s.sockets[0].unix = vec![unix(2, 0)];
+    assert_eq!(on(&NOT_COLLECTED, &s), Some(Warn));
+    s.sockets[0].unix.clear();
+    s.sockets[0].failed.push((1, 0, libc::ETIMEDOUT));
+    assert_eq!(on(&NOT_COLLECTED, &s), None);
+    s.sockets[0].failed[0].2 = libc::ENOENT;
     assert_eq!(on(&NOT_COLLECTED, &s), Some(Refuse));
     // CRIU's own namespace is not listed while the root process has another.
     let mut own = tree(&[1, 2], vec![unix(1, 2), unix(2, 1)]);
@@ -140,6 +146,26 @@ fn a_socket_of_a_namespace_that_is_not_dumped() {
     assert_eq!(found(&NOT_COLLECTED, &own, &host()).len(), 2);
     own.tasks[0].ns = namespaces(CRIU_NS);
     assert_eq!(found(&NOT_COLLECTED, &own, &host()).len(), 0);
+}
+
+#[test]
+fn the_list_ends_before_a_socket() {
+    let long = UnixDiag { length: 16388, ..named("\0srv", unix(7, 0)) };
+    let pair = |first| [first, vec![unix(1, 2), unix(2, 1)]].concat();
+    let case = |listed| {
+        let s = tree(&[1], listed);
+        (on(&NOT_COLLECTED, &s), on(&EXTERNAL_STREAM, &s), on(&PEER_UNCOLLECTED, &s))
+    };
+    assert_eq!(case(pair(vec![])), (None, Some(Refuse), None));
+    assert_eq!(case(pair(vec![UnixDiag { length: 16384, ..long.clone() }])), (None, Some(Refuse), None));
+    assert_eq!(case(pair(vec![long.clone()])), (Some(Refuse), None, None));
+    assert_eq!(case(vec![unix(1, 2), long.clone(), unix(2, 1)]), (None, None, Some(Refuse)));
+    // A connection that waits there.
+    let waits = |length| {
+        let listener = UnixDiag { length, state: 10, icons: Some(vec![1]), ..long.clone() };
+        on(&DANGLING, &tree(&[1], vec![unix(1, 0), listener]))
+    };
+    assert_eq!((waits(16384), waits(16388)), (None, Some(Refuse)));
 }
 
 #[test]

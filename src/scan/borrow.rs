@@ -120,6 +120,7 @@ impl Ask {
                 unix_file: s.path().is_some(),
                 peer_pid: s.peer.is_some_and(|ino| ino != 0),
                 queue: has_queue(s),
+                bound_device: true,
                 ..filter
             },
             Some(Socket::Inet(s)) => Ask {

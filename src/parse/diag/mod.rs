@@ -96,6 +96,11 @@ fn message(data: &[u8]) -> Option<(Message<'_>, &[u8])> {
     Some((message, tail))
 }
 
+/// Bytes of the message with this payload.
+fn length(payload: &[u8]) -> u32 {
+    u32::try_from(payload.len().saturating_add(NLMSG_HDRLEN)).unwrap_or(u32::MAX)
+}
+
 /// Netlink's padding: to the next multiple of 4.
 fn align(len: usize) -> Option<usize> {
     len.checked_add(3).map(|n| n & !3)

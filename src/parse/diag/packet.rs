@@ -18,6 +18,9 @@ pub struct PacketDiag {
     pub tx_ring: Option<PacketRing>,
     /// PACKET_FANOUT: id in the low half, type in the high one.
     pub fanout: Option<u32>,
+    /// Bytes of the whole record.
+    #[serde(default)]
+    pub length: u32,
 }
 
 /// PACKET_DIAG_INFO
@@ -69,6 +72,7 @@ pub fn packet(payload: &[u8]) -> Option<PacketDiag> {
         rx_ring: None,
         tx_ring: None,
         fanout: None,
+        length: super::length(payload),
     };
     for (kind, value) in msg.attributes()? {
         let mut v = Reader(value);

@@ -21,6 +21,9 @@ fn unix_answer() {
     let sockets = dump(answer!("unix"), unix).sockets;
     let find = |ino| sockets.iter().find(|s| s.ino == ino).unwrap();
     assert_eq!(sockets.len(), 7);
+    // With the user ids, and the end of the dump.
+    let whole: u32 = sockets.iter().map(|s| s.length + 8).sum();
+    assert_eq!(whole as usize + 20, answer!("unix").len());
 
     let listener = find(14897);
     assert_eq!((listener.type_, listener.state), (1, 10));

@@ -24,6 +24,9 @@ pub struct UnixDiag {
     pub shutdown: Option<u8>,
     /// Linux 5.3+.
     pub uid: Option<u32>,
+    /// Bytes of the whole record when [`Self::uid`] is not asked for.
+    #[serde(default)]
+    pub length: u32,
 }
 
 /// UNIX_DIAG_VFS
@@ -62,6 +65,7 @@ pub fn unix(payload: &[u8]) -> Option<UnixDiag> {
         rqlen: None,
         shutdown: None,
         uid: None,
+        length: super::length(payload),
     };
     for (kind, value) in msg.attributes()? {
         let mut v = Reader(value);
@@ -72,7 +76,10 @@ pub fn unix(payload: &[u8]) -> Option<UnixDiag> {
             3 => socket.icons = Some(u32s(value)?),
             4 => socket.rqlen = Some(Queues { rqueue: v.u32()?, wqueue: v.u32()? }),
             6 => socket.shutdown = Some(v.u8()?),
-            7 => socket.uid = Some(v.u32()?),
+            7 => {
+                socket.uid = Some(v.u32()?);
+                socket.length = socket.length.saturating_sub(8);
+            }
             _ => {}
         }
     }

@@ -24,7 +24,8 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "packet",
         help:
-            "dgram; ring=open|closed: mapped, and the descriptor kept or closed; members=N: N times promiscuous on lo",
+            "dgram; ring=open|closed: mapped, and the descriptor kept or closed; members=N: N times promiscuous on lo; \
+             groups=N: in so many groups; behind: that one's holder is outside, and a second one was made after it",
         make: packet,
     },
     Kind { name: "filtered", help: "a socket of domain=2, type=2 with a filter; ebpf: an eBPF one", make: filtered },
@@ -109,6 +110,21 @@ fn packet(cx: &mut Ctx, a: &Args) -> Res {
         let membership: [u32; 4] = [1, 1, 0, 0]; // struct packet_mreq: lo, PACKET_MR_PROMISC, no address
         let r = unsafe { libc::setsockopt(s, libc::SOL_PACKET, 1, membership.as_ptr().cast(), 16) };
         sys::ok("PACKET_ADD_MEMBERSHIP", r)?;
+    }
+    for group in 0..a.num("groups", 0)? as u32 {
+        // PACKET_MR_MULTICAST, an Ethernet address.
+        let [.., high, low] = group.to_be_bytes();
+        let membership: [u32; 4] =
+            [1, 6 << 16, u32::from_ne_bytes([1, 0, 0, high]), u32::from_ne_bytes([low, 0, 0, 0])];
+        let r = unsafe { libc::setsockopt(s, libc::SOL_PACKET, 1, membership.as_ptr().cast(), 16) };
+        sys::ok("PACKET_ADD_MEMBERSHIP", r)?;
+    }
+    if a.has("behind") {
+        cx.outsider("holder", &[s], || Ok(()))?;
+        let second = sys::socket(libc::AF_PACKET, kind, 0)?;
+        sys::close(s);
+        cx.fd("", second);
+        return Ok(());
     }
     if let Some(ring) = a.get("ring") {
         let req: [u32; 4] = [4096, 1, 2048, 2]; // block size, blocks, frame size, frames

@@ -45,7 +45,7 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "unix-waiting",
-        help: "client=inside|outside|gone, data: a connection nobody has accepted yet",
+        help: "client=inside|outside|gone, data: a connection nobody has accepted yet; client=outside,many=N: so many of them",
         make: waiting,
     },
 ];
@@ -268,7 +268,7 @@ fn waiting(cx: &mut Ctx, a: &Args) -> Res {
     let (addr, len) = sys::unix_addr(&name);
     let l = sys::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)?;
     sys::bind(&name, l, &addr, len)?;
-    sys::listen(l, 4)?;
+    sys::listen(l, 5000)?;
     cx.fd("listener", l);
     let data = a.has("data");
     let dial = || {
@@ -281,7 +281,11 @@ fn waiting(cx: &mut Ctx, a: &Args) -> Res {
     };
     match a.get("client").unwrap_or("inside") {
         "outside" => {
-            cx.outsider("client", &[], || dial().map(|_| ()))?;
+            let many = a.num("many", 1)?;
+            // Each is a descriptor of its process.
+            for first in (0..many).step_by(800) {
+                cx.outsider("client", &[], || (first..many.min(first + 800)).try_for_each(|_| dial().map(|_| ())))?;
+            }
         }
         "gone" => sys::close(dial()?),
         _ => {
