@@ -68,6 +68,11 @@ impl Criu {
         cmd.stdin(Stdio::null()).stdout(out.try_clone().map_err(io)?).stderr(out);
         // SAFETY: only async-signal-safe calls between fork and exec.
         unsafe { cmd.pre_exec(move || prepare(who)) };
+        if who == As::PlainDev {
+            let dev = crate::mounts::plain_dev(&dir.join("dev"))?;
+            // SAFETY: as above, the string was made before.
+            unsafe { cmd.pre_exec(move || crate::mounts::over_dev(&dev)) };
+        }
         if let As::Having(programs) = who {
             cmd.env("PATH", path_with(programs, &dir.join("path"))?);
         }
@@ -122,6 +127,9 @@ fn prepare(who: As) -> std::io::Result<()> {
                     return Err(std::io::Error::last_os_error());
                 }
             }
+        }
+        if who == As::WithoutPts {
+            crate::mounts::without_pts()?;
         }
         if let As::User(uid) = who {
             if libc::setgroups(0, std::ptr::null()) != 0

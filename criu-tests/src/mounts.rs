@@ -20,6 +20,47 @@ pub fn own_namespace() -> Result<(), String> {
     ok.then_some(()).ok_or_else(|| format!("a mount namespace: {}", std::io::Error::last_os_error()))
 }
 
+/// For a child before its exec: a mount namespace of its own, what is mounted in it seen by nobody else.
+fn apart() -> std::io::Result<()> {
+    let (null, private) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+    let done = unsafe {
+        libc::unshare(libc::CLONE_NEWNS) == 0 && libc::mount(null, c"/".as_ptr(), null, private, std::ptr::null()) == 0
+    };
+    if done {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
+/// For a child before its exec: no devpts on /dev/pts.
+pub fn without_pts() -> std::io::Result<()> {
+    apart()?;
+    // One may lie on another.
+    while unsafe { libc::umount2(c"/dev/pts".as_ptr(), libc::MNT_DETACH) } == 0 {}
+    Ok(())
+}
+
+/// A directory to mount over /dev, with the nodes that CRIU opens.
+pub fn plain_dev(dir: &Path) -> Result<CString, String> {
+    std::fs::create_dir_all(dir.join("pts")).map_err(|e| format!("{}: {e}", dir.display()))?;
+    for (name, minor) in [("null", 3), ("zero", 5), ("urandom", 9)] {
+        let node = cstr(&dir.join(name));
+        unsafe { libc::mknod(node.as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(1, minor)) };
+    }
+    Ok(cstr(dir))
+}
+
+/// For a child before its exec.
+pub fn over_dev(dir: &CString) -> std::io::Result<()> {
+    apart()?;
+    let (null, bind) = (std::ptr::null(), libc::MS_BIND);
+    match unsafe { libc::mount(dir.as_ptr(), c"/dev".as_ptr(), null, bind, std::ptr::null()) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 /// A directory that is a mount point too: what a restore wants as its `--root`.
 pub struct Bound(PathBuf);
 

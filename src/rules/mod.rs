@@ -31,6 +31,7 @@ pub mod net;
 pub mod netlink;
 pub mod nsfd;
 pub mod o_path;
+pub mod own_dev;
 pub mod own_proc;
 pub mod packet;
 pub mod path;

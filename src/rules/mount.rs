@@ -21,7 +21,7 @@ pub(super) fn finding(rule: &Rule, ctx: &Ctx, node: &Node) -> Option<Finding> {
     on_mount(rule, ctx, node.table, node.info)
 }
 
-fn on_mount(rule: &Rule, ctx: &Ctx, table: &MountTable, info: &MountInfo) -> Option<Finding> {
+pub(super) fn on_mount(rule: &Rule, ctx: &Ctx, table: &MountTable, info: &MountInfo) -> Option<Finding> {
     let task = ctx.snap.task(table.pid).or_else(|| ctx.snap.root_task())?;
     // Where `--external mnt[...]` counts: in the root task's own namespace, and not for its root.
     let keyed = ctx.snap.root_shares(|n| n.mnt) == Some(false)
@@ -39,6 +39,23 @@ fn on_mount(rule: &Rule, ctx: &Ctx, table: &MountTable, info: &MountInfo) -> Opt
             .num("mnt_id", info.mnt_id)
             .term("dev", format!("{}:{}", info.major, info.minor)),
     )
+}
+
+/// The mount tables that CRIU reads, its own among them only if the root process shares it or with `--external mnt[]`.
+pub(super) fn tables_read<'c>(ctx: &'c Ctx) -> impl Iterator<Item = (&'c MountTable, Gate)> + 'c {
+    let shared = ctx.snap.root_shares(|n| n.mnt);
+    // CRIU's own is read before the externals are looked for.
+    let auto = match ctx.host.options.autodetect_ext_mounts {
+        Some(true) => Gate::Stands,
+        Some(false) => Gate::Lifted,
+        None => Gate::Unknown,
+    };
+    let gate = move |t: &MountTable| if is_own(ctx, t) && shared == Some(false) { auto } else { Gate::Stands };
+    ctx.snap.mounts.iter().map(move |t| (t, gate(t)))
+}
+
+fn is_own(ctx: &Ctx, table: &MountTable) -> bool {
+    Some(table.ns) == ctx.snap.criu.ns.mnt
 }
 
 /// CRIU before 4.3 reads the table by lines of that many bytes (`BUF_SIZE` of criu/proc_parse.c, less the newline and the end mark).
@@ -66,16 +83,7 @@ pub static MNT_LINE: Rule = Rule {
     phase: Phase::P2,
     when: When::Early,
     check: |rule, ctx, sink| {
-        let own = ctx.snap.criu.ns.mnt;
-        let shared = ctx.snap.root_shares(|n| n.mnt);
-        // CRIU's own is read before the externals are looked for.
-        let auto = match ctx.host.options.autodetect_ext_mounts {
-            Some(true) => Gate::Stands,
-            Some(false) => Gate::Lifted,
-            None => Gate::Unknown,
-        };
-        for table in &ctx.snap.mounts {
-            let gate = if Some(table.ns) == own && shared == Some(false) { auto } else { Gate::Stands };
+        for (table, gate) in tables_read(ctx) {
             for info in &table.mounts {
                 let why = if info.length > LINE_MAX && ctx.host.release < Release::V4_3 {
                     format!("of {} bytes, more than CRIU can read", info.length)
@@ -85,9 +93,8 @@ pub static MNT_LINE: Rule = Rule {
                     continue;
                 };
                 if let Some(f) = on_mount(rule, ctx, table, info) {
-                    let of_criu = Some(table.ns) == own;
                     let f = f.term("why", why);
-                    let f = if of_criu { f.term("whose", "CRIU's own").term("apart", "criu") } else { f };
+                    let f = if is_own(ctx, table) { f.term("whose", "CRIU's own").term("apart", "criu") } else { f };
                     sink.push(gate, f);
                 }
             }

@@ -15,7 +15,7 @@ pub(super) fn each_dumped(ctx: &Ctx, mut judge: impl FnMut(&Model, &Node)) {
 }
 
 /// The same of file systems that CRIU looks into.
-fn each_looked_into(ctx: &Ctx, types: &[&[u8]], mut judge: impl FnMut(&Model, &Node)) {
+pub(super) fn each_looked_into(ctx: &Ctx, types: &[&[u8]], mut judge: impl FnMut(&Model, &Node)) {
     each_dumped(ctx, |model, node| {
         // The root's and the external ones are not its own to make again; neither is a part that only a plugin can take.
         let skipped = model.is_external_bind(node) || model.is_root_bind(node);

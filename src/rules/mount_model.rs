@@ -93,6 +93,11 @@ fn is_same_path(a: &[u8], b: &[u8]) -> bool {
     parts(a).eq(parts(b))
 }
 
+/// Whether --skip-mnt names it.
+pub(super) fn is_skipped(host: &Host, info: &MountInfo) -> bool {
+    host.options.skip_mnt.iter().flatten().any(|s| is_same_path(s, &info.mountpoint))
+}
+
 pub(super) fn type_of(info: &MountInfo) -> &[u8] {
     // "fuse.sshfs": the parser may or may not have split the subtype off already.
     info.fstype.split(|b| *b == b'.').next().unwrap_or_default()
@@ -133,8 +138,7 @@ impl<'a> Model<'a> {
         let start = self.nodes.len();
         // tracefs and what --skip-mnt names is dropped while the table is read, with everything that depends on it to be
         // noticed later (should_skip_mount, criu/proc_parse.c).
-        let skipped = |m: &MountInfo| host.options.skip_mnt.iter().flatten().any(|s| is_same_path(s, &m.mountpoint));
-        for info in table.mounts.iter().filter(|m| type_of(m) != b"tracefs" && !skipped(m)) {
+        for info in table.mounts.iter().filter(|m| type_of(m) != b"tracefs" && !is_skipped(host, m)) {
             let root = if cgroup_ns && is_cgroup(info) { b"/".as_slice() } else { root_of(info) };
             self.by_id.insert(info.mnt_id, self.nodes.len());
             self.nodes.push(Node {

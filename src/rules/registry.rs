@@ -86,6 +86,8 @@ pub static RULES: &[&Rule] = &[
     &super::mount_groups::MNT_PROPAGATED,
     &super::mount::MNT_SAME_POINT_CHILDREN,
     &super::mount::MNT_TREE,
+    &super::own_dev::MNT_OWN_DEVPTS,
+    &super::own_dev::MNT_OWN_DEVTMPFS,
     &super::mount_content::MNT_FUSE,
     &super::mount_content::MNT_UNREACHABLE,
     &super::mount_content::MNT_MQUEUE,

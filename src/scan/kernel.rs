@@ -6,7 +6,9 @@ use crate::parse::devices;
 use crate::snapshot::{Dev, Kernel, Look, Observer, OpenFile};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
+use nix::sys::statfs;
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
@@ -66,7 +68,18 @@ fn observer(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
     me.iptables_restore = programs::by_execvp("iptables-restore");
     me.ip6tables_restore = programs::by_execvp("ip6tables-restore");
     me.ip = programs::ip();
+    me.devpts = is_of(c"/dev/pts", statfs::DEVPTS_SUPER_MAGIC);
+    me.devtmpfs = is_of(c"/dev", statfs::TMPFS_MAGIC);
     me
+}
+
+/// Whether a path of our own leads to this file system, as CRIU tells it (`get_host_dev`, criu/kerndat.c).
+fn is_of(path: &CStr, magic: statfs::FsType) -> Option<bool> {
+    match statfs::statfs(path) {
+        Ok(found) => Some(found.filesystem_type() == magic),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Some(false),
+        Err(_) => None,
+    }
 }
 
 /// What is the same in both looks of a process.

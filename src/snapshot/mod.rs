@@ -75,6 +75,12 @@ pub struct Observer {
     /// `ip`, or what the variable CR_IP_TOOL names in its place.
     #[serde(default)]
     pub ip: Option<bool>,
+    /// Its own /dev/pts is a devpts.
+    #[serde(default)]
+    pub devpts: Option<bool>,
+    /// Its own /dev is a devtmpfs or another tmpfs.
+    #[serde(default)]
+    pub devtmpfs: Option<bool>,
 }
 
 /// What the kernel is, as far as a rule depends on it.
