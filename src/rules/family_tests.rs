@@ -200,7 +200,7 @@ fn listed() -> PacketDiag {
 fn a_ring_needs_a_descriptor_opened_before() {
     let ring = || {
         let vma = maps::parse(b"1000-2000 rw-s 00000000 00:08 1      socket:[1]\n").items.remove(0);
-        crate::snapshot::Mapping { vma, file: Some(socket(-1, 1)) }
+        crate::snapshot::Mapping::new(vma, Some(socket(-1, 1)))
     };
     let mut s = tree(SocketFacts::default());
     s.sockets[0].packet = vec![listed()];

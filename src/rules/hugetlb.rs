@@ -66,7 +66,7 @@ mod tests {
         let knows = |hugetlb| Host { hugetlb, ..host() };
         let mut mapped = with(Vec::new());
         let vma = crate::parse::maps::line_of_maps(b"1000-2000 rw-s 0 00:11 43 /anon_hugepage (deleted)").unwrap();
-        mapped.tasks[0].maps = vec![Mapping { vma, file: Some(OpenFile { fd: -1, ..huge(17) }) }];
+        mapped.tasks[0].maps = vec![Mapping::new(vma, Some(OpenFile { fd: -1, ..huge(17) }))];
         for s in [&with(vec![huge(17)]), &mapped] {
             assert_eq!(verdict(&HUGETLB_UNKNOWN, s, &knows(Some(vec![]))), Some(Verdict::Refuse));
             assert_eq!(verdict(&HUGETLB_UNKNOWN, s, &knows(Some(vec![17]))), None);

@@ -117,7 +117,7 @@ mod tests {
                 f.dev = Dev { major: vma.major, minor: vma.minor };
                 f
             });
-            Mapping { vma, file }
+            Mapping::new(vma, file)
         });
         s.tasks.first_mut().unwrap().maps = maps.collect();
         s

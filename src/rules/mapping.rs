@@ -253,7 +253,7 @@ mod tests {
             f
         });
         let mut s = snap(vec![]);
-        s.tasks.first_mut().unwrap().maps.push(Mapping { vma, file });
+        s.tasks.first_mut().unwrap().maps.push(Mapping::new(vma, file));
         s
     }
 

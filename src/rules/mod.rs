@@ -4,6 +4,7 @@
 //! template of its sentence; [`crate::report`] renders both. To add a rule: its item and check in the file of its
 //! resource, a line in [`registry::RULES`], a fixture in `criu-tests/`.
 
+pub mod aio;
 pub mod anon;
 pub mod arch;
 pub mod buildid;

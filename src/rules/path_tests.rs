@@ -50,7 +50,7 @@ fn mapped(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
     let line = b"1000-2000 rw-s 0 fe:00 43 /var/f";
     let vma = crate::parse::maps::line_of_maps(line).unwrap();
     let mut s = at(snap(Vec::new()), TABLE);
-    s.tasks[0].maps = vec![Mapping { vma, file: Some(f) }];
+    s.tasks[0].maps = vec![Mapping::new(vma, Some(f))];
     s
 }
 

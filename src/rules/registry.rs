@@ -23,6 +23,7 @@ pub static RULES: &[&Rule] = &[
     &super::mapping::VMA_IO_PFNMAP,
     &super::mapping::VMA_VVAR_VCLOCK,
     &super::mapping::VMA_UPROBES,
+    &super::aio::AIO_RING_BAD,
     &super::hugetlb::HUGETLB_UNKNOWN,
     &super::layout::VMA_VVAR_GAP,
     &super::layout::NO_EXEC_VMA,

@@ -5,9 +5,14 @@ use super::proc::{Buffers, Dir};
 use super::{Log, Seen};
 use crate::bytes::Bytes;
 use crate::parse::maps::{self, Vma};
-use crate::snapshot::{Mapping, OpenFile};
+use crate::snapshot::{AioHead, Mapping, OpenFile};
+use nix::sys::uio::{process_vm_readv, RemoteIoVec};
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::io::IoSliceMut;
+
+/// `sizeof(struct aio_ring)` (fs/aio.c).
+const AIO_HEAD: usize = 32;
 
 /// A mapped file as maps names it, in one mount namespace.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -29,8 +34,11 @@ pub fn look(dir: &Dir, mnt_ns: Option<u64>, memo: &mut Memo, b: &mut Buffers, lo
     if table.bad > 0 {
         log.deny(dir.pid, None, b"maps", 0);
     }
-    let mut maps: Vec<Mapping> = table.items.into_iter().map(|vma| Mapping { vma, file: None }).collect();
+    let mut maps: Vec<Mapping> = table.items.into_iter().map(|vma| Mapping::new(vma, None)).collect();
     stat_files(dir, &mut maps, mnt_ns, memo, log);
+    for m in maps.iter_mut().filter(|m| m.is_aio_ring()) {
+        m.aio_head = aio_head(dir.pid, m.vma.start);
+    }
     if maps.iter().any(flags_decide) {
         add_flags(dir, &mut maps, b, log);
     }
@@ -45,7 +53,7 @@ fn has_file(vma: &Vma) -> bool {
 /// Follows the map_files links with statx, which opens nothing.
 fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, memo: &mut Memo, log: &mut Log) {
     let mut map_files = None;
-    for Mapping { vma, file } in maps.iter_mut().filter(|m| has_file(&m.vma)) {
+    for Mapping { vma, file, .. } in maps.iter_mut().filter(|m| has_file(&m.vma)) {
         let key = Key { mnt_ns, dev: (vma.major, vma.minor), ino: vma.ino, path: vma.path.clone() };
         if let Some(known) = memo.0.get(&key) {
             *file = Some(known.clone());
@@ -69,6 +77,18 @@ fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, memo: &mut M
             }
         }
     }
+}
+
+/// What stands at the beginning of a ring. Its pages are the kernel's and always there: nobody is waited for.
+fn aio_head(pid: i32, at: u64) -> Option<AioHead> {
+    let mut bytes = [0u8; AIO_HEAD];
+    let from = RemoteIoVec { base: usize::try_from(at).ok()?, len: AIO_HEAD };
+    let pid = nix::unistd::Pid::from_raw(pid);
+    let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &[from]).ok()?;
+    let word = |i: usize| bytes.get(i..)?.first_chunk().map(|w| u32::from_ne_bytes(*w));
+    (read == AIO_HEAD).then_some(())?;
+    // id, nr, head, tail, magic, compat_features, incompat_features, header_length
+    Some(AioHead { nr: word(4)?, magic: word(16)?, compat: word(20)?, incompat: word(24)?, header_length: word(28)? })
 }
 
 /// Whether `io` or `pf` in the VmFlags of this mapping could make a difference (`vma_list_add`, criu/proc_parse.c): it is
@@ -113,7 +133,7 @@ mod tests {
     use super::*;
 
     fn mapping(line: &[u8], file: Option<OpenFile>) -> Mapping {
-        Mapping { vma: maps::line_of_maps(line).unwrap(), file }
+        Mapping::new(maps::line_of_maps(line).unwrap(), file)
     }
 
     #[test]

@@ -84,6 +84,19 @@ pub struct Mapping {
     pub vma: crate::parse::maps::Vma,
     /// statx through the map_files link, only for file mappings where a rule can fire; `None`: not read or not openable.
     pub file: Option<OpenFile>,
+    /// What stands where the head of an AIO ring belongs; `None`: no ring, or not readable.
+    #[serde(default)]
+    pub aio_head: Option<AioHead>,
+}
+
+/// `struct aio_ring` (fs/aio.c), as far as CRIU tests it: memory that the program can write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AioHead {
+    pub nr: u32,
+    pub magic: u32,
+    pub compat: u32,
+    pub incompat: u32,
+    pub header_length: u32,
 }
 
 /// The earlier task (in walk order) whose thing of the kernel this one shares; `None`: none does, or not known.
@@ -191,6 +204,18 @@ pub struct Task {
     /// The first guard region (MADV_GUARD_INSTALL) in a private mapping: looked for only in the early look, for a CRIU that
     /// cannot dump it.
     pub guard: Option<(u64, u64)>,
+}
+
+impl Mapping {
+    /// A mapping of which nothing but its line is known.
+    pub fn new(vma: crate::parse::maps::Vma, file: Option<OpenFile>) -> Mapping {
+        Mapping { vma, file, aio_head: None }
+    }
+
+    /// A ring of io_setup(2), as CRIU tells it: by its name, and an inode without a type (`vma_get_mapfile`).
+    pub fn is_aio_ring(&self) -> bool {
+        self.vma.major == 0 && self.vma.path.starts_with(b"/[aio]") && self.file.as_ref().is_some_and(OpenFile::is_anon)
+    }
 }
 
 impl Task {

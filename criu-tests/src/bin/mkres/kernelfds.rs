@@ -1,6 +1,6 @@
 //! Kernel objects behind anonymous inodes, and their mappings.
 
-use crate::ctx::{Args, Ctx, Res};
+use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
@@ -16,6 +16,11 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "landlock", help: "a ruleset", make: landlock },
     Kind { name: "fscontext", help: "fsopen of tmpfs", make: fscontext },
     Kind { name: "mqueue", help: "a POSIX message queue", make: mqueue },
+    Kind {
+        name: "aio",
+        help: "bad=tail|head|part|none|text: the ring of an AIO context; a part unmapped or protected, all protected, overwritten",
+        make: aio,
+    },
 ];
 
 /// Maps the object if asked, closes its descriptor if asked, reports what is left.
@@ -147,5 +152,34 @@ fn mqueue(cx: &mut Ctx, _: &Args) -> Res {
     let fd = sys::call("mq_open", libc::SYS_mq_open, [name.as_ptr() as u64, flags, 0o600, 0, 0])?;
     sys::call("mq_unlink", libc::SYS_mq_unlink, [name.as_ptr() as u64, 0, 0, 0, 0])?;
     cx.fd("", fd);
+    Ok(())
+}
+
+fn aio(cx: &mut Ctx, a: &Args) -> Res {
+    let mut ring = 0usize;
+    sys::call("io_setup", libc::SYS_io_setup, [200, &raw mut ring as u64, 0, 0, 0])?;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let end = maps.lines().find_map(|l| l.split(' ').next()?.strip_prefix(&format!("{ring:08x}-")));
+    let end = end.and_then(|end| usize::from_str_radix(end, 16).ok()).ok_or(Fail::Skip("no ring".into()))?;
+    let (page, last) = (4096, end - 4096);
+    if last == ring {
+        return Err(Fail::Skip("the ring is of one page".into()));
+    }
+    let at = |address: usize| address as *mut libc::c_void;
+    let done = match a.get("bad") {
+        None => 0,
+        Some("tail") => unsafe { libc::munmap(at(last), page) },
+        Some("head") => unsafe { libc::munmap(at(ring), page) },
+        Some("part") => unsafe { libc::mprotect(at(last), page, libc::PROT_READ) },
+        Some("none") => unsafe { libc::mprotect(at(ring), end - ring, libc::PROT_NONE) },
+        // The head, less the words that a program may change: id, head and tail.
+        Some("text") => unsafe {
+            std::ptr::write_volatile(at(ring + 16).cast::<u32>(), 0);
+            0
+        },
+        Some(how) => return Err(Fail::Broken(format!("bad={how}?"))),
+    };
+    sys::ok("the ring", done)?;
+    cx.fact("addr", format!("{ring:x}"));
     Ok(())
 }
