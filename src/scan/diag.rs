@@ -4,8 +4,8 @@
 //! What is asked is what CRIU's `collect_sockets()` asks (sockets.c, v3.17.1 to v4.3), and MPTCP, which it does not know.
 
 pub mod links;
-mod netns;
 
+use super::inside;
 use super::sys::{self, retry};
 use crate::parse::diag::{self, Dump};
 use crate::snapshot::{Namespaces, SocketTable, Task, Unchecked};
@@ -59,7 +59,7 @@ const MPTCP: u16 = 262;
 /// One table per network namespace of the tasks, in the order they are met, and what could not be asked.
 ///
 /// A namespace other than the observer's is reached through a child that makes the socket there and hands it back
-/// (see [`netns`]). A kind of socket that the kernel does not tell of stands in [`SocketTable::failed`].
+/// (see [`super::inside`]). A kind of socket that the kernel does not tell of stands in [`SocketTable::failed`].
 ///
 /// `held`: the inodes of all sockets that the tree has descriptors of. MPTCP is not listed then (whoever borrows the
 /// descriptor learns it), and as soon as each is found, the rest of TCP is only asked whether the kernel could tell: both
@@ -115,8 +115,9 @@ fn elsewhere(net: u64, protocol: i32, pids: &[i32]) -> Result<Option<OwnedFd>, (
     let mut failed = None;
     // Few lines of a long list: who is in the way for one (a user namespace) is so for all.
     for pid in pids.iter().take(16) {
-        match netns::open(*pid, net)
-            .and_then(|ns| ns.map(|ns| netns::socket_in(ns.as_fd(), protocol, PATIENCE)).transpose())
+        let errand = inside::netlink(protocol);
+        match inside::open(errand, *pid, net)
+            .and_then(|ns| ns.map(|ns| inside::make(ns.as_fd(), errand, PATIENCE)).transpose())
         {
             Ok(Some(socket)) => return Ok(Some(socket)),
             Ok(None) => {}

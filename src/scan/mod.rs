@@ -11,6 +11,7 @@ pub mod epoll;
 pub mod files;
 pub mod guards;
 pub mod holders;
+pub mod inside;
 pub mod kcmp;
 pub mod kernel;
 pub mod layers;

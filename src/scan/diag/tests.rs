@@ -209,17 +209,23 @@ fn a_namespace_whose_tasks_have_gone_is_no_finding() {
 
 #[test]
 fn the_child_leaves_nothing_behind() {
-    let ns = netns::open(std::process::id().cast_signed(), me().ns.net.unwrap()).unwrap().unwrap();
+    let ns =
+        inside::open(inside::netlink(libc::NETLINK_SOCK_DIAG), std::process::id().cast_signed(), me().ns.net.unwrap())
+            .unwrap()
+            .unwrap();
     let mask = || nix::sys::signal::SigSet::thread_get_mask().unwrap();
     let before = mask();
-    let socket = netns::socket_in(ns.as_fd(), libc::NETLINK_SOCK_DIAG, PATIENCE).unwrap();
+    let socket = inside::make(ns.as_fd(), inside::netlink(libc::NETLINK_SOCK_DIAG), PATIENCE).unwrap();
     assert_eq!(mask(), before);
     let flags = nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_GETFD).unwrap();
     assert_eq!(flags, libc::FD_CLOEXEC);
     assert!(!table(&socket, 1, Families::ALL, &mut None).unix.is_empty());
     // A descriptor that is no network namespace: the child's errno comes back.
     let file = std::fs::File::open("/proc/self/ns/uts").unwrap();
-    assert_eq!(netns::socket_in(file.as_fd(), libc::NETLINK_SOCK_DIAG, PATIENCE).unwrap_err(), Errno::EINVAL);
+    assert_eq!(
+        inside::make(file.as_fd(), inside::netlink(libc::NETLINK_SOCK_DIAG), PATIENCE).unwrap_err(),
+        Errno::EINVAL
+    );
     // No child of this thread without an exit signal is left (those of other tests have one).
     let left = nix::sys::wait::waitpid(
         None,

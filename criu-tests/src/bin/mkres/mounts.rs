@@ -74,7 +74,10 @@ fn layers(_: &mut Ctx, a: &Args) -> Res {
 
 fn queue(_: &mut Ctx, _: &Args) -> Res {
     let flags = (libc::O_RDWR | libc::O_CREAT) as u64;
-    let fd = sys::call("mq_open", libc::SYS_mq_open, [c"mkres".as_ptr() as u64, flags, 0o600, 0, 0])?;
+    // One short message: all queues of a user together have a limit of bytes.
+    let attr = [0i64, 1, 1, 0, 0, 0, 0, 0];
+    let fd =
+        sys::call("mq_open", libc::SYS_mq_open, [c"mkres".as_ptr() as u64, flags, 0o600, attr.as_ptr() as u64, 0])?;
     sys::close(fd);
     Ok(())
 }

@@ -1,9 +1,10 @@
-//! A socket in another network namespace, without going there ourselves.
+//! A descriptor made in another namespace, without going there ourselves.
 //!
-//! A socket belongs to the namespace it was made in for good. So a child enters the namespace, makes the socket, hands
-//! it back and ends; all talk with it then happens in our own process. CRIU itself never changes its namespace.
+//! A socket belongs to the network namespace it was made in for good, a mount of message queues to the IPC namespace. So a
+//! child enters the namespace, makes the thing, hands it back and ends; all talk with it then happens in our own process.
+//! CRIU itself never changes its namespace.
 
-use super::super::sys::retry;
+use super::sys::retry;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -16,9 +17,49 @@ use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+/// A kind of namespace, and what is made in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Errand {
+    /// In /proc/PID/ns.
+    pub name: &'static str,
+    pub flag: libc::c_int,
+    /// Makes system calls only, and returns a descriptor or -1.
+    pub make: unsafe fn(libc::c_int) -> RawFd,
+    pub argument: libc::c_int,
+}
+
+/// A netlink socket of this protocol (NETLINK_SOCK_DIAG, NETLINK_ROUTE).
+pub const fn netlink(protocol: libc::c_int) -> Errand {
+    unsafe fn make(protocol: libc::c_int) -> RawFd {
+        // SAFETY: takes three numbers.
+        unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) }
+    }
+    Errand { name: "net", flag: libc::CLONE_NEWNET, make, argument: protocol }
+}
+
+/// A mount of the namespace's message queues that is attached nowhere and ends with its descriptor (Linux 5.2+).
+pub const MQUEUE: Errand = {
+    unsafe fn make(_: libc::c_int) -> RawFd {
+        // linux/mount.h
+        const FSOPEN_CLOEXEC: libc::c_int = 1;
+        const FSCONFIG_CMD_CREATE: libc::c_int = 6;
+        const FSMOUNT_CLOEXEC: libc::c_int = 1;
+        // SAFETY: numbers, a name that ends in NUL, and null where nothing is given.
+        unsafe {
+            let context = libc::syscall(libc::SYS_fsopen, c"mqueue".as_ptr(), FSOPEN_CLOEXEC);
+            let null = std::ptr::null::<libc::c_char>();
+            if context < 0 || libc::syscall(libc::SYS_fsconfig, context, FSCONFIG_CMD_CREATE, null, null, 0) != 0 {
+                return -1;
+            }
+            libc::syscall(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, 0) as RawFd
+        }
+    }
+    Errand { name: "ipc", flag: libc::CLONE_NEWIPC, make, argument: 0 }
+};
+
 /// The namespace `ino`, through one of its members; `None`: the member has gone, or moved.
-pub fn open(pid: i32, ino: u64) -> nix::Result<Option<OwnedFd>> {
-    let path = format!("/proc/{pid}/ns/net");
+pub fn open(errand: Errand, pid: i32, ino: u64) -> nix::Result<Option<OwnedFd>> {
+    let path = format!("/proc/{pid}/ns/{}", errand.name);
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     match retry(|| nix::fcntl::open(path.as_str(), flags, Mode::empty())) {
         Ok(ns) => Ok((nix::sys::stat::fstat(&ns)?.st_ino == ino).then_some(ns)),
@@ -27,11 +68,11 @@ pub fn open(pid: i32, ino: u64) -> nix::Result<Option<OwnedFd>> {
     }
 }
 
-/// A netlink socket of this protocol (NETLINK_SOCK_DIAG, NETLINK_ROUTE) in the namespace. Needs CAP_SYS_ADMIN there; waits no longer than `patience`.
+/// What is made in the namespace. Needs CAP_SYS_ADMIN there; waits no longer than `patience`.
 ///
 /// The child has no exit signal: its end sends no SIGCHLD (CRIU's service has a handler that reaps whatever it finds) and
 /// no plain wait of anybody sees it. It is waited for here, by its pid.
-pub fn socket_in(ns: BorrowedFd, protocol: i32, patience: Duration) -> nix::Result<OwnedFd> {
+pub fn make(ns: BorrowedFd, errand: Errand, patience: Duration) -> nix::Result<OwnedFd> {
     let (ours, theirs) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     let mut before = SigSet::empty();
     // The child has no use for handlers that its parent installed; nobody but the kernel's SIGKILL can reach it.
@@ -42,7 +83,7 @@ pub fn socket_in(ns: BorrowedFd, protocol: i32, patience: Duration) -> nix::Resu
     let pid = unsafe {
         let pid = libc::syscall(libc::SYS_clone, 0usize, 0usize, 0usize, 0usize, 0usize);
         if pid == 0 {
-            in_child(ns.as_raw_fd(), protocol, theirs.as_raw_fd());
+            in_child(ns.as_raw_fd(), errand, theirs.as_raw_fd());
         }
         pid
     };
@@ -57,29 +98,28 @@ pub fn socket_in(ns: BorrowedFd, protocol: i32, patience: Duration) -> nix::Resu
     }
     let waited = retry(|| waitpid(pid, Some(WaitPidFlag::__WALL)));
     restored?;
-    let socket = answer?;
+    let made = answer?;
     waited?;
-    socket
+    made
 }
 
-/// Enters the namespace, makes the socket and sends it, or sends the errno that stopped it.
+/// Enters the namespace, makes the thing and sends it, or sends the errno that stopped it.
 ///
 /// # Safety
 ///
 /// For a process just cloned; does not return. Both descriptors are open.
-unsafe fn in_child(ns: RawFd, protocol: i32, answer: RawFd) -> ! {
-    // SAFETY: system calls on open descriptors and on memory of this frame; CMSG_FIRSTHDR of a control buffer of at least
+unsafe fn in_child(ns: RawFd, errand: Errand, answer: RawFd) -> ! {
+    // SAFETY: system calls on open descriptors and on memory of this frame, here and in `make`; CMSG_FIRSTHDR of a control buffer of at least
     // CMSG_SPACE bytes is not null, and its data has room for the one descriptor that CMSG_LEN announces.
     unsafe {
         // Should our parent be killed meanwhile.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        let mut socket = -1;
+        let mut made = -1;
         let mut errno: i32 = 0;
-        if libc::setns(ns, libc::CLONE_NEWNET) == 0 {
-            let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-            socket = libc::socket(libc::AF_NETLINK, kind, protocol);
+        if libc::setns(ns, errand.flag) == 0 {
+            made = (errand.make)(errand.argument);
         }
-        if socket < 0 {
+        if made < 0 {
             errno = Errno::last_raw();
         }
         // u64: aligned as struct cmsghdr is.
@@ -88,21 +128,21 @@ unsafe fn in_child(ns: RawFd, protocol: i32, answer: RawFd) -> ! {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &mut text;
         message.msg_iovlen = 1;
-        if socket >= 0 {
+        if made >= 0 {
             message.msg_control = control.as_mut_ptr().cast();
             message.msg_controllen = libc::CMSG_SPACE(size_of::<RawFd>() as u32) as _;
             let header = libc::CMSG_FIRSTHDR(&message);
             (*header).cmsg_level = libc::SOL_SOCKET;
             (*header).cmsg_type = libc::SCM_RIGHTS;
             (*header).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;
-            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(socket);
+            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(made);
         }
         let sent = libc::sendmsg(answer, &message, libc::MSG_NOSIGNAL);
         libc::_exit(i32::from(sent < 0))
     }
 }
 
-/// The child's answer: the socket, or why there is none. The outer error is about the child itself.
+/// The child's answer: the descriptor, or why there is none. The outer error is about the child itself.
 fn receive(from: BorrowedFd, until: Instant) -> nix::Result<nix::Result<OwnedFd>> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
