@@ -65,8 +65,8 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
            to it: it is a directory, lies on a read-only mount, or on cgroupfs or sysfs, which keep the link count of what \
            was removed, or it is of a lower layer of an overlayfs that is not mounted on /: that shows the link count of the \
            layer. CRIU is refused by the kernel when it tries, with --link-remap; without the option it does not even try. \
-           Where the layers of an overlayfs cannot be looked at, a removed file with one name left is only a warning, and \
-           only with --link-remap.",
+           Where the layers of an overlayfs cannot be looked at, a removed file with a name left is only a warning, and only \
+           with --link-remap.",
     says: "{what} {path}: that name is gone, and no hard link can be made to {object}",
     criu: "Can't link remap to %s: Operation not permitted (without --link-remap: Can't create link remap for %s)",
     source: "criu/files-reg.c:create_link_remap",

@@ -195,7 +195,7 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
                 return Some((Problem::Unlinkable(why), gate));
             }
             // It may be of a layer that could not be looked at.
-            if remap == Gate::Lifted && *node.info.fstype == *b"overlay" && file.nlink == 1 {
+            if remap == Gate::Lifted && may_be_a_layers(file, node.info) {
                 let found = of_a_layer(host, file, node.info);
                 return found.map(|(problem, known)| (problem, gate.or(known).or(Gate::Unknown)));
             }
@@ -255,6 +255,12 @@ fn table_gate(ctx: &Ctx) -> Gate {
     } else {
         Gate::Stands
     }
+}
+
+/// Whether it could be a file of a lower layer of overlayfs that has no name any more. With an index the names count.
+fn may_be_a_layers(file: &OpenFile, mount: &MountInfo) -> bool {
+    let index = || mount.super_value(b"index").is_some_and(|v| *v == *b"on");
+    *mount.fstype == *b"overlay" && (file.nlink == 1 || !index())
 }
 
 /// Whether linkat would fail for certain (`create_link_remap`).

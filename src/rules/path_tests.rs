@@ -294,7 +294,10 @@ fn files_of_a_lower_layer() {
     alone(&LINK_REMAP_FAILED, &doubtful(1, 8, TABLE), &remap, WARN);
     assert_eq!(rules(&doubtful(1, 2048, root), &remap), []);
     alone(&GHOST_TOO_BIG, &doubtful(1, 2049, root), &remap, WARN);
-    assert_eq!(rules(&doubtful(2, 2049, root), &remap), []);
+    // Two names count with an index only.
+    alone(&GHOST_TOO_BIG, &doubtful(2, 2049, root), &remap, WARN);
+    let index: &[u8] = b"20 1 0:25 / / rw - overlay overlay rw,index=on\n";
+    assert_eq!(rules(&doubtful(2, 2049, index), &remap), []);
 }
 
 #[test]

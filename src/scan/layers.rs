@@ -3,11 +3,13 @@
 //! overlayfs shows the link count of the layer's file, so that such a file looks as if it had another name, while the
 //! kernel knows that it has none and makes no hard link to it. What tells is the layer: it still has the file by that name,
 //! with the same inode number and time of change, which a copy in the upper layer does not have (`ovl_copy_up`).
+//!
+//! Where the layer's file has several names, each is a file of its own in the overlayfs, unless that has an index
+//! (`ovl_get_index_name`): then the other names count.
 
 use super::paths::{has_server, is_below};
 use super::proc::{Buffers, Dir};
 use super::sys;
-use super::Seen;
 use crate::bytes::Bytes;
 use crate::parse::mountinfo::{self, MountInfo};
 use crate::snapshot::{Look, MountTable, OpenFile, Snapshot, Stray};
@@ -22,14 +24,15 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
         return;
     }
     let Snapshot { tasks, mounts, .. } = snap;
-    let mut layers = None;
+    let mut layers = Layers { proc, b, own: None, of_tables: HashMap::new(), open: HashMap::new() };
     for task in tasks {
         let mapped = task.maps.iter_mut().filter_map(|m| m.file.as_mut());
         for file in task.files.iter_mut().chain(mapped).filter(|f| is_candidate(f)) {
-            let Some(mount) = mount_of(mounts, file).filter(|m| *m.fstype == *b"overlay") else { continue };
+            let Some((table, mount)) = mount_of(mounts, file).filter(|(_, m)| *m.fstype == *b"overlay") else {
+                continue;
+            };
             let Some(text) = &file.link else { continue };
-            let layers = layers.get_or_insert_with(|| Layers::new(proc, b));
-            if layers.as_mut().is_some_and(|l| l.has(mount, text, file)) {
+            if layers.has(table, mount, text, file) {
                 file.stray = Some(Stray::Layer);
             }
         }
@@ -37,54 +40,88 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
 }
 
 fn is_candidate(file: &OpenFile) -> bool {
-    file.kind() == libc::S_IFREG && file.nlink == 1 && file.stray == Some(Stray::Errno(libc::ENOENT))
+    file.kind() == libc::S_IFREG && file.nlink > 0 && file.stray == Some(Stray::Errno(libc::ENOENT))
 }
 
-fn mount_of<'a>(tables: &'a [MountTable], file: &OpenFile) -> Option<&'a MountInfo> {
+fn mount_of<'a>(tables: &'a [MountTable], file: &OpenFile) -> Option<(&'a MountTable, &'a MountInfo)> {
     let id = i32::try_from(file.mnt_id?).ok()?;
-    tables.iter().flat_map(|t| &t.mounts).find(|m| m.mnt_id == id)
+    tables.iter().find_map(|t| Some((t, t.mounts.iter().find(|m| m.mnt_id == id)?)))
 }
 
-/// The layers as they are seen from here, where overlayfs is mounted as a rule.
-struct Layers {
+/// Where the names of layers may begin, and the mounts there that have a file server: id and mountpoint.
+struct Place {
     root: Dir,
-    /// Our own mounts that have a file server: id and mountpoint.
     servers: Vec<(i32, Bytes)>,
-    open: HashMap<Bytes, Option<OwnedFd>>,
 }
 
-impl Layers {
-    fn new(proc: &Dir, b: &mut Buffers) -> Option<Layers> {
-        let Seen::Seen(text) = proc.read(c"self/mountinfo", &mut b.text) else { return None };
-        let servers = mountinfo::parse(text).items.into_iter().filter(|m| has_server(&m.fstype));
-        let servers = servers.map(|m| (m.mnt_id, m.mountpoint)).collect();
-        Some(Layers { root: proc.dir(c"self/root").ok()?, servers, open: HashMap::new() })
+impl Place {
+    fn new(root: Dir, mounts: &[MountInfo]) -> Place {
+        let servers = mounts.iter().filter(|m| has_server(&m.fstype)).map(|m| (m.mnt_id, m.mountpoint.clone()));
+        Place { root, servers: servers.collect() }
     }
 
-    fn has(&mut self, mount: &MountInfo, text: &[u8], file: &OpenFile) -> bool {
+    fn open(&self, dir: &[u8]) -> Option<OwnedFd> {
+        let below = CString::new(dir.strip_prefix(b"/")?).ok()?;
+        if self.servers.iter().any(|(_, at)| is_below(dir, at)) {
+            return None;
+        }
+        // podman names its layers by links.
+        let fd = sys::open_linked(&self.root, &below).ok()?;
+        let mount = sys::statx(&fd, c"").ok()?.mnt_id?;
+        (!self.servers.iter().any(|(id, _)| u64::try_from(*id) == Ok(mount))).then_some(fd)
+    }
+}
+
+/// The layers as they are seen from here, where overlayfs is mounted as a rule, and from where it was met.
+struct Layers<'a> {
+    proc: &'a Dir,
+    b: &'a mut Buffers,
+    own: Option<Option<Place>>,
+    /// By the namespace.
+    of_tables: HashMap<u64, Option<Place>>,
+    /// By the namespace, 0 for our own.
+    open: HashMap<(u64, Bytes), Option<OwnedFd>>,
+}
+
+impl Layers<'_> {
+    fn has(&mut self, table: &MountTable, mount: &MountInfo, text: &[u8], file: &OpenFile) -> bool {
         let Some(path) = inner(mount, text).and_then(|p| CString::new(p).ok()) else { return false };
+        if file.nlink > 1 && self.has_index(mount) != Some(false) {
+            return false;
+        }
         lower_dirs(mount).into_iter().any(|dir| {
-            let Some(layer) = self.layer(dir) else { return false };
-            let Ok(found) = sys::open_path(layer, &path).and_then(|fd| sys::statx(fd, c"")) else { return false };
-            (found.ino, found.ctime, found.mode, found.size) == (file.ino, file.ctime, file.mode, file.size)
-                && found.nlink == 1
+            [None, Some(table)].into_iter().any(|from| {
+                let Some(layer) = self.layer(from, &dir) else { return false };
+                let Ok(found) = sys::open_path(layer, &path).and_then(|fd| sys::statx(fd, c"")) else { return false };
+                (found.ino, found.ctime, found.mode, found.size, found.nlink)
+                    == (file.ino, file.ctime, file.mode, file.size, file.nlink)
+            })
         })
     }
 
-    fn layer(&mut self, dir: Bytes) -> Option<&OwnedFd> {
-        let (root, servers) = (&self.root, &self.servers);
-        let open = |dir: &[u8]| {
-            let below = CString::new(dir.strip_prefix(b"/")?).ok()?;
-            if servers.iter().any(|(_, at)| is_below(dir, at)) {
-                return None;
-            }
-            // podman names its layers by links.
-            let fd = sys::open_linked(root, &below).ok()?;
-            let mount = sys::statx(&fd, c"").ok()?.mnt_id?;
-            (!servers.iter().any(|(id, _)| u64::try_from(*id) == Ok(mount))).then_some(fd)
+    /// Whether the overlayfs keeps an index of files with several names: the option is shown where it is not the default.
+    fn has_index(&mut self, mount: &MountInfo) -> Option<bool> {
+        if let Some(value) = mount.super_value(b"index") {
+            return Some(*value == *b"on");
+        }
+        let default = self.proc.read(c"self/root/sys/module/overlay/parameters/index", &mut self.b.text).ok()?;
+        Some(!default.starts_with(b"N"))
+    }
+
+    fn layer(&mut self, from: Option<&MountTable>, dir: &Bytes) -> Option<&OwnedFd> {
+        let (proc, text) = (self.proc, &mut self.b.text);
+        let place = match from {
+            None => self.own.get_or_insert_with(|| {
+                let mounts = mountinfo::parse(proc.read(c"self/mountinfo", text).ok()?).items;
+                Some(Place::new(proc.dir(c"self/root").ok()?, &mounts))
+            }),
+            Some(table) => self.of_tables.entry(table.ns).or_insert_with(|| {
+                let root = CString::new(format!("{}/root", table.pid)).ok()?;
+                Some(Place::new(proc.dir(&root).ok()?, &table.mounts))
+            }),
         };
-        let found = open(&dir);
-        self.open.entry(dir).or_insert(found).as_ref()
+        let key = (from.map_or(0, |t| t.ns), dir.clone());
+        self.open.entry(key).or_insert_with(|| place.as_ref()?.open(dir)).as_ref()
     }
 }
 

@@ -74,7 +74,7 @@ fn size_of(root: &Root, m: &MountInfo) -> Option<u64> {
 /// The roots of the message queue file systems of the IPC namespaces in sight: each namespace has one, mounted or not. That
 /// of a namespace in which neither a process of the tree nor we are is not found.
 fn of_namespaces(tasks: &[Task], observer: &Namespaces) -> Vec<OpenFile> {
-    let own = (std::process::id().cast_signed(), observer);
+    let own = (nix::unistd::getpid().as_raw(), observer);
     let members = std::iter::once(own).chain(tasks.iter().map(|t| (t.pid, &t.ns)));
     let mut asked = HashSet::new();
     let root = |(pid, ns): (i32, &Namespaces)| {

@@ -86,7 +86,7 @@ fn name(cx: &mut Ctx, a: &Args) -> Res {
             sys::close(fd);
             return Ok(());
         }
-        "layer" => layer(cx)?,
+        "layer" => layer(cx, a)?,
         "cgroup" => removed_cgroup()?,
         "cgroup-cwd" => return enter(removed_cgroup()?),
         // A node of /dev/zero that lives on by another name, mapped.
@@ -170,14 +170,19 @@ fn removed_cgroup() -> Res<i32> {
     fd
 }
 
-/// A file of the lower layer of an overlayfs that was removed while we have it open.
-fn layer(cx: &Ctx) -> Res<i32> {
+/// A file of the lower layer of an overlayfs that was removed while we have it open. twice: with a second name there; index:
+/// of which the overlayfs knows.
+fn layer(cx: &Ctx, a: &Args) -> Res<i32> {
     let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| cx.path(name));
     for dir in [&lower, &upper, &work, &merged] {
         skip(std::fs::create_dir(dir))?;
     }
     skip(std::fs::write(format!("{lower}/f"), "content"))?;
-    let options = sys::cstr(&format!("lowerdir={lower},upperdir={upper},workdir={work}"));
+    if a.has("twice") {
+        skip(std::fs::hard_link(format!("{lower}/f"), format!("{lower}/g")))?;
+    }
+    let index = if a.has("index") { "on" } else { "off" };
+    let options = sys::cstr(&format!("lowerdir={lower},upperdir={upper},workdir={work},index={index}"));
     let (at, kind) = (sys::cstr(&merged), c"overlay".as_ptr());
     sys::ok("mount overlay", unsafe { libc::mount(kind, at.as_ptr(), kind, 0, options.as_ptr().cast()) })?;
     let fd = sys::open(&format!("{merged}/f"), libc::O_RDONLY)?;
