@@ -202,7 +202,7 @@ fn other_end(finding: &Finding) -> Option<String> {
     let label = match finding.other {
         Some(Other::Socket(_)) => "other end",
         Some(Other::Process(_)) => "other process",
-        Some(Other::File(..)) | None => "held by",
+        None => "held by",
     };
     let who = |h: &Holder| match h.fd {
         Some(fd) => format!("pid {} ({}) fd {fd}", h.pid, h.comm.escaped()),

@@ -51,8 +51,6 @@ pub enum Other {
     Socket(u64),
     /// This process (a tracer, a session leader, a lock owner).
     Process(i32),
-    /// Whoever has this file open (st_dev, st_ino).
-    File(Dev, u64),
 }
 
 /// Another place in the tree with the same resource.

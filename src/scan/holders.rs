@@ -7,7 +7,7 @@ use crate::bytes::Bytes;
 use crate::parse::nslink::{self, LinkTarget};
 use crate::parse::status;
 use crate::rules::{Finding, Holder, Other};
-use crate::snapshot::{Dev, Snapshot, Task};
+use crate::snapshot::{Snapshot, Task};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
@@ -33,29 +33,15 @@ pub fn resolve(findings: &mut [Finding], snap: &Snapshot, budget: Duration) {
                     search.sockets.entry(ino).or_default();
                 }
             }
-            Some(Other::File(dev, ino)) => {
-                finding.holders = in_tree(finding, snap, |f| f.dev == dev && f.ino == ino);
-                if finding.holders.is_empty() {
-                    search.files.entry(ino).or_default().push((dev, Vec::new()));
-                }
-            }
             None => {}
         }
     }
     search.run(snap, &proc, &mut bufs, until);
     for finding in findings.iter_mut().filter(|f| f.holders.is_empty()) {
-        match finding.other {
-            Some(Other::Socket(ino)) => {
-                finding.holders = search.sockets.get(&ino).cloned().unwrap_or_default();
-                if finding.holders.is_empty() {
-                    finding.holders.extend(peer(finding, snap).and_then(|pid| process(pid, snap, &proc, &mut bufs)));
-                }
-            }
-            Some(Other::File(dev, ino)) => {
-                let found = search.files.get(&ino).into_iter().flatten().find(|(d, _)| *d == dev);
-                finding.holders = found.map(|(_, holders)| holders.clone()).unwrap_or_default();
-            }
-            _ => {}
+        let Some(Other::Socket(ino)) = finding.other else { continue };
+        finding.holders = search.sockets.get(&ino).cloned().unwrap_or_default();
+        if finding.holders.is_empty() {
+            finding.holders.extend(peer(finding, snap).and_then(|pid| process(pid, snap, &proc, &mut bufs)));
         }
     }
 }
@@ -96,13 +82,11 @@ fn peer(finding: &Finding, snap: &Snapshot) -> Option<i32> {
 #[derive(Default)]
 struct Search {
     sockets: HashMap<u64, Vec<Holder>>,
-    /// By inode, then by device.
-    files: HashMap<u64, Vec<(Dev, Vec<Holder>)>>,
 }
 
 impl Search {
     fn over(&self) -> bool {
-        self.sockets.values().all(|h| !h.is_empty()) && self.files.values().flatten().all(|(_, h)| !h.is_empty())
+        self.sockets.values().all(|h| !h.is_empty())
     }
 
     fn run(&mut self, snap: &Snapshot, proc: &Dir, bufs: &mut Buffers, until: Instant) {
@@ -125,7 +109,7 @@ impl Search {
     }
 
     fn process(&mut self, dir: &Dir, bufs: &mut Buffers, until: Instant) {
-        let (Seen::Seen(fds), Seen::Seen(infos)) = (dir.listing(c"fd"), dir.dir(c"fdinfo")) else { return };
+        let Seen::Seen(fds) = dir.listing(c"fd") else { return };
         let mut names: Vec<CString> = Vec::new();
         let _ = fds.each(&mut bufs.dents, |name| names.push(name.to_owned()));
         for (nth, name) in names.iter().enumerate() {
@@ -133,36 +117,16 @@ impl Search {
             if nth % 64 == 63 && Instant::now() >= until {
                 return;
             }
-            self.descriptor(dir, &fds, &infos, name, bufs);
+            self.descriptor(dir, &fds, name, bufs);
         }
     }
 
-    fn descriptor(&mut self, dir: &Dir, fds: &Dir, infos: &Dir, name: &CStr, bufs: &mut Buffers) {
+    fn descriptor(&mut self, dir: &Dir, fds: &Dir, name: &CStr, bufs: &mut Buffers) {
         // The text is made by the kernel alone (d_path): no file server is asked.
         let Seen::Seen(text) = fds.link(name, &mut bufs.link) else { return };
-        let ino = match nslink::parse(text) {
-            LinkTarget::Socket(ino) if self.sockets.contains_key(&ino) => {
-                let holder = holder(dir, name, bufs);
-                note(self.sockets.get_mut(&ino), holder);
-                return;
-            }
-            LinkTarget::Socket(_) => return,
-            _ if self.files.is_empty() => return,
-            LinkTarget::Pipe(ino) => ino,
-            // fdinfo's `ino:` (Linux 5.14) is the kernel's own number; looking it up asks no file server either, whereas a
-            // statx through the link may (`d_weak_revalidate`). So that is left for the few with the right number.
-            _ => match infos.read(name, &mut bufs.text).ok().and_then(ino_of) {
-                Some(ino) => ino,
-                None => return,
-            },
-        };
-        if !self.files.contains_key(&ino) {
-            return;
-        }
-        let Seen::Seen(stat) = fds.stat(name) else { return };
-        let holder = holder(dir, name, bufs);
-        let wanted = self.files.get_mut(&ino).and_then(|files| files.iter_mut().find(|(dev, _)| *dev == stat.dev));
-        note(wanted.map(|(_, holders)| holders), holder);
+        let LinkTarget::Socket(ino) = nslink::parse(text) else { return };
+        let Some(holders) = self.sockets.get_mut(&ino).filter(|holders| holders.len() < MOST) else { return };
+        holders.extend(holder(dir, name, bufs));
     }
 }
 
@@ -172,21 +136,8 @@ fn answers(dir: &Dir, bufs: &mut Buffers) -> bool {
     status.is_some_and(|status| !is_uninterruptible(&status))
 }
 
-fn note(holders: Option<&mut Vec<Holder>>, holder: Option<Holder>) {
-    if let (Some(holders), Some(holder)) = (holders, holder) {
-        if holders.len() < MOST {
-            holders.push(holder);
-        }
-    }
-}
-
 fn holder(dir: &Dir, name: &CStr, bufs: &mut Buffers) -> Option<Holder> {
     Some(Holder { pid: dir.pid, comm: comm(dir, bufs)?, fd: number(name) })
-}
-
-fn ino_of(fdinfo: &[u8]) -> Option<u64> {
-    let line = fdinfo.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"ino:"))?;
-    std::str::from_utf8(line).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const INIT_PID_NS: u64 = 0xEFFF_FFFC;
 /// The lines of /proc/locks come in pieces of this size; between two pieces the table may move.
 const PIECE: usize = 4096;
 
-/// Descriptors whose fdinfo costs less than the table.
+/// So many fdinfos cost less than the table.
 const FEW: usize = 400;
 
 /// The locked files of the system, as far as somebody had to know.
@@ -26,7 +26,7 @@ const FEW: usize = 400;
 pub struct Locks {
     /// Every lock of the system is in the table.
     whole: bool,
-    /// Descriptors asked for before the table was read.
+    /// Questions answered without the table, which cost a fdinfo each. (What is read for other reasons is not asked about.)
     asked: Cell<usize>,
     table: OnceCell<Table>,
 }
@@ -130,7 +130,7 @@ mod tests {
         Locks::new(&Namespaces { pid: Some(pid), ..Namespaces::default() })
     }
 
-    /// As after many descriptors.
+    /// As after many questions.
     fn dear(locks: Locks) -> Locks {
         locks.asked.set(FEW);
         locks
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_read_for_many_descriptors_only() {
+    fn the_table_is_read_for_many_questions_only() {
         let locks = of_pid_ns(INIT_PID_NS);
         // No inode of a file system.
         let none = u64::MAX;

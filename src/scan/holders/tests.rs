@@ -3,7 +3,6 @@ use super::*;
 use crate::rules::{Place, Verdict};
 use crate::snapshot::{Detail, Kernel, Look, Observer, OpenFile, SocketFacts};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
@@ -114,30 +113,4 @@ fn the_tree_comes_first_and_a_finding_is_not_its_own_other_end() {
     resolve(&mut findings, &snap, LONG);
     assert_eq!(findings[0].holders, [Holder { pid: b, comm: "b\n".into(), fd: Some(5) }]);
     assert_eq!(findings[1].holders, [Holder { pid: b, comm: "b\n".into(), fd: None }]);
-}
-
-#[test]
-fn files_and_pipes_by_device_and_inode() {
-    let path = std::env::temp_dir().join(format!("holders-{}", std::process::id()));
-    let file = std::fs::File::create(&path).unwrap();
-    let meta = file.metadata().unwrap();
-    let dev = |dev: u64| Dev { major: libc::major(dev), minor: libc::minor(dev) };
-    let (reader, writer) = nix::unistd::pipe().unwrap();
-    let pipe = nix::sys::stat::fstat(&reader).unwrap();
-    let (holds_file, holds_pipe) = (sleeper(file), sleeper(reader));
-    let snap = snapshot(vec![]);
-    let wrong = Dev { major: 4000, minor: 1 };
-    let mut findings = [
-        finding(1, 0, Other::File(dev(meta.dev()), meta.ino())),
-        finding(1, 0, Other::File(dev(pipe.st_dev), pipe.st_ino)),
-        finding(1, 0, Other::File(wrong, meta.ino())),
-    ];
-    resolve(&mut findings, &snap, LONG);
-    assert!(findings[0].holders.iter().any(|h| h.pid == holds_file.id().cast_signed() && h.fd == Some(0)));
-    assert!(findings[1].holders.iter().all(|h| h.fd.is_some()) && !findings[1].holders.is_empty());
-    assert_eq!(findings[2].holders, [], "the same inode of another device");
-    std::fs::remove_file(path).unwrap();
-    drop(writer);
-    end(holds_file);
-    end(holds_pipe);
 }
