@@ -93,6 +93,7 @@ pub fn maps(data: &[u8]) -> usize {
 }
 
 pub fn misc(data: &[u8]) -> usize {
+    stored(devices::parse_tty(data));
     stored(devices::parse_misc(data)).bad
 }
 

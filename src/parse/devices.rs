@@ -1,5 +1,5 @@
-//! Names of device numbers: `/proc/devices` (fs/proc/devices.c) and `/proc/misc` (drivers/char/misc.c).
-use super::text::{dec, lines, split_once, trim, trim_start};
+//! Names of device numbers: `/proc/devices` (fs/proc/devices.c), `/proc/misc` (drivers/char/misc.c) and `/proc/tty/drivers`.
+use super::text::{dec, fields, lines, split_once, trim, trim_start};
 use super::Parsed;
 use crate::bytes::Bytes;
 
@@ -62,6 +62,28 @@ pub fn parse_misc(text: &[u8]) -> Parsed<NamedNumber> {
     super::table(text, named_number)
 }
 
+/// A line of `/proc/tty/drivers` (`show_tty_range()` in fs/proc/proc_tty.c): several can share a major.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TtyDriver {
+    pub name: Bytes,
+    pub major: u32,
+    /// The first minor of its range, and the last.
+    pub minors: (u32, u32),
+}
+
+/// Parses `/proc/tty/drivers`.
+pub fn parse_tty(text: &[u8]) -> Parsed<TtyDriver> {
+    super::table(text, |line| {
+        let mut fields = fields(line);
+        let (name, _node, major, range) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let minors = match split_once(range, b'-') {
+            Some((first, last)) => (dec(first)?, dec(last)?),
+            None => (dec(range)?, dec(range)?),
+        };
+        Some(TtyDriver { name: name.into(), major: dec(major)?, minors })
+    })
+}
+
 fn named_number(line: &[u8]) -> Option<NamedNumber> {
     let (number, name) = split_once(trim_start(line), b' ')?;
     Some(NamedNumber { number: dec(number)?, name: name.into() })
@@ -90,11 +112,24 @@ mod tests {
         assert_eq!(parse(b"Character devices:\n 1\n-1 x\n 2 y\n").bad, 2);
     }
 
+    #[test]
+    fn terminals_share_majors() {
+        let text = b"/dev/vc/0            /dev/vc/0       4       0 system:vtmaster\n\
+                     serial               /dev/ttyS       4 64-95 serial\nx y\n\
+                     unknown              /dev/tty        4 1-63 console\n";
+        let drivers = parse_tty(text);
+        let driver = |name: &str, minors| TtyDriver { name: name.into(), major: 4, minors };
+        let expected = [driver("/dev/vc/0", (0, 0)), driver("serial", (64, 95)), driver("unknown", (1, 63))];
+        assert_eq!(drivers.items, expected);
+        assert_eq!(drivers.bad, 1);
+    }
+
     proptest! {
         #[test]
         fn any_bytes(raw: Vec<u8>) {
             parse(&raw);
             parse_misc(&raw);
+            parse_tty(&raw);
         }
     }
 }

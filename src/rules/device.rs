@@ -3,6 +3,7 @@
 use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::bytes::Bytes;
 use crate::host::{Gate, Hook, Host};
+use crate::parse::devices::TtyDriver;
 use crate::snapshot::{Dev, Kernel, OpenFile};
 
 const MEM_MAJOR: u32 = 1;
@@ -44,8 +45,13 @@ pub(super) fn tty_external(host: &Host, file: &OpenFile) -> Gate {
     host.gate_external(key.as_bytes()).or(inherited)
 }
 
-/// The name of the driver behind a device number: /proc/misc for major 10, else /proc/devices.
+/// The name of the driver behind a device number: /proc/misc for major 10, /proc/tty/drivers for a terminal's where it was
+/// read, else /proc/devices.
 pub(super) fn driver(kernel: &Kernel, rdev: Dev, block: bool) -> Option<Bytes> {
+    let range = |d: &&TtyDriver| d.major == rdev.major && (d.minors.0..=d.minors.1).contains(&rdev.minor);
+    if let Some(tty) = kernel.ttys.iter().filter(|_| !block).find(range) {
+        return Some(tty.name.clone());
+    }
     let table = if block { &kernel.blkdev } else { &kernel.chrdev };
     match rdev.major {
         MISC_MAJOR if !block => kernel.misc.get(&rdev.minor).or_else(|| table.get(&rdev.major)),
@@ -250,5 +256,12 @@ mod tests {
         assert_eq!(name(10, 232).as_deref(), Some("kvm"));
         assert_eq!(name(10, 1).as_deref(), Some("misc"));
         assert_eq!(name(99, 1), None);
+        // Several share the number: /proc/devices does not tell their ranges.
+        k.chrdev.insert(4, "/dev/vc/0".into());
+        let serial = |k: &Kernel| driver(k, Dev { major: 4, minor: 65 }, false).map(|b| b.escaped());
+        assert_eq!(serial(&k).as_deref(), Some("/dev/vc/0"));
+        let tty = |name: &str, minors| TtyDriver { name: name.into(), major: 4, minors };
+        k.ttys = vec![tty("/dev/vc/0", (0, 0)), tty("serial", (64, 67))];
+        assert_eq!(serial(&k).as_deref(), Some("serial"));
     }
 }

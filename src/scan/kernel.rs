@@ -1,9 +1,10 @@
 //! What the kernel is and who we are: asked of ourselves, never of the tree.
 
+use super::files::{classify, Class};
 use super::proc::{Buffers, Dir};
 use super::{programs, sys, tasks, Log, Seen};
 use crate::parse::devices;
-use crate::snapshot::{Dev, Kernel, Look, Observer, OpenFile};
+use crate::snapshot::{Dev, Kernel, Look, Observer, OpenFile, Snapshot};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
 use nix::sys::statfs;
@@ -143,6 +144,18 @@ fn drivers(kernel: &mut Kernel, proc: &Dir, b: &mut Buffers, log: &mut Log) {
     // Without CONFIG_MODULES-made misc devices the file is there all the same; a masked /proc hides it.
     if let Seen::Seen(text) = proc.read(c"misc", &mut b.text) {
         kernel.misc = by_number(devices::parse_misc(text).items);
+    }
+}
+
+/// The drivers that share a major (4 and 5), if a descriptor of theirs may have to be named.
+pub fn ttys(snap: &mut Snapshot, own: &Own, proc: &Dir, b: &mut Buffers) {
+    let mut files = snap.tasks.iter().flat_map(|t| &t.files);
+    let named = |f: &OpenFile| f.is_chrdev() && matches!(f.rdev.major, 4 | 5) && classify(f, own) == Class::Device;
+    if !files.any(named) {
+        return;
+    }
+    if let Seen::Seen(text) = proc.read(c"tty/drivers", &mut b.text) {
+        snap.kernel.ttys = devices::parse_tty(text).items;
     }
 }
 

@@ -99,6 +99,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
         links: Vec::new(),
         unchecked: Vec::new(),
     };
+    kernel::ttys(&mut snap, &own, &scan.proc, &mut scan.b);
     let files = snap.tasks.iter().flat_map(|t| &t.files);
     let held: HashSet<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
     // CRIU lists the sockets of a network namespace that it dumps even if there are none.

@@ -10,6 +10,7 @@ pub mod socket;
 pub mod task;
 
 use crate::bytes::Bytes;
+use crate::parse::devices::TtyDriver;
 use crate::parse::diag::NetLink;
 use crate::parse::mountinfo::MountInfo;
 pub use file::{
@@ -94,6 +95,9 @@ pub struct Kernel {
     pub blkdev: BTreeMap<u32, Bytes>,
     /// Names of the minors of major 10 (/proc/misc).
     pub misc: BTreeMap<u32, Bytes>,
+    /// /proc/tty/drivers, if the tree has a descriptor whose driver only that tells.
+    #[serde(default)]
+    pub ttys: Vec<TtyDriver>,
     /// SO_PASSCRED on an own UDP socket answers EOPNOTSUPP (kernel 6.16+).
     pub passcred_refused: Option<bool>,
     /// SIOCUNIXFILE is known to this kernel (4.10+, CAP_NET_ADMIN).
