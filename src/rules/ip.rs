@@ -1,9 +1,10 @@
 //! IPv4 and IPv6 sockets of every protocol: which of them CRIU knows, lists and can bind again (criu/sk-inet.c).
 
-use super::sock::{module_missing, number, type_name, Sock};
-use super::tcp::{local, remote};
+use super::sock::{module_missing, number, state::ESTABLISHED, type_name, Sock};
+use super::tcp::{accepted_by_option, local, refuse_without_option, remote};
 use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
-use crate::host::{Gate, Opt, Release};
+use crate::host::{Gate, Release};
+use crate::parse::diag::InetDiag;
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -53,26 +54,20 @@ pub static RAW_CONNECTED: Rule = Rule {
     criu: "Connected TCP socket, consider using --tcp-established option.",
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::TcpEstablished),
-        Lift::Option(Opt::TcpClose),
-        Lift::Workload("let the process dissolve the association (connect to AF_UNSPEC), or close the socket, before the dump"),
-    ],
+    lifts: &accepted_by_option(
+        "let the process dissolve the association (connect to AF_UNSPEC), or close the socket, before the dump",
+    ),
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        let gate = ctx.host.gate(&[Opt::TcpEstablished, Opt::TcpClose]);
-        if gate == Gate::Lifted {
-            return;
-        }
-        for s in &ctx.socks.all {
-            let Some(t) = s.inet().filter(|t| i32::from(t.protocol) == libc::IPPROTO_RAW) else { continue };
-            if t.state == super::sock::state::ESTABLISHED {
-                // A raw socket has its protocol in place of a port.
-                let f = s.finding(rule, &ctx.index).num("protocol", t.raw_protocol.map_or(t.sport, u16::from));
-                sink.push(gate, f.fact("remote", Value::Text(t.dst.to_string().as_str().into())));
-            }
-        }
+        let connected = |t: &&InetDiag| i32::from(t.protocol) == libc::IPPROTO_RAW && t.state == ESTABLISHED;
+        let found = ctx.socks.all.iter().filter_map(|s| {
+            let t = s.inet().filter(connected)?;
+            // A raw socket has its protocol in place of a port.
+            let f = s.finding(rule, &ctx.index).num("protocol", t.raw_protocol.map_or(t.sport, u16::from));
+            Some(f.fact("remote", Value::Text(t.dst.to_string().as_str().into())))
+        });
+        refuse_without_option(ctx, sink, found);
     },
 };
 

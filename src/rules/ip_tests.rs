@@ -1,8 +1,7 @@
 //! IP sockets of any protocol.
 
 use super::*;
-use crate::host::Caps;
-use crate::parse::diag::InetDiag;
+use crate::host::{Caps, Opt};
 use crate::rules::testkit::*;
 use crate::rules::Verdict::{self, Refuse, Warn};
 use crate::snapshot::{Snapshot, SocketFacts, SocketTable};

@@ -20,23 +20,27 @@ pub static ESTABLISHED: Rule = Rule {
     criu: "Connected TCP socket, consider using --tcp-established option.",
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::TcpEstablished),
-        Lift::Option(Opt::TcpClose),
-        Lift::Workload("close the connection before the dump"),
-    ],
+    lifts: &accepted_by_option("close the connection before the dump"),
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        let gate = ctx.host.gate(&[Opt::TcpEstablished, Opt::TcpClose]);
-        if gate == Gate::Lifted {
-            return;
-        }
-        for (s, t) in tcp_sockets(ctx).filter(|(_, t)| CONNECTED.contains(&t.state)) {
-            sink.push(gate, connection(rule, ctx, s, t));
-        }
+        let connected = tcp_sockets(ctx).filter(|(_, t)| CONNECTED.contains(&t.state));
+        refuse_without_option(ctx, sink, connected.map(|(s, t)| connection(rule, ctx, s, t)));
     },
 };
+
+/// What makes CRIU take a connection, or what it takes for one; `words`: what does without.
+pub const fn accepted_by_option(words: &'static str) -> [Lift; 3] {
+    [Lift::Option(Opt::TcpEstablished), Lift::Option(Opt::TcpClose), Lift::Workload(words)]
+}
+
+/// These findings, unless one of those options is given.
+pub fn refuse_without_option(ctx: &Ctx, sink: &mut Sink, found: impl Iterator<Item = Finding>) {
+    let gate = ctx.host.gate(&[Opt::TcpEstablished, Opt::TcpClose]);
+    if gate != Gate::Lifted {
+        found.for_each(|f| sink.push(gate, f));
+    }
+}
 
 pub static INFLIGHT: Rule = Rule {
     id: "tcp-inflight",
@@ -157,32 +161,42 @@ pub static RECV_QUEUE: Rule = Rule {
     group: "TCP sockets",
     what: "CRIU saves the unread data of a connection (with --tcp-established; of one that was reset, whatever the options \
            but --tcp-close) by peeking at it, and the kernel stops short: the socket has SO_PEEK_OFF set to more than 0, or \
-           it has SO_OOBINLINE set and an urgent byte lies behind other unread data. (A dump that leaves the process running \
-           moves SO_PEEK_OFF itself.)",
-    says: "TCP [{local} <-> ]{remote} {state}: its unread data cannot be peeked at whole, {why}[ {offset}]",
+           it has SO_OOBINLINE set and an urgent byte lies behind other unread data, or the kernel decrypts what it receives \
+           (kTLS) and gives less than lay in its queue. (A dump that leaves the process running moves SO_PEEK_OFF itself; and of \
+           kTLS the kernel takes what was peeked at out of the queue, so that the next dump passes, without it.) What such a \
+           socket of kTLS has sent cannot be read back either, until the other side has acknowledged it: a warning.",
+    says: "TCP [{local} <-> ]{remote} {state}: its {queue} data cannot be peeked at whole, {why}[ {offset}]",
     criu: "recv failed (%d, want %d) / libsoccr_save() failed with -5",
     source: "soccr/soccr.c:get_queue",
     versions: "all",
     lifts: &[
         Lift::Option(Opt::TcpClose),
-        Lift::Workload("let the process read its data, or clear the socket's {option}, before the dump"),
+        Lift::Workload("let the process read its data[, or clear the socket's {option},] before the dump"),
     ],
     phase: Phase::P3,
     when: When::Volatile,
     check: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_tcp()) {
             let offset = s.fact(|f| f.peek_off);
-            let (why, option) = match (offset, s.fact(|f| f.urgent_inline)) {
-                (Some(_), _) => ("SO_PEEK_OFF is", "SO_PEEK_OFF (set it to -1)"),
-                (None, Some(true)) => ("an urgent byte is in it and SO_OOBINLINE is set", "SO_OOBINLINE"),
+            let decrypts = "the kernel decrypts what the socket receives (kTLS)";
+            let sent = s.inet().is_some_and(|t| t.wqueue != 0 && t.state != state::CLOSE);
+            let (queue, why, option) = match (offset, s.fact(|f| f.urgent_inline), s.fact(|f| f.tls_unread)) {
+                (Some(_), ..) => (UNREAD, "SO_PEEK_OFF is", Some("SO_PEEK_OFF (set it to -1)")),
+                (None, Some(true), _) => (UNREAD, "an urgent byte is in it and SO_OOBINLINE is set", Some("SO_OOBINLINE")),
+                (.., Some(1..)) => (UNREAD, decrypts, None),
+                (.., Some(0)) if sent => ("sent and unacknowledged", decrypts, None),
                 _ => continue,
             };
             let Some((gate, f)) = saved(rule, ctx, s) else { continue };
-            let f = f.term("why", why).fact_opt("offset", offset.map(number)).term("option", option);
-            sink.push(gate, f);
+            let f = f.term("queue", queue).term("why", why).fact_opt("offset", offset.map(number));
+            let f = f.fact_opt("option", option.map(|o| Value::Term(o.into())));
+            // What was sent may be acknowledged at any moment.
+            sink.push(gate, if queue == UNREAD { f } else { f.warn() });
         }
     },
 };
+
+const UNREAD: &str = "unread";
 
 pub static REPAIR: Rule = Rule {
     id: "tcp-repair",

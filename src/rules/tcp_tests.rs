@@ -186,6 +186,15 @@ fn a_queue_that_cannot_be_peeked_at_whole() {
         facts(&mut s, of(peek_off, urgent));
         assert_eq!(verdict(&RECV_QUEUE, &s, &established), expected, "{peek_off:?} {urgent:?}");
     }
+    // kTLS: what lies there, and what was sent and may be acknowledged.
+    for (tls_unread, wqueue, expected) in
+        [(Some(40), 0, Some(Refuse)), (Some(0), 0, None), (Some(0), 9, Some(Warn)), (None, 9, None)]
+    {
+        facts(&mut s, SocketFacts { tls_unread, ..of(None, Some(false)) });
+        s.sockets[0].inet[0].wqueue = wqueue;
+        assert_eq!(verdict(&RECV_QUEUE, &s, &established), expected, "{tls_unread:?} {wqueue}");
+    }
+    facts(&mut s, of(Some(3), Some(false)));
     // tcp-connected tells that one.
     assert_eq!(on(&RECV_QUEUE, &s), None);
     assert_eq!(verdict(&RECV_QUEUE, &s, &unknown(Opt::TcpEstablished)), Some(Warn));

@@ -96,6 +96,8 @@ pub struct Ask {
     pub tcp_state: bool,
     /// What keeps a peek from reaching the end of the receive queue.
     pub tcp_queue: bool,
+    /// Whether the kernel decrypts what is received (kTLS).
+    pub tls: bool,
     pub netns: bool,
     pub peer_pid: bool,
     pub readable: bool,
@@ -130,6 +132,7 @@ impl Ask {
                 // Bound, and never connected or not any more.
                 tcp_state: s.protocol == TCP && s.state == CLOSE,
                 tcp_queue: s.protocol == TCP && s.state != LISTEN,
+                tls: s.protocol == TCP && s.state != LISTEN && (s.rqueue, s.wqueue) != (0, 0),
                 bound_device: s.if_ != 0,
                 ..filter
             },
@@ -141,6 +144,7 @@ impl Ask {
                 udp_cork: true,
                 tcp_state: true,
                 tcp_queue: true,
+                tls: true,
                 netns: true,
                 readable: true,
                 unix_file: true,

@@ -161,6 +161,9 @@ pub struct SocketFacts {
     /// SO_OOBINLINE is set on a TCP socket, and an urgent byte lies behind other unread data.
     #[serde(default)]
     pub urgent_inline: Option<bool>,
+    /// The kernel decrypts what a TCP socket receives (kTLS): bytes of FIONREAD, records as they came.
+    #[serde(default)]
+    pub tls_unread: Option<u32>,
     /// Inode of the socket's network namespace (SIOCGSKNS), for a socket that no diag table lists.
     pub netns: Option<u64>,
     /// SO_PEERCRED pid in our pid namespace, for a connected UNIX socket with a peer outside the tree.

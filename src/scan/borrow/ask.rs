@@ -22,6 +22,8 @@ const SO_PASSPIDFD: libc::c_int = 76;
 /// SO_TIMESTAMP and SO_TIMESTAMPNS, with 32 and with 64 bits: a socket answers to the one that it was set by.
 const TIMESTAMPS: [libc::c_int; 2] = [29, 35];
 const TIMESTAMPS_NEW: [libc::c_int; 2] = [63, 64];
+/// linux/tls.h
+const TLS_RX: libc::c_int = 2;
 /// linux/socket.h
 const SCM_PIDFD: libc::c_int = 4;
 /// What control messages are aligned to.
@@ -66,6 +68,9 @@ pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
         facts.peek_off =
             int(libc::SOL_SOCKET, libc::SO_PEEK_OFF).filter(|off| *off > 0 && unread(file).is_ok_and(|n| n > 0));
         facts.urgent_inline = int(libc::SOL_SOCKET, libc::SO_OOBINLINE).map(|on| on != 0 && urgent_behind(file));
+    }
+    if what.tls && stream && receives_tls(file) {
+        facts.tls_unread = unread(file).ok();
     }
     if what.udp_cork && datagram {
         facts.udp_cork = int(libc::SOL_UDP, libc::UDP_CORK).map(|v| v != 0);
@@ -172,6 +177,14 @@ fn peer_name(file: &OwnedFd) -> nix::Result<Option<SocketAddr>> {
         Err(e) => return Err(e),
     };
     Ok(address(name))
+}
+
+/// TLS_RX, with room for the version and the cipher only: the keys are not given out. EBUSY: none are set; ENOPROTOOPT: no kTLS
+/// (`do_tls_getsockopt_conf()`, net/tls/tls_main.c).
+fn receives_tls(file: &OwnedFd) -> bool {
+    // struct tls_crypto_info
+    let mut what = [0u8; 4];
+    get(file, libc::SOL_TLS, TLS_RX, &mut what).is_ok()
 }
 
 /// getsockname(2) of a socket of any family; `None` for another than IPv4 and IPv6.

@@ -33,6 +33,7 @@ mod sys;
 mod compat;
 mod devices;
 mod eventfiles;
+mod fastopen;
 mod files;
 mod kernelfds;
 mod locks;
@@ -68,6 +69,7 @@ const FAMILIES: &[&[Kind]] = &[
     compat::KINDS,
     devices::KINDS,
     eventfiles::KINDS,
+    fastopen::KINDS,
     files::KINDS,
     kernelfds::KINDS,
     locks::KINDS,

@@ -46,7 +46,7 @@ fn request(kind: u16, flags: libc::c_int, name: &str, more: &[u8]) -> Res {
     }
 }
 
-fn make(kind: &str, name: &str) -> Res {
+pub fn make(kind: &str, name: &str) -> Res {
     // IFLA_LINKINFO, in it IFLA_INFO_KIND
     let info = attribute(18, &attribute(1, kind.as_bytes()));
     request(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL, name, &info)

@@ -14,7 +14,9 @@ pub const KINDS: &[Kind] = &[
         name: "tcp-pair",
         help:
             "both ends of a connection here; v6, v4mapped, data: unread at the server; peek=N: its SO_PEEK_OFF; urgent: \
-               an urgent byte behind data, inline; read: up to that byte; reset: by the client, then closed",
+               an urgent byte behind data, inline; read: up to that byte; stuffed: the server has sent what nobody reads; \
+               ktls=receive|send: the server decrypts (the client encrypts), or the server encrypts; reset: by the client, \
+               then closed",
         make: pair,
     },
     Kind {
@@ -114,8 +116,19 @@ fn listener(cx: &mut Ctx, a: &Args) -> Res {
 
 fn pair(cx: &mut Ctx, a: &Args) -> Res {
     let (c, s) = connected(a)?;
+    match a.get("ktls") {
+        Some("receive") => {
+            ktls(s, TLS_RX)?;
+            ktls(c, TLS_TX)?;
+        }
+        Some(_) => ktls(s, TLS_TX)?,
+        None => {}
+    }
     if a.has("data") {
         sys::send(c, b"unread", 0)?;
+    }
+    if a.has("stuffed") {
+        stuff(s)?;
     }
     if a.has("urgent") {
         sys::setsockopt(s, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
@@ -137,6 +150,22 @@ fn pair(cx: &mut Ctx, a: &Args) -> Res {
     }
     cx.fd("client", c);
     Ok(())
+}
+
+/// linux/tls.h
+const TLS_TX: i32 = 1;
+const TLS_RX: i32 = 2;
+
+/// TLS 1.2 in the kernel, AES-GCM with keys of zeros.
+fn ktls(fd: i32, direction: i32) -> Res {
+    const TCP_ULP: i32 = 31;
+    let r = unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, TCP_ULP, c"tls".as_ptr().cast(), 3) };
+    sys::ok("TCP_ULP", r)?;
+    // struct tls12_crypto_info_aes_gcm_128: TLS_1_2_VERSION, TLS_CIPHER_AES_GCM_128, nonce, key, salt, number of the record.
+    let mut keys = [0u16; 20];
+    keys[..2].copy_from_slice(&[0x0303, 51]);
+    let r = unsafe { libc::setsockopt(fd, libc::SOL_TLS, direction, keys.as_ptr().cast(), 40) };
+    sys::ok("TLS keys", r).map(|_| ())
 }
 
 /// Fills both buffers, so that a later FIN waits behind data the peer does not take.
@@ -250,7 +279,7 @@ fn syn_sent(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 /// Waits until the kernel shows the connection in `state` (TCP_INFO numbers).
-fn until(fd: i32, state: u8) -> Res {
+pub fn until(fd: i32, state: u8) -> Res {
     let mut seen = 0;
     for _ in 0..200 {
         let mut info = [0u8; 8];
