@@ -2,19 +2,15 @@
 //!
 //! A socket belongs to the network namespace it was made in for good, a mount of message queues to the IPC namespace. So a
 //! child enters the namespace, makes the thing, hands it back and ends; all talk with it then happens in our own process.
-//! CRIU itself never changes its namespace.
 
+use super::child;
 use super::sys::retry;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
-use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::sys::socket::{self, AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType};
+use nix::sys::socket::{self, ControlMessageOwned, MsgFlags};
 use nix::sys::stat::Mode;
-use nix::sys::wait::{waitpid, WaitPidFlag};
-use nix::unistd::Pid;
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// A kind of namespace, and what is made in it.
@@ -69,38 +65,10 @@ pub fn open(errand: Errand, pid: i32, ino: u64) -> nix::Result<Option<OwnedFd>> 
 }
 
 /// What is made in the namespace. Needs CAP_SYS_ADMIN there; waits no longer than `patience`.
-///
-/// The child has no exit signal: its end sends no SIGCHLD (CRIU's service has a handler that reaps whatever it finds) and
-/// no plain wait of anybody sees it. It is waited for here, by its pid.
 pub fn make(ns: BorrowedFd, errand: Errand, patience: Duration) -> nix::Result<OwnedFd> {
-    let (ours, theirs) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    let mut before = SigSet::empty();
-    // The child has no use for handlers that its parent installed; nobody but the kernel's SIGKILL can reach it.
-    nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
-    // SAFETY: as fork(2) without an exit signal: flags, stack, parent_tid, child_tid and tls are 0 in any order. The child
-    // runs `in_child` alone, which only makes system calls and ends in `_exit`: no lock of another thread is needed, no
-    // destructor runs.
-    let pid = unsafe {
-        let pid = libc::syscall(libc::SYS_clone, 0usize, 0usize, 0usize, 0usize, 0usize);
-        if pid == 0 {
-            in_child(ns.as_raw_fd(), errand, theirs.as_raw_fd());
-        }
-        pid
-    };
-    let pid = Errno::result(pid);
-    let restored = nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
-    let pid = Pid::from_raw(i32::try_from(pid?).map_err(|_| Errno::EOVERFLOW)?);
-    drop(theirs);
-    let answer = receive(ours.as_fd(), Instant::now() + patience);
-    if answer.is_err() {
-        // Harmless if it has ended: it stays a zombie, and the pid its own, until it is waited for.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-    }
-    let waited = retry(|| waitpid(pid, Some(WaitPidFlag::__WALL)));
-    restored?;
-    let made = answer?;
-    waited?;
-    made
+    let ns = ns.as_raw_fd();
+    // SAFETY: `in_child` only makes system calls and ends in `_exit`.
+    unsafe { child::ask(|answer| in_child(ns, errand, answer), |from| receive(from, Instant::now() + patience)) }?
 }
 
 /// Enters the namespace, makes the thing and sends it, or sends the errno that stopped it.
@@ -112,8 +80,6 @@ unsafe fn in_child(ns: RawFd, errand: Errand, answer: RawFd) -> ! {
     // SAFETY: system calls on open descriptors and on memory of this frame, here and in `make`; CMSG_FIRSTHDR of a control buffer of at least
     // CMSG_SPACE bytes is not null, and its data has room for the one descriptor that CMSG_LEN announces.
     unsafe {
-        // Should our parent be killed meanwhile.
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         let mut made = -1;
         let mut errno: i32 = 0;
         if libc::setns(ns, errand.flag) == 0 {
@@ -144,16 +110,7 @@ unsafe fn in_child(ns: RawFd, errand: Errand, answer: RawFd) -> ! {
 
 /// The child's answer: the descriptor, or why there is none. The outer error is about the child itself.
 fn receive(from: BorrowedFd, until: Instant) -> nix::Result<nix::Result<OwnedFd>> {
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut [PollFd::new(from, PollFlags::POLLIN)], timeout) {
-            Ok(0) => return Err(Errno::ETIMEDOUT),
-            Ok(_) => break,
-            Err(Errno::EINTR) => {}
-            Err(e) => return Err(e),
-        }
-    }
+    child::wait(from, until)?;
     let mut errno = [0u8; size_of::<i32>()];
     let mut iov = [IoSliceMut::new(&mut errno)];
     let mut control = nix::cmsg_space!(RawFd);

@@ -5,6 +5,7 @@
 //! kernel denies stands in [`Snapshot::unchecked`].
 
 pub mod borrow;
+pub mod child;
 pub mod details;
 pub mod diag;
 pub mod epoll;
