@@ -41,8 +41,8 @@ and the options that `criu dump` would be given, by their own names:
   --external KEY --force-irmap --irmap-scan-path PATH --enable-fs FS,...
   --skip-mnt PATH --enable-external-sharing --enable-external-masters
   --inherit-fd fd[N]:KEY --allow-uprobes --network-lock METHOD --empty-ns net
-  --freeze-cgroup DIR --manage-cgroups[=MODE] --file-validation METHOD
-  --unprivileged --lazy-pages --lsm-profile PROFILE --timeout SECONDS
+  --freeze-cgroup DIR --manage-cgroups[=MODE] --cgroup-dump-controller NAME
+  --file-validation METHOD --unprivileged --lazy-pages --lsm-profile PROFILE --timeout SECONDS
   --config FILE --no-default-config
 All others of criu dump are taken and change nothing. Of a container, give
 --external 'mnt[]:sm' for the mounts that its runtime names to CRIU by itself.
@@ -238,6 +238,10 @@ mod tests {
             ("--manage-cgroups=ignore", Options { manage_cgroups: Some(0), ..none() }),
             ("--manage-cgroups", none()),
             ("--manage-cgroups=full", Options { manage_cgroups: Some(8), ..none() }),
+            (
+                "--cgroup-dump-controller a --cgroup-dump-controller b,c",
+                Options { dump_controllers: Some(bytes(&["a", "b,c"])), ..none() },
+            ),
             ("--file-validation filesize", Options { validate_by_size: yes, ..none() }),
             ("--unprivileged", Options { unprivileged: yes, ..none() }),
             ("--lazy-pages", Options { lazy_pages: yes, ..none() }),

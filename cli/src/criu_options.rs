@@ -75,6 +75,13 @@ pub const OPTIONS: &[Opt] = &[
         }),
     ),
     opt("manage-cgroups", OptionalValue(manage_cgroups)),
+    opt(
+        "cgroup-dump-controller",
+        Takes::Value(|h, v| {
+            h.options.dump_controllers.get_or_insert_default().get_or_insert_default().push(v.into());
+            Ok(())
+        }),
+    ),
     opt("file-validation", Takes::Value(file_validation)),
     opt("unprivileged", Takes::Flag(|h, on| h.options.unprivileged = Some(on))),
     opt("lazy-pages", Takes::Flag(|h, on| h.options.lazy_pages = Some(on))),
@@ -118,7 +125,6 @@ pub const OPTIONS: &[Opt] = &[
     opt("cgroup-root", NothingWithValue),
     opt("cgroup-props", NothingWithValue),
     opt("cgroup-props-file", NothingWithValue),
-    opt("cgroup-dump-controller", NothingWithValue),
     opt("cgroup-yard", NothingWithValue),
     opt("lsm-mount-context", NothingWithValue),
     opt("ghost-fiemap", Takes::Nothing),

@@ -1,6 +1,8 @@
 //! Starting a real CRIU, and reading what it says.
 
+use crate::cgroups;
 use crate::fixtures::As;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -66,8 +68,9 @@ impl Criu {
         cmd.args(["-v4", "-L"]).arg(libdir).args(args).current_dir(&work);
         cmd.env_remove("CRIU_PREFLIGHT_MODE");
         cmd.stdin(Stdio::null()).stdout(out.try_clone().map_err(io)?).stderr(out);
+        let group = (who == As::OwnCgroupNs).then(|| group(dir)).transpose()?;
         // SAFETY: only async-signal-safe calls between fork and exec.
-        unsafe { cmd.pre_exec(move || prepare(who)) };
+        unsafe { cmd.pre_exec(move || prepare(who, group.as_deref())) };
         if who == As::PlainDev {
             let dev = crate::mounts::plain_dev(&dir.join("dev"))?;
             // SAFETY: as above, the string was made before.
@@ -97,6 +100,14 @@ impl Criu {
     }
 }
 
+/// The list of a cgroup for CRIU beside those of the tree in `dir`, which goes with them.
+fn group(dir: &Path) -> Result<CString, String> {
+    let (at, ..) = cgroups::mounts().into_iter().find(|(_, fs, _)| fs == "cgroup2").ok_or("no cgroup v2")?;
+    let group = at.join(cgroups::name(&dir.join("files").to_string_lossy())).join("criu");
+    std::fs::create_dir_all(&group).map_err(|e| format!("{}: {e}", group.display()))?;
+    CString::new(group.join("cgroup.procs").into_os_string().into_encoded_bytes()).map_err(|e| e.to_string())
+}
+
 /// A directory with links to these programs of this machine and to a shell.
 fn path_with(programs: &[&str], dir: &Path) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -118,9 +129,17 @@ fn read(path: &Path) -> String {
 }
 
 /// In the child: its own session (CRIU must not be in a session of the tree), and only the rights it shall have.
-fn prepare(who: As) -> std::io::Result<()> {
+fn prepare(who: As, group: Option<&CStr>) -> std::io::Result<()> {
     unsafe {
         libc::setsid();
+        if let Some(group) = group {
+            let list = libc::open(group.as_ptr(), libc::O_WRONLY);
+            let moved = libc::write(list, c"0".as_ptr().cast(), 1) == 1;
+            libc::close(list);
+            if !moved || libc::unshare(libc::CLONE_NEWCGROUP) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
         if let As::Without(caps) = who {
             for c in caps {
                 if libc::prctl(libc::PR_CAPBSET_DROP, *c, 0, 0, 0) != 0 {

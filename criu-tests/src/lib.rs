@@ -28,6 +28,7 @@
 //! mkres reports as NAME (`{fact:NAME}` for a fact it reports). `upto` and `from` give other expectations for some CRIU versions.
 //! See [`fixtures::Fixture`] for the rest.
 
+pub mod cgroups;
 pub mod criu;
 pub mod dry;
 pub mod fixtures;

@@ -17,6 +17,8 @@ pub struct Tree {
     conditions: BTreeMap<i32, String>,
     /// Not killed and waited for yet.
     live: bool,
+    /// What mkres knew as its directory, if it made cgroups.
+    cgroups: Option<String>,
 }
 
 /// Why there is no tree.
@@ -41,6 +43,7 @@ impl Tree {
         let spec = spec.replace("{dir}", &files.to_string_lossy());
         let mut cmd = Command::new(mkres());
         cmd.arg("--ready").arg(&ready).arg("--dir").arg(&files).args(spec.split_whitespace());
+        let cgroups = spec.contains("cgroup:").then(|| files.to_string_lossy().into_owned());
         let out = cmd.stdin(Stdio::null()).output().map_err(|e| NoTree::Broken(format!("mkres: {e}")))?;
         let why = String::from_utf8_lossy(&out.stderr).trim().to_string();
         match out.status.code() {
@@ -58,14 +61,22 @@ impl Tree {
         }
         let inside = descendants(pid);
         let conditions = inside.iter().map(|p| (*p, condition(*p))).collect();
-        Ok(Tree { pid, inside, report, outside, conditions, live: true })
+        Ok(Tree { pid, inside, report, outside, conditions, live: true, cgroups })
     }
 
     /// A tree that is only a report: nothing of it lives.
     #[cfg(test)]
     pub(crate) fn reported(report: Value) -> Tree {
         let pid = report["pid"].as_i64().unwrap_or(0) as i32;
-        Tree { pid, report, inside: BTreeSet::new(), outside: Vec::new(), conditions: BTreeMap::new(), live: false }
+        Tree {
+            pid,
+            report,
+            inside: BTreeSet::new(),
+            outside: Vec::new(),
+            conditions: BTreeMap::new(),
+            live: false,
+            cgroups: None,
+        }
     }
 
     /// (pid, fd) of a place as fixtures write it; no fd for a process or thread. The pid is this machine's number.
@@ -203,6 +214,7 @@ impl Tree {
             all.extend(descendants(self.pid));
             all.extend(&self.outside);
             end(&all);
+            self.cgroups.iter().for_each(|dir| crate::cgroups::sweep(dir));
         }
     }
 }

@@ -3,7 +3,8 @@
 use super::{cmdline, hugetlb, layout, runtime, safe_read as mem, siblings, symbols};
 use super::{Host, Runtime, Siblings, Stage};
 use crate::bytes::Bytes;
-use std::ffi::{c_char, c_int, c_void, CStr, OsStr};
+use crate::parse::{self, cgroup::Cgroup};
+use std::ffi::{c_char, c_int, c_void, CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -60,6 +61,7 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         None => read.tree_id == Some(0),
     };
     let mut options = read.options;
+    options.dump_controllers = sym.skip_controller.and_then(dump_controllers);
     let runtime = runtime::classify(&runtime::ancestors(), rpc);
     let config_file = rpc.then(|| rpc_config(sym.rpc_cfg_file)).flatten();
     let given = match rpc {
@@ -84,6 +86,20 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         config_file: config_file.flatten().filter(|f| is_read(runtime, f)).map(Bytes),
     };
     Ok(Facts { host, root, plugins, options_unknown })
+}
+
+/// The hierarchies that `--cgroup-dump-controller` leaves, by CRIU's own word; mostly all, and it is not asked for each.
+fn dump_controllers(skips: symbols::SkipController) -> Option<Option<Vec<Bytes>>> {
+    let skips = |name: &CStr| {
+        // SAFETY: CRIU only compares the name with those of its list.
+        unsafe { skips(name.as_ptr()) }
+    };
+    if !skips(c"no such controller") {
+        return Some(None);
+    }
+    let all = parse::cgroup::parse(&std::fs::read("/proc/self/cgroup").ok()?).items;
+    let kept = |name: &Bytes| CString::new(name.0.clone()).is_ok_and(|name| !skips(&name));
+    Some(Some(all.iter().map(Cgroup::name).filter(kept).collect()))
 }
 
 /// The configuration file that the RPC request names: outer `None` not known, inner `None` it names none.

@@ -212,6 +212,7 @@ pub fn read(opts: Object, known: &Known) -> Result<Read, Unusable> {
         // Not in the object: see `Options::enable_fs`.
         enable_fs: None,
         skip_mnt: None,
+        dump_controllers: None,
         ext_unix_sk: bool8(EXT_UNIX_SK, "ext_unix_sk")?,
         shell_job: int(SHELL_JOB, "shell_job")?,
         file_locks: int(FILE_LOCKS, "handle_file_locks")?,

@@ -96,6 +96,10 @@ pub struct Options {
     /// they are known only where its command line and configuration files are.
     pub enable_fs: Option<Vec<crate::bytes::Bytes>>,
     pub skip_mnt: Option<Vec<crate::bytes::Bytes>>,
+    /// `--cgroup-dump-controller`: outer None not known, inner None not given; else the only hierarchies of cgroups that
+    /// CRIU looks at, named as in /proc/PID/cgroup (cgroup v2: the empty name).
+    #[serde(default)]
+    pub dump_controllers: Option<Option<Vec<crate::bytes::Bytes>>>,
     /// `--lsm-profile` given.
     pub lsm_supplied: Option<bool>,
 }
@@ -157,6 +161,7 @@ impl Options {
             lsm_supplied: Some(false),
             enable_fs: Some(Vec::new()),
             skip_mnt: Some(Vec::new()),
+            dump_controllers: Some(None),
         }
     }
 }

@@ -15,6 +15,8 @@ pub type ExternalForEachType =
     unsafe extern "C" fn(*const c_char, unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int, *mut c_void) -> c_int;
 /// `criu_plugin_get_options(int *argc, char ***argv)` (criu/plugin-options.c, 4.3).
 pub type GetOptions = unsafe extern "C" fn(*mut c_int, *mut *mut *mut c_char) -> c_int;
+/// `bool cgp_should_skip_controller(const char *name)` (criu/cgroup-props.c).
+pub type SkipController = unsafe extern "C" fn(*const c_char) -> bool;
 /// `unsigned log_get_loglevel(void)` (criu/log.c).
 pub type GetLoglevel = unsafe extern "C" fn() -> c_uint;
 
@@ -37,6 +39,7 @@ pub struct Symbols {
     /// `char *`: the configuration file that an RPC request names.
     pub rpc_cfg_file: Option<Object>,
     pub external_for_each_type: Option<ExternalForEachType>,
+    pub skip_controller: Option<SkipController>,
     pub get_loglevel: Option<GetLoglevel>,
     pub get_options: Option<GetOptions>,
     pub caps: Caps,
@@ -64,6 +67,10 @@ fn find() -> Result<Symbols, NoCriu> {
         // SAFETY: the name is CRIU's own function of exactly this signature in every release that has it.
         unsafe { std::mem::transmute::<*mut c_void, ExternalForEachType>(p) }
     });
+    let skip_controller = address(c"cgp_should_skip_controller").map(|p| {
+        // SAFETY: as above.
+        unsafe { std::mem::transmute::<*mut c_void, SkipController>(p) }
+    });
     let get_loglevel = address(c"log_get_loglevel").map(|p| {
         // SAFETY: as above.
         unsafe { std::mem::transmute::<*mut c_void, GetLoglevel>(p) }
@@ -80,6 +87,7 @@ fn find() -> Result<Symbols, NoCriu> {
         kdat: object(c"kdat"),
         rpc_cfg_file: object(c"rpc_cfg_file"),
         external_for_each_type,
+        skip_controller,
         get_loglevel,
         get_options,
         caps,

@@ -8,6 +8,7 @@ pub mod aio;
 pub mod anon;
 pub mod arch;
 pub mod buildid;
+pub mod cgroup;
 pub mod device;
 pub mod devpts;
 pub mod epoll;

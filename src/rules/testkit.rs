@@ -9,8 +9,8 @@ use crate::config::Config;
 use crate::host::{Caps, Host, LockMethod, Opt, Options, Release, Runtime, Siblings, Stage};
 use crate::parse::diag::{InetDiag, Queues, UnixDiag};
 use crate::snapshot::{
-    Detail, Dev, Kernel, Look, MountTable, Namespaces, Observer, OpenFile, Snapshot, SocketFacts, SocketTable, Task,
-    Thread,
+    Cgroups, Detail, Dev, Kernel, Look, MountTable, Namespaces, Observer, OpenFile, Snapshot, SocketFacts, SocketTable,
+    Task, Thread,
 };
 
 /// Inode of every namespace of CRIU, and of a default task.
@@ -63,6 +63,7 @@ pub fn snap(files: Vec<OpenFile>) -> Snapshot {
         mounts: Vec::new(),
         sockets: Vec::new(),
         links: Vec::new(),
+        cgroups: Cgroups::default(),
         unchecked: Vec::new(),
     }
 }
@@ -181,6 +182,7 @@ pub fn host() -> Host {
             manage_cgroups: Some(0),
             enable_fs: Some(Vec::new()),
             skip_mnt: Some(Vec::new()),
+            dump_controllers: Some(None),
             lsm_supplied: no,
         },
         externals: Some(Vec::new()),

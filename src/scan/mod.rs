@@ -5,11 +5,13 @@
 //! kernel denies stands in [`Snapshot::unchecked`].
 
 pub mod borrow;
+pub mod cgroups;
 pub mod child;
 pub mod details;
 pub mod diag;
 pub mod epoll;
 pub mod files;
+pub mod freezer;
 pub mod guards;
 pub mod holders;
 pub mod inside;
@@ -35,7 +37,7 @@ pub mod userns;
 pub mod watches;
 
 use crate::host::Host;
-use crate::snapshot::{Look, MountTable, Namespaces, Snapshot, Task, Unchecked};
+use crate::snapshot::{Cgroups, Look, MountTable, Namespaces, Snapshot, Task, Unchecked};
 use proc::{Buffers, Dir};
 use std::collections::{HashMap, HashSet};
 pub use sys::Seen;
@@ -98,6 +100,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
         mounts,
         sockets: Vec::new(),
         links: Vec::new(),
+        cgroups: Cgroups::default(),
         unchecked: Vec::new(),
     };
     kernel::ttys(&mut snap, &own, &scan.proc, &mut scan.b);
@@ -117,6 +120,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
         borrow::attach(&mut snap.tasks);
     }
     userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
+    cgroups::look(&mut snap, &scan.proc, host, &mut scan.b, &mut scan.log);
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
     queues::look(&mut snap, &scan.proc);
     ownproc::look(&mut snap, &scan.proc, &mut scan.b);

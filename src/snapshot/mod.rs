@@ -4,6 +4,7 @@
 //! replayed as a test without root and without CRIU. What could not be looked at is not missing in silence: it stands in
 //! [`Snapshot::unchecked`]; what vanished while we looked is simply not there.
 
+pub mod cgroups;
 pub mod file;
 pub mod index;
 pub mod socket;
@@ -13,6 +14,7 @@ use crate::bytes::Bytes;
 use crate::parse::devices::TtyDriver;
 use crate::parse::diag::NetLink;
 use crate::parse::mountinfo::MountInfo;
+pub use cgroups::{Cgroups, Inside, Member, Places};
 pub use file::{
     Detail, Dev, EpollFacts, Escape, Handle, OpenFile, SocketFacts, Stray, TtyFacts, TunFacts, WatchFacts, Why,
 };
@@ -49,6 +51,8 @@ pub struct Snapshot {
     /// One table per network namespace whose contents CRIU dumps, the root task's first.
     #[serde(default)]
     pub links: Vec<LinkTable>,
+    #[serde(default)]
+    pub cgroups: Cgroups,
     /// What could not be looked at.
     pub unchecked: Vec<Unchecked>,
 }

@@ -34,6 +34,7 @@ fn snapshot(tasks: Vec<Task>) -> Snapshot {
         mounts: Vec::new(),
         sockets: Vec::new(),
         links: Vec::new(),
+        cgroups: Default::default(),
         unchecked: Vec::new(),
     }
 }

@@ -30,6 +30,7 @@ mod root;
 mod spec;
 mod sys;
 
+mod cgroups;
 mod compat;
 mod devices;
 mod eventfiles;
@@ -66,6 +67,7 @@ pub struct Kind {
 /// All kinds, by family. A new family adds its `mod` above and its table here.
 const FAMILIES: &[&[Kind]] = &[
     base::KINDS,
+    cgroups::KINDS,
     compat::KINDS,
     devices::KINDS,
     eventfiles::KINDS,
@@ -152,6 +154,7 @@ fn main() {
         },
         Err(e) => {
             sys::kill_descendants();
+            criu_tests::cgroups::sweep(&dir);
             die(e.status(), &e.to_string());
         }
     }

@@ -1,0 +1,41 @@
+//! Where the threads of the tree stand in the hierarchies of cgroups.
+
+use crate::parse::cgroup::Cgroup;
+use serde::{Deserialize, Serialize};
+
+/// Looked at only where CRIU could stumble over it: see `scan/cgroups.rs`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cgroups {
+    /// Each once.
+    pub places: Vec<Places>,
+    /// In CRIU's order: depth first, each process's threads after it.
+    pub members: Vec<Member>,
+    /// Threads that are not in the cgroup of `--freeze-cgroup` (process, thread), where CRIU freezes that.
+    #[serde(default)]
+    pub not_frozen: Vec<(i32, i32)>,
+}
+
+/// What `/proc/PID/task/TID/cgroup` says of one thread or many.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Places {
+    /// As we are shown it, and CRIU.
+    pub lines: Vec<Cgroup>,
+    /// As the root task is shown it, from the root of its cgroup namespace; `None`: not known.
+    pub inside: Option<Inside>,
+}
+
+/// The same file, read in another cgroup namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Inside {
+    pub lines: Vec<Cgroup>,
+    /// Bytes of the file.
+    pub size: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub pid: i32,
+    pub tid: i32,
+    /// Its [`Places`], by their number.
+    pub places: usize,
+}
