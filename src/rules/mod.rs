@@ -7,6 +7,7 @@
 pub mod aio;
 pub mod anon;
 pub mod arch;
+pub mod autofs;
 pub mod buildid;
 pub mod cgroup;
 pub mod device;

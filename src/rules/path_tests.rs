@@ -33,7 +33,14 @@ const TABLE: &[u8] = b"15 1 254:0 / / rw - ext4 /dev/vda rw\n\
 fn at(mut snap: Snapshot, table: &[u8]) -> Snapshot {
     let parsed = crate::parse::mountinfo::parse(table);
     assert_eq!(parsed.bad, 0);
-    snap.mounts = vec![MountTable { ns: CRIU_NS, pid: 50, mounts: parsed.items, filled: Vec::new(), bad: 0 }];
+    snap.mounts = vec![MountTable {
+        ns: CRIU_NS,
+        pid: 50,
+        mounts: parsed.items,
+        filled: Vec::new(),
+        masters: Vec::new(),
+        bad: 0,
+    }];
     snap.kernel.shmem = vec![SHMEM];
     snap
 }

@@ -119,7 +119,7 @@ mod tests {
         let line = b"40 30 0:50 / /net rw - autofs x rw,fd=5,pipe_ino=9,pgrp=1,timeout=0,minproto=5,maxproto=5,direct";
         let mut s = snap(vec![pipe(3, 9, libc::O_DIRECT)]);
         let mounts = vec![crate::parse::mountinfo::line(line).unwrap()];
-        s.mounts.push(MountTable { ns: CRIU_NS, pid: 100, mounts, filled: Vec::new(), bad: 0 });
+        s.mounts.push(MountTable { ns: CRIU_NS, pid: 100, mounts, filled: Vec::new(), masters: Vec::new(), bad: 0 });
         assert_eq!(verdict(&PIPE_PACKET, &s, &host()), None);
         s.tasks.first_mut().unwrap().files.push(pipe(4, 10, libc::O_DIRECT));
         assert!(verdict(&PIPE_PACKET, &s, &host()).is_some());

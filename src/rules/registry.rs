@@ -90,6 +90,7 @@ pub static RULES: &[&Rule] = &[
     &super::own_dev::MNT_OWN_DEVPTS,
     &super::own_dev::MNT_OWN_DEVTMPFS,
     &super::mount_content::MNT_FUSE,
+    &super::autofs::MNT_AUTOFS,
     &super::mount_content::MNT_UNREACHABLE,
     &super::mount_content::MNT_MQUEUE,
     &super::devpts::MNT_DEVPTS_BIND,

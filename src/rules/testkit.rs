@@ -71,7 +71,7 @@ pub fn snap(files: Vec<OpenFile>) -> Snapshot {
 /// The mounts of a namespace, read through this process.
 pub fn mount_table(ns: u64, pid: i32, lines: &str) -> MountTable {
     let mounts = lines.lines().map(|l| crate::parse::mountinfo::line(l.as_bytes()).expect(l)).collect();
-    MountTable { ns, pid, mounts, filled: Vec::new(), bad: 0 }
+    MountTable { ns, pid, mounts, filled: Vec::new(), masters: Vec::new(), bad: 0 }
 }
 
 /// The root process in mount namespace 7, with these mounts; CRIU's own are there too, for `--external mnt[]`.

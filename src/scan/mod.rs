@@ -4,6 +4,7 @@
 //! file server is called, and no trace is left behind. What has gone meanwhile is left out without a word; what the
 //! kernel denies stands in [`Snapshot::unchecked`].
 
+pub mod autofs;
 pub mod borrow;
 pub mod cgroups;
 pub mod child;
@@ -123,6 +124,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     cgroups::look(&mut snap, &scan.proc, host, &mut scan.b, &mut scan.log);
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
     queues::look(&mut snap, &scan.proc);
+    autofs::look(&mut snap, &scan.proc, &mut scan.b);
     ownproc::look(&mut snap, &scan.proc, &mut scan.b);
     paths::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     layers::look(&mut snap, &scan.proc, &mut scan.b);

@@ -59,7 +59,14 @@ impl Mounts {
         if table.bad > 0 {
             log.deny(dir.pid, None, b"mountinfo", 0);
         }
-        self.tables.push(MountTable { ns, pid: dir.pid, mounts: table.items, filled: Vec::new(), bad: table.bad });
+        self.tables.push(MountTable {
+            ns,
+            pid: dir.pid,
+            mounts: table.items,
+            filled: Vec::new(),
+            masters: Vec::new(),
+            bad: table.bad,
+        });
     }
 
     /// The file system of a mount; `None`: it is in none of the tables.

@@ -129,8 +129,33 @@ pub struct MountTable {
     /// Which of them are file systems of message queues with queues in them.
     #[serde(default)]
     pub filled: Vec<i32>,
+    /// Who serves its autofs mounts; nobody serves the others.
+    #[serde(default)]
+    pub masters: Vec<AutofsMaster>,
     /// Lines not understood.
     pub bad: usize,
+}
+
+/// The process that an autofs mount names as its automounter, as CRIU looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutofsMaster {
+    pub mnt_id: i32,
+    /// 0: not in our pid namespace.
+    pub pid: i32,
+    pub pipe: MasterPipe,
+}
+
+/// Whether an automounter has the end of its pipe that it reads from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MasterPipe {
+    Open,
+    /// It lives, or is a zombie, and has not. `device`: /dev/autofs is there in the mount's namespace.
+    Closed {
+        device: bool,
+    },
+    /// There is no such process any more.
+    Gone,
 }
 
 /// The interfaces of one network namespace.

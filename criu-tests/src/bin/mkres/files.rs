@@ -1,6 +1,6 @@
 //! Ordinary files, and mounts they lie on.
 
-use crate::ctx::{Args, Ctx, Fail, Res};
+use crate::ctx::{wait_with, Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
@@ -18,7 +18,8 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "bind", help: "from=DIR, to=DIR: as above", make: bind },
     Kind {
         name: "autofs",
-        help: "a mount of autofs, in a mount namespace of its own, and both ends of its pipe",
+        help: "a mount of autofs, in a mount namespace of its own, and both ends of its pipe; master=outside|gone: another's; closed: \
+               without the ends; catatonic: the kernel knows that nobody serves it; no-device: /dev/autofs removed",
         make: autofs,
     },
 ];
@@ -79,16 +80,49 @@ fn bind(_: &mut Ctx, a: &Args) -> Res {
 }
 
 /// The kernel makes the pipe it is given a packetized one: the only such pipe that CRIU takes.
-fn autofs(cx: &mut Ctx, _: &Args) -> Res {
+fn autofs(cx: &mut Ctx, a: &Args) -> Res {
     let dir = cx.path("mount");
     std::fs::create_dir_all(&dir).map_err(|e| Fail::Skip(format!("{dir}: {e}")))?;
     let (r, w) = sys::pipe()?;
-    let group = unsafe { libc::getpgrp() };
-    let data = sys::cstr(&format!("fd={w},pgrp={group},minproto=5,maxproto=5,direct"));
+    let group = match a.get("master") {
+        None => unsafe { libc::getpgrp() },
+        Some("outside") => cx.outsider("automounter", &[r, w], || Ok(()))?,
+        Some("gone") => {
+            let pid = sys::fork()?;
+            if pid == 0 {
+                unsafe { libc::setpgid(0, 0) };
+                wait_with(&[])
+            }
+            unsafe { libc::setpgid(pid, pid) };
+            pid
+        }
+        Some(who) => return Err(Fail::Broken(format!("master={who}?"))),
+    };
+    // Whoever opens a direct one waits for the automounter.
+    let mode = if a.has("catatonic") { "indirect" } else { "direct" };
+    let data = sys::cstr(&format!("fd={w},pgrp={group},minproto=5,maxproto=5,{mode}"));
     let target = sys::cstr(&dir);
     let (source, kind) = (c"mkres".as_ptr(), c"autofs".as_ptr());
     let m = unsafe { libc::mount(source, target.as_ptr(), kind, 0, data.as_ptr().cast()) };
     sys::ok("mount autofs", m)?;
+    if a.has("catatonic") {
+        let fd = sys::open(&dir, libc::O_RDONLY | libc::O_DIRECTORY)?;
+        const AUTOFS_IOC_CATATONIC: libc::c_ulong = 0x9362;
+        sys::ioctl("AUTOFS_IOC_CATATONIC", fd, AUTOFS_IOC_CATATONIC, 0)?;
+        sys::close(fd);
+    }
+    if a.has("no-device") {
+        let _ = std::fs::remove_file("/dev/autofs");
+    }
+    if a.get("master").is_some() || a.has("closed") {
+        sys::close(r);
+        sys::close(w);
+        if a.get("master") == Some("gone") {
+            unsafe { libc::kill(group, libc::SIGKILL) };
+            unsafe { libc::waitpid(group, std::ptr::null_mut(), 0) };
+        }
+        return Ok(());
+    }
     cx.fd("r", r);
     cx.fd("w", w);
     Ok(())
