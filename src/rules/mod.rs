@@ -47,6 +47,7 @@ pub mod room;
 pub mod session;
 pub mod shared;
 pub mod sock;
+pub mod statless;
 pub mod task;
 pub mod tcp;
 #[cfg(test)]

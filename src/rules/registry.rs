@@ -143,6 +143,7 @@ pub static RULES: &[&Rule] = &[
     &super::net::NETNS_LOCK,
     &super::net::NETNS_IP_TOOL,
     &super::net::NETNS_NO_NET_ADMIN,
+    &super::statless::NO_STAT,
     &super::path::FILE_MOUNT_UNKNOWN,
     &super::path::MQUEUE_FD,
     &super::path::FILE_OVERMOUNTED,

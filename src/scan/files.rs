@@ -11,7 +11,7 @@ use crate::host::Caps;
 use crate::parse::fdinfo::{self, FdInfo};
 use crate::parse::{nslink, stat};
 use crate::rules::{Finding, Value};
-use crate::snapshot::{OpenFile, Snapshot, Task};
+use crate::snapshot::{OpenFile, Snapshot, Statless, Task};
 use std::ffi::{CStr, CString};
 
 /// Kinds of open files that need different looks.
@@ -144,10 +144,18 @@ impl Memo {
     }
 }
 
-/// The descriptors of a process, ascending.
-pub fn look(dir: &Dir, cx: &Context, memo: &mut Memo, b: &mut Buffers, log: &mut Log) -> Vec<OpenFile> {
+/// The descriptors of a process, ascending. Those without attributes go to `statless`.
+pub fn look(
+    dir: &Dir,
+    cx: &Context,
+    memo: &mut Memo,
+    statless: &mut Vec<Statless>,
+    b: &mut Buffers,
+    log: &mut Log,
+) -> Vec<OpenFile> {
     let Some(fds) = log.take(dir.listing(c"fd"), dir.pid, None, b"fd") else { return Vec::new() };
-    let mut one = One { dir, fds: &fds, infos: None, cx, memo, text: &mut b.text, link: &mut b.link, log, run: false };
+    let (text, link) = (&mut b.text, &mut b.link);
+    let mut one = One { dir, fds: &fds, infos: None, cx, memo, statless, text, link, log, run: false };
     let mut files = Vec::new();
     let listed = fds.each(&mut b.dents, |name| files.extend(number(name).and_then(|fd| one.look(fd, name))));
     log.take(listed, dir.pid, None, b"fd");
@@ -161,6 +169,7 @@ struct One<'a> {
     infos: Option<Option<Dir>>,
     cx: &'a Context<'a>,
     memo: &'a mut Memo,
+    statless: &'a mut Vec<Statless>,
     text: &'a mut Vec<u8>,
     link: &'a mut [u8; 4096],
     log: &'a mut Log,
@@ -177,7 +186,13 @@ impl One<'_> {
             self.add_info(&mut file, name, locked);
             return Some(file);
         }
-        let mut file = self.log.take(self.fds.stat(name), self.dir.pid, Some(fd), b"fd")?;
+        let stat = self.fds.stat(name);
+        if stat == Seen::Gone {
+            // A descriptor that was closed meanwhile has no link either.
+            let link = self.fds.link(name, self.link).ok().map(owned);
+            self.statless.extend(link.map(|link| Statless { fd: Some(fd), link }));
+        }
+        let mut file = self.log.take(stat, self.dir.pid, Some(fd), b"fd")?;
         file.fd = fd;
         let class = classify(&file, self.cx.own);
         self.run = class == Class::Anon;

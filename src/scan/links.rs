@@ -3,7 +3,7 @@
 use super::proc::{owned, Buffers, Dir};
 use super::{Log, Seen};
 use crate::bytes::Bytes;
-use crate::snapshot::{Link, Task};
+use crate::snapshot::{Link, Statless, Task};
 use std::ffi::CStr;
 
 /// Directories met so far. A directory has one name on a mount, and mostly a whole tree is in the same one.
@@ -18,6 +18,13 @@ pub fn look(task: &mut Task, dir: &Dir, memo: &mut Memo, b: &mut Buffers, log: &
     task.exe = link(dir, c"exe", b, log);
     task.cwd = directory(dir, c"cwd", memo, b, log);
     task.root = directory(dir, c"root", memo, b, log);
+    for (name, directory) in [(c"cwd", &task.cwd), (c"root", &task.root)] {
+        let Some(link) = directory.as_ref().filter(|l| l.file.is_none() && !l.text.is_empty()) else { continue };
+        // The process itself is still there, or its link would be gone, too.
+        if dir.stat(name) == Seen::Gone && dir.link(name, &mut b.link).ok().is_some() {
+            task.statless.push(Statless { fd: None, link: link.text.clone() });
+        }
+    }
     // The registers tell the mode better than the program does.
     if task.threads.first().is_some_and(|leader| leader.regs.is_some()) {
         return;

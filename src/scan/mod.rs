@@ -207,7 +207,8 @@ impl Scan {
                     }
                     None => {
                         let cx = files::Context { own, mounts: &mounts, locks: &locks, caps: host.caps };
-                        task.files = files::look(&dir, &cx, &mut known_files, &mut self.b, &mut self.log);
+                        let (memo, b, log) = (&mut known_files, &mut self.b, &mut self.log);
+                        task.files = files::look(&dir, &cx, memo, &mut task.statless, b, log);
                         task.fd_count = task.files.len();
                     }
                 }

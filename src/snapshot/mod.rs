@@ -22,7 +22,7 @@ pub use index::Index;
 use serde::{Deserialize, Serialize};
 pub use socket::{Socket, SocketTable};
 use std::collections::BTreeMap;
-pub use task::{AioHead, Link, Mapping, Namespaces, ProcSelf, Regs, Shares, Task, Thread, Unasked, UserNs};
+pub use task::{AioHead, Link, Mapping, Namespaces, ProcSelf, Regs, Shares, Statless, Task, Thread, Unasked, UserNs};
 
 /// When the picture was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -197,6 +197,9 @@ pub struct Task {
     pub files: Vec<OpenFile>,
     /// The first task of those that this one shares its parent's descriptor table with (kcmp KCMP_FILES); `None`: its own.
     pub files_of: Option<i32>,
+    /// What is open or entered, and has no attributes any more: stat says ENOENT.
+    #[serde(default)]
+    pub statless: Vec<Statless>,
     /// Number of descriptors seen by the listing.
     pub fd_count: usize,
     /// In address order.
@@ -204,6 +207,14 @@ pub struct Task {
     /// The first guard region (MADV_GUARD_INSTALL) in a private mapping: looked for only in the early look, for a CRIU that
     /// cannot dump it.
     pub guard: Option<(u64, u64)>,
+}
+
+/// A descriptor or directory of a process that the kernel has the name of and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statless {
+    /// `None`: the current or the root directory.
+    pub fd: Option<i32>,
+    pub link: Bytes,
 }
 
 impl Mapping {

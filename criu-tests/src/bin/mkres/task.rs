@@ -29,7 +29,8 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "dead-proc",
-        help: "the /proc directory of a dead child is open; reused: a thread has its number now",
+        help: "the /proc directory of a dead child is open; reused: a thread has its number now; in=NAME: a directory in it; \
+               enter: we are in it",
         make: dead_proc,
     },
     Kind { name: "no-exec", help: "a child all of whose memory has lost PROT_EXEC while it waits", make: no_exec },
@@ -197,10 +198,20 @@ fn dead_proc(cx: &mut Ctx, a: &Args) -> Res {
     if child == 0 {
         wait_with(&[]);
     }
-    let fd = sys::open(&format!("/proc/{child}"), libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let inside = a.get("in").unwrap_or_default();
+    let fd = sys::open(&format!("/proc/{child}/{inside}"), libc::O_RDONLY | libc::O_DIRECTORY)?;
     unsafe {
         libc::kill(child, libc::SIGKILL);
         libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    if inside == "fd" && unsafe { libc::fstat(fd, &mut stat) } == 0 {
+        return Err(Fail::Skip("this kernel still tells of it (before 6.2)".into()));
+    }
+    if a.has("enter") {
+        sys::ok("fchdir", unsafe { libc::fchdir(fd) })?;
+        sys::close(fd);
+        return Ok(());
     }
     cx.fd("", fd);
     if !a.has("reused") {
