@@ -86,20 +86,24 @@ pub static TTY_EXT_TOO_MANY: Rule = Rule {
     when: When::Early,
     check: |rule, ctx, sink| {
         let mut files = HashSet::new();
-        let mut first = None;
-        let mut count = 0usize;
+        // Of those that could not be compared, each inode is one at least and each descriptor one at most.
+        let mut at_most = 0usize;
+        let mut over = None;
         for (task, file) in ctx.files().filter(|(_, f)| is_terminal(ctx, f)) {
-            if driver(ctx, file).0 == Driver::External {
-                count = count.saturating_add(1);
-                files.insert((file.dev, file.ino));
-                if count == MAX_EXTERNAL + 1 {
-                    first = Some((task, file));
+            if driver(ctx, file).0 != Driver::External {
+                continue;
+            }
+            let which = file.tty().and_then(|t| t.open_file);
+            if files.insert((file.dev, file.ino, which)) || which.is_none() {
+                at_most = at_most.saturating_add(1);
+                if at_most == MAX_EXTERNAL + 1 {
+                    over = Some((task, file));
                 }
             }
         }
-        if let Some((task, file)) = first {
-            let f = Finding::on_file(rule, task, file).key("many".into()).fact("count", Value::Num(count as i64));
-            // Different devices are certainly different open files.
+        if let Some((task, file)) = over {
+            let f = Finding::on_file(rule, task, file).key("many".into());
+            let f = f.fact("count", Value::Num(i64::try_from(at_most).unwrap_or(i64::MAX)));
             sink.push(if files.len() > MAX_EXTERNAL { Gate::Stands } else { Gate::Unknown }, f);
         }
     },

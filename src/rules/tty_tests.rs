@@ -105,6 +105,16 @@ fn room_for_64_external_ones() {
     assert_eq!(verdict(&TTY_EXT_TOO_MANY, &many(65, false), &all), Some(Refuse));
     assert_eq!(verdict(&TTY_EXT_TOO_MANY, &many(65, true), &all), Some(Warn), "they may be one open file");
     assert_eq!(on(&TTY_EXT_TOO_MANY, &many(65, false)), None);
+    // Compared: 65 of one terminal, of which two or none are one open file.
+    let compared = |files: usize| {
+        let mut s = many(65, true);
+        for (i, f) in s.tasks[0].files.iter_mut().enumerate() {
+            let which = TtyFacts { open_file: Some(i.min(files - 1)), ..TtyFacts::default() };
+            f.detail = Some(Box::new(Detail::Tty(which)));
+        }
+        verdict(&TTY_EXT_TOO_MANY, &s, &all)
+    };
+    assert_eq!([compared(64), compared(65)], [None, Some(Refuse)]);
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub mod shares;
 pub mod stuck;
 pub mod sys;
 pub mod tasks;
+pub mod terminals;
 pub mod userns;
 pub mod watches;
 
@@ -123,6 +124,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     cgroups::look(&mut snap, &scan.proc, host, &mut scan.b, &mut scan.log);
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
+    terminals::look(&mut snap);
     queues::look(&mut snap, &scan.proc);
     autofs::look(&mut snap, &scan.proc, &mut scan.b);
     ownproc::look(&mut snap, &scan.proc, &mut scan.b);

@@ -218,6 +218,9 @@ pub struct TtyFacts {
     pub device: Option<Dev>,
     /// The errno of TCGETS, if it fails: a line discipline that does not know it.
     pub unset: Option<i32>,
+    /// Which of the open files of this inode it is; told in trees with many terminals only.
+    #[serde(default)]
+    pub open_file: Option<usize>,
 }
 
 /// Answers of a tun or tap descriptor.

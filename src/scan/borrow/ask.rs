@@ -344,7 +344,17 @@ pub fn tty(file: &OwnedFd) -> TtyFacts {
     let sid_pidns = sid.filter(|s| *s > 0).and_then(pidns);
     let device = ask(libc::TIOCGDEV as libc::Ioctl).ok().map(Dev::from_tty_nr);
     let unset = params(file).err().map(|errno| errno as i32);
-    TtyFacts { index, master, sid, sid_pidns, pgrp: of_master(pgrp), hung_up: Some(hung_up), device, unset }
+    TtyFacts {
+        index,
+        master,
+        sid,
+        sid_pidns,
+        pgrp: of_master(pgrp),
+        hung_up: Some(hung_up),
+        device,
+        unset,
+        open_file: None,
+    }
 }
 
 /// The pid namespace of a process, of the tree or not.

@@ -297,7 +297,8 @@ fn both_sides_of_a_terminal_that_is_a_childs() {
     let (sid, pgrp, hung_up) = (Some(pid), Some(pid), Some(false));
     // Of either side: the slave's.
     let device = Some(Dev { major: 136, minor: index });
-    let master_of = TtyFacts { index: Some(index), master: true, sid, sid_pidns, pgrp, hung_up, device, unset: None };
+    let sent = TtyFacts { index: Some(index), master: true, ..TtyFacts::default() };
+    let master_of = TtyFacts { sid, sid_pidns, pgrp, hung_up, device, ..sent };
     assert_eq!(m, master_of);
     let s = tty_of(&process, 0);
     assert_eq!(s, TtyFacts { hung_up: Some(false), device, ..TtyFacts::default() });

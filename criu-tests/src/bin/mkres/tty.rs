@@ -11,7 +11,11 @@ pub const KINDS: &[Kind] = &[
         make: pair,
     },
     Kind { name: "tty-number", help: "n=N: master and slave of the pseudoterminal with this number", make: number },
-    Kind { name: "tty-slave", help: "n=1..: slaves whose masters are outside; ctty", make: slave },
+    Kind {
+        name: "tty-slave",
+        help: "n=1..: slaves whose masters are outside; ctty; opens=N, dups=N: more open files and descriptors of the last",
+        make: slave,
+    },
     Kind { name: "tty-hungup", help: "a slave whose master was closed", make: hungup },
     Kind {
         name: "tty-master",
@@ -88,6 +92,7 @@ fn number(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 fn slave(cx: &mut Ctx, a: &Args) -> Res {
+    let mut last = -1;
     for i in 0..a.num("n", 1)? {
         let (m, s) = open_pair()?;
         if a.has("ctty") && i == 0 {
@@ -96,6 +101,15 @@ fn slave(cx: &mut Ctx, a: &Args) -> Res {
         cx.outsider(&format!("master{i}"), &[m], || Ok(()))?;
         sys::close(m);
         cx.fd(&i.to_string(), s);
+        last = s;
+    }
+    for i in 0..a.num("opens", 0)? {
+        let more = sys::open(&format!("/proc/self/fd/{last}"), libc::O_RDWR | libc::O_NOCTTY)?;
+        cx.fd(&format!("open{i}"), more);
+    }
+    for i in 0..a.num("dups", 0)? {
+        let dup = sys::ok("dup", unsafe { libc::dup(last) })?;
+        cx.fd(&format!("dup{i}"), dup);
     }
     Ok(())
 }
