@@ -27,6 +27,8 @@ struct Door {
     /// The first CHECKPOINT_DEVICES has not come yet.
     frozen_due: bool,
     options_told: bool,
+    /// As they were at `init`.
+    facts: Facts,
     teller: Teller,
 }
 
@@ -128,38 +130,44 @@ fn begin(stage: c_int) -> c_int {
         root: facts.root,
         config,
         options_told: false,
+        facts,
         teller: Teller::default(),
     };
-    new.told(&facts);
-    if let Some(root) = facts.root.filter(|_| new.config.early) {
-        if new.teller.run(&Eyes::open(), Look::Early, root, &facts.host, &new.config) {
+    new.told();
+    if let Some(root) = new.root.filter(|_| new.config.early) {
+        if new.teller.run(&Eyes::open(), Look::Early, root, &new.facts.host, &new.config) {
             door(|slot| *slot = None);
             return REFUSED;
         }
     }
-    let in_front = new.frozen_due;
+    let plugins = if new.frozen_due { new.facts.plugins.clone() } else { None };
     door(|slot| *slot = Some(new));
     // Last of all: whoever fails in init is unloaded without a call of exit.
-    if let Some(plugins) = facts.plugins.filter(|_| in_front) {
+    if let Some(plugins) = plugins {
         shadow::get_in_front(&plugins, own);
     }
     0
 }
 
 impl Door {
-    /// A look from a hook, when every plugin is loaded: what was known at `init` is asked anew.
+    /// A look from a hook, when every plugin is loaded.
     fn look(&mut self, look: Look, pid: i32) -> bool {
-        let Ok(facts) = gather(self.stage, descriptor::address(), true) else { return false };
-        self.told(&facts);
-        let root = facts.root.or(self.root).unwrap_or(pid);
-        self.teller.run(&Eyes::open(), look, root, &facts.host, &self.config)
+        let own = descriptor::address();
+        self.facts = match self.facts.later(own).map_or_else(|| gather(self.stage, own, true), Ok) {
+            Ok(facts) => facts,
+            Err(_) => return false,
+        };
+        self.told();
+        let root = self.facts.root.or(self.root).unwrap_or(pid);
+        self.teller.run(&Eyes::open(), look, root, &self.facts.host, &self.config)
     }
 
     /// Says once what is not known of this CRIU, and at the debug level what is.
-    fn told(&mut self, facts: &Facts) {
+    fn told(&mut self) {
         if std::mem::replace(&mut self.options_told, true) {
             return;
         }
+        let facts = &self.facts;
         let host = serde_json::to_string(&facts.host).unwrap_or_default();
         log::debug(&format!("root {} in {host}", facts.root.unwrap_or(0)));
         if let Some(why) = &facts.options_unknown {

@@ -46,14 +46,11 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
     };
     let plugins = siblings::loaded(sym.cr_plugin_ctl.addr);
     let libdir = own_path.as_deref().and_then(|p| Path::new(OsStr::from_bytes(p)).parent());
-    let siblings = match &plugins {
-        Some(list) => Siblings {
-            loaded: list.iter().filter(|l| l.desc != own_desc).map(|l| l.sibling.clone()).collect(),
-            pending: !all_loaded && libdir.is_none_or(|dir| siblings::pending(dir, list)),
-            cuda_checkpoint: siblings::cuda_checkpoint(),
-        },
-        // Nobody knows what they claim: nothing that a plugin could accept is refused.
-        None => Siblings { loaded: Vec::new(), pending: true, cuda_checkpoint: false },
+    let pending = |list: &[siblings::Loaded]| !all_loaded && libdir.is_none_or(|dir| siblings::pending(dir, list));
+    let siblings = Siblings {
+        pending: plugins.as_deref().is_none_or(pending),
+        cuda_checkpoint: siblings::cuda_checkpoint(),
+        ..others(plugins.as_deref(), own_desc)
     };
     let service_sk_ino = sym.service_sk_ino.and_then(|o| mem::u32(o.addr));
     let rpc = match service_sk_ino {
@@ -100,6 +97,34 @@ fn dump_controllers(skips: symbols::SkipController) -> Option<Option<Vec<Bytes>>
     let all = parse::cgroup::parse(&std::fs::read("/proc/self/cgroup").ok()?).items;
     let kept = |name: &Bytes| CString::new(name.0.clone()).is_ok_and(|name| !skips(&name));
     Some(Some(all.iter().map(Cgroup::name).filter(kept).collect()))
+}
+
+impl Facts {
+    /// The same in a hook later on, when every plugin is loaded: only what they are is asked anew. The rest stays as it
+    /// was, for CRIU is done with the request, its files and its command line before it loads the first plugin.
+    /// `None`: not all was known, so all is to be asked again.
+    pub fn later(&self, own_desc: usize) -> Option<Facts> {
+        if self.root.is_none() || self.options_unknown.is_some() {
+            return None;
+        }
+        let plugins = siblings::loaded(symbols::table().ok()?.cr_plugin_ctl.addr);
+        let mut facts = Facts { plugins, ..self.clone() };
+        let cuda_checkpoint = facts.host.siblings.cuda_checkpoint;
+        facts.host.siblings = Siblings { cuda_checkpoint, ..others(facts.plugins.as_deref(), own_desc) };
+        Some(facts)
+    }
+}
+
+/// The plugins besides ours.
+fn others(plugins: Option<&[siblings::Loaded]>, own_desc: usize) -> Siblings {
+    match plugins {
+        Some(list) => Siblings {
+            loaded: list.iter().filter(|l| l.desc != own_desc).map(|l| l.sibling.clone()).collect(),
+            ..Siblings::default()
+        },
+        // Nobody knows what they claim: nothing that a plugin could accept is refused.
+        None => Siblings { pending: true, ..Siblings::default() },
+    }
 }
 
 /// The configuration file that the RPC request names: outer `None` not known, inner `None` it names none.

@@ -106,12 +106,10 @@ pub fn loaded(cr_plugin_ctl: usize) -> Option<Vec<Loaded>> {
             let desc = mem::word(node.checked_sub(NODE_IN_PLUGIN)?)?;
             let name = mem::word(desc).and_then(|p| mem::cstr(p, 256)).unwrap_or_default();
             let max = (mem::u32(desc.checked_add(DESC_MAX_HOOKS)?)? as usize).min(MAX_HOOKS);
-            let mut hooks = Vec::new();
-            for (number, index) in (0_u32..).zip(0..max) {
-                if mem::word(desc.checked_add(DESC_HOOKS + 8 * index)?)? != 0 {
-                    hooks.push(number);
-                }
-            }
+            let mut pointers = vec![0; 8 * max];
+            mem::read(desc.checked_add(DESC_HOOKS)?, &mut pointers)?;
+            let filled = |(_, pointer): &(u32, &[u8])| pointer.iter().any(|b| *b != 0);
+            let hooks = (0..).zip(pointers.chunks_exact(8)).filter(filled).map(|(number, _)| number).collect();
             let handle = mem::word(node.checked_add(HANDLE_AFTER_NODE)?)?;
             Some(Loaded {
                 desc,
