@@ -6,8 +6,9 @@ use super::{Finding, Other, Place, Rule, Value};
 use crate::bytes::Bytes;
 use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, UnixDiag};
 use crate::snapshot::{Index, OpenFile, Snapshot, Socket, SocketFacts, SocketTable, Task};
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Socket states of include/net/tcp_states.h, which UNIX and netlink sockets borrow.
 pub mod state {
@@ -197,7 +198,12 @@ pub struct Socks<'a> {
     waiting: HashMap<u32, &'a UnixDiag>,
     /// What is listed, but not for CRIU.
     unreached: HashMap<u64, End>,
+    /// The first IP socket with these two addresses, once somebody has asked.
+    ends: OnceCell<HashMap<(Addr, Addr), u64>>,
 }
+
+/// Address and port.
+type Addr = (IpAddr, u16);
 
 impl<'a> Socks<'a> {
     pub fn new(snap: &'a Snapshot, index: &Index<'a>) -> Self {
@@ -209,6 +215,7 @@ impl<'a> Socks<'a> {
             nets_unknown: live().any(|t| t.ns.net.is_none()),
             waiting: HashMap::new(),
             unreached: room::unreached(&snap.sockets),
+            ends: OnceCell::new(),
         };
         for table in &snap.sockets {
             if socks.collects(table.netns) == Some(false) {
@@ -232,6 +239,20 @@ impl<'a> Socks<'a> {
             });
         }
         socks
+    }
+
+    /// The inode of the IP socket with these addresses, in any namespace of the tree.
+    pub fn between(&self, local: Addr, remote: Addr) -> Option<u64> {
+        let plain = |(ip, port): Addr| (ip.to_canonical(), port);
+        let ends = self.ends.get_or_init(|| {
+            let mut ends = HashMap::new();
+            for s in self.snap.sockets.iter().flat_map(|table| &table.inet).filter(|s| s.inode != 0) {
+                let both = (plain((s.src, s.sport)), plain((s.dst, s.dport)));
+                ends.entry(both).or_insert(u64::from(s.inode));
+            }
+            ends
+        });
+        ends.get(&(plain(local), plain(remote))).copied()
     }
 
     /// Whether CRIU lists the sockets of this network namespace: those of the tree's processes, but its own only if the

@@ -285,14 +285,7 @@ fn connection(rule: &Rule, ctx: &Ctx, s: &Sock, t: &InetDiag) -> Finding {
 
 /// The inode of the socket with the same two addresses the other way round, in any namespace of the tree.
 fn other_end(ctx: &Ctx, t: &InetDiag) -> Option<u64> {
-    let plain = |ip: IpAddr| ip.to_canonical();
-    let is_other = |o: &&InetDiag| {
-        (o.sport, o.dport) == (t.dport, t.sport)
-            && (plain(o.src), plain(o.dst)) == (plain(t.dst), plain(t.src))
-            && o.inode != 0
-            && o.inode != t.inode
-    };
-    ctx.snap.sockets.iter().flat_map(|table| &table.inet).find(is_other).map(|o| o.inode.into())
+    ctx.socks.between((t.dst, t.dport), (t.src, t.sport)).filter(|ino| *ino != u64::from(t.inode))
 }
 
 /// The program that CRIU would run to lock a connection with this peer and does not find, and how sure that is. `None`: it
