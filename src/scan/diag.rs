@@ -8,12 +8,13 @@ pub mod links;
 use super::inside;
 use super::sys::{self, retry};
 use crate::parse::diag::{self, Dump};
-use crate::snapshot::{Namespaces, SocketTable, Task, Unchecked};
+use crate::snapshot::{Look, Namespaces, SocketTable, Task, Unchecked};
 use nix::errno::Errno;
 use nix::sys::socket::{self, sockopt, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use nix::sys::time::TimeVal;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// For how long one namespace may answer. It takes tens of microseconds; a kernel may have to load modules first.
@@ -56,6 +57,29 @@ const UDPLITE: u16 = 136;
 const RAW: u16 = 255;
 const MPTCP: u16 = 262;
 
+/// By network namespace: the requests that the kernel has no module for ([`SocketTable::failed`]).
+type Refused = HashMap<u64, Vec<(u8, u16, i32)>>;
+
+/// Those of the early look, where the kernel had an answer to every request.
+static REFUSED: Mutex<Option<Refused>> = Mutex::new(None);
+
+/// The tables of a look. What the early one found that the kernel can tell, the frozen one need not find out again.
+pub fn look(
+    tasks: &[Task],
+    observer: &Namespaces,
+    held: &HashSet<u64>,
+    look: Look,
+) -> (Vec<SocketTable>, Vec<Unchecked>) {
+    let mut memo = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+    let refused = memo.take().filter(|_| look == Look::Frozen).unwrap_or_default();
+    let (tables, unchecked) = tables(tasks, observer, Families::ALL, Some(held), &refused);
+    if look == Look::Early {
+        let certain = |t: &&SocketTable| t.failed.iter().all(|f| matches!(f.2, libc::ENOENT | libc::EINVAL));
+        *memo = Some(tables.iter().filter(certain).map(|t| (t.netns, t.failed.clone())).collect());
+    }
+    (tables, unchecked)
+}
+
 /// One table per network namespace of the tasks, in the order they are met, and what could not be asked.
 ///
 /// A namespace other than the observer's is reached through a child that makes the socket there and hands it back
@@ -64,11 +88,14 @@ const MPTCP: u16 = 262;
 /// `held`: the inodes of all sockets that the tree has descriptors of. MPTCP is not listed then (whoever borrows the
 /// descriptor learns it), and as soon as each is found, the rest of TCP is only asked whether the kernel could tell: both
 /// dumps walk hash tables that are large on a large host. `None`: list everything.
-pub fn tables(
+///
+/// `refused`: where even that is known already. There nothing more is asked once each is found.
+fn tables(
     tasks: &[Task],
     observer: &Namespaces,
     wanted: Families,
     held: Option<&HashSet<u64>>,
+    refused: &Refused,
 ) -> (Vec<SocketTable>, Vec<Unchecked>) {
     let mut missing = held.cloned();
     // Namespace -> the tasks that live there: the first may be gone when it is asked.
@@ -93,7 +120,7 @@ pub fn tables(
             elsewhere(net, libc::NETLINK_SOCK_DIAG, members)
         };
         match socket {
-            Ok(Some(socket)) => tables.push(table(&socket, net, wanted, &mut missing)),
+            Ok(Some(socket)) => tables.push(table(&socket, net, wanted, &mut missing, refused.get(&net))),
             // All who lived there have ended.
             Ok(None) => {}
             Err((pid, errno)) => {
@@ -137,11 +164,21 @@ fn net_admin(socket: &OwnedFd) -> Option<bool> {
 }
 
 /// Takes what it finds out of `missing`.
-fn table(socket: &OwnedFd, netns: u64, wanted: Families, missing: &mut Option<HashSet<u64>>) -> SocketTable {
+fn table(
+    socket: &OwnedFd,
+    netns: u64,
+    wanted: Families,
+    missing: &mut Option<HashSet<u64>>,
+    refused: Option<&Vec<(u8, u16, i32)>>,
+) -> SocketTable {
     let mut table = SocketTable { netns, net_admin: net_admin(socket), ..SocketTable::default() };
     let mut wire = Wire::new(socket);
     for (family, protocol) in wanted.requests() {
         let all_found = missing.as_ref().is_some_and(HashSet::is_empty);
+        if let Some(refused) = refused.filter(|_| all_found && family != UNIX) {
+            table.failed.extend(refused.iter().filter(|f| (f.0, f.1) == (family, protocol)));
+            continue;
+        }
         let end = match (family, protocol) {
             (UNIX, _) => wire.dump(diag::unix_request, diag::unix, |s| s.ino, &mut table.unix, missing),
             (PACKET, _) => wire.dump(diag::packet_request, diag::packet, |s| s.ino, &mut table.packet, missing),

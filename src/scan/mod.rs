@@ -110,7 +110,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     let held: HashSet<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
     // CRIU lists the sockets of a network namespace that it dumps even if there are none.
     if !held.is_empty() || snap.root_shares(|ns| ns.net) != Some(true) {
-        let (sockets, unchecked) = diag::tables(&snap.tasks, &snap.criu.ns, diag::Families::ALL, Some(&held));
+        let (sockets, unchecked) = diag::look(&snap.tasks, &snap.criu.ns, &held, look);
         snap.sockets = sockets;
         scan.log.0.extend(unchecked);
     }

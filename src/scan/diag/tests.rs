@@ -64,7 +64,8 @@ fn elsewhere<T: Send + 'static>(
             let (other, observer) = (task(tid), me().ns);
             assert_ne!(other.ns.net, observer.net);
             for held in [None, Some(&held)] {
-                let (tables, unchecked) = tables(&[other.clone(), other.clone(), me()], &observer, Families::ALL, held);
+                let (tables, unchecked) =
+                    tables(&[other.clone(), other.clone(), me()], &observer, Families::ALL, held, &HashMap::new());
                 assert_eq!(unchecked, []);
                 assert_eq!(tables.len(), 2, "each namespace once");
                 assert_eq!(tables[1].netns, observer.net.unwrap());
@@ -97,7 +98,8 @@ fn unix_sockets_with_hostile_names() {
     let name = format!("hostile\0\n\"{}", std::process::id());
     let hidden = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name.as_bytes()).unwrap()).unwrap();
     let (a, b) = UnixStream::pair().unwrap();
-    let (tables, unchecked) = tables(&[me()], &me().ns, Families { inet: false, mptcp: false, ..Families::ALL }, None);
+    let (tables, unchecked) =
+        tables(&[me()], &me().ns, Families { inet: false, mptcp: false, ..Families::ALL }, None, &HashMap::new());
     assert_eq!((tables.len(), unchecked), (1, vec![]));
     let table = &tables[0];
     assert_eq!((table.inet.len(), table.failed.as_slice()), (0, &[][..]));
@@ -185,7 +187,7 @@ fn tcp_is_left_alone_once_everything_is_found() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let ask = |held: &[u32]| {
         let held = held.iter().map(|ino| u64::from(*ino)).collect();
-        tables(&[me()], &me().ns, Families::ALL, Some(&held)).0.remove(0)
+        tables(&[me()], &me().ns, Families::ALL, Some(&held), &HashMap::new()).0.remove(0)
     };
     let table = ask(&[inode(&a), inode(&b)]);
     assert_eq!(inet(&table, &listener), []);
@@ -197,6 +199,25 @@ fn tcp_is_left_alone_once_everything_is_found() {
 }
 
 #[test]
+fn what_the_kernel_can_tell_is_found_out_once() {
+    let (a, _b) = UnixStream::pair().unwrap();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let ask = |held: u32, refused: &Refused| {
+        let held = HashSet::from([u64::from(held)]);
+        tables(&[me()], &me().ns, Families::ALL, Some(&held), refused).0.remove(0)
+    };
+    let first = ask(inode(&a), &Refused::new());
+    assert_eq!(inet(&first, &udp).len(), 1);
+    let mut refused = Refused::from([(first.netns, first.failed.clone())]);
+    let second = ask(inode(&a), &refused);
+    assert_eq!((inet(&second, &udp), &second.failed), (vec![], &first.failed));
+    // What is not found is looked for all the same.
+    assert_eq!(inet(&ask(inode(&udp), &refused), &udp).len(), 1);
+    refused.insert(first.netns, vec![(INET6, TCP, libc::ENOENT)]);
+    assert_eq!(ask(inode(&a), &refused).failed, [(INET6, TCP, libc::ENOENT)]);
+}
+
+#[test]
 fn a_namespace_whose_tasks_have_gone_is_no_finding() {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     let pid = child.id().cast_signed();
@@ -204,7 +225,7 @@ fn a_namespace_whose_tasks_have_gone_is_no_finding() {
     let gone = Task { pid, ns: Namespaces { net: Some(1), ..Namespaces::default() }, ..Task::default() };
     // Alive, but no longer in that namespace.
     let moved = Task { pid: std::process::id().cast_signed(), ..gone.clone() };
-    assert_eq!(tables(&[gone, moved], &me().ns, Families::ALL, None), (vec![], vec![]));
+    assert_eq!(tables(&[gone, moved], &me().ns, Families::ALL, None, &HashMap::new()), (vec![], vec![]));
 }
 
 #[test]
@@ -219,7 +240,7 @@ fn the_child_leaves_nothing_behind() {
     assert_eq!(mask(), before);
     let flags = nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_GETFD).unwrap();
     assert_eq!(flags, libc::FD_CLOEXEC);
-    assert!(!table(&socket, 1, Families::ALL, &mut None).unix.is_empty());
+    assert!(!table(&socket, 1, Families::ALL, &mut None, None).unix.is_empty());
     // A descriptor that is no network namespace: the child's errno comes back.
     let file = std::fs::File::open("/proc/self/ns/uts").unwrap();
     assert_eq!(
@@ -247,7 +268,7 @@ fn cost_of_a_table() {
         let rounds = 200;
         let mut sockets = 0;
         for _ in 0..rounds {
-            let (tables, _) = tables(tasks, &me().ns, Families::ALL, held);
+            let (tables, _) = tables(tasks, &me().ns, Families::ALL, held, &HashMap::new());
             sockets = tables.iter().map(|t| t.unix.len() + t.inet.len() + t.packet.len() + t.netlink.len()).sum();
         }
         println!("{name}: {:.0} us, {sockets} sockets", start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
