@@ -4,7 +4,7 @@ use super::files::{classify, Class};
 use super::proc::{Buffers, Dir};
 use super::{programs, sys, tasks, Log, Seen};
 use crate::parse::devices;
-use crate::snapshot::{Dev, Kernel, Look, Observer, OpenFile, Snapshot};
+use crate::snapshot::{Dev, Kernel, Look, Observer, OpenFile, Snapshot, Task};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
 use nix::sys::statfs;
@@ -95,13 +95,13 @@ pub struct Learned {
 /// before it dumps the first process.
 static LEARNED: Mutex<Option<Learned>> = Mutex::new(None);
 
-/// The facts a rule can depend on. Nothing of the kernel or of our process is changed. The frozen look reads again only
-/// which drivers there are: one may have been loaded since.
+/// The facts a rule can depend on, but for the drivers' names ([`drivers`]). Nothing of the kernel or of our process is
+/// changed.
 pub fn facts(look: Look, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Learned {
     let pid = nix::unistd::getpid().as_raw();
     let mut before = LEARNED.lock().unwrap_or_else(PoisonError::into_inner);
     let known = before.take().filter(|known| look == Look::Frozen && known.criu.pid == pid);
-    let mut facts = known.unwrap_or_else(|| {
+    known.unwrap_or_else(|| {
         let known = log.0.len();
         let facts = Learned { criu: observer(proc, b, log), kernel: constants(log), own: Own::learn() };
         let own = &facts.own;
@@ -110,9 +110,7 @@ pub fn facts(look: Look, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Learned 
             *before = Some(facts.clone());
         }
         facts
-    });
-    drivers(&mut facts.kernel, proc, b, log);
-    facts
+    })
 }
 
 fn constants(log: &mut Log) -> Kernel {
@@ -134,8 +132,14 @@ fn constants(log: &mut Log) -> Kernel {
     }
 }
 
-/// The drivers' names.
-fn drivers(kernel: &mut Kernel, proc: &Dir, b: &mut Buffers, log: &mut Log) {
+/// The drivers' names, if there is a device to be named: /proc/devices is long, and asks the drivers for more.
+pub fn drivers(snap: &mut Snapshot, own: &Own, proc: &Dir, b: &mut Buffers, log: &mut Log) {
+    let is_device = |f: &OpenFile| classify(f, own) == Class::Device;
+    let mapped = |t: &Task| t.maps.iter().filter_map(|m| m.file.as_ref()).any(|f| f.is_chrdev() || f.is_blkdev());
+    if !snap.tasks.iter().any(|t| t.files.iter().any(is_device) || mapped(t)) {
+        return;
+    }
+    let kernel = &mut snap.kernel;
     if let Some(text) = proc.read_or_log(c"devices", &mut b.text, log) {
         let names = devices::parse(text);
         kernel.chrdev = by_number(names.chars);
@@ -254,11 +258,22 @@ mod tests {
     fn the_kernel_agrees_with_uname() {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let mut log = Log::default();
-        let kernel = facts(Look::Early, &Dir::proc().unwrap(), &mut Buffers::new(), &mut log).kernel;
+        let (proc, mut b) = (Dir::proc().unwrap(), Buffers::new());
+        let Learned { kernel, own, .. } = facts(Look::Early, &proc, &mut b, &mut log);
         assert!(release.starts_with(&format!("{}.{}.", kernel.version.0, kernel.version.1)), "{release}");
-        assert_eq!(kernel.chrdev.get(&1).map(|n| n.0.as_slice()), Some(&b"mem"[..]));
         assert_eq!(kernel.passcred_refused, Some(kernel.version >= (6, 16)));
         assert_eq!(kernel.locks_in_fdinfo, Some(true));
+        // Drivers are named where there is a device, and /dev/null is none that needs it.
+        let names = |major| {
+            let rdev = Dev { major, minor: 3 };
+            let files = vec![OpenFile { mode: libc::S_IFCHR, rdev, ..OpenFile::default() }];
+            let tasks = vec![Task { files, ..Task::default() }];
+            let mut snap = Snapshot { tasks, kernel: kernel.clone(), ..crate::rules::testkit::snap(Vec::new()) };
+            drivers(&mut snap, &own, &proc, &mut Buffers::new(), &mut Log::default());
+            snap.kernel.chrdev
+        };
+        assert_eq!(names(10).get(&1).map(|n| n.0.as_slice()), Some(&b"mem"[..]));
+        assert!(names(1).is_empty());
         // Asking did not map anything: our only vdso is still the only one.
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         assert_eq!(maps.matches("[vdso]").count(), 1);

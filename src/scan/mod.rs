@@ -105,6 +105,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
         cgroups: Cgroups::default(),
         unchecked: Vec::new(),
     };
+    kernel::drivers(&mut snap, &own, &scan.proc, &mut scan.b, &mut scan.log);
     kernel::ttys(&mut snap, &own, &scan.proc, &mut scan.b);
     let files = snap.tasks.iter().flat_map(|t| &t.files);
     let held: HashSet<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
