@@ -178,7 +178,8 @@ impl Scan {
         let locks = locks::Locks::new(observer);
         let (mut known_files, mut known_maps) = (files::Memo::default(), maps::Memo::default());
         let mut known_links = links::Memo::default();
-        let mut tables: HashMap<i32, i32> = HashMap::new();
+        // Whose descriptors a process has, and how many.
+        let mut tables: HashMap<i32, (i32, usize)> = HashMap::new();
         let mut seen = HashSet::new();
         let mut tasks: Vec<Task> = Vec::new();
         let mut todo = vec![(root, tasks::Above::root(observer))];
@@ -199,15 +200,12 @@ impl Scan {
                 let me = if through_us { self.myself() } else { None };
                 mounts.meet(task.ns.mnt, me.as_ref().unwrap_or(&dir), &mut self.b, &mut self.log);
                 links::look(&mut task, &dir, &mut known_links, &mut self.b, &mut self.log);
-                task.files_of = above.parent.and_then(|parent| {
+                let shared = above.parent.and_then(|parent| {
                     let same = self.log.take(kcmp::same_files(parent, pid), pid, None, b"kcmp")?;
-                    same.then(|| tables.get(&parent).copied().unwrap_or(parent))
+                    tables.get(&parent).copied().filter(|_| same)
                 });
-                match task.files_of {
-                    Some(owner) => {
-                        tables.insert(pid, owner);
-                        task.fd_count = tasks.iter().find(|t| t.pid == owner).map_or(0, |t| t.fd_count);
-                    }
+                match shared {
+                    Some((owner, count)) => (task.files_of, task.fd_count) = (Some(owner), count),
                     None => {
                         let cx = files::Context { own, mounts: &mounts, locks: &locks, caps: host.caps };
                         let (memo, b, log) = (&mut known_files, &mut self.b, &mut self.log);
@@ -215,6 +213,7 @@ impl Scan {
                         task.fd_count = task.files.len();
                     }
                 }
+                tables.insert(pid, (task.files_of.unwrap_or(pid), task.fd_count));
                 task.maps = maps::look(&dir, task.ns.mnt, &mut known_maps, &mut self.b, &mut self.log);
                 if self.look == Look::Early && !host.caps.madv_guards {
                     task.guard = self.first_guard(&dir, &task);
