@@ -3,14 +3,16 @@
 //! A quick test, never the answer: the fdinfo of the descriptor says which locks belong to it. And a dear one: to make its
 //! table, the kernel stops all who lock and waits for a grace period of RCU (`locks_start()` in fs/locks.c,
 //! `percpu_down_write`), some 15 ms in which a frozen tree does nothing. A fdinfo is a thousandth of that: the table is read
-//! only when there are many.
+//! only when there are many. For about one more grace period it can then be read again without waiting
+//! (`rcu_sync_exit()`, kernel/rcu/sync.c), so that the early look of a tree with many ends by reading it.
 
 use super::proc::Dir;
 use super::sys::Seen;
 use crate::parse::locks;
-use crate::snapshot::{Dev, Namespaces};
+use crate::snapshot::{Dev, Look, Namespaces};
 use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// PROC_PID_INIT_INO (include/linux/proc_ns.h): the inode of the first pid namespace.
 const INIT_PID_NS: u64 = 0xEFFF_FFFC;
@@ -20,6 +22,9 @@ const PIECE: usize = 4096;
 
 /// So many fdinfos cost less than the table.
 const FEW: usize = 400;
+
+/// The last look of this process has met many descriptors: the next one will.
+static MANY: AtomicBool = AtomicBool::new(false);
 
 /// The locked files of the system, as far as somebody had to know.
 #[derive(Debug)]
@@ -42,11 +47,13 @@ struct Table {
 }
 
 impl Locks {
-    pub fn new(observer: &Namespaces) -> Locks {
+    pub fn new(observer: &Namespaces, look: Look) -> Locks {
         // Outside of the first pid namespace a lock whose taker has no number here is not shown (`locks_show()`,
         // fs/locks.c): an flock inherited from outside. fdinfo shows it all the same, and CRIU counts it.
         let whole = observer.pid == Some(INIT_PID_NS);
-        Locks { whole, asked: Cell::default(), table: OnceCell::new() }
+        let many = MANY.load(Ordering::Relaxed) && look == Look::Frozen;
+        MANY.store(many, Ordering::Relaxed);
+        Locks { whole, asked: Cell::new(if many { FEW } else { 0 }), table: OnceCell::new() }
     }
 
     /// The table, once it is worth its price.
@@ -54,6 +61,7 @@ impl Locks {
         if self.table.get().is_none() && self.asked.replace(self.asked.get().saturating_add(1)) < FEW {
             return None;
         }
+        MANY.store(true, Ordering::Relaxed);
         Some(self.table.get_or_init(Table::read))
     }
 
@@ -81,6 +89,13 @@ impl Locks {
     /// Why the table could not be read, if it could not: then every file may have a lock.
     pub fn denied(&self) -> Option<i32> {
         self.table.get()?.denied
+    }
+}
+
+/// At the end of a look before freezing: the frozen one is near.
+pub fn again() {
+    if MANY.load(Ordering::Relaxed) {
+        Table::read();
     }
 }
 
@@ -127,7 +142,7 @@ mod tests {
     const DISK: Dev = Dev { major: 254, minor: 77 };
 
     fn of_pid_ns(pid: u64) -> Locks {
-        Locks::new(&Namespaces { pid: Some(pid), ..Namespaces::default() })
+        Locks::new(&Namespaces { pid: Some(pid), ..Namespaces::default() }, Look::Early)
     }
 
     /// As after many questions.

@@ -137,6 +137,9 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
         lost::look(&mut snap);
     }
     snap.unchecked = scan.log.0;
+    if look == Look::Early {
+        locks::again();
+    }
     Ok(snap)
 }
 
@@ -175,7 +178,7 @@ impl Scan {
         own: &kernel::Own,
     ) -> Result<(Vec<Task>, Vec<MountTable>), ScanError> {
         let mut mounts = mounts::Mounts::default();
-        let locks = locks::Locks::new(observer);
+        let locks = locks::Locks::new(observer, self.look);
         let (mut known_files, mut known_maps) = (files::Memo::default(), maps::Memo::default());
         let mut known_links = links::Memo::default();
         // Whose descriptors a process has, and how many.
