@@ -1,6 +1,6 @@
 //! Files whose name is gone.
 
-use super::path_model::{Problem, Unlinkable};
+use super::path_model::{having, Problem, Unlinkable};
 use super::{Lift, Phase, Rule, Value, When};
 use crate::host::Opt;
 
@@ -52,7 +52,7 @@ pub static LINK_REMAP_NEEDED: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for bad in ctx.bad_paths.iter().filter(|b| b.problem == Problem::Unlinked) {
+        for bad in having(ctx, Problem::Unlinked) {
             sink.push(bad.gate, bad.finding(rule).num("nlink", bad.file.nlink));
         }
     },
@@ -105,7 +105,7 @@ pub static NFS_SILLY: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for bad in ctx.bad_paths.iter().filter(|b| b.problem == Problem::Silly) {
+        for bad in having(ctx, Problem::Silly) {
             sink.push(bad.gate, bad.finding(rule));
         }
     },

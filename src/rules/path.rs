@@ -1,13 +1,9 @@
 //! Files, directories, FIFOs and terminals by their path: descriptors, mapped files, exe, cwd and root.
 
-use super::path_model::{confined, is_job_terminal, is_same_device, Bad, Problem};
+use super::path_model::{confined, having, is_job_terminal, is_same_device, Bad, Problem};
 use super::{Ctx, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Opt, Release};
 use crate::snapshot::{Mapping, OpenFile, Stray, Task, Unchecked};
-
-fn each<'a>(ctx: &'a Ctx<'a>, wanted: impl Fn(&Problem) -> bool + 'a) -> impl Iterator<Item = &'a Bad<'a>> + 'a {
-    ctx.bad_paths.iter().filter(move |b| wanted(&b.problem))
-}
 
 /// A POSIX message queue by its open descriptor: on a mount of the kernel's own, named by one component, and of the size
 /// of the text it is read as (FILENT_SIZE in ipc/mqueue.c).
@@ -40,7 +36,7 @@ pub static FILE_MOUNT_UNKNOWN: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for bad in each(ctx, |p| *p == Problem::MountUnknown).filter(|b| !is_mqueue(b)) {
+        for bad in having(ctx, Problem::MountUnknown).filter(|b| !is_mqueue(b)) {
             let tty = is_job_terminal(ctx.host, bad.file, bad.role).then_some(Value::Dev(bad.file.rdev));
             sink.push(bad.gate, bad.finding(rule).fact_opt("tty", tty));
         }
@@ -59,7 +55,7 @@ pub static MQUEUE_FD: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for bad in each(ctx, |p| *p == Problem::MountUnknown).filter(|b| is_mqueue(b)) {
+        for bad in having(ctx, Problem::MountUnknown).filter(|b| is_mqueue(b)) {
             sink.push(bad.gate, bad.finding(rule));
         }
     },
@@ -82,7 +78,7 @@ pub static FILE_OVERMOUNTED: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for bad in each(ctx, |p| *p == Problem::Overmounted) {
+        for bad in having(ctx, Problem::Overmounted) {
             sink.push(bad.gate, bad.finding(rule));
         }
     },
@@ -100,7 +96,7 @@ pub static FILE_ODD_PATH: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for bad in each(ctx, |p| *p == Problem::OddPath) {
+        for bad in having(ctx, Problem::OddPath) {
             sink.push(bad.gate, bad.finding(rule));
         }
     },
@@ -123,7 +119,7 @@ pub static PATH_REUSED: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for bad in each(ctx, |p| *p == Problem::Reused) {
+        for bad in having(ctx, Problem::Reused) {
             let Some(Stray::Other { dev, ino, rdev }) = bad.file.stray else { continue };
             let of = |d: crate::snapshot::Dev, ino: u64| format!("{}:{}/{ino}", d.major, d.minor);
             let f = bad

@@ -62,6 +62,11 @@ pub(super) struct Bad<'a> {
     pub gate: Gate,
 }
 
+/// The paths that fail this test.
+pub(super) fn having<'a>(ctx: &'a Ctx<'a>, problem: Problem) -> impl Iterator<Item = &'a Bad<'a>> + 'a {
+    ctx.bad_paths.iter().filter(move |bad| bad.problem == problem)
+}
+
 /// The default of `--ghost-limit` (criu/include/cr_options.h).
 const DEFAULT_GHOST_LIMIT: u64 = 1 << 20;
 

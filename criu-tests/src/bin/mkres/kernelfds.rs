@@ -9,7 +9,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "perf-event", help: "a software event; map, closed", make: perf },
     Kind { name: "bpf-map", help: "", make: bpf_map },
     Kind { name: "bpf-prog", help: "", make: bpf_prog },
-    Kind { name: "memfd", help: "map, closed", make: |c, a| memory(c, a, false) },
+    Kind { name: "memfd", help: "map, closed; huge: of huge pages, where none is free", make: |c, a| memory(c, a, false) },
     Kind { name: "memfd-secret", help: "map, closed", make: |c, a| memory(c, a, true) },
     Kind { name: "pidfd", help: "of=self|child|dead|outside|thread", make: pidfd },
     Kind { name: "kvm-vm", help: "the descriptor of a virtual machine", make: kvm },
@@ -90,10 +90,24 @@ fn memory(cx: &mut Ctx, a: &Args, secret: bool) -> Res {
     let fd = if secret {
         sys::call("memfd_secret", 447, [0; 5])?
     } else {
-        sys::ok("memfd_create", unsafe { libc::memfd_create(c"mkres".as_ptr(), 0) })?
+        let huge = if a.has("huge") { no_huge_page_free()? } else { 0 };
+        sys::ok("memfd_create", unsafe { libc::memfd_create(c"mkres".as_ptr(), huge) })?
     };
-    sys::ok("ftruncate", unsafe { libc::ftruncate(fd, 4096) })?;
+    if !a.has("huge") {
+        sys::ok("ftruncate", unsafe { libc::ftruncate(fd, 4096) })?;
+    }
     keep(cx, a, fd, 4096, 0)
+}
+
+/// CRIU learns the device of huge pages from one that it maps.
+fn no_huge_page_free() -> Res<libc::c_uint> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), 2 << 20, libc::PROT_READ, flags, -1, 0) };
+    if at != libc::MAP_FAILED {
+        unsafe { libc::munmap(at, 2 << 20) };
+        return Err(Fail::Skip("this machine has huge pages that are free".into()));
+    }
+    Ok(libc::MFD_HUGETLB)
 }
 
 fn pidfd(cx: &mut Ctx, a: &Args) -> Res {

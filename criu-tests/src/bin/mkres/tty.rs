@@ -7,7 +7,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "tty-pair",
         help: "master and slave; ctty: the slave is our controlling terminal; write-only=slave|master: opened so; ldisc=N: \
-               of the slave",
+               of the slave, on-master: of the master instead",
         make: pair,
     },
     Kind { name: "tty-number", help: "n=N: master and slave of the pseudoterminal with this number", make: number },
@@ -28,7 +28,11 @@ pub const KINDS: &[Kind] = &[
         help: "at=FILE, master=inside|outside: a terminal of a new devpts on /pts, bind mounted (--root)",
         make: bind,
     },
-    Kind { name: "dev-tty", help: "/dev/tty; alone: without the slave it leads to", make: dev_tty },
+    Kind {
+        name: "dev-tty",
+        help: "/dev/tty; alone: without the slave it leads to; hungup: its terminal has gone",
+        make: dev_tty,
+    },
 ];
 
 fn open_pair() -> Res<(i32, i32)> {
@@ -58,7 +62,8 @@ fn pair(cx: &mut Ctx, a: &Args) -> Res {
     }
     if a.has("ldisc") {
         let ldisc = a.num("ldisc", 0)? as i32;
-        sys::ioctl("TIOCSETD", s, libc::TIOCSETD, (&raw const ldisc) as u64)?;
+        let side = if a.has("on-master") { m } else { s };
+        sys::ioctl("TIOCSETD", side, libc::TIOCSETD, (&raw const ldisc) as u64)?;
     }
     cx.fd("master", m);
     cx.fd("slave", s);
@@ -152,6 +157,12 @@ fn dev_tty(cx: &mut Ctx, a: &Args) -> Res {
         cx.outsider("master", &[m], || Ok(()))?;
         sys::close(m);
         sys::close(s);
+    } else if a.has("hungup") {
+        for signal in [libc::SIGHUP, libc::SIGCONT] {
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+        sys::close(s);
+        sys::close(m);
     } else {
         cx.fd("master", m);
         if a.has("master-only") {
