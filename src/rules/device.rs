@@ -137,6 +137,7 @@ pub static TUN_HOST_NETNS: Rule = Rule {
         }
         for (task, file) in ctx.files().filter(|(_, f)| is_tun(f)) {
             let name = file.tun().and_then(|t| t.name.clone()).or_else(|| file.info.as_ref()?.iff.clone());
+            let name = name.filter(|n| !n.is_empty());
             let finding = Finding::on_file(rule, task, file)
                 .key(format!("tun:{}:{}", task.pid, file.fd))
                 .fact_opt("name", name.map(Value::Text));
@@ -152,6 +153,7 @@ pub(super) fn is_tun(file: &OpenFile) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parse::fdinfo::FdInfo;
     use crate::rules::testkit::*;
     use crate::snapshot::{Namespaces, Snapshot};
 
@@ -238,6 +240,12 @@ mod tests {
     fn tun_in_the_host_netns_only() {
         let mut s = chr(10, 200);
         assert!(verdict(&TUN_HOST_NETNS, &s, &host()).is_some());
+        // fdinfo has an empty line for a descriptor that is attached to none.
+        for (iff, named) in [("", false), ("tun0", true)] {
+            s.tasks[0].files[0].info = Some(Box::new(FdInfo { iff: Some(iff.into()), ..FdInfo::default() }));
+            let findings = found(&TUN_HOST_NETNS, &s, &host());
+            assert_eq!(findings[0].facts.iter().any(|f| f.0 == "name"), named);
+        }
         let root = s.tasks.first_mut().unwrap();
         root.ns = Namespaces { net: Some(9), ..root.ns };
         assert_eq!(verdict(&TUN_HOST_NETNS, &s, &host()), None);
