@@ -2,7 +2,7 @@
 //! together (`parse_thread_cgroup`, criu/proc_parse.c), and the others may not be above (`dump_thread_cgroup`,
 //! criu/cgroup.c).
 
-use super::{Ctx, Finding, Lift, Phase, Rule, Value, When};
+use super::{Ctx, Finding, Lift, Other, Phase, Rule, Value, When};
 use crate::bytes::Bytes;
 use crate::host::{Gate, Release};
 use crate::parse::cgroup::Cgroup;
@@ -209,14 +209,46 @@ pub static FREEZE_OUTSIDE: Rule = Rule {
     when: When::Early,
     check: |rule, ctx, sink| {
         let Some(Some(dir)) = &ctx.host.options.freeze_cgroup else { return };
-        let siblings = &ctx.host.siblings;
-        let cuda = siblings.cuda() || (siblings.cuda_checkpoint && siblings.pending);
-        let gate = if cuda { Gate::Unknown } else { Gate::Stands };
         for (pid, tid) in &ctx.snap.cgroups.not_frozen {
             let Some(task) = ctx.snap.task(*pid) else { continue };
             let f = Finding::on_task(rule, task).key(format!("freeze:{tid}")).text("dir", dir.clone()).num("id", *tid);
             let f = if tid == pid { f.term("list", "cgroup.procs") } else { f.tid(*tid) };
-            sink.push(gate, f);
+            sink.push(freezer_gate(ctx), f);
+        }
+    },
+};
+
+/// CRIU's CUDA plugin makes it do without the freezer.
+fn freezer_gate(ctx: &Ctx) -> Gate {
+    let siblings = &ctx.host.siblings;
+    let cuda = siblings.cuda() || (siblings.cuda_checkpoint && siblings.pending);
+    if cuda {
+        Gate::Unknown
+    } else {
+        Gate::Stands
+    }
+}
+
+pub static FREEZE_TRACED: Rule = Rule {
+    id: "freeze-traced",
+    group: "Cgroups",
+    what: "With --freeze-cgroup CRIU attaches to every thread in that cgroup and below, those that are not of the tree as well: to \
+           one that has a tracer already (a debugger, strace) it cannot, and tries until its --timeout is over. With CRIU's CUDA \
+           plugin at work it is a warning.",
+    says: "in the cgroup of --freeze-cgroup, {dir}, is thread {foreign} besides, traced by process {tracer}",
+    criu: "zombie %d (comm %s) found while seizing",
+    source: "criu/seize.c:seize_cgroup_tree",
+    versions: "all",
+    lifts: &[Lift::Workload("detach process {tracer} (or end it), or move {foreign} out of the cgroup, before the dump")],
+    phase: Phase::P1,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        let Some(Some(dir)) = &ctx.host.options.freeze_cgroup else { return };
+        let Some(root) = ctx.snap.root_task() else { return };
+        for (foreign, tracer) in &ctx.snap.cgroups.frozen_traced {
+            let f = Finding::on_task(rule, root).key(format!("freeze:{foreign}:{tracer}")).text("dir", dir.clone());
+            let f = f.num("foreign", *foreign).num("tracer", *tracer).other(Other::Process(*foreign));
+            sink.push(freezer_gate(ctx), f);
         }
     },
 };
@@ -242,7 +274,7 @@ mod tests {
         let pid = |n: usize| 100 + n as i32;
         s.tasks.extend((1..all.len()).map(|n| task(pid(n))));
         let members = (0..all.len()).map(|n| Member { pid: pid(n), tid: pid(n), places: n }).collect();
-        s.cgroups = Cgroups { places: all, members, not_frozen: Vec::new() };
+        s.cgroups = Cgroups { places: all, members, ..Cgroups::default() };
         s
     }
 
@@ -349,8 +381,14 @@ mod tests {
         let mut h = host();
         h.options.freeze_cgroup = Some(Some("/cg/a".into()));
         assert_eq!(verdict(&FREEZE_OUTSIDE, &s, &h), Some(Verdict::Refuse));
+        assert_eq!(verdict(&FREEZE_TRACED, &s, &h), None);
+        s.cgroups.frozen_traced = vec![(300, 301)];
+        assert_eq!(verdict(&FREEZE_TRACED, &s, &host()), None);
+        assert_eq!(verdict(&FREEZE_TRACED, &s, &h), Some(Verdict::Refuse));
         let plugin = Sibling { name: "cuda_plugin".into(), hooks: vec![11] };
         let siblings = Siblings { loaded: vec![plugin], cuda_checkpoint: true, ..Siblings::default() };
-        assert_eq!(verdict(&FREEZE_OUTSIDE, &s, &Host { siblings, ..h }), Some(Verdict::Warn));
+        let h = Host { siblings, ..h };
+        assert_eq!(verdict(&FREEZE_OUTSIDE, &s, &h), Some(Verdict::Warn));
+        assert_eq!(verdict(&FREEZE_TRACED, &s, &h), Some(Verdict::Warn));
     }
 }

@@ -169,6 +169,7 @@ pub static RULES: &[&Rule] = &[
     &super::cgroup::CG_SHORT,
     &super::cgroup::CG_TOO_LONG,
     &super::cgroup::FREEZE_OUTSIDE,
+    &super::cgroup::FREEZE_TRACED,
     &super::lost::RECEIVE_QUEUE,
     &super::lost::SEND_QUEUE,
     &super::lost::WATCH_EVENTS,

@@ -43,7 +43,7 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, host: &Host, b: &mut Buffers, log: 
     snap.cgroups = ask(snap, proc, host, b, log).unwrap_or_default();
     if snap.look == Look::Early {
         if let Some(Some(dir)) = &host.options.freeze_cgroup {
-            snap.cgroups.not_frozen = freezer::outside(&dir.0, &snap.tasks, log).unwrap_or_default();
+            freezer::look(&mut snap.cgroups, &dir.0, &snap.tasks, proc, b, log);
         }
         *seen = Some((me, snap.root, snap.cgroups.clone()));
     }

@@ -1,16 +1,36 @@
 //! The cgroup of `--freeze-cgroup`, and who is in it or below.
 
-use super::Log;
-use crate::snapshot::Task;
+use super::proc::{Buffers, Dir};
+use super::{Log, Seen};
+use crate::parse::status;
+use crate::snapshot::{Cgroups, Task};
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The threads (process, thread) that CRIU would not find there (`seize_cgroup_tree`, criu/seize.c). `None`: that cannot be
-/// told, or `dir` is no such cgroup, which CRIU says itself.
-pub fn outside(dir: &[u8], tasks: &[Task], log: &mut Log) -> Option<Vec<(i32, i32)>> {
-    let dir = Path::new(OsStr::from_bytes(dir));
+/// Fills in who of the tree CRIU would not find there, and to whom else it could not attach (`seize_cgroup_tree`,
+/// criu/seize.c). Nothing, if `dir` is no such cgroup, which CRIU says itself.
+pub fn look(cgroups: &mut Cgroups, dir: &[u8], tasks: &[Task], proc: &Dir, b: &mut Buffers, log: &mut Log) {
+    let Some(members) = members(Path::new(OsStr::from_bytes(dir)), log) else { return };
+    let all = |task: &Task| task.threads.iter().map(|thread| (task.pid, thread.tid)).collect::<Vec<_>>();
+    let known: HashSet<i32> = tasks.iter().flat_map(all).map(|(_, tid)| tid).collect();
+    let live = tasks.iter().filter(|t| !t.is_zombie());
+    cgroups.not_frozen = live.flat_map(all).filter(|(_, tid)| !members.contains(tid)).collect();
+    cgroups.frozen_traced =
+        members.iter().filter(|m| !known.contains(m)).filter_map(|m| Some((*m, tracer(*m, proc, b)?))).collect();
+    cgroups.frozen_traced.sort_unstable();
+}
+
+/// Who traces a thread.
+fn tracer(tid: i32, proc: &Dir, b: &mut Buffers) -> Option<i32> {
+    let name = CString::new(format!("{tid}/status")).ok()?;
+    let Seen::Seen(text) = proc.read_one(&name, &mut b.text) else { return None };
+    status::parse(text).tracer_pid.filter(|tracer| *tracer > 0)
+}
+
+/// All threads in the cgroup and below.
+fn members(dir: &Path, log: &mut Log) -> Option<HashSet<i32>> {
     let list = if dir.join("freezer.state").exists() {
         "tasks"
     } else if dir.join("cgroup.freeze").exists() {
@@ -18,17 +38,10 @@ pub fn outside(dir: &[u8], tasks: &[Task], log: &mut Log) -> Option<Vec<(i32, i3
     } else {
         return None;
     };
-    let live = tasks.iter().filter(|t| !t.is_zombie());
-    let all: Vec<(i32, i32)> = live.flat_map(|t| t.threads.iter().map(|thread| (t.pid, thread.tid))).collect();
-    let mut missing: HashSet<i32> = all.iter().map(|(_, tid)| *tid).collect();
-    let mut todo = vec![dir.to_path_buf()];
-    while let Some(dir) = todo.pop().filter(|_| !missing.is_empty()) {
+    let (mut members, mut todo) = (HashSet::new(), vec![dir.to_path_buf()]);
+    while let Some(dir) = todo.pop() {
         match std::fs::read_to_string(dir.join(list)) {
-            Ok(text) => {
-                for tid in text.lines().filter_map(|l| l.parse().ok()) {
-                    missing.remove(&tid);
-                }
-            }
+            Ok(text) => members.extend(text.lines().filter_map(|l| l.parse::<i32>().ok())),
             // Removed meanwhile.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {}
             Err(e) => {
@@ -38,7 +51,7 @@ pub fn outside(dir: &[u8], tasks: &[Task], log: &mut Log) -> Option<Vec<(i32, i3
         }
         todo.extend(below(&dir));
     }
-    Some(all.into_iter().filter(|(_, tid)| missing.contains(tid)).collect())
+    Some(members)
 }
 
 fn below(dir: &Path) -> impl Iterator<Item = PathBuf> {
@@ -60,15 +73,20 @@ mod tests {
         let mut zombie = task(13);
         zombie.state = 'Z';
         let tasks = [task(11), task(12), zombie];
-        let mut ask = || outside(&at, &tasks, &mut log);
-        assert_eq!(ask(), None);
+        let (proc, mut b) = (Dir::proc().unwrap(), Buffers::new());
+        let mut ask = || {
+            let mut cgroups = Cgroups::default();
+            look(&mut cgroups, &at, &tasks, &proc, &mut b, &mut log);
+            cgroups.not_frozen
+        };
+        assert_eq!(ask(), vec![]);
         for (state, list) in [("cgroup.freeze", "cgroup.threads"), ("freezer.state", "tasks")] {
             std::fs::write(dir.join(state), "").unwrap();
             std::fs::write(dir.join(list), "11\n").unwrap();
-            assert_eq!(ask(), Some(vec![(12, 12)]), "{list}");
+            assert_eq!(ask(), vec![(12, 12)], "{list}");
             std::fs::write(deep.join(list), "12\n").unwrap();
             // Removed meanwhile, or no cgroup at all: nothing in it.
-            assert_eq!(ask(), Some(vec![]), "{list}");
+            assert_eq!(ask(), vec![], "{list}");
         }
         std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(log.0, Vec::new());

@@ -13,6 +13,9 @@ pub struct Cgroups {
     /// Threads that are not in the cgroup of `--freeze-cgroup` (process, thread), where CRIU freezes that.
     #[serde(default)]
     pub not_frozen: Vec<(i32, i32)>,
+    /// Threads in that cgroup that are not of the tree and are traced, each with its tracer.
+    #[serde(default)]
+    pub frozen_traced: Vec<(i32, i32)>,
 }
 
 /// What `/proc/PID/task/TID/cgroup` says of one thread or many.

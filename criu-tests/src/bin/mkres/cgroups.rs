@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 pub const KINDS: &[Kind] = &[Kind {
     name: "cgroup",
-    help: "in=GROUP,thread=GROUP,threaded,length=N,v1=CONTROLLER: this process, a new thread, goes there, below one of our own",
+    help: "in=GROUP,thread=GROUP,threaded,length=N,v1=CONTROLLER,foreign=plain|traced: this process, a new thread, goes there, below one of our own; foreign: one outside of the tree",
     make: cgroup,
 }];
 
@@ -43,6 +43,14 @@ fn cgroup(cx: &mut Ctx, a: &Args) -> Res {
     make(&group)?;
     if a.has("threaded") {
         write(&group, "cgroup.type", "threaded")?;
+    }
+    if let Some(how) = a.get("foreign") {
+        let foreign = cx.outsider("foreign", &[], || write(&group, "cgroup.procs", "0"))?;
+        if how == "traced" {
+            let seize =
+                || sys::ok("PTRACE_SEIZE", unsafe { libc::ptrace(libc::PTRACE_SEIZE, foreign, 0, 0) }).map(|_| ());
+            cx.outsider("debugger", &[], seize)?;
+        }
     }
     if a.has("in") || length > 0 {
         // Of a threaded group this is its first thread only.
