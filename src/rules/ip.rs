@@ -97,10 +97,11 @@ pub static TYPE: Rule = Rule {
 pub static NOT_COLLECTED: Rule = Rule {
     id: "ip-not-collected",
     group: "IP sockets",
-    what: "The kernel cannot list the sockets of a protocol (tcp_diag, udp_diag, inet_diag, packet_diag, netlink_diag, \
-           unix_diag not built or not loaded). When a network namespace is dumped with the tree this ends the dump for any \
-           protocol but raw, without a word why; otherwise only when such a socket is open. Ping sockets need no list. UDP-Lite \
-           is gone from the kernel in 7.1, which CRIU 4.2.1 knows and earlier ones do not.",
+    what: "The kernel cannot list the sockets of a protocol (tcp_diag, udp_diag, inet_diag, af_packet_diag, unix_diag \
+           not built or not loaded). When a network namespace is dumped with the tree this ends the dump for any protocol but \
+           raw, without a word why; otherwise only when such a socket is open. Ping sockets need no list, and of netlink CRIU \
+           goes on without (but for the EINVAL of old kernels). UDP-Lite is gone from the kernel in 7.1, which CRIU 4.2.1 knows \
+           and earlier ones do not.",
     says: "this kernel cannot list {protocol} sockets (sock_diag: error {errno})[, and network namespace {netns} is dumped]\
            [; socket inode {ino} is one]",
     criu: "Sockets (family %d proto %d) are not collected / in a dumped network namespace: no text",

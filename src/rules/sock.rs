@@ -336,9 +336,13 @@ fn is(failed: &(u8, u16, i32), family: i32, protocol: i32) -> bool {
 }
 
 /// A refused request (family, protocol, errno) that CRIU takes for a missing module.
+///
+/// It goes on where raw sockets cannot be listed, by their number, 255 (`collect_err`, criu/sockets.c); which is also how all
+/// protocols of netlink are asked for.
 pub fn module_missing(failed: &(u8, u16, i32)) -> bool {
-    let by_family = matches!(i32::from(failed.0), libc::AF_UNIX | libc::AF_PACKET | libc::AF_NETLINK);
-    failed.2 == libc::ENOENT || (by_family && failed.2 == libc::EINVAL)
+    let family = i32::from(failed.0);
+    let by_family = matches!(family, libc::AF_UNIX | libc::AF_PACKET | libc::AF_NETLINK);
+    (failed.2 == libc::ENOENT && family != libc::AF_NETLINK) || (by_family && failed.2 == libc::EINVAL)
 }
 
 /// A UNIX name as people write it: an abstract one with `@` in place of its NUL.
