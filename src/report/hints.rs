@@ -64,6 +64,8 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Cure {
         match lift {
             // Given already and it did not lift: naming it again helps nobody.
             Lift::Option(opt) | Lift::OptionFor(opt, _) if host.options.flag(*opt) == Some(true) => {}
+            // CRIU 4.2+.
+            Lift::Option(Opt::AllowUprobes) if !host.caps.uprobes => {}
             Lift::OptionFor(_, name) if finding.get(name).is_none() => {}
             Lift::Option(opt) | Lift::OptionFor(opt, _) => {
                 match opt.name().map(|n| n.split_once(' ').unwrap_or((n, ""))) {

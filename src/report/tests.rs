@@ -49,6 +49,7 @@ pub(super) static PTS: Rule =
 static SHELL: Rule = rule("tty-session", "session leader {leader} is outside", &[Lift::Option(Opt::ShellJob)]);
 static LOCK: Rule =
     rule("netns-lock", "locked", &[Lift::Value("network-lock", "nftables"), Lift::Value("network-lock", "skip")]);
+static UPROBES: Rule = rule("vma-uprobes", "probed", &[Lift::Option(Opt::AllowUprobes), Lift::Release("4.2")]);
 static RULES: &[&Rule] = &[&TCP, &UNIX, &GHOST, &DEVICE, &MAPPING, &PTS, &SHELL];
 
 fn host(runtime: Runtime) -> Host {
@@ -308,6 +309,11 @@ fn a_hint_leaves_out_what_does_not_help() {
     let lock = |release| hints::cure(&LOCK, &finding(&LOCK, 1, "a", None), &Host { release, ..host.clone() }).text;
     assert_eq!(lock(Release::V3_18), "pass --network-lock nftables or --network-lock skip");
     assert_eq!(lock(Release::V3_17), "pass --network-lock nftables", "it knows no other");
+    let uprobes = |host: &Host| hints::cure(&UPROBES, &finding(&UPROBES, 1, "a", None), host).text;
+    let old = Host { release: Release::V4_1, ..host.clone() };
+    assert_eq!(uprobes(&old), "use CRIU 4.2 or newer", "the option is not known there");
+    let new = Host { caps: Caps { uprobes: true, ..Caps::default() }, ..host.clone() };
+    assert_eq!(uprobes(&new), "pass --allow-uprobes");
     // The fact that the option's value needs is not known.
     assert_eq!(hints::cure(&GHOST, &finding(&GHOST, 1, "a", None), &host).text, "nothing lifts this");
     let odd = finding(&UNIX, 1, "a", None).text("peer", "it's 5");
