@@ -1,6 +1,7 @@
 //! Files that CRIU opens a second time, for the build-id it validates them by.
 
 use super::mount_model::Model;
+use super::path_model::external_key;
 use super::{Finding, Lift, Phase, Rule, When};
 use crate::host::Gate;
 use crate::snapshot::OpenFile;
@@ -15,12 +16,18 @@ fn is_log(file: &OpenFile) -> Option<bool> {
     Some(flags & libc::O_ACCMODE == libc::O_WRONLY && flags & APPEND_ONLY == APPEND_ONLY)
 }
 
+/// By the only name such a file has (mm/secretmem.c).
+fn named_secret(file: &OpenFile) -> bool {
+    file.link.as_ref().is_some_and(|l| **l == *b"/secretmem (deleted)")
+}
+
 pub static BUILDID_OPEN: Rule = Rule {
     id: "buildid-open",
     group: "Paths",
-    what: "A file of sysfs that nobody may read, whoever he is (a control file of a driver), is open. CRIU opens every regular \
-           file a second time, for reading, to look for a build-id, unless it is open for appending only.",
-    says: "open file[ {path}], which CRIU cannot open for reading: it is write-only",
+    what: "A file is open that nobody can open for reading, whoever he is: a control file of a driver in sysfs, or a memfd_secret that \
+           --external file[...] names. CRIU opens every regular file a second time to look for a build-id, unless it is open for \
+           appending only.",
+    says: "open file[ {path}], which CRIU cannot open for reading: {why}",
     criu: "Build-ID (For validation) could not be obtained for file %s because can't open the file",
     source: "criu/files-reg.c:store_validation_data_build_id",
     versions: "all",
@@ -37,14 +44,24 @@ pub static BUILDID_OPEN: Rule = Rule {
             None => Gate::Unknown,
         };
         // Elsewhere CRIU's capabilities are above the mode; the kernel itself refuses this (`kernfs_fop_open`).
-        let unreadable = |f: &OpenFile| f.kind() == libc::S_IFREG && f.mode & 0o444 == 0 && f.size >= SMALLEST;
+        let unreadable = |f: &OpenFile| {
+            f.kind() == libc::S_IFREG && f.size >= SMALLEST && (f.mode & 0o444 == 0 || named_secret(f))
+        };
         let mut model = None;
         for (task, file) in ctx.files().filter(|(_, f)| unreadable(f)) {
             let Some(mnt_id) = file.mnt_id else { continue };
             let model = model.get_or_insert_with(|| Model::new(ctx));
-            let sysfs = model.by_id(mnt_id).is_some_and(|n| *n.info.fstype == *b"sysfs");
-            if sysfs && is_log(file) == Some(false) {
-                sink.push(gate, Finding::on_file(rule, task, file));
+            let (gate, why) = match model.by_id(mnt_id) {
+                Some(n) if *n.info.fstype == *b"sysfs" && file.mode & 0o444 == 0 => (gate, "it is write-only"),
+                // Its mount is the kernel's own: that ends the dump before, unless it is external.
+                None if named_secret(file) => match external_key(file).map(|k| ctx.host.gate_external(k.as_bytes())) {
+                    Some(Gate::Lifted) => (gate, "memory of memfd_secret cannot be opened again"),
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            if is_log(file) == Some(false) {
+                sink.push(gate, Finding::on_file(rule, task, file).term("why", why));
             }
         }
     },

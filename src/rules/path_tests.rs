@@ -7,6 +7,7 @@ use super::ghost::{GHOST_TOO_BIG, LINK_REMAP_FAILED, LINK_REMAP_NEEDED, NFS_SILL
 use super::memfd::EXE_MEMFD;
 use super::nsfd::NSFD_OUTSIDE;
 use super::path::*;
+use super::path_model::external_key;
 use super::testkit::*;
 use super::{Rule, Verdict};
 use crate::host::{Host, Opt, Options, Release};
@@ -325,6 +326,22 @@ fn control_files_that_nobody_may_read() {
     {
         assert_eq!(says(&opened(mount, mode, size, flags), &host()), None, "{mount} {mode:o} {size} {flags:o}");
     }
+    let mut key = None;
+    let mut secret = |mount| {
+        let s = regular(|f| {
+            (f.mnt_id, f.size, f.flags) = (Some(mount), 4096, Some(libc::O_RDWR as u32));
+            f.link = Some("/secretmem (deleted)".into());
+            key = external_key(f);
+        });
+        at(s, TABLE)
+    };
+    let (ours, other) = (secret(99), secret(15));
+    assert_eq!(says(&ours, &host()), None, "its mount is refused before");
+    let ino = key.unwrap().split_off("file[f:".len());
+    let external = Host { externals: Some(vec![format!("file[63:{ino}").as_str().into()]), ..host() };
+    assert_eq!(says(&ours, &external), REFUSE);
+    let external = Host { externals: Some(vec![format!("file[f:{ino}").as_str().into()]), ..host() };
+    assert_eq!(says(&other, &external), None, "an ordinary file of that name");
     let validate = |by_size| {
         let h = host();
         Host { options: Options { validate_by_size: by_size, ..h.options }, ..h }
