@@ -3,6 +3,7 @@
 use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::spec::{Item, Node};
 use crate::{sys, Kind};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 pub const KINDS: &[Kind] = &[
     Kind { name: "no-setsid", help: "first of all: the root leads a process group, not a session", make: nothing },
@@ -14,6 +15,21 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "thread", help: "own=files|fs: a second thread, with that of its own", make: thread },
     Kind { name: "cwd", help: "path=DIR", make: cwd },
 ];
+
+/// The namespaces (CLONE_NEW...) that are not those mkres was started in; children have them, too.
+static OWN: AtomicI32 = AtomicI32::new(0);
+
+pub fn now_own(namespaces: i32) {
+    OWN.fetch_or(namespaces, Ordering::Relaxed);
+}
+
+/// For what would stay behind, or change what others see.
+pub fn only_in_own(namespace: i32) -> Res {
+    match OWN.load(Ordering::Relaxed) & namespace {
+        0 => Err(Fail::Broken("only in a namespace of its own".into())),
+        _ => Ok(()),
+    }
+}
 
 fn nothing(_: &mut Ctx, _: &Args) -> Res {
     Ok(())
@@ -37,7 +53,7 @@ fn setsid(_: &mut Ctx, _: &Args) -> Res {
 
 /// A process can enter a new pid namespace only by being born in it.
 pub fn wants_pid_ns(node: &Node) -> bool {
-    node.items.iter().any(|i| matches!(i, Item::Kind { name, args } if name == "newns" && args.has("pid")))
+    node.items.iter().any(|i| matches!(i, Item::Kind { name, args, .. } if name == "newns" && args.has("pid")))
 }
 
 /// Of the network namespace we are in.
@@ -68,6 +84,7 @@ fn newns(_: &mut Ctx, a: &Args) -> Res {
         };
     }
     sys::ok("unshare", unsafe { libc::unshare(flags) })?;
+    now_own(flags);
     if a.has("user") {
         for (file, text) in [("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")] {
             let fd = sys::open(&format!("/proc/self/{file}"), libc::O_WRONLY)?;

@@ -20,6 +20,14 @@ impl Fail {
             Fail::Broken(_) => 2,
         }
     }
+
+    /// With the word of the SPEC that it is about.
+    pub fn of(self, word: &str) -> Fail {
+        match self {
+            Fail::Skip(why) => Fail::Skip(format!("{word}: {why}")),
+            Fail::Broken(why) => Fail::Broken(format!("{word}: {why}")),
+        }
+    }
 }
 
 impl fmt::Display for Fail {

@@ -139,6 +139,7 @@ fn tun(cx: &mut Ctx, a: &Args) -> Res {
         sys::ioctl("TUNATTACHFILTER", fd, libc::TUNATTACHFILTER, &raw const program as u64)?;
     }
     if a.has("left") {
+        crate::base::only_in_own(libc::CLONE_NEWNET)?;
         sys::ioctl("TUNSETPERSIST", fd, libc::TUNSETPERSIST, 1)?;
         sys::close(fd);
         return Ok(());

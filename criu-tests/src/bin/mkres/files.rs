@@ -1,5 +1,6 @@
 //! Ordinary files, and mounts they lie on.
 
+use crate::base::only_in_own;
 use crate::ctx::{wait_with, Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
@@ -51,6 +52,7 @@ fn file(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 fn do_mount(source: &str, to: &str, fs: &str, flags: libc::c_ulong) -> Res {
+    only_in_own(libc::CLONE_NEWNS)?;
     let _ = std::fs::create_dir_all(to);
     let (s, t, f) = (sys::cstr(source), sys::cstr(to), sys::cstr(fs));
     let r = unsafe { libc::mount(s.as_ptr(), t.as_ptr(), f.as_ptr(), flags, std::ptr::null()) };
@@ -69,6 +71,7 @@ fn mount(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 fn umount(_: &mut Ctx, a: &Args) -> Res {
+    only_in_own(libc::CLONE_NEWNS)?;
     let at = sys::cstr(a.need("at")?);
     let flags = if a.has("lazy") { libc::MNT_DETACH } else { 0 };
     sys::ok("umount", unsafe { libc::umount2(at.as_ptr(), flags) }).map(|_| ())

@@ -1,5 +1,6 @@
 //! Unusual mounts; in a mount namespace of our own (--root).
 
+use crate::base::only_in_own;
 use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
@@ -27,6 +28,7 @@ fn make_dir(dir: &str) -> Res {
 }
 
 fn mount(target: &str, kind: &str, data: &str) -> Res {
+    only_in_own(libc::CLONE_NEWNS)?;
     let (t, k, d) = (sys::cstr(target), sys::cstr(kind), sys::cstr(data));
     let r = unsafe { libc::mount(k.as_ptr(), t.as_ptr(), k.as_ptr(), 0, d.as_ptr().cast()) };
     sys::ok(&format!("mount {kind} on {target:?}"), r).map(|_| ())
@@ -73,6 +75,7 @@ fn layers(_: &mut Ctx, a: &Args) -> Res {
 }
 
 fn queue(_: &mut Ctx, _: &Args) -> Res {
+    only_in_own(libc::CLONE_NEWIPC)?;
     let flags = (libc::O_RDWR | libc::O_CREAT) as u64;
     // One short message: all queues of a user together have a limit of bytes.
     let attr = [0i64, 1, 1, 0, 0, 0, 0, 0];

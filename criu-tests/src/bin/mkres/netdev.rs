@@ -1,5 +1,6 @@
 //! Interfaces of the network namespace that the process lives in.
 
+use crate::base::only_in_own;
 use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
@@ -53,6 +54,7 @@ pub fn make(kind: &str, name: &str) -> Res {
 }
 
 fn iface(cx: &mut Ctx, a: &Args) -> Res {
+    only_in_own(libc::CLONE_NEWNET)?;
     let kind = a.need("kind")?;
     let name = a.get("name").unwrap_or(kind);
     make(kind, name)?;
@@ -61,6 +63,7 @@ fn iface(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 fn bound(cx: &mut Ctx, a: &Args) -> Res {
+    only_in_own(libc::CLONE_NEWNET)?;
     make("veth", "bound7")?;
     let s = sys::socket(a.num("domain", 2)? as i32, a.num("type", 2)? as i32, 0)?;
     let r = unsafe { libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, c"bound7".as_ptr().cast(), 7) };
@@ -77,6 +80,9 @@ fn bound(cx: &mut Ctx, a: &Args) -> Res {
 
 fn outside(cx: &mut Ctx, a: &Args) -> Res {
     let flags = libc::IFF_TUN | if a.has("multi") { libc::IFF_MULTI_QUEUE } else { 0 };
+    if a.has("persist") {
+        only_in_own(libc::CLONE_NEWNET)?;
+    }
     cx.outsider("holder", &[], || {
         let fd = crate::devices::attach("outside", flags)?;
         if a.has("persist") {

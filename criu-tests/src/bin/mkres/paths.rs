@@ -1,5 +1,6 @@
 //! What becomes of a file's name, and other things that CRIU looks for by a path or a namespace.
 
+use crate::base::only_in_own;
 use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
@@ -173,6 +174,7 @@ fn removed_cgroup() -> Res<i32> {
 /// A file of the lower layer of an overlayfs that was removed while we have it open. twice: with a second name there; index:
 /// of which the overlayfs knows.
 fn layer(cx: &Ctx, a: &Args) -> Res<i32> {
+    only_in_own(libc::CLONE_NEWNS)?;
     let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| cx.path(name));
     for dir in [&lower, &upper, &work, &merged] {
         skip(std::fs::create_dir(dir))?;
@@ -234,6 +236,7 @@ fn nsfd(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 fn bind(from: &str, to: &str, flags: libc::c_ulong) -> Res {
+    only_in_own(libc::CLONE_NEWNS)?;
     let (f, t, null) = (sys::cstr(from), sys::cstr(to), std::ptr::null());
     let r = unsafe { libc::mount(f.as_ptr(), t.as_ptr(), null, flags, null.cast()) };
     sys::ok(&format!("mount {to}"), r).map(|_| ())
@@ -252,6 +255,7 @@ fn slave(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 fn part(_: &mut Ctx, a: &Args) -> Res {
+    only_in_own(libc::CLONE_NEWNS)?;
     let to = a.need("to")?;
     let whole = format!("{to}.whole");
     for dir in [to, &whole] {
@@ -266,6 +270,7 @@ fn part(_: &mut Ctx, a: &Args) -> Res {
 }
 
 fn fuse(cx: &mut Ctx, a: &Args) -> Res {
+    only_in_own(libc::CLONE_NEWNS)?;
     let at = a.need("at")?;
     skip(std::fs::create_dir_all(at))?;
     let node = cx.path("device");

@@ -43,6 +43,7 @@ pub fn assemble(lines: &str, root: i32, spec: &str) -> Result<String, Fail> {
                 nodes.push((n.parse().unwrap_or(usize::MAX), json));
             }
             Some(("skip", why)) => return Err(Fail::Skip(why.into())),
+            Some(("broken", why)) => return Err(Fail::Broken(why.into())),
             _ => return Err(Fail::Broken(line.into())),
         }
     }

@@ -14,7 +14,8 @@ pub fn run(dir: &str, ready: Option<&str>, words: &[String]) -> Res<i32> {
     if pid == 0 {
         let status = match enter(dir, part.as_deref()) {
             Ok(()) => {
-                let mut argv = vec![sys::cstr("/mkres"), sys::cstr("--dir"), sys::cstr("/files")];
+                let mut argv =
+                    vec![sys::cstr("/mkres"), sys::cstr("--rooted"), sys::cstr("--dir"), sys::cstr("/files")];
                 argv.extend(words.iter().map(|w| sys::cstr(w)));
                 let mut ptrs: Vec<_> = argv.iter().map(|a| a.as_ptr()).collect();
                 ptrs.push(std::ptr::null());

@@ -3,7 +3,7 @@
 use crate::ctx::Args;
 
 pub enum Item {
-    Kind { name: String, args: Args },
+    Kind { name: String, args: Args, word: String },
     Child(Node),
 }
 
@@ -35,7 +35,7 @@ pub fn parse(words: &[String]) -> Result<Node, String> {
             }
             w => {
                 let (name, args) = w.split_once(':').unwrap_or((w, ""));
-                let item = Item::Kind { name: name.into(), args: Args::parse(args) };
+                let item = Item::Kind { name: name.into(), args: Args::parse(args), word: w.into() };
                 open.last_mut().ok_or("unbalanced ]")?.items.push(item);
             }
         }

@@ -163,18 +163,18 @@ pub fn temp_dir() -> Result<String, String> {
 
 /// Ends everything below this process, orphans that came to it included.
 pub fn kill_descendants() {
-    for _ in 0..200 {
-        let me = unsafe { libc::getpid() };
+    let me = unsafe { libc::getpid() };
+    for _ in 0..2000 {
         let Ok(list) = std::fs::read_to_string(format!("/proc/self/task/{me}/children")) else { return };
         if list.trim().is_empty() {
             return;
         }
         for pid in list.split_whitespace().filter_map(|p| p.parse::<i32>().ok()) {
-            unsafe {
-                libc::kill(pid, libc::SIGKILL);
-                libc::waitpid(pid, std::ptr::null_mut(), 0);
-            }
+            unsafe { libc::kill(pid, libc::SIGKILL) };
         }
+        // Whoever is ready: the first process of a pid namespace is not before all others of it are waited for.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 

@@ -176,6 +176,7 @@ fn dev_tty(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 fn bind(cx: &mut Ctx, a: &Args) -> Res {
+    crate::base::only_in_own(libc::CLONE_NEWNS)?;
     let mount = |from: &str, to: &str, kind: &std::ffi::CStr, flags| {
         let (from, at) = (sys::cstr(from), sys::cstr(to));
         let done = unsafe { libc::mount(from.as_ptr(), at.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) };
