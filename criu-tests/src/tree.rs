@@ -107,6 +107,29 @@ impl Tree {
         None
     }
 
+    /// The process of the SPEC that `pid` is or came from, and what mkres calls `pid` or its descriptor.
+    pub fn named(&self, pid: i32, fd: Option<i32>) -> Option<(u64, Option<String>)> {
+        let nodes = self.report["nodes"].as_array()?;
+        let key = |all: &Value, is: &dyn Fn(i32) -> bool| {
+            let found = all.as_object()?.iter().find(|(_, v)| v.as_i64().is_some_and(|v| is(v as i32)));
+            found.map(|(name, _)| name.clone())
+        };
+        for n in nodes {
+            let index = n["node"].as_u64()?;
+            let own = if index == 0 { self.pid } else { self.here(n["pid"].as_i64()? as i32) };
+            if own == pid {
+                return Some((index, fd.and_then(|fd| key(&n["fds"], &|v| v == fd))));
+            }
+            if let Some(name) = key(&n["pids"], &|v| self.here(v) == pid) {
+                return Some((index, Some(name)));
+            }
+        }
+        // A child that mkres does not name.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent: i32 = stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()?;
+        (self.inside.contains(&parent)).then(|| self.named(parent, None)).flatten()
+    }
+
     /// This machine's number of a process of the tree that sees itself as `own`. (Each number is there once: no tree of
     /// the fixtures has two pid namespaces.)
     fn here(&self, own: i32) -> i32 {

@@ -78,7 +78,7 @@ const VOLATILE: &[&str] = &[
 /// where the early look has refused already.
 pub(crate) const FROZEN_ONLY: &[&str] = &["compat-task", "ldt-selector", "unix-queue-reset", "unix-queue-trunc"];
 
-const NO_PASSCRED: &str = "Can't get 1:16 opt";
+pub(crate) const NO_PASSCRED: &str = "Can't get 1:16 opt";
 
 impl Wanted {
     fn of(f: &Fixture, criu: &Criu) -> Wanted {
@@ -372,7 +372,7 @@ impl Report {
         self.0["look"] == "early"
     }
 
-    fn refusals(&self) -> impl Iterator<Item = &Value> {
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = &Value> {
         self.0["findings"].as_array().into_iter().flatten().filter(|f| f["verdict"] == "refuse")
     }
 

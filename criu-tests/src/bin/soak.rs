@@ -7,11 +7,15 @@
 //! ```
 //!
 //! The trees hold what the fixtures hold, in company. Each comes of a number, told with every disagreement; `--replay` makes it
-//! again and takes away whatever can go with the disagreement staying. Needs root.
+//! again and takes away whatever can go with the disagreement staying. One that both refuse is peeled, see
+//! `criu_tests::soak::peel` (`--no-peel` leaves it). Needs root.
 
 use criu_tests::criu::Criu;
 use criu_tests::mounts::Btrfs;
-use criu_tests::soak::{check, generate::case, shrink::shrink, Case, Disagreement, Random, Verdict};
+use criu_tests::soak::peel::{peel, Peeled};
+use criu_tests::soak::{
+    check, check_what_can_be_made, generate::case, shrink::shrink, sweep, Case, Disagreement, Kind, Random, Verdict,
+};
 use criu_tests::tree::mkres;
 use criu_tests::trial::Setup;
 use std::collections::BTreeMap;
@@ -30,6 +34,7 @@ struct Asked {
     replay: Vec<u64>,
     given: Case,
     shrink: bool,
+    peel: bool,
     verbose: bool,
 }
 
@@ -51,6 +56,7 @@ fn asked() -> Result<Asked, String> {
         replay: vec![],
         given: Case { words: vec![], opts: vec![], freeze_cgroup: false },
         shrink: true,
+        peel: true,
         verbose: false,
     };
     let mut args = std::env::args().skip(1);
@@ -68,6 +74,7 @@ fn asked() -> Result<Asked, String> {
             "--opt" => a.given.opts.push(value()?),
             "--freeze-cgroup" => a.given.freeze_cgroup = true,
             "--no-shrink" => a.shrink = false,
+            "--no-peel" => a.peel = false,
             "-v" => a.verbose = true,
             o => return Err(format!("{o}? See the head of soak.rs")),
         }
@@ -110,6 +117,7 @@ fn body() -> Result<ExitCode, String> {
     };
     let failed = all(&a, &cases, &criu, &setup);
     drop(setup);
+    sweep();
     if std::env::var_os("KEEP").is_none() {
         let _ = std::fs::remove_dir_all(&base);
     }
@@ -140,8 +148,26 @@ struct Count {
     warned: usize,
     disagreed: usize,
     not_made: BTreeMap<String, usize>,
+    /// What this machine cannot make, and why: the trees were made without it.
+    left_out: BTreeMap<String, usize>,
+    peeled: PeeledCount,
     /// CRIU's reasons that no fixture has.
     unknown: BTreeMap<String, (usize, u64)>,
+}
+
+/// What became of the refused ones.
+#[derive(Default)]
+struct PeeledCount {
+    dumped: usize,
+    by_options: usize,
+    lifted: usize,
+    taken: usize,
+    warned: usize,
+    not_made: BTreeMap<String, usize>,
+    one_refused: usize,
+    one_dumped: usize,
+    one_warned: usize,
+    one_not_made: usize,
 }
 
 fn all(a: &Asked, cases: &[(u64, Case)], criu: &Criu, setup: &Setup) -> bool {
@@ -159,6 +185,9 @@ fn all(a: &Asked, cases: &[(u64, Case)], criu: &Criu, setup: &Setup) -> bool {
         }
     });
     let c = count.into_inner().unwrap_or_default();
+    for (why, n) in &c.left_out {
+        println!("left out, {n} times: {why}");
+    }
     for (why, n) in &c.not_made {
         println!("not made, {n} times: {why}");
     }
@@ -167,6 +196,23 @@ fn all(a: &Asked, cases: &[(u64, Case)], criu: &Criu, setup: &Setup) -> bool {
     }
     println!("CRIU {}, seed {}, {:.0} s", criu.version, a.seed, start.elapsed().as_secs_f64());
     println!("{} dumped, {} refused by both, {} warned of and refused by CRIU", c.dumped, c.refused, c.warned);
+    let p = &c.peeled;
+    for (why, n) in &p.not_made {
+        println!("not peeled, {n} times: {why}");
+    }
+    println!(
+        "peeled until CRIU dumps them: {} of those ({} by options alone), {} warned of, {} not; {} options, {} resources",
+        p.dumped,
+        p.by_options,
+        p.warned,
+        p.not_made.values().sum::<usize>(),
+        p.lifted,
+        p.taken
+    );
+    println!(
+        "one of it put back: {} refused by both, {} dumped, {} warned of, {} not made",
+        p.one_refused, p.one_dumped, p.one_warned, p.one_not_made
+    );
     let agreed = c.dumped + c.refused + c.warned;
     println!("{agreed} passed, {} failed, {} skipped", c.disagreed, c.not_made.values().sum::<usize>());
     c.disagreed > 0 || agreed == 0
@@ -175,7 +221,9 @@ fn all(a: &Asked, cases: &[(u64, Case)], criu: &Criu, setup: &Setup) -> bool {
 fn one(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count: &Mutex<Count>) {
     let dir = setup.base.join(format!("{seed:x}"));
     let began = Instant::now();
-    let verdict = check(case, criu, setup, &dir);
+    let mut made = case.clone();
+    let (verdict, left_out) = check_what_can_be_made(&mut made, criu, setup, &dir);
+    let case = &made;
     let took = began.elapsed().as_millis();
     let told = |what: &str| {
         if a.verbose {
@@ -183,16 +231,21 @@ fn one(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count: &Mu
         }
     };
     let Ok(mut n) = count.lock() else { return };
+    for (word, why) in left_out {
+        *n.left_out.entry(format!("{word}: {}", without_numbers(&why))).or_default() += 1;
+    }
     match verdict {
         Verdict::Dumped => {
             told("dumped");
             n.dumped += 1;
         }
-        Verdict::Refused { unknown } => {
-            told("refused");
+        Verdict::Refused { unknown, rules } => {
+            told(&format!("refused {rules:?}"));
             n.refused += 1;
-            if let Some(why) = unknown {
-                n.unknown.entry(without_numbers(&why)).or_insert((0, seed)).0 += 1;
+            note(&mut n, unknown, seed);
+            drop(n);
+            if a.peel {
+                further(a, seed, case, criu, setup, count);
             }
         }
         Verdict::Warned => {
@@ -206,11 +259,72 @@ fn one(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count: &Mu
         Verdict::Disagree(d) => {
             n.disagreed += 1;
             drop(n);
-            println!("FAILED {seed:#x} {:?}: {}\n    {case}", d.kind, d.says);
-            if a.shrink {
-                smallest(case, &d, criu, setup, &dir);
-            }
+            failed(a, seed, case, &d, criu, setup);
         }
+    }
+}
+
+fn note(n: &mut Count, unknown: Option<String>, seed: u64) {
+    if let Some(why) = unknown {
+        n.unknown.entry(without_numbers(&why)).or_insert((0, seed)).0 += 1;
+    }
+}
+
+fn failed(a: &Asked, seed: u64, case: &Case, d: &Disagreement, criu: &Criu, setup: &Setup) {
+    println!("FAILED {seed:#x} {:?}: {}\n    {case}", d.kind, d.says);
+    // What an option lifts is seen in peeling only.
+    if a.shrink && d.kind != Kind::Cure {
+        smallest(case, d, criu, setup, &setup.base.join(format!("{seed:x}")));
+    }
+}
+
+/// Peels what both refuse.
+fn further(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count: &Mutex<Count>) {
+    let began = Instant::now();
+    let dir = setup.base.join(format!("{seed:x}"));
+    let Peeled { rest, one, lifted, taken } = peel(case, &mut Random::new(!seed), criu, setup, &dir);
+    let told = |what: &str, case: &Case| {
+        if a.verbose {
+            println!("{seed:#x} {what} in {} ms: {case}", began.elapsed().as_millis());
+        }
+    };
+    let Ok(mut n) = count.lock() else { return };
+    let mut wrong = Vec::new();
+    n.peeled.lifted += lifted;
+    n.peeled.taken += taken;
+    match rest.1 {
+        Verdict::Dumped => {
+            told("  peeled, dumped", &rest.0);
+            n.peeled.dumped += 1;
+            n.peeled.by_options += usize::from(taken == 0);
+        }
+        Verdict::Warned => n.peeled.warned += 1,
+        Verdict::NotMade(why) => {
+            told(&format!("  not peeled: {why}"), &rest.0);
+            *n.peeled.not_made.entry(without_numbers(&why)).or_default() += 1;
+        }
+        Verdict::Refused { .. } => {}
+        Verdict::Disagree(d) => wrong.push((rest.0, d)),
+    }
+    match one {
+        None => {}
+        Some((case, Verdict::Refused { unknown, rules })) => {
+            told(&format!("  one put back, refused {rules:?}"), &case);
+            n.peeled.one_refused += 1;
+            note(&mut n, unknown, seed);
+        }
+        Some((case, Verdict::Dumped)) => {
+            told("  one put back, dumped", &case);
+            n.peeled.one_dumped += 1;
+        }
+        Some((_, Verdict::Warned)) => n.peeled.one_warned += 1,
+        Some((_, Verdict::NotMade(_))) => n.peeled.one_not_made += 1,
+        Some((case, Verdict::Disagree(d))) => wrong.push((case, d)),
+    }
+    n.disagreed += wrong.len();
+    drop(n);
+    for (case, d) in wrong {
+        failed(a, seed, &case, &d, criu, setup);
     }
 }
 

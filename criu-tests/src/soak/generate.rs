@@ -3,6 +3,8 @@
 use super::random::Random;
 use super::{mounts, Case};
 use crate::fixtures::{self, As, Expect};
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 /// Something a process can hold, and the options its fixture goes with.
 #[derive(Clone, Copy)]
@@ -55,8 +57,8 @@ const MORE: &[(&str, bool)] = &[
     ("uid", true),
 ];
 
-/// What takes CRIU its 10 s or a lease its 45: seldom taken.
-const SLOW: &[&str] = &["vfork", "traced", "pipes:n=1", "lease"];
+/// What takes CRIU seconds, or a lease its 45: seldom taken.
+const SLOW: &[&str] = &["traced", "pipes:n=1", "lease"];
 
 /// These want to be alone in a process: what comes after them in it cannot be made.
 const LONELY: &[&str] = &["uid", "nofile", "newns", "time-for-children", "no-setsid", "inherit", "setsid"];
@@ -79,45 +81,73 @@ const NOT_IN_ROOT: &[&str] = &[
 ];
 
 const OPTIONS: &[(&str, usize)] = &[
-    ("--network-lock skip", 80),
+    ("--network-lock skip", 85),
     ("--network-lock nftables", 5),
+    ("--network-lock iptables", 1),
     ("--tcp-established", 25),
     ("--tcp-close", 10),
     ("--skip-in-flight", 20),
     ("--ext-unix-sk", 25),
-    ("--file-locks", 30),
-    ("--shell-job", 20),
-    ("--link-remap", 20),
-    ("--ghost-limit 4M", 15),
+    ("--file-locks", 40),
+    ("--shell-job", 25),
+    ("--link-remap", 30),
+    ("--ghost-limit 4M", 20),
     ("--ghost-limit 1k", 3),
+    ("--ghost-fiemap", 5),
     ("--file-validation filesize", 30),
     ("--manage-cgroups=ignore", 15),
-    ("--evasive-devices", 5),
-    ("--force-irmap", 5),
+    ("--manage-cgroups=none", 3),
+    ("--manage-cgroups=full", 3),
+    ("--manage-cgroups=strict", 3),
+    ("--cgroup-dump-controller cpu", 2),
+    ("--cgroup-root /elsewhere", 2),
+    ("--evasive-devices", 10),
+    ("--force-irmap", 10),
+    ("--irmap-scan-path /tmp", 4),
     ("--leave-running", 15),
     ("--leave-stopped", 5),
-    ("--ghost-fiemap", 5),
     ("--timeout 60", 5),
     ("--enable-fs all", 4),
+    ("--enable-fs ramfs,bpf", 4),
+    ("--skip-mnt /mnt", 4),
+    ("--empty-ns net", 4),
+    ("--enable-external-sharing", 3),
+    ("--enable-external-masters", 3),
+    ("--ext-mount-map auto", 3),
+    ("--unprivileged", 3),
+    ("--allow-uprobes", 10),
+    ("--auto-dedup", 2),
+    ("--weak-sysctls", 2),
+    ("--log-pid", 1),
     ("--external dev[1/3]:nothing", 3),
     ("--external net[4026531840]:host", 3),
+    ("--external pid[4026531836]:host", 2),
+    ("--external mnt[/mnt]:given", 4),
     ("--external unix[1]", 5),
     ("--external tty[8801:1b]", 4),
     ("--external file[1:2]", 4),
 ];
 
-fn things() -> Vec<Thing> {
+static THINGS: LazyLock<(Vec<Thing>, Vec<Thing>)> = LazyLock::new(things);
+
+/// What goes into any process; and what goes into the first one of a tree with a root directory of its own.
+fn things() -> (Vec<Thing>, Vec<Thing>) {
     let mut all: Vec<Thing> =
         MORE.iter().map(|(words, refused)| Thing { words, opts: "", refused: *refused }).collect();
+    let mut rooted = Vec::new();
     for f in fixtures::all() {
-        let elsewhere = f.tree.contains('{') || f.tree.contains("no-setsid") || f.unforeseeable.is_some();
-        if elsewhere || f.run_as != As::Root || f.tree.split_whitespace().count() > 6 {
+        let (to, words) = match f.tree.strip_prefix("--root {root} ") {
+            Some(words) => (&mut rooted, words),
+            None => (&mut all, f.tree),
+        };
+        let elsewhere = words.contains("{btrfs") || words.contains("--") || words.contains("no-setsid");
+        if elsewhere || f.unforeseeable.is_some() || f.run_as != As::Root || words.split_whitespace().count() > 8 {
             continue;
         }
         let refused = matches!(f.expect, Expect::Refuse(_));
-        all.push(Thing { words: f.tree, opts: f.opts, refused });
+        to.push(Thing { words, opts: f.opts, refused });
     }
-    all
+    (all, rooted)
 }
 
 fn kind(word: &str) -> &str {
@@ -139,28 +169,46 @@ fn wants_session(words: &str) -> bool {
 pub fn case(seed: u64) -> Case {
     let mut r = Random::new(seed);
     let in_root = r.chance(25);
-    let count = 1 + r.below(20).min(r.below(20));
+    let most = if r.chance(10) { 20 } else { 1 + r.below(20) };
+    let count = 1 + r.below(most);
     let mut tree: Vec<Process> = (0..count).map(|i| Process { parent: r.below(i.min(6)), words: Vec::new() }).collect();
-    let all = things();
+    let (all, rooted) = &*THINGS;
     let usable = |t: &&Thing| {
         let fits = |w: &str| !NOT_IN_ROOT.iter().any(|n| w.starts_with(n));
         !in_root || t.words.split_whitespace().all(fits)
     };
-    let (refused, accepted): (Vec<Thing>, Vec<Thing>) = all.iter().filter(usable).copied().partition(|t| t.refused);
-    let refusals = [0, 0, 0, 0, 1, 1, 1, 1, 2, 3][r.below(10)];
+    let split_up = |from: &[Thing]| from.iter().copied().partition::<Vec<Thing>, _>(|t| t.refused);
+    let (refused, accepted) = split_up(&all.iter().filter(usable).copied().collect::<Vec<_>>());
+    let (refused_roots, accepted_roots) = split_up(rooted);
+    let refusals = [0, 0, 0, 0, 0, 0, 1, 1, 2, 3][r.below(10)];
     let mut opts: Vec<&'static str> = Vec::new();
+    // What CRIU dumps it mostly dumps with its options only.
+    let mut with = |t: &Thing, r: &mut Random| {
+        let needed = !t.opts.is_empty() && r.chance(if t.refused { 50 } else { 92 });
+        opts.extend(needed.then_some(t.opts));
+    };
+    let mut base = "";
+    if in_root && r.chance(50) {
+        let from = if refusals > 0 && r.chance(40) { &refused_roots } else { &accepted_roots };
+        if let Some(t) = r.pick(from) {
+            base = t.words;
+            with(t, &mut r);
+        }
+    }
     for i in 0..refusals + 1 + r.below(2 * count + 4) {
         let from = if i < refusals { &refused } else { &accepted };
         let Some(t) = r.pick(from) else { continue };
         let slow = SLOW.iter().any(|s| t.words.contains(s));
-        if slow && !r.chance(5) {
+        if slow && !r.chance(15) {
             continue;
         }
-        if put(&mut tree, t.words, &mut r) && !t.opts.is_empty() && r.chance(50) {
-            opts.push(t.opts);
+        if put(&mut tree, t.words, &mut r) {
+            with(t, &mut r);
         }
     }
     opts.extend(OPTIONS.iter().filter(|(_, percent)| r.chance(*percent)).map(|(o, _)| *o));
+    let mut given = BTreeSet::new();
+    opts.retain(|o| given.insert(*o));
     // With a freezer of cgroup v1 CRIU itself never ends on a stopped task: attaching to it waits for it to move.
     let stopped = tree.iter().flat_map(|p| &p.words).any(|w| w.contains("stopped"));
     let freeze_cgroup = r.chance(8) && !stopped;
@@ -170,6 +218,7 @@ pub fn case(seed: u64) -> Case {
         words.extend(["newns:pid", "newns:net", "newns:ipc", "newns:uts"].iter().filter(|_| r.chance(30)));
         words.extend(["mount:fs=tmpfs,to=/mnt", "bind:from=/files,to=/mnt2"].iter().filter(|_| r.chance(30)));
         words.extend(["mount:fs=ramfs,to=/mnt3", "mount:fs=bpf,to=/mnt4"].iter().filter(|_| r.chance(4)));
+        words.push(base);
     } else {
         words.extend(["no-setsid"].iter().filter(|_| r.chance(6)));
         words.extend(["newns:net", "newns:ipc", "newns:uts"].iter().filter(|_| r.chance(8)));
@@ -177,7 +226,7 @@ pub fn case(seed: u64) -> Case {
     let split = |w: &[&str]| w.iter().flat_map(|w| w.split_whitespace()).map(String::from).collect::<Vec<_>>();
     let mut words = split(&words);
     let mut opts: Vec<String> = opts.iter().map(|o| o.replace("{netlock}", "--network-lock skip")).collect();
-    if in_root && r.chance(50) {
+    if in_root && base.is_empty() && r.chance(50) {
         words.extend(mounts::words(&mut r));
         opts.extend(mounts::options(&mut r));
     }

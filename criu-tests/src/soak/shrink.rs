@@ -58,7 +58,7 @@ fn without(case: &Case, from: usize, to: usize) -> Case {
     c
 }
 
-fn closing(words: &[String], open: usize) -> Option<usize> {
+pub(super) fn closing(words: &[String], open: usize) -> Option<usize> {
     let mut depth = 0;
     for (i, w) in words.iter().enumerate().skip(open) {
         match w.as_str() {
