@@ -1,15 +1,33 @@
 //! Names of UNIX sockets that CRIU must find again in the filesystem (criu/sk-unix.c:unix_resolve_name).
 
 use super::unix::{finding, unix_sockets};
-use super::{Lift, Phase, Rule, Value, When};
+use super::{Ctx, Lift, Phase, Rule, Value, When};
 use crate::bytes::Bytes;
 use crate::host::{Gate, Release};
+
+/// Whether CRIU asks the kernel for the file (SIOCUNIXFILE). With --unprivileged it does not find out that it can
+/// (`root_only_init`, criu/kerndat.c), even as root.
+fn asks(ctx: &Ctx) -> Option<bool> {
+    match (ctx.snap.kernel.siocunixfile, ctx.host.options.unprivileged) {
+        (_, Some(true)) => Some(false),
+        (known, _) => known,
+    }
+}
+
+/// What depends on CRIU's asking.
+fn asked(ctx: &Ctx) -> Gate {
+    if ctx.host.options.unprivileged.is_none() {
+        Gate::Unknown
+    } else {
+        Gate::Stands
+    }
+}
 
 pub static NAME_UNRESOLVED: Rule = Rule {
     id: "unix-name-unresolved",
     group: "UNIX sockets",
     what: "A socket was bound to a relative path and CRIU cannot ask the kernel for its file (SIOCUNIXFILE: Linux 4.10, \
-           CAP_NET_ADMIN). It then tries the name in the process's present working directory and root only, and refuses if it \
+           CAP_NET_ADMIN; with --unprivileged it never does). It then tries the name in the process's present working directory and root only, and refuses if it \
            is not there. Where those are is not looked up: a warning.",
     says: "UNIX {type} socket {name} (inode {ino}): bound to a relative path, which is searched in the process's working \
            directory and root only",
@@ -24,7 +42,7 @@ pub static NAME_UNRESOLVED: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        if ctx.snap.kernel.siocunixfile != Some(false) {
+        if asks(ctx) != Some(false) {
             return;
         }
         for (s, u) in unix_sockets(ctx) {
@@ -52,10 +70,10 @@ pub static SIOCUNIXFILE: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        if ctx.snap.kernel.siocunixfile != Some(true) {
+        if asks(ctx) != Some(true) {
             return;
         }
-        let gate = if ctx.host.release < Release::V3_18 { Gate::Unknown } else { Gate::Stands };
+        let gate = if ctx.host.release < Release::V3_18 { Gate::Unknown } else { asked(ctx) };
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| u.path().is_some()) {
             if let Some(Err(errno)) = s.fact(|f| f.unix_file.as_ref()) {
                 let f = finding(rule, ctx, s, u);
@@ -82,7 +100,7 @@ pub static PATH_NOT_SUFFIX: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        if ctx.snap.kernel.siocunixfile == Some(false) {
+        if asks(ctx) == Some(false) {
             return;
         }
         for (s, u) in unix_sockets(ctx) {
@@ -90,7 +108,7 @@ pub static PATH_NOT_SUFFIX: Rule = Rule {
             let Some(Ok(file)) = s.fact(|f| f.unix_file.as_ref()) else { continue };
             if !cuts(file, name) {
                 let f = finding(rule, ctx, s, u).fact("file", Value::Text(Bytes(file.0.clone())));
-                sink.push(Gate::Stands, f);
+                sink.push(asked(ctx), f);
             }
         }
     },

@@ -317,6 +317,11 @@ fn a_kernel_that_does_not_open_socket_files() {
     facts(&mut s, SocketFacts { unix_file: Some(Err(libc::EPERM)), ..SocketFacts::default() });
     assert_eq!(on(&SIOCUNIXFILE, &s), Some(Refuse));
     assert_eq!(verdict(&SIOCUNIXFILE, &s, &at_release(Release::V3_17)), Some(Warn));
+    // Such a CRIU does not ask.
+    let unprivileged = with(Opt::Unprivileged);
+    assert_eq!(verdict(&SIOCUNIXFILE, &s, &unprivileged), None);
+    assert_eq!(verdict(&NAME_UNRESOLVED, &s, &unprivileged), Some(Warn));
+    assert_eq!(verdict(&SIOCUNIXFILE, &s, &unknown(Opt::Unprivileged)), Some(Warn));
     s.kernel.siocunixfile = Some(false);
     assert_eq!((on(&NAME_UNRESOLVED, &s), on(&SIOCUNIXFILE, &s), on(&PATH_NOT_SUFFIX, &s)), (Some(Warn), None, None));
     s.sockets[0].unix[0].name = Some(Bytes::from("/srv/rs"));
