@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For how long one namespace may answer. It takes tens of microseconds; a kernel may have to load modules first.
+/// For how long one namespace may answer, modprobe not counted. It takes tens of microseconds.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The kernel fills at most 32 KiB of a longer buffer (`netlink_dump()`, net/netlink/af_netlink.c).
@@ -120,16 +120,25 @@ fn tables(
             elsewhere(net, libc::NETLINK_SOCK_DIAG, members)
         };
         match socket {
-            Ok(Some(socket)) => tables.push(table(&socket, net, wanted, &mut missing, refused.get(&net))),
+            Ok(Some(socket)) => {
+                let table = table(&socket, net, wanted, &mut missing, refused.get(&net));
+                // What the kernel cannot list at all is a rule's; what it did not tell in time is nobody's.
+                if table.failed.iter().any(|(_, _, errno)| *errno == libc::ETIMEDOUT) {
+                    let pid = members.get(&net).and_then(|pids| pids.first()).copied().unwrap_or_default();
+                    unchecked.push(not_seen(pid, net, libc::ETIMEDOUT));
+                }
+                tables.push(table);
+            }
             // All who lived there have ended.
             Ok(None) => {}
-            Err((pid, errno)) => {
-                let what = format!("sockets of net:[{net}]");
-                unchecked.push(Unchecked { pid, fd: None, what: what.as_str().into(), errno: errno as i32 });
-            }
+            Err((pid, errno)) => unchecked.push(not_seen(pid, net, errno as i32)),
         }
     }
     (tables, unchecked)
+}
+
+fn not_seen(pid: i32, net: u64, errno: i32) -> Unchecked {
+    Unchecked { pid, fd: None, what: format!("sockets of net:[{net}]").as_str().into(), errno }
 }
 
 fn open() -> nix::Result<OwnedFd> {
@@ -263,7 +272,11 @@ impl<'a> Wire<'a> {
     ) -> Result<Dump<T>, i32> {
         self.seq = self.seq.wrapping_add(1);
         let request = request(self.seq);
-        retry(|| socket::send(self.socket.as_raw_fd(), &request, MsgFlags::empty())).map_err(|e| e as i32)?;
+        let asked = Instant::now();
+        let sent = retry(|| socket::send(self.socket.as_raw_fd(), &request, MsgFlags::empty())).map_err(|e| e as i32);
+        // There the kernel looks for its module, once for each kind where there is none.
+        self.until += asked.elapsed();
+        sent?;
         let mut dump = Dump::new(self.seq);
         loop {
             if Instant::now() >= self.until {

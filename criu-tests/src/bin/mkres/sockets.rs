@@ -5,6 +5,12 @@ use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
     Kind { name: "sock", help: "domain=,type=,proto= (numbers): any socket, not connected", make: any },
+    Kind {
+        name: "unlisted",
+        help: "family=,proto= (numbers): nothing, and only on a kernel that cannot list such sockets",
+        make: |_, a| can_list(a, false),
+    },
+    Kind { name: "listed", help: "the opposite of unlisted", make: |_, a| can_list(a, true) },
     Kind { name: "vsock", help: "a stream socket of AF_VSOCK", make: |c, _| made(c, 40, 1, 0) },
     Kind { name: "xdp", help: "AF_XDP", make: |c, _| made(c, 44, 3, 0) },
     Kind { name: "alg", help: "AF_ALG", make: |c, _| made(c, 38, 5, 0) },
@@ -60,7 +66,7 @@ fn raw(cx: &mut Ctx, a: &Args) -> Res {
     let domain = if a.has("v6") { libc::AF_INET6 } else { libc::AF_INET };
     let s = sys::socket(domain, libc::SOCK_RAW, a.num("proto", 1)? as i32)?;
     if let Some(wanted) = a.get("diag") {
-        let listed = raw_is_listed()?;
+        let listed = is_listed(libc::AF_INET, libc::IPPROTO_RAW)?;
         if listed != (wanted == "yes") {
             return Err(Fail::Skip(format!("the kernel can list raw sockets: {listed}")));
         }
@@ -73,14 +79,25 @@ fn raw(cx: &mut Ctx, a: &Args) -> Res {
     Ok(())
 }
 
-/// Asks sock_diag for the raw sockets of IPv4; without its module the end comes at once, with an error.
-fn raw_is_listed() -> Res<bool> {
+fn can_list(a: &Args, wanted: bool) -> Res {
+    let (family, proto) = (a.num("family", 2)? as i32, a.num("proto", 0)? as i32);
+    match is_listed(family, proto)? {
+        can if can == wanted => Ok(()),
+        can => Err(Fail::Skip(format!("this kernel can list sockets of family {family}, protocol {proto}: {can}"))),
+    }
+}
+
+/// Asks sock_diag for the sockets of a family and protocol; without its module the end comes at once, with an error.
+fn is_listed(family: i32, proto: i32) -> Res<bool> {
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-    // struct nlmsghdr and inet_diag_req_v2: family, protocol, no extension, all states, any socket.
+    // struct nlmsghdr and the longest of the requests, that of the internet families (inet_diag_req_v2): family, protocol, no
+    // extension, all states, any socket. The others have family and protocol in the same places, then all states, too.
     let mut request =
         [[72, 0, 0, 0].as_slice(), &SOCK_DIAG_BY_FAMILY.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 8]].concat();
-    request.extend([libc::AF_INET as u8, libc::IPPROTO_RAW as u8, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    // NDIAG_PROTO_ALL.
+    let proto = if family == libc::AF_NETLINK { 255 } else { proto as u8 };
+    request.extend([family as u8, proto, 0, 0, 0xff, 0xff, 0xff, 0xff]);
     request.resize(72, 0);
     let s = sys::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_SOCK_DIAG)?;
     sys::send(s, &request, 0)?;
