@@ -14,9 +14,14 @@ fn mappings<'a>(ctx: &'a Ctx) -> impl Iterator<Item = (&'a Task, &'a Mapping)> +
 
 /// A mapping of something that CRIU finds out to be no file by failing to open it (ENXIO): anonymous inodes and
 /// secretmem. Sockets and AIO rings have code of their own.
-fn is_anon_object(vma: &Vma) -> bool {
+fn is_anon_object(m: &Mapping) -> bool {
+    let vma = &m.vma;
     if vma.path.starts_with(b"anon_inode:") {
         return true;
+    }
+    // Of no type: a DMA buffer, for one. CRIU goes by the name of a ring, too.
+    if m.file.as_ref().is_some_and(|f| f.kind() == 0) {
+        return !vma.path.starts_with(b"/[aio]");
     }
     // secretmem has a regular inode of a pseudo file system (mm/secretmem.c), so its name is all there is to go by:
     // it is never linked, and a file of a real file system has a device with a major number or is found by its inode.
@@ -28,7 +33,7 @@ pub static VMA_ANON_INODE: Rule = Rule {
     group: "Mappings",
     what:
         "A mapping of a kernel object that cannot be opened through map_files: io_uring rings, perf event buffers, KVM \
-           vcpus, BPF maps and ring buffers, memfd_secret. No plugin is asked.",
+           vcpus, BPF maps and ring buffers, memfd_secret, DMA buffers. No plugin is asked.",
     says: "mapping {range} of {object}",
     criu: "Unknown shit %o (%s), then Can't open %d's mapfile link %lx",
     source: "criu/proc_parse.c:vma_get_mapfile",
@@ -37,7 +42,7 @@ pub static VMA_ANON_INODE: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
-        for (task, m) in mappings(ctx).filter(|(_, m)| is_anon_object(&m.vma)) {
+        for (task, m) in mappings(ctx).filter(|(_, m)| is_anon_object(m)) {
             let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
                 .key(format!("object:{}:{}", task.pid, m.vma.path.escaped()))
                 .fact("object", Value::Text(m.vma.unescaped()));
@@ -137,7 +142,7 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
             let file_shared = vma.shared && (vma.ino != 0 || vma.major != 0 || vma.minor != 0);
             // A device mapping is judged by vma-device, which comes first.
             let device = m.file.as_ref().is_some_and(|f| f.is_chrdev() && f.rdev != DEV_ZERO);
-            if named || is_known_vvar(ctx, vma) || file_shared || device || is_anon_object(vma) {
+            if named || is_known_vvar(ctx, vma) || file_shared || device || is_anon_object(m) {
                 continue;
             }
             let path = (!vma.path.is_empty()).then(|| Value::Text(vma.unescaped()));
@@ -266,6 +271,15 @@ mod tests {
             assert!(verdict(&VMA_ANON_INODE, &s, &host()).is_some(), "{path}");
             assert_eq!(verdict(&VMA_IO_PFNMAP, &s, &host()), None, "{path}");
         }
+        let typed = |path, kind| {
+            let line = format!("7f0000000000-7f0000001000 rw-s 00000000 00:0c 3 {path}");
+            mapped(&line, &[b"io", b"pf"], Some((kind, Dev::default())))
+        };
+        let dmabuf = typed("/dmabuf:", 0);
+        assert_eq!(verdict(&VMA_ANON_INODE, &dmabuf, &host()), Some(Verdict::Refuse));
+        assert_eq!(verdict(&VMA_IO_PFNMAP, &dmabuf, &host()), None);
+        assert_eq!(verdict(&VMA_ANON_INODE, &typed("/dmabuf:", libc::S_IFREG), &host()), None);
+        assert_eq!(verdict(&VMA_ANON_INODE, &typed("/[aio] (deleted)", 0), &host()), None);
         for ok in ["/tmp/anon_inode:[io_uring]", "/[aio] (deleted)", "[heap]", ""] {
             let s = mapped(&format!("7f0000000000-7f0000001000 rw-s 00000000 08:10 12 {ok}"), &[], None);
             assert_eq!(verdict(&VMA_ANON_INODE, &s, &host()), None, "{ok}");

@@ -115,6 +115,11 @@ fn inotify(cx: &mut Ctx, a: &Args) -> Res {
     let r = unsafe { libc::inotify_add_watch(fd, sys::cstr(&dir).as_ptr(), libc::IN_MODIFY | libc::IN_CREATE) };
     sys::ok("inotify_add_watch", r)?;
     if let Some(sub) = &removed {
+        let mut fs: libc::statfs = unsafe { std::mem::zeroed() };
+        sys::ok("statfs", unsafe { libc::statfs(sys::cstr(sub).as_ptr(), &mut fs) })?;
+        if fs.f_type == libc::TMPFS_MAGIC {
+            return Err(Fail::Skip(format!("{dir} is on tmpfs, where CRIU wants a path")));
+        }
         // The inode stays as long as it is open, and the watch with it.
         let held = sys::open(sub, libc::O_RDONLY | libc::O_DIRECTORY)?;
         std::fs::remove_dir(sub).map_err(|e| Fail::Skip(format!("{sub}: {e}")))?;

@@ -11,6 +11,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "bpf-prog", help: "", make: bpf_prog },
     Kind { name: "memfd", help: "map, closed; huge: of huge pages, where none is free", make: |c, a| memory(c, a, false) },
     Kind { name: "memfd-secret", help: "map, closed", make: |c, a| memory(c, a, true) },
+    Kind { name: "dmabuf", help: "a DMA buffer of the system heap; map, closed", make: dmabuf },
     Kind { name: "pidfd", help: "of=self|child|dead|outside|thread", make: pidfd },
     Kind { name: "kvm-vm", help: "the descriptor of a virtual machine", make: kvm },
     Kind { name: "landlock", help: "a ruleset", make: landlock },
@@ -108,6 +109,15 @@ fn no_huge_page_free() -> Res<libc::c_uint> {
         return Err(Fail::Skip("this machine has huge pages that are free".into()));
     }
     Ok(libc::MFD_HUGETLB)
+}
+
+fn dmabuf(cx: &mut Ctx, a: &Args) -> Res {
+    let heap = sys::open("/dev/dma_heap/system", libc::O_RDONLY)?;
+    // struct dma_heap_allocation_data: length, the new descriptor and its flags, flags of the heap.
+    let mut ask: [u64; 3] = [4096, (libc::O_RDWR as u64) << 32, 0];
+    sys::ioctl("DMA_HEAP_IOCTL_ALLOC", heap, 0xc018_4800, ask.as_mut_ptr() as u64)?;
+    sys::close(heap);
+    keep(cx, a, ask[1] as u32 as i32, 4096, 0)
 }
 
 fn pidfd(cx: &mut Ctx, a: &Args) -> Res {

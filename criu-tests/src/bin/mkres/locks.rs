@@ -11,6 +11,7 @@ pub const KINDS: &[Kind] = &[
         make: lock,
     },
     Kind { name: "lease", help: "mode=read|write, released: on a file with content", make: lease },
+    Kind { name: "delegation", help: "for reading, of a file; dir: of a directory; released", make: delegation },
 ];
 
 fn file(cx: &Ctx) -> Res<(String, i32)> {
@@ -95,6 +96,26 @@ fn lease(cx: &mut Ctx, a: &Args) -> Res {
     sys::fcntl("F_SETLEASE", fd, libc::F_SETLEASE, if write { libc::F_WRLCK } else { libc::F_RDLCK })?;
     if a.has("released") {
         sys::fcntl("F_SETLEASE", fd, libc::F_SETLEASE, libc::F_UNLCK)?;
+    }
+    cx.fd("", fd);
+    Ok(())
+}
+
+/// Linux 6.19 and newer.
+const F_SETDELEG: i32 = 1024 + 16;
+
+fn delegation(cx: &mut Ctx, a: &Args) -> Res {
+    let (path, fd) = file(cx)?;
+    sys::close(fd);
+    let fd = sys::open(if a.has("dir") { &cx.dir } else { &path }, libc::O_RDONLY)?;
+    unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+    let set = |kind: i32| {
+        let wanted: [u32; 2] = [0, kind as u32]; // struct delegation: flags, then 16 bits of the type
+        sys::ok("F_SETDELEG", unsafe { libc::fcntl(fd, F_SETDELEG, wanted.as_ptr()) })
+    };
+    set(libc::F_RDLCK)?;
+    if a.has("released") {
+        set(libc::F_UNLCK)?;
     }
     cx.fd("", fd);
     Ok(())
