@@ -76,7 +76,8 @@ const VOLATILE: &[&str] = &[
 
 /// Rules about what only a tracer is shown, or what is peeked at in a frozen tree only: nothing is said of it before CRIU 4.0, nor
 /// where the early look has refused already.
-pub(crate) const FROZEN_ONLY: &[&str] = &["compat-task", "ldt-selector", "unix-queue-reset", "unix-queue-trunc"];
+pub(crate) const FROZEN_ONLY: &[&str] =
+    &["compat-task", "ldt-selector", "unix-queue-reset", "unix-queue-trunc", "unix-queue-tty"];
 
 pub(crate) const NO_PASSCRED: &str = "Can't get 1:16 opt";
 
@@ -87,6 +88,11 @@ impl Wanted {
         let mut w = Wanted { expect, blames, warns: f.warns.to_vec(), or_says: None, unseen: false };
         if Versions::UpTo("3.19").includes(&criu.version) {
             w.only_warn();
+            if f.in_queue && !w.blames.is_empty() {
+                let held = |b: Blame| Blame { rule: "unix-queue-scm-fd", ..b };
+                w.warns = w.blames.drain(..).map(held).collect();
+                w.unseen = true;
+            }
         }
         if matches!(expect, Expect::Accept) {
             w.blames.clear();

@@ -56,6 +56,8 @@ struct Item<'a> {
     comm: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     fd: Option<i32>,
+    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
+    queued: &'a [u32],
     /// Hexadecimal: a JSON number cannot hold every address.
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
@@ -142,6 +144,7 @@ fn item<'a>(report: &Report, finding: &'a Finding, host: &Host) -> Item<'a> {
         tid: finding.tid,
         comm: finding.comm.escaped(),
         fd: finding.fd,
+        queued: &finding.queued,
         address: finding.addr.map(|a| format!("{a:#x}")),
         facts: finding.facts.iter().map(|(name, value)| (name.as_ref(), fact(value))).collect(),
         raw_hex: finding.facts.iter().filter_map(|(name, value)| Some((name.as_ref(), raw(value)?))).collect(),

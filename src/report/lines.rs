@@ -190,12 +190,18 @@ fn place(finding: &Finding, says: &str) -> String {
         text.push_str(&format!(" thread {tid}"));
     }
     if let Some(fd) = finding.fd {
-        text.push_str(&format!(" fd {fd}"));
+        text.push_str(&format!(" fd {fd}{}", in_queue(&finding.queued)));
     }
     if let Some(addr) = finding.addr.filter(|_| !says.contains("{range}") && !says.contains("{addr}")) {
         text.push_str(&format!(" address {addr:x}"));
     }
     text
+}
+
+/// `, descriptor 2 in its queue`: of what lies in the queue of the socket that was named.
+fn in_queue(path: &[u32]) -> String {
+    let of = |nth: usize| if nth == 0 { "its queue" } else { "the queue of that" };
+    path.iter().enumerate().map(|(nth, at)| format!(", descriptor {at} in {}", of(nth))).collect()
 }
 
 fn other_end(finding: &Finding) -> Option<String> {
@@ -221,8 +227,8 @@ fn also(finding: &Finding) -> String {
         let same = last == Some(p.pid);
         last = Some(p.pid);
         match p.fd {
-            Some(fd) if same => format!("fd {fd}"),
-            Some(fd) => format!("pid {} fd {fd}", p.pid),
+            Some(fd) if same => format!("fd {fd}{}", in_queue(&p.queued)),
+            Some(fd) => format!("pid {} fd {fd}{}", p.pid, in_queue(&p.queued)),
             None => format!("pid {}", p.pid),
         }
     });

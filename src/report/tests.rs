@@ -77,6 +77,7 @@ fn finding(rule: &Rule, pid: i32, comm: &str, fd: Option<i32>) -> Finding {
         comm: comm.into(),
         tid: None,
         fd,
+        queued: Vec::new(),
         addr: None,
         facts: Vec::new(),
         key: format!("{pid}:{fd:?}"),
@@ -124,8 +125,9 @@ fn a_refusal() {
     let mut socket = finding(&UNIX, 4213, "nginx", Some(9)).text("path", "/run/x.sock").num("peer", 4711);
     socket.other = Some(Other::Socket(4711));
     socket.holders = (0..5).map(|i| Holder { pid: 90 + i, comm: "dbus-daemon".into(), fd: Some(i) }).collect();
-    socket.also =
-        [(4213, Some(10)), (4214, Some(9)), (4214, None), (4215, Some(1))].map(|(pid, fd)| Place { pid, fd }).to_vec();
+    socket.also = [(4213, Some(10)), (4214, Some(9)), (4214, None), (4215, Some(1))]
+        .map(|(pid, fd)| Place { pid, fd, ..Place::default() })
+        .to_vec();
     let mut mapping = finding(&MAPPING, 4220, "worker", None).fact("range", Value::Range(0x7f00_0000, 0x7f00_1000));
     mapping.addr = Some(0x7f00_0000);
     mapping.tid = Some(4222);
@@ -487,7 +489,7 @@ proptest! {
 fn the_file_for_programs() {
     let mut socket = finding(&UNIX, 4213, "ngi\x1bnx", Some(9)).text("path", &b"@\x00a\xff"[..]).num("peer", 4711);
     socket.holders = vec![Holder { pid: 90, comm: "dbus".into(), fd: Some(1) }];
-    socket.also = vec![Place { pid: 4214, fd: None }];
+    socket.also = vec![Place { pid: 4214, ..Place::default() }];
     let mut mapping =
         finding(&MAPPING, 4220, "worker", None).fact("range", Value::Range(0x7f00_0000, 0x7f00_1000)).warn();
     mapping.addr = Some(0xffff_ffff_ff60_0000);

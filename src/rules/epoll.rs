@@ -10,8 +10,9 @@ pub static EPOLL_ESCAPED: Rule = Rule {
     what: "An epoll descriptor watches an open file that its process has no descriptor of any more (the number was closed \
            while a duplicate keeps the file open in another process or in a socket's queue). If all that was closed are \
            numbers, and each file is open under another, CRIU looks for every watched file, and does not find one that a \
-           process has which is dumped before, nor a FIFO or device node on a file system whose device number has a major part. \
-           Descriptors that are met in a socket's queue are not verified: where there are some, this is a warning.",
+           process has which is dumped before, or that lies in the queue of a socket dumped before, nor a FIFO or device node on a \
+           file system whose device number has a major part. An epoll descriptor that is met in a socket's queue first is not \
+           verified: while queues have not been looked into, this is a warning.",
     says: "epoll descriptor still watches what was descriptor {tfd}{fault}",
     criu: "Dump eventpoll (pid: %d) failed with %d",
     source: "criu/eventpoll.c:flush_eventpoll_dinfo_queue",
@@ -38,6 +39,7 @@ fn fault(escape: &Escape) -> String {
     let misses = match escape.why {
         Why::Closed => return ", of which this process has no descriptor of its own left".into(),
         Why::Earlier => "which a process that is dumped before this one has, too",
+        Why::Queued => "which CRIU meets in a socket's queue before",
         Why::Device => "which CRIU does not find on a file system with that device number",
     };
     match escape.moved {

@@ -54,10 +54,23 @@ pub enum Other {
 }
 
 /// Another place in the tree with the same resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     pub pid: i32,
     pub fd: Option<i32>,
+    /// Not this descriptor, but one in its queue: see [`crate::snapshot::Queued::path`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queued: Vec<u32>,
+}
+
+impl Place {
+    /// A descriptor of a process, or what lies in its queue.
+    pub fn of(task: &Task, file: &OpenFile) -> Place {
+        match &file.queued {
+            Some(at) => Place { pid: task.pid, fd: Some(at.fd), queued: at.path.clone() },
+            None => Place { pid: task.pid, fd: (file.fd >= 0).then_some(file.fd), queued: Vec::new() },
+        }
+    }
 }
 
 /// One offending resource.
@@ -71,6 +84,9 @@ pub struct Finding {
     /// A thread other than the leader.
     pub tid: Option<i32>,
     pub fd: Option<i32>,
+    /// See [`Place::queued`].
+    #[serde(default)]
+    pub queued: Vec<u32>,
     /// Start of the mapping.
     pub addr: Option<u64>,
     /// What it is, by name; the rule's template refers to them.
@@ -113,6 +129,7 @@ impl Finding {
             comm: task.comm.clone(),
             tid: None,
             fd: None,
+            queued: Vec::new(),
             addr: None,
             facts: Vec::new(),
             key: format!("task:{}", task.pid),
@@ -125,7 +142,7 @@ impl Finding {
     /// A finding about a descriptor; its key is the file's device and inode. `path` is given when the link was read.
     pub fn on_file(rule: &Rule, task: &Task, file: &OpenFile) -> Self {
         let mut f = Finding::on_task(rule, task);
-        f.fd = (file.fd >= 0).then_some(file.fd);
+        Place { fd: f.fd, queued: f.queued, .. } = Place::of(task, file);
         f.key = format!("file:{}:{}:{}", file.dev.major, file.dev.minor, file.ino);
         if let Some(link) = &file.link {
             f = f.fact("path", Value::Text(link.clone()));
@@ -160,6 +177,10 @@ impl Finding {
     }
     pub fn num(self, name: &'static str, value: impl Into<i64>) -> Self {
         self.fact(name, Value::Num(value.into()))
+    }
+    /// Where it is.
+    pub fn place(&self) -> Place {
+        Place { pid: self.pid, fd: self.fd, queued: self.queued.clone() }
     }
     pub fn tid(mut self, tid: i32) -> Self {
         self.tid = Some(tid);

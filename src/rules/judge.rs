@@ -1,6 +1,6 @@
 //! Runs the rules over a snapshot: what stands, what is only a warning, what is told once.
 
-use super::{registry, Ctx, Finding, Place, Rule, Sink, Verdict, When};
+use super::{registry, Ctx, Finding, Rule, Sink, Verdict, When};
 use crate::config::Config;
 use crate::host::{Host, Release, Stage};
 use crate::snapshot::{Look, Snapshot};
@@ -48,8 +48,8 @@ fn merge(found: Vec<Finding>) -> Vec<Finding> {
     for f in found {
         match seen.get(&f.key).and_then(|i| out.get_mut(*i)) {
             Some(first) => {
-                let place = Place { pid: f.pid, fd: f.fd };
-                if (place.pid, place.fd) != (first.pid, first.fd) && !first.also.contains(&place) {
+                let place = f.place();
+                if place != first.place() && !first.also.contains(&place) {
                     first.also.push(place);
                 }
                 first.verdict = first.verdict.max(f.verdict);

@@ -1,9 +1,10 @@
 //! File locks and leases.
 
-use super::{Finding, Lift, Other, Phase, Rule, Sink, Value, When};
+use super::{unix_queue, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Opt};
 use crate::parse::locks::{Lock, LockAccess, LockKind};
 use crate::snapshot::{OpenFile, Task};
+use std::collections::HashSet;
 
 /// The locks that fdinfo shows for a descriptor: those the kernel holds against this very open file (or, for POSIX
 /// locks, against this descriptor table): fs/locks.c:show_fd_locks.
@@ -50,7 +51,8 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
     group: "File locks",
     what: "A file lock or lease is held through a descriptor of the tree (a `lock:` line in its fdinfo) and --file-locks is \
            not given. A lock that an outsider holds through an open file of its own does not count; one on an open file \
-           that the tree shares with an outsider does.",
+           that the tree shares with an outsider does. CRIU forgets the locks of an open file that it meets first in a socket's \
+           queue: while queues have not been looked into, this is a warning.",
     says: "{access} {kind} lock[ of bytes {bytes}] on {path}[, taken by process {owner}]",
     criu: "Some file locks are hold by dumping tasks! You can try --file-locks to dump them.",
     source: "criu/file-lock.c:dump_file_locks (kernels before 4.1: note_file_lock)",
@@ -63,9 +65,15 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
         if gate == Gate::Lifted {
             return;
         }
-        for (task, file) in ctx.files() {
+        // CRIU forgets the locks of an open file that it meets in a socket's queue first.
+        let queued: HashSet<&(i32, i32)> =
+            ctx.files().filter_map(|(_, f)| f.queued.as_ref()).flat_map(|q| &q.later).collect();
+        let mut hidden = None;
+        for (task, file) in ctx.files().filter(|(t, f)| f.queued.is_none() && !queued.contains(&(t.pid, f.fd))) {
             for lock in held(file) {
                 if let Some(kind) = kind(lock) {
+                    let hidden = *hidden.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
+                    let gate = if hidden { Gate::Unknown } else { gate };
                     sink.push(gate, finding(rule, task, file, lock).term("kind", kind));
                 }
             }

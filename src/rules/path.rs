@@ -15,7 +15,7 @@ fn is_mqueue(bad: &Bad) -> bool {
         && file.kind() == libc::S_IFREG
         && file.dev.major == 0
         && file.size == FILENT_SIZE
-        && file.fd >= 0
+        && (file.fd >= 0 || file.queued.is_some())
         && !name.is_empty()
         && !name.contains(&b'/')
 }

@@ -54,6 +54,7 @@ pub static RULES: &[&Rule] = &[
     &super::unix_queue::QUEUE_RESET,
     &super::unix_queue::QUEUE_TRUNC,
     &super::unix_queue::QUEUE_SCM_FD,
+    &super::unix_queue::QUEUE_TTY,
     &super::tcp::ESTABLISHED,
     &super::tcp::INFLIGHT,
     &super::tcp::ODD_STATE,

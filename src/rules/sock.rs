@@ -162,11 +162,7 @@ impl<'a> Sock<'a> {
     /// A finding about this socket, with every descriptor that refers to it.
     pub fn finding(&self, rule: &Rule, index: &Index<'a>) -> Finding {
         let mut f = Finding::on_file(rule, self.task, self.file).key(format!("socket:{}", self.ino));
-        f.also = index
-            .socket_holders(self.ino)
-            .skip(1)
-            .map(|(task, file)| Place { pid: task.pid, fd: Some(file.fd).filter(|fd| *fd >= 0) })
-            .collect();
+        f.also = index.socket_holders(self.ino).skip(1).map(|(task, file)| Place::of(task, file)).collect();
         f.fact("ino", number(self.ino))
     }
 }

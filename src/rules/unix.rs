@@ -18,8 +18,8 @@ pub static EXTERNAL_PEER: Rule = Rule {
     what: "A datagram socket is connected to a named socket that no descriptor of the tree refers to. Options that accept \
            it: --ext-unix-sk, or --external unix[INO] with the inode of the dumped end (the caller of restore then hands in \
            the connected socket). The other end of a connection to CRIU's own RPC socket is exempt. A peer that lies in an \
-           SCM_RIGHTS queue of the tree counts as inside; queues cannot be looked into, so while one holds descriptors \
-           this is a warning.",
+           SCM_RIGHTS queue of the tree counts as inside; queues are looked into when the tree is frozen, so while one holds \
+           descriptors this is a warning before.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} bound to {peer_name}, is outside of the tree[, {doubt}]",
     criu: "External socket is used. Consider using --ext-unix-sk option.",
     source: "criu/sk-unix.c:__dump_external_socket",

@@ -2,8 +2,9 @@
 //! know how to save.
 
 use super::sock::{number, state, Sock};
+use super::tty::terminals;
 use super::unix::{finding, unix_sockets};
-use super::{Ctx, Lift, Phase, Rule, When};
+use super::{Ctx, Finding, Lift, Phase, Rule, When};
 use crate::host::{Gate, Release};
 use crate::parse::diag::UnixDiag;
 use crate::snapshot::SocketFacts;
@@ -26,7 +27,7 @@ pub static QUEUE_CMSG: Rule = Rule {
     what: "A socket has unread messages that are delivered with a control message, and CRIU saves none but descriptors (SCM_RIGHTS), \
            from 4.3 on also credentials and times of arrival, unless those were asked for with 64 bits. The socket has asked for it \
            by SO_PASSCRED, SO_TIMESTAMP or SO_TIMESTAMPNS (datagram and seqpacket), SO_INQ (stream), SO_PASSPIDFD or SO_PASSSEC. \
-           What the last three make of a message is known when the tree is frozen, and of the first message only, else a warning.",
+           What the last three make of a message is known when the tree is frozen, else a warning.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes that come with {cmsg}",
     criu: "Control messages in queue, not supported",
     source: "criu/sk-queue.c:dump_packet_cmsg",
@@ -51,7 +52,7 @@ fn refused_cmsg(ctx: &Ctx, s: &Sock, u: &UnixDiag) -> Option<(Gate, i32)> {
         SCM_CREDENTIALS | SCM_TIMESTAMP | SCM_TIMESTAMPNS => new,
         _ => false,
     };
-    let seen = s.fact(|f| f.first_control.as_ref());
+    let seen = s.fact(|f| f.control.as_ref());
     if let Some(kind) = seen.into_iter().flatten().find(|kind| !saved(**kind)) {
         return Some((Gate::Stands, *kind));
     }
@@ -66,8 +67,8 @@ fn refused_cmsg(ctx: &Ctx, s: &Sock, u: &UnixDiag) -> Option<(Gate, i32)> {
     if let Some((_, kind)) = options.into_iter().find(|(set, kind)| *set && !saved(*kind)) {
         return Some((Gate::Stands, kind));
     }
-    // The first message may have been sent before it was asked for, and the next after.
-    if on(|f| f.passpidfd) {
+    // Messages may have been sent before it was asked for.
+    if on(|f| f.passpidfd) && s.fact(|f| Some(f.examined)) != Some(true) {
         return Some((Gate::Unknown, SCM_PIDFD));
     }
     // Whether there are labels does not differ from message to message.
@@ -115,7 +116,8 @@ pub static QUEUE_TRUNC: Rule = Rule {
     id: "unix-queue-trunc",
     group: "UNIX sockets",
     what: "A datagram or seqpacket socket has an unread message that is longer than its own SO_SNDBUF less 32 bytes, all that CRIU \
-           has room for: its sender has a larger one. Only the first message of the queue is looked at.",
+           has room for: its sender has a larger one. Messages behind the first are looked at if the socket's own SO_SNDBUF is below \
+           the usual, or a living sender has more than that in queues.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): an unread message of {length} bytes, where its own SO_SNDBUF of {sndbuf} \
            lets CRIU read {room}",
     criu: "sys_recvmsg failed: truncated (4.3: recvmsg failed: truncated)",
@@ -129,7 +131,7 @@ pub static QUEUE_TRUNC: Rule = Rule {
             if unread(u).is_none() || i32::from(u.type_) == libc::SOCK_STREAM {
                 continue;
             }
-            let (Some(length), Some(sndbuf)) = (s.fact(|f| f.first_length), s.fact(|f| f.sndbuf)) else { continue };
+            let (Some(length), Some(sndbuf)) = (s.fact(|f| f.longest), s.fact(|f| f.sndbuf)) else { continue };
             let room = i64::from(sndbuf).saturating_sub(OVERHEAD);
             if i64::try_from(length).is_ok_and(|length| length > room) {
                 let f = finding(rule, ctx, s, u).fact("length", number(length));
@@ -143,22 +145,46 @@ pub static QUEUE_SCM_FD: Rule = Rule {
     id: "unix-queue-scm-fd",
     group: "UNIX sockets",
     what: "Unread messages of a socket carry descriptors. CRIU dumps them as it dumps those of a process, and refuses for \
-           the same reasons; we do not look into queues, so this can only be a warning. A terminal among them is always \
-           refused.",
+           the same reasons. They are looked at when the tree is frozen, and the rules name what is refused; this is said where they \
+           could not be looked at: before CRIU 4.0, which has no frozen look, or if CRIU has no number left for them.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): descriptors that lie unread in its queue, not examined: {fds}",
-    criu: "No CTL for TTY dump, likely SCM case / the text of whatever the descriptor is",
+    criu: "the text of whatever the descriptor is",
     source: "criu/sk-queue.c:dump_scm_rights",
     versions: "all",
     lifts: &[Lift::Workload("let the process receive the descriptors before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
     check: |rule, ctx, sink| {
-        for (s, u) in unix_sockets(ctx) {
+        for (s, u) in unix_sockets(ctx).filter(|(s, _)| !is_examined(s)) {
             let Some(fds) = s.fact(|f| f.scm_fds).filter(|n| *n > 0 && unread(u).is_some()) else { continue };
             sink.push(Gate::Unknown, finding(rule, ctx, s, u).num("fds", fds));
         }
     },
 };
+
+pub static QUEUE_TTY: Rule = Rule {
+    id: "unix-queue-tty",
+    group: "UNIX sockets",
+    what: "A terminal lies in the queue of a socket, and CRIU meets no descriptor of it before, neither in a process nor in \
+           another queue: it asks a terminal from within the process that has it, and a queue is none. External and inherited \
+           terminals too.",
+    says: "terminal {path}, which no process that is dumped before has open",
+    criu: "No CTL for TTY dump, likely SCM case",
+    source: "criu/tty.c:dump_tty_info",
+    versions: "all",
+    lifts: &[Lift::Workload("let the process receive the descriptor before the dump")],
+    phase: Phase::P3,
+    when: When::Frozen,
+    check: |rule, ctx, sink| {
+        for t in terminals(ctx).iter().filter(|t| t.file.queued.is_some()) {
+            sink.push(Gate::Stands, Finding::on_file(rule, t.task, t.file));
+        }
+    },
+};
+
+fn is_examined(s: &Sock) -> bool {
+    s.fact(|f| Some(f.examined)) == Some(true)
+}
 
 /// Bytes that CRIU would try to save: it does not look into a queue that sock_diag shows as empty, nor into that of a
 /// listening socket.
@@ -166,7 +192,7 @@ fn unread(u: &UnixDiag) -> Option<u32> {
     u.rqlen.map(|q| q.rqueue).filter(|n| *n > 0 && u.state != state::LISTEN)
 }
 
-/// Whether some socket of the tree may have descriptors in its queue: what nobody holds may lie there.
+/// Whether some socket of the tree may have descriptors in its queue that were not looked at: what nobody holds may lie there.
 pub fn may_hold_descriptors(ctx: &Ctx) -> bool {
-    unix_sockets(ctx).any(|(s, u)| unread(u).is_some() && s.fact(|f| f.scm_fds) != Some(0))
+    unix_sockets(ctx).any(|(s, u)| unread(u).is_some() && !is_examined(s) && s.fact(|f| f.scm_fds) != Some(0))
 }

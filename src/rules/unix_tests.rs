@@ -233,14 +233,14 @@ fn unread_messages_with_more_than_descriptors() {
     for (flags, now, then) in [
         (Facts { passcred: on_flag, ..Facts::default() }, Some(Refuse), None),
         (Facts { passpidfd: on_flag, ..Facts::default() }, Some(Warn), Some(Warn)),
-        (Facts { passpidfd: on_flag, first_control: comes(&[4]), ..Facts::default() }, Some(Refuse), Some(Refuse)),
-        (Facts { passpidfd: on_flag, first_control: comes(&[]), ..Facts::default() }, Some(Warn), Some(Warn)),
+        (Facts { passpidfd: on_flag, control: comes(&[4]), ..Facts::default() }, Some(Refuse), Some(Refuse)),
+        (Facts { passpidfd: on_flag, control: comes(&[]), ..Facts::default() }, Some(Warn), Some(Warn)),
         (Facts { passsec: on_flag, ..Facts::default() }, Some(Warn), Some(Warn)),
-        (Facts { passsec: on_flag, first_control: comes(&[3]), ..Facts::default() }, Some(Refuse), Some(Refuse)),
-        (Facts { passsec: on_flag, first_control: comes(&[]), ..Facts::default() }, None, None),
+        (Facts { passsec: on_flag, control: comes(&[3]), ..Facts::default() }, Some(Refuse), Some(Refuse)),
+        (Facts { passsec: on_flag, control: comes(&[]), ..Facts::default() }, None, None),
         (Facts { passcred: on_flag, passpidfd: on_flag, ..Facts::default() }, Some(Refuse), Some(Warn)),
-        (Facts { first_control: comes(&[84]), ..Facts::default() }, Some(Refuse), Some(Refuse)),
-        (Facts { first_control: comes(&[1]), ..Facts::default() }, None, None),
+        (Facts { control: comes(&[84]), ..Facts::default() }, Some(Refuse), Some(Refuse)),
+        (Facts { control: comes(&[1]), ..Facts::default() }, None, None),
         (Facts { timestamps: on_flag, timestamps64: on_flag, ..Facts::default() }, None, None),
         (Facts { passcred: Some(false), ..Facts::default() }, None, None),
         (Facts::default(), None, None),
@@ -278,7 +278,7 @@ fn unread_messages_that_cannot_be_peeked_at() {
         [(DGRAM, 4576, None), (DGRAM, 4577, Some(Refuse)), (5, 4577, Some(Refuse)), (1, 4577, None)]
     {
         s.sockets[0].unix[0] = UnixDiag { type_, ..unread.clone() };
-        facts(&mut s, Facts { first_length: Some(length), sndbuf: Some(4608), ..Facts::default() });
+        facts(&mut s, Facts { longest: Some(length), sndbuf: Some(4608), ..Facts::default() });
         assert_eq!(on(&QUEUE_TRUNC, &s), expected);
     }
     facts(&mut s, Facts { sndbuf: Some(4608), ..Facts::default() });

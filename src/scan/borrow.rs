@@ -7,6 +7,7 @@
 //! have no flush.
 
 mod ask;
+pub mod peek;
 
 use super::sys::Seen;
 use crate::parse::diag::UnixDiag;
@@ -32,7 +33,7 @@ impl Process {
     }
 
     /// pidfd_getfd(2): needs PTRACE_MODE_ATTACH_REALCREDS; EPERM is Yama's or another security module's word.
-    fn borrow(&self, fd: i32) -> Seen<OwnedFd> {
+    pub(super) fn borrow(&self, fd: i32) -> Seen<OwnedFd> {
         // SAFETY: three numbers; the result is a new descriptor (close-on-exec) that nobody else knows.
         let got = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.0.as_raw_fd(), fd, 0) });
         match got.map(i32::try_from) {
@@ -108,9 +109,6 @@ pub struct Ask {
     pub local: bool,
     /// Unread messages: how many descriptors lie among them, what else will come with them, whether an error is pending.
     pub queue: bool,
-    /// The first of them, looked at (MSG_PEEK). Not in a running tree: were an error to come at that moment, it would be
-    /// taken away.
-    pub peek: bool,
 }
 
 impl Ask {
@@ -163,7 +161,7 @@ const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
 
 /// Messages are waiting. (A listening socket counts connections there.)
-fn has_queue(s: &UnixDiag) -> bool {
+pub fn has_queue(s: &UnixDiag) -> bool {
     s.state != LISTEN && s.rqlen.is_some_and(|q| q.rqueue != 0)
 }
 
@@ -182,22 +180,30 @@ pub struct Facts {
 /// [`Seen::Gone`]: the process has ended or the descriptor is closed. [`Seen::Denied`]: EPERM (no right to trace the
 /// process), ENOSYS (Linux before 5.6), EMFILE (our own table is full).
 pub fn facts(process: &Process, fd: i32, want: Want) -> Seen<Facts> {
-    process.borrow(fd).map(|file| {
-        let flags = ask::flags(&file).unwrap_or_default();
-        // An O_PATH descriptor answers nothing at all (EBADF).
-        let o_path = flags & libc::O_PATH as u32 != 0;
-        let detail = match want {
-            Want::Flags => None,
-            Want::Socket(_) if o_path => Some(Detail::Socket(SocketFacts { o_path, ..SocketFacts::default() })),
-            Want::Socket(what) => Some(Detail::Socket(ask::socket(&file, what))),
-            Want::Tty if o_path => Some(Detail::Tty(TtyFacts::default())),
-            Want::Tty => Some(Detail::Tty(ask::tty(&file))),
-            Want::Tun if o_path => Some(Detail::Tun(TunFacts::default())),
-            Want::Tun => Some(Detail::Tun(ask::tun(&file))),
-        };
-        let owner = (flags & libc::O_ASYNC as u32 != 0).then(|| ask::owner(&file).ok()).flatten();
-        Facts { flags, owner, detail }
-    })
+    process.borrow(fd).map(|file| facts_of(&file, want))
+}
+
+/// Asks a descriptor of our own.
+pub fn facts_of(file: &OwnedFd, want: Want) -> Facts {
+    let flags = flags(file);
+    // An O_PATH descriptor answers nothing at all (EBADF).
+    let o_path = flags & libc::O_PATH as u32 != 0;
+    let detail = match want {
+        Want::Flags => None,
+        Want::Socket(_) if o_path => Some(Detail::Socket(SocketFacts { o_path, ..SocketFacts::default() })),
+        Want::Socket(what) => Some(Detail::Socket(ask::socket(file, what))),
+        Want::Tty if o_path => Some(Detail::Tty(TtyFacts::default())),
+        Want::Tty => Some(Detail::Tty(ask::tty(file))),
+        Want::Tun if o_path => Some(Detail::Tun(TunFacts::default())),
+        Want::Tun => Some(Detail::Tun(ask::tun(file))),
+    };
+    let owner = (flags & libc::O_ASYNC as u32 != 0).then(|| ask::owner(file).ok()).flatten();
+    Facts { flags, owner, detail }
+}
+
+/// The f_flags of a descriptor of our own.
+pub fn flags(file: &OwnedFd) -> u32 {
+    ask::flags(file).unwrap_or_default()
 }
 
 /// Bytes that an inotify or fanotify descriptor has to be read.

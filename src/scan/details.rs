@@ -18,9 +18,8 @@ type Known = HashMap<u64, Facts>;
 pub fn look(snap: &mut Snapshot, proc: &Dir, own: &Own, b: &mut Buffers, log: &mut Log) {
     let wanted: Vec<Vec<(usize, Want)>> = {
         let index = Index::new(snap);
-        let peek = snap.look == Look::Frozen;
         let of_task =
-            |t: &Task| t.files.iter().enumerate().filter_map(|(i, f)| Some((i, want(f, own, &index, peek)?))).collect();
+            |t: &Task| t.files.iter().enumerate().filter_map(|(i, f)| Some((i, want(f, own, &index)?))).collect();
         snap.tasks.iter().map(of_task).collect()
     };
     let mut second = Second { look: snap.look, proc, own, known: Known::new(), b, log };
@@ -32,14 +31,13 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, own: &Own, b: &mut Buffers, log: &m
 }
 
 /// What to ask of a descriptor. Never of anything that might be a file of a file system (its close would be a flush).
-fn want(file: &OpenFile, own: &Own, index: &Index, peek: bool) -> Option<Want> {
+pub fn want(file: &OpenFile, own: &Own, index: &Index) -> Option<Want> {
     match classify(file, own) {
         Class::Socket => {
             let listed = index.socket(file.ino).map(|(_, socket)| socket);
             let mut ask = Ask::about(listed);
             // Who has the other end is asked only where it is not the tree.
             if let Some(Socket::Unix(s)) = listed {
-                ask.peek = ask.queue && peek;
                 ask.peer_pid &= !s.peer.is_some_and(|peer| index.holds_socket(u64::from(peer)));
             }
             Some(Want::Socket(ask))

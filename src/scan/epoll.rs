@@ -8,25 +8,29 @@ use super::kcmp::{self, Fd};
 use super::{Log, Seen};
 use crate::parse::fdinfo::EpollItem;
 use crate::snapshot::{Detail, EpollFacts, Escape, OpenFile, Snapshot, Task, Why};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Fills in the details of epoll descriptors, in the first task that has them.
 pub fn look(snap: &mut Snapshot, log: &mut Log) {
     let mut holders: Vec<Fd> = Vec::new();
+    // What CRIU meets in a socket's queue first, it takes for its own process's.
+    let mut queued: HashSet<Fd> = HashSet::new();
     for task in &snap.tasks {
         holders.extend(task.files.iter().filter(|f| is_epoll(f)).map(|f| (task.pid, f.fd)));
+        queued.extend(task.files.iter().filter_map(|f| f.queued.as_ref()).flat_map(|q| &q.later));
     }
     // CRIU dumps an open file once, in the first process.
     let firsts: Vec<Fd> =
         kcmp::open_files(&holders).groups.into_iter().filter_map(|group| group.first().copied()).collect();
     let mut escaped: HashMap<Fd, Vec<Escape>> = HashMap::new();
-    for (pid, fd) in firsts {
+    // It does not verify an epoll file that it meets there.
+    for (pid, fd) in firsts.into_iter().filter(|fd| !queued.contains(fd)) {
         let Some(nth) = snap.tasks.iter().position(|t| t.pid == pid) else { continue };
         let (earlier, rest) = snap.tasks.split_at(nth);
         let Some((task, file)) = rest.first().and_then(|t| Some((t, t.files.iter().find(|f| f.fd == fd)?))) else {
             continue;
         };
-        let lost = lost(earlier, task, file, log);
+        let lost = lost(earlier, &queued, task, file, log);
         if !lost.is_empty() {
             escaped.insert((pid, fd), lost);
         }
@@ -42,11 +46,11 @@ pub fn look(snap: &mut Snapshot, log: &mut Log) {
 }
 
 fn is_epoll(file: &OpenFile) -> bool {
-    file.link.as_deref().is_some_and(|l| l == b"anon_inode:[eventpoll]") && file.info.is_some()
+    file.queued.is_none() && file.link.as_deref().is_some_and(|l| l == b"anon_inode:[eventpoll]") && file.info.is_some()
 }
 
 /// The entries that escaped.
-fn lost(earlier: &[Task], task: &Task, file: &OpenFile, log: &mut Log) -> Vec<Escape> {
+fn lost(earlier: &[Task], queued: &HashSet<Fd>, task: &Task, file: &OpenFile, log: &mut Log) -> Vec<Escape> {
     let items = file.info.iter().flat_map(|i| &i.epoll);
     let epoll = (task.pid, file.fd);
     let mut entries = Vec::new();
@@ -65,7 +69,7 @@ fn lost(earlier: &[Task], task: &Task, file: &OpenFile, log: &mut Log) -> Vec<Es
     // Only when a number is no longer the file, does CRIU look for files in its tree; then for all that are watched.
     let Some(moved) = entries.iter().find(|(_, kept)| !kept).map(|(entry, _)| entry.tfd) else { return Vec::new() };
     let escape = |(entry, kept): &(Entry, bool)| {
-        let why = entry.lost(earlier, task)?;
+        let why = entry.lost(earlier, queued, task)?;
         Some(Escape { tfd: entry.tfd, moved: (*kept).then_some(moved), why })
     };
     entries.iter().filter_map(escape).collect()
@@ -93,7 +97,7 @@ impl Entry<'_> {
     }
 
     /// Why CRIU does not find the file in its tree under this process; `None`: it does, or that is not known.
-    fn lost(&self, earlier: &[Task], task: &Task) -> Option<Why> {
+    fn lost(&self, earlier: &[Task], queued: &HashSet<Fd>, task: &Task) -> Option<Why> {
         // A kernel before 4.13 does not say what the entry refers to, nor does it know this kcmp.
         let target = self.item.target.as_ref()?;
         let alike = |f: &&OpenFile| f.ino == target.ino && (f.dev.major << 20 | f.dev.minor) == target.sdev;
@@ -102,6 +106,9 @@ impl Entry<'_> {
         let Some(own) = find(task) else { return Some(Why::Closed) };
         if earlier.iter().any(|t| find(t).is_some()) {
             return Some(Why::Earlier);
+        }
+        if queued.contains(&(task.pid, own.fd)) {
+            return Some(Why::Queued);
         }
         // It seeks by device, but fdinfo shows that in the kernel's form, and stat(2) in another.
         (own.dev.userspace() != u64::from(target.sdev)).then_some(Why::Device)

@@ -250,10 +250,10 @@ pub fn flags_of(info: &FdInfo) -> Option<u32> {
 /// Gives the findings about files with a name (`path`) the name that no rule had to know. Read after judging, so that an
 /// ordinary descriptor never costs a link.
 pub fn name(findings: &mut [Finding], snap: &Snapshot) {
-    for f in findings.iter_mut().filter(|f| f.get("path").is_none()) {
+    for f in findings.iter_mut().filter(|f| f.get("path").is_none() && f.queued.is_empty()) {
         let Some(fd) = f.fd else { continue };
         let Some(task) = snap.task(f.pid) else { continue };
-        let file = task.files.binary_search_by_key(&fd, |file| file.fd).ok().and_then(|i| task.files.get(i));
+        let file = task.files.iter().find(|file| file.fd == fd);
         let named = |f: &OpenFile| matches!(f.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFCHR | libc::S_IFBLK);
         if !file.is_some_and(named) {
             continue;

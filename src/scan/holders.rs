@@ -6,7 +6,7 @@ use super::sys::Seen;
 use crate::bytes::Bytes;
 use crate::parse::nslink::{self, LinkTarget};
 use crate::parse::status;
-use crate::rules::{Finding, Holder, Other};
+use crate::rules::{Finding, Holder, Other, Place};
 use crate::snapshot::{Snapshot, Task};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -62,19 +62,20 @@ fn comm(dir: &Dir, bufs: &mut Buffers) -> Option<Bytes> {
 
 /// Who else of the tree has such a file; the finding's own places are no other end.
 fn in_tree(finding: &Finding, snap: &Snapshot, same: impl Fn(&crate::snapshot::OpenFile) -> bool) -> Vec<Holder> {
-    let own = |pid: i32, fd: i32| {
-        (finding.pid, finding.fd) == (pid, Some(fd)) || finding.also.iter().any(|p| (p.pid, p.fd) == (pid, Some(fd)))
-    };
+    let own = |place: &Place| finding.place() == *place || finding.also.contains(place);
     let held = snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t, f)));
-    held.filter(|(t, f)| same(f) && !own(t.pid, f.fd))
+    held.filter(|(_, f)| same(f))
+        .map(|(t, f)| (t, Place::of(t, f)))
+        .filter(|(_, place)| !own(place))
         .take(MOST)
-        .map(|(t, f)| Holder { pid: t.pid, comm: t.comm.clone(), fd: Some(f.fd) })
+        .map(|(t, place)| Holder { pid: t.pid, comm: t.comm.clone(), fd: place.fd })
         .collect()
 }
 
 /// Whom SO_PEERCRED of the finding's own descriptor named: who connected or listened, not always who holds it now.
 fn peer(finding: &Finding, snap: &Snapshot) -> Option<i32> {
-    let of = |task: &Task| task.files.iter().find(|f| Some(f.fd) == finding.fd)?.socket()?.peer_pid;
+    let at = finding.place();
+    let of = |task: &Task| task.files.iter().find(|f| Place::of(task, f) == at)?.socket()?.peer_pid;
     of(snap.task(finding.pid)?)
 }
 

@@ -25,7 +25,8 @@ impl Dev {
     }
 }
 
-/// One descriptor and the file behind it. The statx fields are always there; the rest only where a rule can still fire.
+/// One descriptor and the file behind it. What lies in a socket's queue follows the socket, with a negative number that no
+/// other has. The statx fields are always there; the rest only where a rule can still fire.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OpenFile {
     pub fd: i32,
@@ -56,6 +57,20 @@ pub struct OpenFile {
     pub stray: Option<Stray>,
     pub info: Option<Box<FdInfo>>,
     pub detail: Option<Box<Detail>>,
+    /// It is no descriptor of a process, but lies in the queue of a UNIX socket; only where CRIU meets it there first.
+    #[serde(default)]
+    pub queued: Option<Box<Queued>>,
+}
+
+/// Where a descriptor lies that was sent and not received (SCM_RIGHTS).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// The process's descriptor of the socket.
+    pub fd: i32,
+    /// The how manieth descriptor of that socket's queue it is; if that is another socket, of whose queue, and so on.
+    pub path: Vec<u32>,
+    /// Process and number of the descriptors of the tree that are the same open file, all met later.
+    pub later: Vec<(i32, i32)>,
 }
 
 /// What a stat of an open file's path found instead of the file.
@@ -106,6 +121,8 @@ pub enum Why {
     Closed,
     /// A process that is dumped before has one, too.
     Earlier,
+    /// It lies in the queue of a socket that is dumped before.
+    Queued,
     /// The device number is one that CRIU misreads.
     Device,
 }
@@ -190,10 +207,14 @@ pub struct SocketFacts {
     pub error: Option<bool>,
     /// SO_SNDBUF of such a socket.
     pub sndbuf: Option<i32>,
-    /// Length of the first message that it has not read; only asked when the tree is frozen.
-    pub first_length: Option<u64>,
-    /// The kinds of control messages (SCM_*) that come with it; not asked while descriptors lie in the queue.
-    pub first_control: Option<Vec<i32>>,
+    /// Length of the longest message of those looked at: the first, or more where that can tell more; only when the tree is
+    /// frozen.
+    pub longest: Option<u64>,
+    /// The kinds of control messages (SCM_*) that come with these.
+    pub control: Option<Vec<i32>>,
+    /// All that CRIU will see of the queue was looked at, and every descriptor in it.
+    #[serde(default)]
+    pub examined: bool,
     /// `scm_fds:` of the fdinfo of a UNIX socket with unread data: descriptors that lie in its queue (Linux 5.8+).
     pub scm_fds: Option<u32>,
 }

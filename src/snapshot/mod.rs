@@ -16,7 +16,7 @@ use crate::parse::diag::NetLink;
 use crate::parse::mountinfo::MountInfo;
 pub use cgroups::{Cgroups, Inside, Member, Places};
 pub use file::{
-    Detail, Dev, EpollFacts, Escape, Handle, OpenFile, SocketFacts, Stray, TtyFacts, TunFacts, WatchFacts, Why,
+    Detail, Dev, EpollFacts, Escape, Handle, OpenFile, Queued, SocketFacts, Stray, TtyFacts, TunFacts, WatchFacts, Why,
 };
 pub use index::Index;
 use serde::{Deserialize, Serialize};

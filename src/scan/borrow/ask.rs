@@ -24,10 +24,6 @@ const TIMESTAMPS: [libc::c_int; 2] = [29, 35];
 const TIMESTAMPS_NEW: [libc::c_int; 2] = [63, 64];
 /// linux/tls.h
 const TLS_RX: libc::c_int = 2;
-/// linux/socket.h
-const SCM_PIDFD: libc::c_int = 4;
-/// What control messages are aligned to.
-const WORD: usize = size_of::<u64>();
 
 /// F_GETFL: the f_flags of the open file.
 pub fn flags(file: &OwnedFd) -> nix::Result<u32> {
@@ -101,16 +97,6 @@ pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
         facts.timestamps64 = either(TIMESTAMPS_NEW);
         facts.error = has_error(file).ok();
         facts.sndbuf = int(libc::SOL_SOCKET, libc::SO_SNDBUF);
-        // With a peek offset of its own, peeking would move that; and it would take a pending error away.
-        if what.peek && facts.error == Some(false) && int(libc::SOL_SOCKET, libc::SO_PEEK_OFF) == Some(-1) {
-            // A buffer for control messages would be given the descriptors, too.
-            let mut control = [0u64; 64];
-            let room = if facts.scm_fds == Some(0) { control.len() } else { 0 };
-            if let Ok((length, used)) = peek(file, control.get_mut(..room).unwrap_or_default()) {
-                facts.first_length = Some(length);
-                facts.first_control = (room > 0).then(|| kinds(control.get(..used.div_ceil(WORD)).unwrap_or_default()));
-            }
-        }
     }
     if what.filter {
         facts.filter = Some(filter_length(file).map_err(|e| e as i32));
@@ -131,7 +117,7 @@ fn scm_fds(file: &OwnedFd) -> Option<u32> {
 }
 
 /// An option that is a plain number.
-fn number(file: &OwnedFd, level: libc::c_int, name: libc::c_int) -> nix::Result<i32> {
+pub(super) fn number(file: &OwnedFd, level: libc::c_int, name: libc::c_int) -> nix::Result<i32> {
     let mut value: libc::c_int = 0;
     get(file, level, name, &mut value).map(|_| value)
 }
@@ -262,49 +248,6 @@ fn has_error(file: &OwnedFd) -> nix::Result<bool> {
     let mut asked = [PollFd::new(file.as_fd(), PollFlags::empty())];
     poll(&mut asked, PollTimeout::ZERO)?;
     Ok(asked[0].revents().is_some_and(|r| r.contains(PollFlags::POLLERR)))
-}
-
-/// The first message in the queue, which stays there: its length (of a stream: 0 or 1), and how much of `control` was used.
-fn peek(file: &OwnedFd, control: &mut [u64]) -> nix::Result<(u64, usize)> {
-    let mut byte = 0u8;
-    let mut text = libc::iovec { iov_base: std::ptr::from_mut(&mut byte).cast(), iov_len: 1 };
-    // SAFETY: struct msghdr is made of numbers and pointers; zero is a value.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = &mut text;
-    message.msg_iovlen = 1;
-    if !control.is_empty() {
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = std::mem::size_of_val(control) as _;
-    }
-    let flags = libc::MSG_PEEK | libc::MSG_TRUNC | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the kernel writes one byte of text and at most `msg_controllen` bytes of control messages.
-    let n = Errno::result(unsafe { libc::recvmsg(file.as_raw_fd(), &mut message, flags) })?;
-    Ok((n as u64, message.msg_controllen as usize))
-}
-
-/// The kinds of these control messages. Of descriptors that came with them none is left open.
-fn kinds(mut control: &[u64]) -> Vec<i32> {
-    let mut kinds = Vec::new();
-    // struct cmsghdr: its length with the header; level and kind, each half of a word. Data and padding follow.
-    while let [length, what, data @ ..] = control {
-        let kind = (what >> 32) as i32;
-        kinds.push(kind);
-        let words = usize::try_from(*length).unwrap_or_default().div_ceil(WORD).max(2);
-        if matches!(kind, libc::SCM_RIGHTS | SCM_PIDFD) {
-            let bytes = usize::try_from(*length).unwrap_or_default().saturating_sub(2 * WORD);
-            for n in 0..bytes / size_of::<libc::c_int>() {
-                let Some(word) = data.get(n / 2) else { break };
-                let fd = (word >> (32 * (n % 2))) as u32 as i32;
-                // A pidfd may be an error number.
-                if fd >= 0 {
-                    // SAFETY: the kernel has just made it for us; nobody else knows it.
-                    drop(unsafe { OwnedFd::from_raw_fd(fd) });
-                }
-            }
-        }
-        control = control.get(words..).unwrap_or_default();
-    }
-    kinds
 }
 
 /// An ioctl without argument that makes a descriptor (close-on-exec, as all of those used here do).

@@ -15,6 +15,7 @@ fn finding(pid: i32, fd: i32, other: Other) -> Finding {
         comm: Bytes::default(),
         tid: None,
         fd: Some(fd),
+        queued: Vec::new(),
         addr: None,
         facts: Vec::new(),
         key: String::new(),
@@ -110,7 +111,7 @@ fn the_tree_comes_first_and_a_finding_is_not_its_own_other_end() {
     let (a, b) = (1 << 28, (1 << 28) + 1);
     let snap = snapshot(vec![task(a, "a", vec![socket(3, 70), socket(4, 70)]), task(b, "b\n", vec![socket(5, 70)])]);
     let mut findings = [finding(a, 3, Other::Socket(70)), finding(a, 3, Other::Process(b))];
-    findings[0].also.push(Place { pid: a, fd: Some(4) });
+    findings[0].also.push(Place { pid: a, fd: Some(4), ..Place::default() });
     resolve(&mut findings, &snap, LONG);
     assert_eq!(findings[0].holders, [Holder { pid: b, comm: "b\n".into(), fd: Some(5) }]);
     assert_eq!(findings[1].holders, [Holder { pid: b, comm: "b\n".into(), fd: None }]);

@@ -36,6 +36,7 @@ mod devices;
 mod eventfiles;
 mod fastopen;
 mod files;
+mod inqueue;
 mod kernelfds;
 mod locks;
 mod mounts;
@@ -73,6 +74,7 @@ const FAMILIES: &[&[Kind]] = &[
     eventfiles::KINDS,
     fastopen::KINDS,
     files::KINDS,
+    inqueue::KINDS,
     kernelfds::KINDS,
     locks::KINDS,
     mounts::KINDS,

@@ -216,20 +216,29 @@ pub fn send(fd: i32, data: &[u8], flags: i32) -> Res<isize> {
 
 /// Queues `payload` (a descriptor) on the other end of `via`.
 pub fn send_fd(via: i32, payload: i32) -> Res {
+    send_fds(via, &[payload])
+}
+
+/// Queues one message of one byte with these descriptors.
+pub fn send_fds(via: i32, payload: &[i32]) -> Res {
     let mut byte = [b'x'];
     let mut iov = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
-    let mut control = [0u64; 8];
+    // SCM_MAX_FD is 253.
+    let mut control = [0u64; 136];
+    let bytes = size_of_val(payload) as u32;
     let mut msg: libc::msghdr = unsafe { std::mem::zeroed() };
     msg.msg_iov = &mut iov;
     msg.msg_iovlen = 1;
     msg.msg_control = control.as_mut_ptr().cast();
     unsafe {
-        msg.msg_controllen = libc::CMSG_SPACE(4) as _;
+        msg.msg_controllen = libc::CMSG_SPACE(bytes) as _;
         let c = libc::CMSG_FIRSTHDR(&msg);
         (*c).cmsg_level = libc::SOL_SOCKET;
         (*c).cmsg_type = libc::SCM_RIGHTS;
-        (*c).cmsg_len = libc::CMSG_LEN(4) as _;
-        libc::CMSG_DATA(c).cast::<i32>().write_unaligned(payload);
+        (*c).cmsg_len = libc::CMSG_LEN(bytes) as _;
+        for (nth, fd) in payload.iter().enumerate() {
+            libc::CMSG_DATA(c).cast::<i32>().add(nth).write_unaligned(*fd);
+        }
         ok("sendmsg", libc::sendmsg(via, &msg, 0)).map(|_| ())
     }
 }

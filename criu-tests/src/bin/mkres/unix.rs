@@ -50,7 +50,7 @@ pub const KINDS: &[Kind] = &[
     },
 ];
 
-fn kind_of(a: &Args) -> Res<i32> {
+pub fn kind_of(a: &Args) -> Res<i32> {
     match a.get("type").unwrap_or("stream") {
         "stream" => Ok(libc::SOCK_STREAM),
         "dgram" => Ok(libc::SOCK_DGRAM),

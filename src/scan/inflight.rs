@@ -1,0 +1,357 @@
+//! The unread messages of the tree's UNIX sockets, and the descriptors in them: CRIU dumps those as its own
+//! (`dump_scm_rights`, criu/sk-queue.c; `dump_my_file`, criu/files.c), by nearly the same rules as a process's.
+//!
+//! Only of a frozen tree (see [`super::borrow::peek`]). Only a tree with unread messages pays for it.
+
+use super::borrow::peek::{Message, Queue, Taken, OLD_CONTROL};
+use super::borrow::{self, has_queue, Process};
+use super::details::want;
+use super::files::{self, Class};
+use super::kcmp::{self, Fd};
+use super::kernel::Own;
+use super::proc::{owned, Buffers, Dir};
+use super::{diag, sys, Log, Seen};
+use crate::host::{Host, Release};
+use crate::parse::fdinfo;
+use crate::snapshot::{Detail, Dev, Index, Look, OpenFile, Queued, Snapshot, SocketFacts};
+use nix::sys::socket::{getsockopt, sockopt};
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// File systems on which a file is closed without waiting for anybody. What is on others stays open.
+const CLOSED_AT_ONCE: [&[u8]; 8] = [b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"tmpfs", b"ramfs", b"hugetlbfs"];
+/// Files that look alike (one inode for all of a class) are told apart by comparing them; not if there are so many.
+const MANY_ALIKE: usize = 1000;
+/// The numbers of what is in queues begin below those that mean something else.
+const BELOW: i32 = -100;
+
+/// A UNIX socket with unread messages.
+#[derive(Clone, Copy)]
+struct Waiting {
+    /// SOCK_*
+    kind: i32,
+}
+
+/// A descriptor that was met in a queue.
+struct Met {
+    /// The process, and its file behind which this belongs.
+    task: usize,
+    file: usize,
+    found: OpenFile,
+    taken: Taken,
+}
+
+/// Looks at all queues: fills in what the sockets' facts say of them, and puts what lies in them behind each socket.
+pub fn look(snap: &mut Snapshot, own: &Own, host: &Host, b: &mut Buffers, log: &mut Log) {
+    if snap.look != Look::Frozen {
+        return;
+    }
+    let waiting: HashMap<u64, Waiting> = snap
+        .sockets
+        .iter()
+        .flat_map(|t| &t.unix)
+        .filter(|s| has_queue(s))
+        .map(|s| (u64::from(s.ino), Waiting { kind: i32::from(s.type_) }))
+        .collect();
+    if waiting.is_empty() {
+        return;
+    }
+    // Bytes that the most talkative sender has in others' queues.
+    let most = snap.sockets.iter().flat_map(|t| &t.unix).filter_map(|s| s.rqlen.as_ref()).map(|q| q.wqueue).max();
+    let Some(me) = Dir::proc().ok().and_then(|proc| proc.process(nix::unistd::getpid().as_raw()).ok()) else { return };
+    let usual = usual_room();
+    let room = (host.release < Release::V4_3).then_some(OLD_CONTROL);
+    let mut look = Looker {
+        me,
+        room,
+        own,
+        waiting,
+        most: most.unwrap_or(0),
+        usual,
+        b,
+        log,
+        seen: HashSet::new(),
+        met: Vec::new(),
+    };
+    for (t, task) in snap.tasks.iter_mut().enumerate() {
+        let mut process = None;
+        for (f, file) in task.files.iter_mut().enumerate() {
+            let o_path = file.socket().is_some_and(|s| s.o_path);
+            if !own.is_socket(file) || o_path || !look.seen.insert(file.ino) || !look.waiting.contains_key(&file.ino) {
+                continue;
+            }
+            let Some(process) = process.get_or_insert_with(|| Process::open(task.pid).ok()) else { continue };
+            let Seen::Seen(socket) = process.borrow(file.fd) else { continue };
+            let at = Queued { fd: file.fd, ..Queued::default() };
+            if let Some(Detail::Socket(facts)) = file.detail.as_deref_mut() {
+                look.queue(&socket, file.ino, facts, (t, f), &at);
+            }
+        }
+    }
+    let met = std::mem::take(&mut look.met);
+    if !met.is_empty() {
+        place(snap, own, met, look.log);
+    }
+}
+
+/// What one message may hold as a rule.
+fn usual_room() -> i64 {
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Unix,
+        nix::sys::socket::SockType::Datagram,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        None,
+    );
+    let size = socket.ok().and_then(|s| getsockopt(&s, sockopt::SndBuf).ok());
+    size.and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX)
+}
+
+struct Looker<'a> {
+    /// /proc/PID of ourselves.
+    me: Dir,
+    /// What CRIU has for control messages, if that is not enough for all.
+    room: Option<usize>,
+    own: &'a Own,
+    waiting: HashMap<u64, Waiting>,
+    most: u32,
+    usual: i64,
+    b: &'a mut Buffers,
+    log: &'a mut Log,
+    /// Sockets met so far, by inode.
+    seen: HashSet<u64>,
+    met: Vec<Met>,
+}
+
+impl Looker<'_> {
+    /// Looks at the messages of one socket, a descriptor of which is ours.
+    fn queue(&mut self, socket: &OwnedFd, ino: u64, facts: &mut SocketFacts, place: (usize, usize), at: &Queued) {
+        // CRIU is going to be told of the error, not we.
+        let Some(Waiting { kind }) = self.waiting.get(&ino).copied().filter(|_| facts.error == Some(false)) else {
+            return;
+        };
+        // Only what can tell more than the first message is looked at.
+        let room = facts.sndbuf.map_or(0, i64::from);
+        let long = kind != libc::SOCK_STREAM && (room < self.usual || i64::from(self.most) > room);
+        let whole = long || facts.passpidfd == Some(true);
+        let mut left = if whole { u32::MAX } else { facts.scm_fds.unwrap_or(u32::MAX) };
+        let mut nth = 0u32;
+        let mut examined = true;
+        let mut nested = Vec::new();
+        {
+            let Ok(mut queue) = Queue::open(socket, kind, self.room) else { return };
+            loop {
+                let message = match queue.message() {
+                    Ok(Some(message)) => message,
+                    Ok(None) => break,
+                    Err(_) => {
+                        examined = false;
+                        break;
+                    }
+                };
+                let Message { length, kinds, fds, cut } = message;
+                facts.longest = facts.longest.max(Some(length));
+                facts.control.get_or_insert_default().extend(kinds);
+                examined &= !cut;
+                // A stream's may be shown twice.
+                if kind != libc::SOCK_STREAM {
+                    left = left.saturating_sub(u32::try_from(fds.len()).unwrap_or(u32::MAX));
+                }
+                for taken in fds {
+                    nth = nth.saturating_add(1);
+                    let mut path = at.path.clone();
+                    path.push(nth);
+                    let queued = Queued { fd: at.fd, path, later: Vec::new() };
+                    match self.file(&taken, queued) {
+                        // CRIU stops at a message of no length, and dumps nothing of it.
+                        Some(found) => nested.push((found, taken, length > 0)),
+                        None => examined = false,
+                    }
+                }
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+        if let Some(kinds) = &mut facts.control {
+            kinds.sort_unstable();
+            kinds.dedup();
+        }
+        facts.examined = examined;
+        for (mut found, taken, counts) in nested {
+            if !counts {
+                continue;
+            }
+            let (task, file) = place;
+            let inner = (self.own.is_socket(&found) && self.seen.insert(found.ino)).then_some(found.ino);
+            let inner = inner.filter(|ino| self.waiting.contains_key(ino));
+            let slot = self.met.len();
+            let socket = taken.file().try_clone().ok().filter(|_| inner.is_some());
+            let at = found.queued.as_deref().cloned().unwrap_or_default();
+            if inner.is_some() {
+                let ask = borrow::Ask { queue: true, ..borrow::Ask::default() };
+                found.detail = borrow::facts_of(taken.file(), borrow::Want::Socket(ask)).detail.map(Box::new);
+            }
+            self.met.push(Met { task, file, found, taken });
+            if let (Some(ino), Some(socket)) = (inner, socket) {
+                let mut facts = match self.met.get_mut(slot).and_then(|m| m.found.detail.take()).map(|d| *d) {
+                    Some(Detail::Socket(facts)) => facts,
+                    _ => SocketFacts::default(),
+                };
+                self.queue(&socket, ino, &mut facts, place, &at);
+                if let Some(met) = self.met.get_mut(slot) {
+                    met.found.detail = Some(Box::new(Detail::Socket(facts)));
+                }
+            }
+        }
+    }
+
+    /// What statx, the link and fdinfo tell of a descriptor of ours. `None`: not all of it.
+    fn file(&mut self, taken: &Taken, queued: Queued) -> Option<OpenFile> {
+        let fd = taken.file().as_raw_fd();
+        let mut file = sys::statx(taken.file(), c"").ok()?;
+        file.fd = fd;
+        let link = CString::new(format!("fd/{fd}")).ok()?;
+        file.link = Some(self.me.link(&link, &mut self.b.link).map(owned).ok()?);
+        let name = CString::new(format!("fdinfo/{fd}")).ok()?;
+        let info = fdinfo::parse(self.me.read(&name, &mut self.b.text).ok()?);
+        file.mnt_id = file.mnt_id.or(info.mnt_id.and_then(|id| u64::try_from(id).ok()));
+        file.flags = Some(borrow::flags(taken.file()));
+        file.info = Some(Box::new(info));
+        file.queued = Some(Box::new(queued));
+        Some(file)
+    }
+}
+
+/// Leaves out what was met before, asks the rest, and puts it behind the sockets in whose queues it lies.
+fn place(snap: &mut Snapshot, own: &Own, mut met: Vec<Met>, log: &mut Log) {
+    let me = nix::unistd::getpid().as_raw();
+    match firsts(snap, &met, me) {
+        Ok(firsts) => {
+            for (m, later) in met.iter_mut().zip(firsts) {
+                match (later, &mut m.found.queued) {
+                    (Some(later), Some(queued)) => queued.later = later,
+                    (None, queued) => *queued = None,
+                    _ => {}
+                }
+            }
+        }
+        Err(errno) => {
+            // Nothing is known of what is the same, so nothing is said of what is in the queues.
+            log.deny(me, None, b"kcmp", errno);
+            for file in snap.tasks.iter_mut().flat_map(|t| &mut t.files) {
+                if let Some(Detail::Socket(facts)) = file.detail.as_deref_mut() {
+                    facts.examined = false;
+                }
+            }
+            met.iter_mut().for_each(|m| m.found.queued = None);
+        }
+    }
+    more_sockets(snap, own, &met, log);
+    {
+        let index = Index::new(snap);
+        for m in met.iter_mut().filter(|m| m.found.queued.is_some()) {
+            let before = m.found.detail.take().map(|d| *d);
+            if let Some(what) = want(&m.found, own, &index) {
+                let facts = borrow::facts_of(m.taken.file(), what);
+                m.found.detail = facts.detail.map(Box::new);
+            }
+            // What its own queue holds was seen already.
+            if let (Some(Detail::Socket(seen)), Some(Detail::Socket(facts))) = (before, m.found.detail.as_deref_mut()) {
+                (facts.longest, facts.examined) = (seen.longest, seen.examined);
+                facts.control = seen.control;
+            }
+        }
+    }
+    let mut all: HashMap<(usize, usize), Vec<OpenFile>> = HashMap::new();
+    for (nth, m) in met.into_iter().enumerate() {
+        let Met { task, file, mut found, taken } = m;
+        if may_be_closed(snap, &found, own) {
+            taken.close();
+        }
+        if found.queued.is_some() {
+            found.fd = BELOW.saturating_sub(i32::try_from(nth).unwrap_or(i32::MAX));
+            all.entry((task, file)).or_default().push(found);
+        }
+    }
+    for (t, task) in snap.tasks.iter_mut().enumerate() {
+        if all.keys().any(|(task, _)| *task == t) {
+            let files = std::mem::take(&mut task.files);
+            for (f, file) in files.into_iter().enumerate() {
+                task.files.push(file);
+                task.files.extend(all.remove(&(t, f)).unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// For each: the descriptors of the tree that are the same open file, if none of them, and no other that lies in a queue, is
+/// met before (`None`: one is).
+fn firsts(snap: &Snapshot, met: &[Met], me: i32) -> Result<Vec<Option<Vec<Fd>>>, i32> {
+    let wanted: HashSet<(Dev, u64)> = met.iter().map(|m| (m.found.dev, m.found.ino)).collect();
+    // In CRIU's order.
+    let mut alike: HashMap<(Dev, u64), Vec<Fd>> = HashMap::new();
+    let mut queued = met.iter().peekable();
+    for (t, task) in snap.tasks.iter().enumerate() {
+        for (f, file) in task.files.iter().enumerate() {
+            if wanted.contains(&(file.dev, file.ino)) {
+                alike.entry((file.dev, file.ino)).or_default().push((task.pid, file.fd));
+            }
+            while let Some(m) = queued.next_if(|m| (m.task, m.file) == (t, f)) {
+                alike.entry((m.found.dev, m.found.ino)).or_default().push((me, m.found.fd));
+            }
+        }
+    }
+    let mut later: HashMap<i32, Vec<Fd>> = HashMap::new();
+    for fds in alike.values() {
+        if fds.len() > MANY_ALIKE {
+            let ours = fds.iter().filter(|(pid, _)| *pid == me);
+            later.extend(ours.map(|(_, fd)| (*fd, Vec::new())));
+            continue;
+        }
+        let grouped = kcmp::open_files(fds);
+        if let Some((_, errno)) = grouped.denied.first() {
+            return Err(*errno);
+        }
+        for group in grouped.groups {
+            if let Some(((pid, fd), rest)) = group.split_first() {
+                if *pid == me {
+                    later.insert(*fd, rest.iter().filter(|(pid, _)| *pid != me).copied().collect());
+                }
+            }
+        }
+    }
+    Ok(met.iter().map(|m| later.remove(&m.found.fd)).collect())
+}
+
+/// Sockets that only lie in queues were not looked for.
+fn more_sockets(snap: &mut Snapshot, own: &Own, met: &[Met], log: &mut Log) {
+    let sockets = || met.iter().map(|m| &m.found).filter(|f| own.is_socket(f)).map(|f| f.ino);
+    {
+        let index = Index::new(snap);
+        if sockets().all(|ino| index.socket(ino).is_some()) {
+            return;
+        }
+    }
+    let files = snap.tasks.iter().flat_map(|t| &t.files).filter(|f| own.is_socket(f)).map(|f| f.ino);
+    let held: HashSet<u64> = files.chain(sockets()).collect();
+    let (tables, unchecked) = diag::look(&snap.tasks, &snap.criu.ns, &held, Look::Frozen);
+    snap.sockets = tables;
+    log.0.extend(unchecked);
+}
+
+/// Whether closing it waits for nobody.
+fn may_be_closed(snap: &Snapshot, file: &OpenFile, own: &Own) -> bool {
+    let o_path = file.flags.is_some_and(|f| f & libc::O_PATH as u32 != 0);
+    match files::classify(file, own) {
+        _ if o_path => true,
+        Class::Device | Class::Unknown => false,
+        Class::Path if file.is_fifo() || snap.kernel.shmem.contains(&file.dev) => true,
+        Class::Path => {
+            let id = file.mnt_id.and_then(|id| i32::try_from(id).ok());
+            let mount = snap.mounts.iter().flat_map(|t| &t.mounts).find(|m| Some(m.mnt_id) == id);
+            mount.is_some_and(|m| CLOSED_AT_ONCE.contains(&&*m.fstype.0))
+        }
+        _ => true,
+    }
+}
