@@ -1,7 +1,7 @@
 //! One fixture on one CRIU: without the plugin, then with it.
 
 use crate::criu::{pages, Criu, Ran};
-use crate::dry::DryRun;
+use crate::dry::{DryRun, Refused};
 use crate::fixtures::{As, Blame, Expect, Fixture, Versions};
 use crate::mounts::{Bound, Btrfs};
 use crate::tree::{NoTree, Tree};
@@ -89,7 +89,9 @@ impl Wanted {
         if Versions::UpTo("3.19").includes(&criu.version) {
             w.only_warn();
             if f.in_queue && !w.blames.is_empty() {
-                let held = |b: Blame| Blame { rule: "unix-queue-scm-fd", ..b };
+                // What a process has as well, is doubted there.
+                let held =
+                    |b: Blame| if b.place.ends_with(".holder") { Blame { rule: "unix-queue-scm-fd", ..b } } else { b };
                 w.warns = w.blames.drain(..).map(held).collect();
                 w.unseen = true;
             }
@@ -302,8 +304,8 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, d
     let mut stage = make(f, s, dir)?;
     let opts = options(f, criu, &stage.tree)?;
     let dry = match &s.dry_run {
-        // CRIU with fewer rights is refused for want of them; the command is run by root.
-        Some(dry) if f.run_as == As::Root => {
+        // CRIU with fewer rights is refused for want of them; the command is run by root. And some things CRIU alone knows.
+        Some(dry) if f.run_as == As::Root && f.inside_criu.is_none() => {
             Some((dry, dry.look(dumped(f, &stage.tree)?, &opts, criu).map_err(broken)?))
         }
         _ => None,
@@ -311,7 +313,7 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, d
     let ran = dump(f, criu, &stage.tree, plugin, dir)?;
     let report = Report::of(&dir.join("work/preflight.json"), &ran.log);
     if let (Some((dry, answer)), Ok(report)) = (&dry, &report) {
-        if let Some(how) = dry.differs(answer, &report.refused_rules()) {
+        if let Some(how) = dry.differs(answer, &report.refused_where(f.in_queue)) {
             return Err(broken(how));
         }
     }
@@ -384,6 +386,13 @@ impl Report {
 
     pub(crate) fn refused_rules(&self) -> BTreeSet<&str> {
         self.refusals().filter_map(|f| f["rule"].as_str()).collect()
+    }
+
+    /// `in_queue`: what else is refused follows from what lies there.
+    fn refused_where(&self, in_queue: bool) -> Refused<'_> {
+        let lies_outside = |f: &&Value| !in_queue && f["queued"].as_array().is_none_or(Vec::is_empty);
+        let outside = self.refusals().filter(lies_outside);
+        Refused { all: self.refused_rules(), outside_queues: outside.filter_map(|f| f["rule"].as_str()).collect() }
     }
 
     pub(crate) fn rules(&self) -> BTreeSet<&str> {

@@ -190,7 +190,10 @@ fn judge(case: &Case, criu: &Criu, setup: &Setup, dir: &Path) -> Result<Verdict,
         return Ok(Verdict::Refused { unknown: Some(format!("{:?}: {}", told, ran.reason())), rules });
     }
     // Nobody is told of SO_INQ before the frozen look peeks.
-    let unseen = |b: &&str| report.is_early() && (FROZEN_ONLY.contains(b) || **b == *"unix-queue-cmsg");
+    let peeked = |b: &&str| FROZEN_ONLY.contains(b) || **b == *"unix-queue-cmsg";
+    // Nor is what lies in queues seen before.
+    let queued = case.words.iter().any(|w| w.starts_with("in-queue") || w.starts_with("unix-queued"));
+    let unseen = |b: &&str| report.is_early() && (queued || peeked(b));
     Ok(match blamed.iter().any(|b| told.contains(b) || unseen(b)) {
         true => Verdict::Refused { unknown: None, rules },
         false => {
