@@ -87,13 +87,14 @@ impl Wanted {
         let blames = f.blames_on(&criu.version).to_vec();
         let mut w = Wanted { expect, blames, warns: f.warns.to_vec(), or_says: None, unseen: false };
         if Versions::UpTo("3.19").includes(&criu.version) {
-            w.only_warn();
             if f.in_queue && !w.blames.is_empty() {
                 // What a process has as well, is doubted there.
                 let held =
                     |b: Blame| if b.place.ends_with(".holder") { Blame { rule: "unix-queue-scm-fd", ..b } } else { b };
                 w.warns = w.blames.drain(..).map(held).collect();
                 w.unseen = true;
+            } else {
+                w.only_warn();
             }
         }
         if matches!(expect, Expect::Accept) {

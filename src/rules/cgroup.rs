@@ -4,12 +4,18 @@
 
 use super::{Ctx, Finding, Lift, Other, Phase, Rule, Value, When};
 use crate::bytes::Bytes;
-use crate::host::{Gate, Release};
+use crate::host::{Gate, Host, Release};
 use crate::parse::cgroup::Cgroup;
 use crate::snapshot::{Inside, Places, Task};
 
-/// `contents` of `struct parasite_dump_cgroup_args` (criu/include/parasite.h).
-const ROOM: usize = 4096 - 32;
+/// `contents` of struct parasite_dump_cgroup_args (criu/include/parasite.h), which the text does not fill.
+fn room(host: &Host) -> usize {
+    if host.release < Release::V3_18 {
+        4096
+    } else {
+        4064
+    }
+}
 
 /// The part of `outside` that is the root of the namespace in which the same cgroup is `inside`: its length in CRIU's terms.
 /// `None`: one is no ending of the other.
@@ -166,8 +172,8 @@ pub static CG_SHORT: Rule = Rule {
 pub static CG_TOO_LONG: Rule = Rule {
     id: "cg-too-long",
     group: "Cgroups",
-    what: "What the root process reads in /proc/self/cgroup is longer than the 4063 bytes that CRIU has room for (all hierarchies \
-           together).",
+    what: "What the root process reads in /proc/self/cgroup is longer than the 4063 bytes (4095 before CRIU 3.18) that CRIU has room \
+           for (all hierarchies together).",
     says: "its /proc/self/cgroup has {size} bytes",
     criu: "Parasite failed to dump /proc/self/cgroup",
     source: "criu/pie/parasite.c:parasite_dump_cgroup",
@@ -182,7 +188,7 @@ pub static CG_TOO_LONG: Rule = Rule {
         let cgroups = &ctx.snap.cgroups;
         for member in cgroups.members.iter().filter(|m| m.pid == root.pid) {
             let inside = cgroups.places.get(member.places).and_then(|p| p.inside.as_ref());
-            if let Some(inside) = inside.filter(|i| i.size >= ROOM) {
+            if let Some(inside) = inside.filter(|i| i.size >= room(ctx.host)) {
                 let f = Finding::on_task(rule, root).key(format!("cgroup:{}", member.tid));
                 let f = if member.tid == root.pid { f } else { f.tid(member.tid) };
                 let size = i64::try_from(inside.size).unwrap_or(i64::MAX);
@@ -368,6 +374,11 @@ mod tests {
         for (size, expect) in [(4063, None), (4064, Some(Verdict::Refuse))] {
             let text = long(size);
             assert_eq!(verdict(&CG_TOO_LONG, &tree(vec![places(&text, Some(&text))]), &host()), expect, "{size}");
+        }
+        let old = Host { release: Release::V3_17, ..host() };
+        for (size, expect) in [(4095, None), (4096, Some(Verdict::Refuse))] {
+            let text = long(size);
+            assert_eq!(verdict(&CG_TOO_LONG, &tree(vec![places(&text, Some(&text))]), &old), expect, "{size}");
         }
         // It is what the process itself reads.
         assert_eq!(verdict(&CG_TOO_LONG, &tree(vec![places(&long(4064), Some("0::/"))]), &host()), None);
