@@ -72,8 +72,10 @@ fn reads(dir: &Dir, fds: &Dir, name: &CStr, ino: u64, text: &mut Vec<u8>) -> boo
     flags.is_some_and(|flags| flags & libc::O_WRONLY as u32 == 0)
 }
 
+/// Not asked where a server of the tree would have to answer.
 fn has_device(root: &Root) -> bool {
-    let at = c"dev/autofs";
-    let found = sys::open_path(&root.fd, at).and_then(|fd| sys::statx(fd, c""));
-    !root.may_wait(b"/dev/autofs") && found.is_ok_and(|f| f.is_chrdev() && f.rdev == DEVICE)
+    !root.may_wait(b"/dev/autofs")
+        && sys::open_path(&root.fd, c"dev/autofs")
+            .and_then(|fd| sys::statx(fd, c""))
+            .is_ok_and(|f| f.is_chrdev() && f.rdev == DEVICE)
 }
