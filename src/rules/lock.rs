@@ -51,7 +51,8 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
     group: "File locks",
     what: "A file lock or lease is held through a descriptor of the tree (a `lock:` line in its fdinfo) and --file-locks is \
            not given. A lock that an outsider holds through an open file of its own does not count; one on an open file \
-           that the tree shares with an outsider does. CRIU forgets the locks of an open file that it meets first in a socket's \
+           that the tree shares with an outsider does, and a POSIX lock does not count if a process that is dumped before has the \
+           same open file (a child has taken it on what it inherited: CRIU loses it). CRIU forgets the locks of an open file that it meets first in a socket's \
            queue: while queues have not been looked into, this is a warning.",
     says: "{access} {kind} lock[ of bytes {bytes}] on {path}[, taken by process {owner}]",
     criu: "Some file locks are hold by dumping tasks! You can try --file-locks to dump them.",
@@ -70,7 +71,7 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
             ctx.files().filter_map(|(_, f)| f.queued.as_ref()).flat_map(|q| &q.later).collect();
         let mut hidden = None;
         for (task, file) in ctx.files().filter(|(t, f)| f.queued.is_none() && !queued.contains(&(t.pid, f.fd))) {
-            for lock in held(file) {
+            for lock in held(file).filter(|l| !(file.met_before && l.kind == LockKind::Posix)) {
                 if let Some(kind) = kind(lock) {
                     let hidden = *hidden.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
                     let gate = if hidden { Gate::Unknown } else { gate };
@@ -145,6 +146,18 @@ mod tests {
             None
         );
         assert_eq!(verdict(&LOCK_NOT_ALLOWED, &locked(&[]), &host()), None);
+    }
+
+    #[test]
+    fn what_a_child_took_on_an_inherited_file_is_forgotten() {
+        for (line, expect) in [
+            ("1: POSIX  ADVISORY  WRITE 100 08:01:12 0 EOF", None),
+            ("1: FLOCK  ADVISORY  READ 100 08:01:12 0 EOF", Some(Verdict::Refuse)),
+        ] {
+            let mut s = locked(&[line]);
+            s.tasks[0].files[0].met_before = true;
+            assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &host()), expect, "{line}");
+        }
     }
 
     #[test]

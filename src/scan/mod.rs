@@ -16,6 +16,7 @@ pub mod freezer;
 pub mod guards;
 pub mod holders;
 pub mod inflight;
+pub mod inherited;
 pub mod inside;
 pub mod kcmp;
 pub mod kernel;
@@ -126,6 +127,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     cgroups::look(&mut snap, &scan.proc, host, &mut scan.b, &mut scan.log);
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
+    inherited::look(&mut snap);
     terminals::look(&mut snap);
     inflight::look(&mut snap, &own, host, &mut scan.b, &mut scan.log);
     queues::look(&mut snap, &scan.proc);

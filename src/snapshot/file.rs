@@ -57,6 +57,9 @@ pub struct OpenFile {
     pub stray: Option<Stray>,
     pub info: Option<Box<FdInfo>>,
     pub detail: Option<Box<Detail>>,
+    /// A process that is dumped before has the same open file. Asked only of files with POSIX locks.
+    #[serde(default)]
+    pub met_before: bool,
     /// It is no descriptor of a process, but lies in the queue of a UNIX socket; only where CRIU meets it there first.
     #[serde(default)]
     pub queued: Option<Box<Queued>>,

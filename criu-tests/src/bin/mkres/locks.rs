@@ -6,7 +6,7 @@ use crate::{sys, Kind};
 pub const KINDS: &[Kind] = &[
     Kind {
         name: "lock",
-        help: "type=posix|flock|ofd, mode=read|write, released, by=outside (its own descriptor), shared (ours), \
+        help: "type=posix|flock|ofd, mode=read|write, released, by=outside|child (its own descriptor), shared (ours), \
                on=null|pipe|eventfd|socket (a file)",
         make: lock,
     },
@@ -66,17 +66,18 @@ fn lock(cx: &mut Ctx, a: &Args) -> Res {
     };
     let kind = a.get("type").unwrap_or("posix").to_string();
     let write = a.get("mode") != Some("read");
-    if a.get("by") == Some("outside") {
-        let shared = a.has("shared");
-        cx.outsider("owner", &[fd], || {
-            let mine = if shared { fd } else { sys::open(&path, libc::O_RDWR)? };
-            if !shared {
-                sys::close(fd);
-            }
-            take(mine, &kind, write)
-        })?;
-    } else {
-        take(fd, &kind, write)?;
+    let shared = a.has("shared");
+    let other = || {
+        let mine = if shared { fd } else { sys::open(&path, libc::O_RDWR)? };
+        if !shared {
+            sys::close(fd);
+        }
+        take(mine, &kind, write)
+    };
+    match a.get("by") {
+        Some("outside") => cx.outsider("owner", &[fd], other).map(drop)?,
+        Some("child") => cx.child("owner", &[fd], other).map(drop)?,
+        _ => take(fd, &kind, write)?,
     }
     if a.has("released") {
         set(fd, &kind, libc::F_UNLCK as i16)?;
