@@ -1,7 +1,7 @@
 //! TCP Fast Open: a connection that is accepted before its handshake is over.
 
 use crate::ctx::{Args, Ctx, Fail, Res};
-use crate::{netdev, sys, Kind};
+use crate::{base, netdev, sys, Kind};
 
 pub const KINDS: &[Kind] = &[Kind {
     name: "tcp-fastopen",
@@ -18,6 +18,7 @@ const ACK: u8 = 16;
 
 /// The interface of the server and its other end, on which we are the client: no address, so that nobody answers for it.
 fn fastopen(cx: &mut Ctx, a: &Args) -> Res {
+    base::only_in_own(libc::CLONE_NEWNET)?;
     // Data in a SYN is taken, without a cookie.
     let file = "/proc/sys/net/ipv4/tcp_fastopen";
     std::fs::write(file, "515").map_err(|e| Fail::Skip(format!("{file}: {e}")))?;

@@ -47,14 +47,15 @@ fn request(kind: u16, flags: libc::c_int, name: &str, more: &[u8]) -> Res {
     }
 }
 
+/// Never in the namespace that mkres was started in: an address there can take the machine's own routes away.
 pub fn make(kind: &str, name: &str) -> Res {
+    only_in_own(libc::CLONE_NEWNET)?;
     // IFLA_LINKINFO, in it IFLA_INFO_KIND
     let info = attribute(18, &attribute(1, kind.as_bytes()));
     request(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL, name, &info)
 }
 
 fn iface(cx: &mut Ctx, a: &Args) -> Res {
-    only_in_own(libc::CLONE_NEWNET)?;
     let kind = a.need("kind")?;
     let name = a.get("name").unwrap_or(kind);
     make(kind, name)?;
@@ -63,7 +64,6 @@ fn iface(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 fn bound(cx: &mut Ctx, a: &Args) -> Res {
-    only_in_own(libc::CLONE_NEWNET)?;
     make("veth", "bound7")?;
     let s = sys::socket(a.num("domain", 2)? as i32, a.num("type", 2)? as i32, 0)?;
     let r = unsafe { libc::setsockopt(s, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, c"bound7".as_ptr().cast(), 7) };
