@@ -20,6 +20,11 @@ pub const KINDS: &[Kind] = &[
         help: "to=DIR: an overlay with a line in the mount table that is longer than a page; deep: than nearly two",
         make: layers,
     },
+    Kind {
+        name: "peers",
+        help: "two mounts that were made peers when each had a mount of its own at the same place; same: when they had the same there",
+        make: peers,
+    },
     Kind { name: "queue", help: "a POSIX message queue that nobody has open (after newns:ipc)", make: queue },
 ];
 
@@ -72,6 +77,38 @@ fn layers(_: &mut Ctx, a: &Args) -> Res {
     }
     make_dir(&to)?;
     mount(&to, "overlay", &format!("lowerdir={}", dirs.join(":")))
+}
+
+/// What is mounted on one of two peers is mounted on both. So they become peers after that: only `move_mount` can do it.
+fn peers(cx: &mut Ctx, a: &Args) -> Res {
+    const MOVE_MOUNT_SET_GROUP: u64 = 0x100;
+    const BOTH_EMPTY_PATHS: u64 = 0x44;
+    let (one, two) = (cx.path("one"), cx.path("two"));
+    let (place_one, place_two) = (format!("{one}/place"), format!("{two}/place"));
+    let change = |from: &str, to: &str, flags| {
+        let (f, t, null) = (sys::cstr(from), sys::cstr(to), std::ptr::null());
+        let r = unsafe { libc::mount(f.as_ptr(), t.as_ptr(), null, flags, null.cast()) };
+        sys::ok(&format!("mount {to}"), r).map(|_| ())
+    };
+    make_dir(&one)?;
+    make_dir(&two)?;
+    mount(&one, "tmpfs", "")?;
+    make_dir(&place_one)?;
+    change(&one, &two, libc::MS_BIND)?;
+    change("none", &one, libc::MS_SHARED)?;
+    mount(&place_one, "tmpfs", "")?;
+    if a.has("same") {
+        change(&place_one, &place_two, libc::MS_BIND)?;
+    } else {
+        mount(&place_two, "tmpfs", "")?;
+    }
+    let (from, to) = (sys::open(&one, libc::O_PATH)?, sys::open(&two, libc::O_PATH)?);
+    let empty = c"".as_ptr() as u64;
+    let flags = MOVE_MOUNT_SET_GROUP | BOTH_EMPTY_PATHS;
+    sys::call("move_mount", libc::SYS_move_mount, [from as u64, empty, to as u64, empty, flags])?;
+    sys::close(from);
+    sys::close(to);
+    Ok(())
 }
 
 fn queue(_: &mut Ctx, _: &Args) -> Res {
