@@ -104,7 +104,21 @@ pub struct Options {
     pub lsm_supplied: Option<bool>,
 }
 
+/// is_same_path of criu/util.c: empty components and "." do not count.
+fn is_same_path(a: &[u8], b: &[u8]) -> bool {
+    fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+        path.split(|b| *b == b'/').filter(|p| !matches!(*p, b"" | b"."))
+    }
+    parts(a).eq(parts(b))
+}
+
 impl Options {
+    /// Whether `--skip-mnt` is known to name this mountpoint: CRIU leaves such mounts out of its tables
+    /// (`should_skip_mount`, criu/proc_parse.c).
+    pub fn skips(&self, mountpoint: &[u8]) -> bool {
+        self.skip_mnt.iter().flatten().any(|given| is_same_path(given, mountpoint))
+    }
+
     /// The state of one boolean option.
     pub fn flag(&self, opt: Opt) -> Option<bool> {
         match opt {

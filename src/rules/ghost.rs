@@ -63,8 +63,8 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
     group: "Paths",
     what: "An open file has lost the name it was opened by although its link count is not 0, and no hard link can be made \
            to it: it is a directory, lies on a read-only mount, or on cgroupfs or sysfs, which keep the link count of what \
-           was removed, or it is of a lower layer of an overlayfs that is not mounted on /: that shows the link count of the \
-           layer. CRIU is refused by the kernel when it tries, with --link-remap; without the option it does not even try. \
+           was removed, or the directory it was in is hidden by another mount, or it is of a lower layer of an overlayfs that \
+           is not mounted on /: that shows the link count of the layer. CRIU is refused by the kernel when it tries, with --link-remap; without the option it does not even try. \
            Where the layers of an overlayfs cannot be looked at, a removed file with a name left is only a warning, and only \
            with --link-remap.",
     says: "{what} {path}: that name is gone, and no hard link can be made to {object}",
@@ -84,6 +84,7 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
                 Problem::Unlinkable(Unlinkable::ReadOnly) => "a file on a mount that is read-only",
                 Problem::Unlinkable(Unlinkable::Directory) => "a directory",
                 Problem::Unlinkable(Unlinkable::Layer) => "a file of a lower layer of overlayfs",
+                Problem::Unlinkable(Unlinkable::Beside) => "a file on a mount that another one hides there",
                 _ => continue,
             };
             sink.push(bad.gate, bad.finding(rule).term("object", object));

@@ -85,17 +85,9 @@ pub(super) fn is_sub_path(path: &[u8], base: &[u8]) -> bool {
     }
 }
 
-/// is_same_path of criu/util.c: empty components and "." do not count.
-fn is_same_path(a: &[u8], b: &[u8]) -> bool {
-    fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-        path.split(|b| *b == b'/').filter(|p| !matches!(*p, b"" | b"."))
-    }
-    parts(a).eq(parts(b))
-}
-
 /// Whether --skip-mnt names it.
 pub(super) fn is_skipped(host: &Host, info: &MountInfo) -> bool {
-    host.options.skip_mnt.iter().flatten().any(|s| is_same_path(s, &info.mountpoint))
+    host.options.skips(&info.mountpoint)
 }
 
 pub(super) fn type_of(info: &MountInfo) -> &[u8] {

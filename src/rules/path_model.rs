@@ -50,6 +50,8 @@ pub(super) enum Unlinkable {
     Directory,
     /// A lower layer of overlayfs has it.
     Layer,
+    /// The directory it was in is on another mount now.
+    Beside,
 }
 
 /// One path with its problem.
@@ -206,6 +208,7 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
             }
             Some((Problem::Unlinked, gate.or(remap)))
         }
+        Stray::Beside => Some((Problem::Unlinkable(unlinkable(file, node.info).unwrap_or(Unlinkable::Beside)), gate)),
         Stray::Layer => match of_a_layer(host, file, node.info) {
             Some((problem @ Problem::Unlinkable(_), _)) => Some((problem, gate)),
             found if remap == Gate::Lifted => found.map(|(problem, known)| (problem, gate.or(known))),

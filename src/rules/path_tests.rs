@@ -289,6 +289,7 @@ fn files_of_a_lower_layer() {
     // It is refused with and without the option where another mount is on the way to the root.
     for host in [&host(), &remap, &unknown_remap] {
         alone(&LINK_REMAP_FAILED, &layer(8, TABLE), host, REFUSE);
+        alone(&LINK_REMAP_FAILED, &gone(Stray::Beside, 1, 8, TABLE), host, REFUSE);
     }
     for blocks in [2048, 2049] {
         alone(&LINK_REMAP_NEEDED, &layer(blocks, root), &host(), REFUSE);

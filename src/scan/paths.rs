@@ -247,6 +247,7 @@ impl Looker<'_, '_> {
         };
         let found = match stat {
             Ok(found) => found,
+            Err(Errno::ENOENT) if is_beside(root, file, text) => return Some(Stray::Beside),
             Err(e @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ESTALE | Errno::ENAMETOOLONG)) => {
                 return Some(Stray::Errno(e as i32));
             }
@@ -260,4 +261,21 @@ impl Looker<'_, '_> {
         }
         Some(Stray::Other { dev: found.dev, ino: found.ino, rdev: found.rdev })
     }
+}
+
+/// Whether the directory in which CRIU would make a new name for a file (the first there is of those that were above it,
+/// `create_link_remap`) is on another mount than the file: no hard link leads from one mount to another (EXDEV, fs/namei.c).
+fn is_beside(root: &Root, file: &OpenFile, text: &[u8]) -> bool {
+    let mut path = text;
+    while let Some(slash) = path.iter().rposition(|b| *b == b'/') {
+        path = path.get(..slash).unwrap_or_default();
+        let below = path.strip_prefix(b"/").unwrap_or(path);
+        let Ok(dir) = CString::new(if below.is_empty() { b"." } else { below }) else { return false };
+        match sys::open_path(&root.fd, &dir).and_then(|fd| sys::statx(fd, c"")) {
+            Ok(dir) => return dir.mnt_id.is_some_and(|id| file.mnt_id.is_some_and(|of| of != id)),
+            Err(Errno::ENOENT) => {}
+            Err(_) => return false,
+        }
+    }
+    false
 }

@@ -171,8 +171,9 @@ impl Looker<'_> {
         let mut opened = false;
         let (mut unknown, mut later) = (false, false);
         for table in self.tables.iter().copied() {
+            let options = &self.host.options;
             let mounts = table.mounts.iter().filter(|m| (m.major, m.minor) == (dev.major, dev.minor));
-            for mount in mounts {
+            for mount in mounts.filter(|m| !options.skips(&m.mountpoint)) {
                 let Some(root) = self.roots.of(table) else {
                     unknown = true;
                     continue;

@@ -84,6 +84,8 @@ pub enum Stray {
     Errno(i32),
     /// Nothing, and the file is one of a lower layer of overlayfs whose only name that was.
     Layer,
+    /// Nothing, and the directory in which CRIU would make another name for it is on another mount.
+    Beside,
     /// Another file.
     Other { dev: Dev, ino: u64, rdev: Dev },
 }

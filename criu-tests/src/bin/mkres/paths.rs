@@ -8,7 +8,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "name",
         help: "how=renamed|replaced|linked|late|odd|dir|longest|too-long|long|long-cwd|longest-map|long-map|layer|cgroup|cgroup-cwd|\
-               zero-map|covered|reused|dir-to-file: what happens to the name of an open (mapped, entered) file or directory",
+               zero-map|covered|moved|reused|dir-to-file: what happens to the name of an open (mapped, entered) file or directory",
         make: name,
     },
     Kind { name: "ghost", help: "alloc=BYTES, len=BYTES, map: a file without a name", make: ghost },
@@ -111,6 +111,16 @@ fn name(cx: &mut Ctx, a: &Args) -> Res {
                 sys::close(open_new(&format!("{other}/f"))?);
             }
             bind(&other, &path, libc::MS_BIND)?;
+            fd
+        }
+        // It has another name, and the directory of its old one is gone.
+        "moved" => {
+            skip(std::fs::create_dir(&path))?;
+            let inside = format!("{path}/f");
+            let fd = open_new(&inside)?;
+            skip(std::fs::hard_link(&inside, &other))?;
+            skip(std::fs::remove_file(&inside))?;
+            skip(std::fs::remove_dir(&path))?;
             fd
         }
         // Where the directory of its old name was, there is a file now; it has another name elsewhere.
