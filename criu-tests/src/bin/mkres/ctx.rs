@@ -154,7 +154,11 @@ impl Ctx {
         sys::close(w);
         unsafe { libc::waitpid(middle, std::ptr::null_mut(), 0) };
         let pid = heard(r)?;
-        let n = self.name(part);
+        // A second one of the same name would be forgotten, and outlive the tree.
+        let mut n = self.name(part);
+        while self.outside.iter().any(|(other, _)| *other == n) {
+            n.push('+');
+        }
         self.outside.push((n, pid));
         Ok(pid)
     }
