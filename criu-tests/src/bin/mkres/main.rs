@@ -36,6 +36,7 @@ mod devices;
 mod eventfiles;
 mod fastopen;
 mod files;
+mod hidden;
 mod inqueue;
 mod kernelfds;
 mod locks;
@@ -74,6 +75,7 @@ const FAMILIES: &[&[Kind]] = &[
     eventfiles::KINDS,
     fastopen::KINDS,
     files::KINDS,
+    hidden::KINDS,
     inqueue::KINDS,
     kernelfds::KINDS,
     locks::KINDS,
