@@ -9,6 +9,11 @@ pub const KINDS: &[Kind] = &[
         help: "but=DIR: from now on this process, and its children, may read no file and no directory but below DIR (Landlock)",
         make: landlocked,
     },
+    Kind {
+        name: "sealed",
+        help: "prot=none|read (none): private memory of that protection, sealed by mseal; open: not sealed",
+        make: sealed,
+    },
 ];
 
 fn landlocked(_: &mut Ctx, a: &Args) -> Res {
@@ -31,5 +36,16 @@ fn landlocked(_: &mut Ctx, a: &Args) -> Res {
     sys::ok("no_new_privs", unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
     sys::call("landlock_restrict_self", restrict, [rules as u64, 0, 0, 0, 0])?;
     sys::close(rules);
+    Ok(())
+}
+
+fn sealed(cx: &mut Ctx, a: &Args) -> Res {
+    const SYS_MSEAL: libc::c_long = 462;
+    let prot = if a.get("prot") == Some("read") { libc::PROT_READ } else { libc::PROT_NONE };
+    let at = sys::mmap("anonymous", 2 * 4096, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?;
+    if !a.has("open") {
+        sys::call("mseal", SYS_MSEAL, [at as u64, 2 * 4096, 0, 0, 0])?;
+    }
+    cx.fact("addr", format!("{at:x}"));
     Ok(())
 }
