@@ -68,6 +68,22 @@ pub fn loopback_up() -> Res {
     Ok(())
 }
 
+/// Leaves these namespaces for new ones; in a new one of users we are root, and nobody else has a number.
+pub fn unshare(flags: i32) -> Res {
+    sys::ok("unshare", unsafe { libc::unshare(flags) })?;
+    now_own(flags);
+    if flags & libc::CLONE_NEWUSER == 0 {
+        return Ok(());
+    }
+    for (file, text) in [("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")] {
+        let fd = sys::open(&format!("/proc/self/{file}"), libc::O_WRONLY)?;
+        let n = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
+        sys::ok(file, n)?;
+        sys::close(fd);
+    }
+    Ok(())
+}
+
 fn newns(_: &mut Ctx, a: &Args) -> Res {
     let mut flags = 0;
     for f in a.flags() {
@@ -83,16 +99,7 @@ fn newns(_: &mut Ctx, a: &Args) -> Res {
             f => return Err(Fail::Broken(format!("no namespace named {f}"))),
         };
     }
-    sys::ok("unshare", unsafe { libc::unshare(flags) })?;
-    now_own(flags);
-    if a.has("user") {
-        for (file, text) in [("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")] {
-            let fd = sys::open(&format!("/proc/self/{file}"), libc::O_WRONLY)?;
-            let n = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
-            sys::ok(file, n)?;
-            sys::close(fd);
-        }
-    }
+    unshare(flags)?;
     if a.has("mnt") {
         let private = libc::MS_REC | libc::MS_PRIVATE;
         let null = std::ptr::null();

@@ -1,9 +1,12 @@
 //! `mkres`, the resource factory: makes kernel resources in a small process tree and waits.
 //!
 //! ```text
-//! mkres [--ready FILE] [--dir DIR] [--root DIR] [--joined alive|dead] SPEC...      (mkres --list names the kinds)
+//! mkres [--ready FILE] [--dir DIR] [--root DIR [--userns MODE]] [--joined alive|dead] SPEC...
+//!                                                                             (mkres --list names the kinds)
 //!
 //! --root DIR gives the tree a mount namespace of its own with DIR, furnished with what mkres needs, as its root.
+//! --userns MODE gives it a user namespace, too, and a tmpfs on /foreign with a file, of these permissions, of somebody who
+//! has no number there.
 //! --joined alive|dead puts one more process into the pid namespace of the root, as `docker exec` does: its session is
 //! outside, and the first process of the namespace is its parent (and does not wait for it). It is reported as `joined`.
 //!
@@ -107,12 +110,13 @@ fn main() {
     // Whoever started us waits. The processes of the tree do not inherit it.
     unsafe { libc::alarm(150) };
     let mut args = std::env::args().skip(1);
-    let (mut ready, mut dir, mut inside, mut join, mut words) = (None, None, None, None, Vec::new());
+    let (mut ready, mut dir, mut inside, mut foreign, mut join, mut words) = (None, None, None, None, None, Vec::new());
     while let Some(a) = args.next() {
         match a.as_str() {
             "--ready" => ready = args.next(),
             "--dir" => dir = args.next(),
             "--root" => inside = args.next(),
+            "--userns" => foreign = args.next(),
             // Given by the one that was given --root.
             "--rooted" => base::now_own(libc::CLONE_NEWNS),
             // What runs inside of the root directory is told.
@@ -122,7 +126,7 @@ fn main() {
         }
     }
     if let Some(inside) = inside {
-        match root::run(&inside, ready.as_deref(), &words) {
+        match root::run(&inside, ready.as_deref(), foreign.as_deref(), &words) {
             Ok(status) => std::process::exit(status),
             Err(e) => die(e.status(), &e.to_string()),
         }

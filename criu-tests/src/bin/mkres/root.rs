@@ -6,13 +6,13 @@ use std::path::Path;
 
 /// Runs mkres again, with `words`, inside DIR: in a new mount namespace whose root is DIR, with /proc and nothing else
 /// mounted. What it runs from is copied there first, for a mapped file of another namespace's mount would be a resource in
-/// itself. Its report goes to `ready`. Returns its exit status.
-pub fn run(dir: &str, ready: Option<&str>, words: &[String]) -> Res<i32> {
+/// itself. `foreign`: see --userns. Its report goes to `ready`. Returns its exit status.
+pub fn run(dir: &str, ready: Option<&str>, foreign: Option<&str>, words: &[String]) -> Res<i32> {
     furnish(dir).map_err(|e| Fail::Skip(format!("{dir}: {e}")))?;
     let part = ready.map(|r| format!("{r}.part"));
     let pid = sys::fork()?;
     if pid == 0 {
-        let status = match enter(dir, part.as_deref()) {
+        let status = match enter(dir, part.as_deref()).and_then(|()| foreign.map_or(Ok(()), own_users)) {
             Ok(()) => {
                 let mut argv =
                     vec![sys::cstr("/mkres"), sys::cstr("--rooted"), sys::cstr("--dir"), sys::cstr("/files")];
@@ -82,6 +82,19 @@ fn copy_in(dir: &str, path: &str) -> std::io::Result<()> {
     }
     std::fs::create_dir_all(Path::new(&to).parent().unwrap_or(Path::new("/")))?;
     std::fs::copy(path, &to).map(|_| ())
+}
+
+/// The namespaces of users and mounts in which a tmpfs of before has a file of somebody who has no number there. Whoever runs a
+/// program after this has it from a mount of the new namespace.
+fn own_users(mode: &str) -> Res {
+    let mode = u32::from_str_radix(mode, 8).map_err(|_| Fail::Broken(format!("--userns {mode}?")))?;
+    std::fs::create_dir_all("/foreign").map_err(|e| Fail::Skip(format!("/foreign: {e}")))?;
+    mount("mkres", "/foreign", "tmpfs", 0)?;
+    let fd = sys::open("/foreign/file", libc::O_WRONLY | libc::O_CREAT)?;
+    sys::ok("fchown", unsafe { libc::fchown(fd, 1000, 1000) })?;
+    sys::ok("fchmod", unsafe { libc::fchmod(fd, mode) })?;
+    sys::close(fd);
+    crate::base::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)
 }
 
 fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong) -> Res {
