@@ -56,7 +56,8 @@ pub static MNT_UNREACHABLE: Rule = Rule {
     group: "Mounts",
     what: "CRIU looks into a tmpfs, mqueue, pstore, fusectl, devtmpfs, autofs or FUSE file system to dump it, and cannot: it is \
            mounted only in part, as the root of a nested mount namespace, or the mountpoint of every mount of the whole has \
-           a newline in its name, which CRIU does not know from the kernel's text for it.",
+           a newline in its name, which CRIU does not know from the kernel's text for it, or is hidden by a mount that CRIU \
+           does not collect, tracefs or one that --skip-mnt names.",
     says: "{fstype} ({dev}, source {source}) on {mountpoint}, whose contents CRIU cannot reach: {why}",
     criu: "Unable to dump a file system for %d:%s",
     source: "criu/mount.c:dump_one_fs",
@@ -68,10 +69,13 @@ pub static MNT_UNREACHABLE: Rule = Rule {
         const LOOKED_INTO: &[&[u8]] = &[b"tmpfs", b"mqueue", b"pstore", b"fusectl", b"devtmpfs", b"autofs", b"fuse"];
         each_looked_into(ctx, LOOKED_INTO, |model, node| {
             let opened = matches!(&*node.info.fstype.0, b"tmpfs" | b"mqueue" | b"pstore" | b"fusectl");
-            let mut whole = model.binds(node).filter(|b| b.root == b"/").peekable();
-            let (why, change) = if whole.peek().is_none() {
+            let whole: Vec<&Node> = model.binds(node).filter(|b| b.root == b"/").collect();
+            let hidden = |b: &Node| model.hidden_by(b).is_some();
+            let (why, change) = if whole.is_empty() {
                 ("it is mounted only in part", "mount the whole of it somewhere in the namespace, or unmount it,")
-            } else if opened && whole.all(|b| b.info.mountpoint.contains(&b'\n')) {
+            } else if opened && whole.iter().all(|b| hidden(b)) {
+                ("a mount that CRIU leaves out of its table, tracefs or one of --skip-mnt, hides it", "unmount one of the two")
+            } else if opened && whole.iter().all(|b| hidden(b) || b.info.mountpoint.contains(&b'\n')) {
                 ("a newline in the name of the mountpoint", "mount it on a directory without a newline in its name, or unmount it,")
             } else {
                 return;
@@ -151,7 +155,18 @@ mod tests {
         assert_eq!(verdict(&MNT_UNREACHABLE, &newline, &with_external("mnt[/a\\012b]:t")), None);
         assert!(verdict(&MNT_UNREACHABLE, &newline, &with_external("mnt[/a\nb]:t")).is_some());
         assert_eq!(verdict(&MNT_UNREACHABLE, &shared(newline), &host()), None);
+        // What CRIU does not collect hides it.
+        let hidden = "41 40 0:60 / /t rw - tmpfs t rw\n42 41 0:61 / /t rw - tracefs t rw";
+        assert_eq!(verdict(&MNT_UNREACHABLE, &case(hidden), &host()), Some(Verdict::Refuse));
+        let beside = "41 40 0:60 / /t/x rw - tmpfs t rw\n42 40 0:61 / /t rw - tmpfs u rw";
+        assert_eq!(verdict(&MNT_UNREACHABLE, &case(beside), &host()), None);
+        let mut skipping = host();
+        skipping.options.skip_mnt = Some(vec![Bytes::from("/t")]);
+        assert_eq!(verdict(&MNT_UNREACHABLE, &case(beside), &skipping), Some(Verdict::Refuse));
         for ok in [
+            "41 40 0:60 / /t rw - tmpfs t rw\n42 40 0:60 / /u rw - tmpfs t rw\n43 41 0:61 / /t rw - tracefs t rw",
+            "41 40 0:60 / /t rw - proc t rw\n42 41 0:61 / /t rw - tracefs t rw",
+            "41 40 0:60 / /t rw - tmpfs t rw\n42 41 0:61 / /t/x rw - tracefs t rw",
             "41 40 0:60 / /a\\012b rw - proc t rw",
             "41 40 0:60 / /a\\012b rw - tmpfs t rw\n42 40 0:60 / /c rw - tmpfs t rw",
             "41 40 0:60 /part /x rw - tmpfs t rw",

@@ -63,6 +63,9 @@ pub(super) struct Node<'a> {
 /// All mounts that CRIU collects.
 pub(super) struct Model<'a> {
     pub nodes: Vec<Node<'a>>,
+    /// What CRIU drops while it reads the tables (`should_skip_mount`, criu/proc_parse.c): tracefs and what --skip-mnt names.
+    /// What depends on them is noticed later.
+    dropped: Vec<(u64, &'a MountInfo)>,
     groups: HashMap<usize, Vec<usize>>,
     by_id: HashMap<i32, usize>,
     root_ns: Option<u64>,
@@ -107,6 +110,7 @@ impl<'a> Model<'a> {
         let tables = snap.mounts.iter().filter(|t| Some(t.ns) == root_ns || Some(t.ns) != criu_ns);
         let mut model = Model {
             nodes: Vec::new(),
+            dropped: Vec::new(),
             groups: HashMap::new(),
             by_id: HashMap::new(),
             root_ns,
@@ -128,9 +132,11 @@ impl<'a> Model<'a> {
 
     fn add(&mut self, table: &'a MountTable, cgroup_ns: bool, host: &Host) {
         let start = self.nodes.len();
-        // tracefs and what --skip-mnt names is dropped while the table is read, with everything that depends on it to be
-        // noticed later (should_skip_mount, criu/proc_parse.c).
-        for info in table.mounts.iter().filter(|m| type_of(m) != b"tracefs" && !is_skipped(host, m)) {
+        for info in &table.mounts {
+            if type_of(info) == b"tracefs" || is_skipped(host, info) {
+                self.dropped.push((table.ns, info));
+                continue;
+            }
             let root = if cgroup_ns && is_cgroup(info) { b"/".as_slice() } else { root_of(info) };
             self.by_id.insert(info.mnt_id, self.nodes.len());
             self.nodes.push(Node {
@@ -292,6 +298,28 @@ impl<'a> Model<'a> {
             at = parent;
         }
         self.children(node).any(|c| c.info.mountpoint == node.info.mountpoint)
+    }
+
+    /// A dropped mount that hides this one: CRIU opens the mountpoint of a mount without children that no other one covers,
+    /// as far as it knows, and finds what is on top (`open_mountpoint`, criu/mount.c).
+    pub fn hidden_by(&self, node: &Node) -> Option<&'a MountInfo> {
+        if self.dropped.is_empty() || !node.children.is_empty() || self.is_overmounted(node) {
+            return None;
+        }
+        let dropped = || self.dropped.iter().filter(|(ns, _)| *ns == node.table.ns).map(|(_, info)| *info);
+        let on_it = |t: &&MountInfo| t.parent == node.info.mnt_id && t.mountpoint == node.info.mountpoint;
+        if let Some(found) = dropped().find(on_it) {
+            return Some(found);
+        }
+        let mut at = Some(node);
+        while let Some(n) = at {
+            let beside = |t: &&MountInfo| t.parent == n.info.parent && is_sub_path(&n.info.mountpoint, &t.mountpoint);
+            if let Some(found) = dropped().find(beside) {
+                return Some(found);
+            }
+            at = self.parent(n);
+        }
+        None
     }
 
     /// mounts_equal, once the external ones are known: their types and sources do not count any more.

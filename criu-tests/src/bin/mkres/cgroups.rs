@@ -99,6 +99,10 @@ fn guard(dir: &str) -> Res {
         unsafe { libc::_exit(0) };
     }
     sys::close_all_but(&[0, 1, 2, maker]);
+    // Its maker may be in such a group already, which nobody can remove then.
+    for (hierarchy, ..) in cgroups::mounts() {
+        let _ = std::fs::write(hierarchy.join("cgroup.procs"), "0");
+    }
     let mut ended = libc::pollfd { fd: maker, events: libc::POLLIN, revents: 0 };
     unsafe { libc::poll(&mut ended, 1, 1_200_000) };
     cgroups::sweep(dir);

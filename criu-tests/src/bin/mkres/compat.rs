@@ -151,6 +151,7 @@ fn execute(fd: i32) -> Res<i32> {
 
 /// Waits until no mapping of it is left.
 fn left(pid: i32, path: &str) -> Res {
+    let pid = sys::shown(pid)?;
     for _ in 0..200 {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
         if !maps.is_empty() && !maps.contains(path) {
@@ -200,8 +201,9 @@ fn ldt(_: &mut Ctx, _: &Args) -> Res {
 }
 
 fn settled(pid: i32, is: impl Fn(&str) -> bool, otherwise: &str) -> Res {
+    let shown = sys::shown(pid)?;
     for _ in 0..200 {
-        if let Ok(exe) = std::fs::read_link(format!("/proc/{pid}/exe")) {
+        if let Ok(exe) = std::fs::read_link(format!("/proc/{shown}/exe")) {
             if is(&exe.to_string_lossy()) {
                 return Ok(());
             }

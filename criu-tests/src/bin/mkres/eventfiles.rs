@@ -141,7 +141,7 @@ fn fanotify(cx: &mut Ctx, a: &Args) -> Res {
     let mut dir = a.get("path").unwrap_or(&cx.dir).to_string();
     if a.has("outside") {
         let own = || sys::ok("unshare", unsafe { libc::unshare(libc::CLONE_NEWNS) }).map(|_| ());
-        dir = format!("/proc/{}/root{dir}", cx.outsider("holder", &[], own)?);
+        dir = format!("/proc/{}/root{dir}", sys::shown(cx.outsider("holder", &[], own)?)?);
     }
     let dir = sys::cstr(&dir);
     let r = unsafe {

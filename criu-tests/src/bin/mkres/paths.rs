@@ -240,7 +240,7 @@ fn nsfd(cx: &mut Ctx, a: &Args) -> Res {
             cx.outsider("holder", &[], || sys::ok("unshare", unsafe { libc::unshare(libc::CLONE_NEWUTS) }).map(|_| ()))?
         }
     };
-    let fd = sys::open(&format!("/proc/{pid}/ns/uts"), libc::O_RDONLY)?;
+    let fd = sys::open(&format!("/proc/{}/ns/uts", sys::shown(pid)?), libc::O_RDONLY)?;
     cx.fd("", fd);
     Ok(())
 }

@@ -242,3 +242,12 @@ pub fn send_fds(via: i32, payload: &[i32]) -> Res {
         ok("sendmsg", libc::sendmsg(via, &msg, 0)).map(|_| ())
     }
 }
+
+/// The number that /proc shows a process by, which may be that of a pid namespace above ours.
+pub fn shown(pid: i32) -> Res<i32> {
+    let fd = ok("pidfd_open", unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })? as i32;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    close(fd);
+    let number = info.lines().find_map(|l| l.strip_prefix("Pid:")?.trim().parse().ok());
+    number.ok_or_else(|| Fail::Skip("/proc does not show its pid".into()))
+}

@@ -94,8 +94,9 @@ fn bare(cx: &mut Ctx, f: impl FnOnce(), is: impl Fn(&str) -> bool) -> Res<i32> {
         wait_with(&[]);
     }
     cx.pids.push((format!("{}.child", cx.kind), pid));
+    let shown = sys::shown(pid)?;
     for _ in 0..400 {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{shown}/status")).unwrap_or_default();
         if status.lines().any(&is) {
             return Ok(pid);
         }
@@ -321,13 +322,25 @@ fn no_exec(cx: &mut Ctx, _: &Args) -> Res {
         }
     }
     cx.pids.push((format!("{}.child", cx.kind), pid));
+    let pid = sys::shown(pid)?;
     for _ in 0..400 {
-        if executable(&pid.to_string()).is_empty() {
+        // The one that took it has to have fallen, or the tree changes under whoever looks.
+        if executable(&pid.to_string()).is_empty() && children(pid).into_iter().all(is_dead) {
             return Ok(());
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     Err(Fail::Skip("the child keeps executable memory".into()))
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|p| p.parse().ok()).collect()
+}
+
+fn is_dead(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
 
 /// The executable mappings of a process, but for the one that belongs to the kernel.
