@@ -61,7 +61,8 @@ const MORE: &[(&str, bool)] = &[
 const SLOW: &[&str] = &["traced", "pipes:n=1", "lease"];
 
 /// These want to be alone in a process: what comes after them in it cannot be made.
-const LONELY: &[&str] = &["uid", "nofile", "newns", "time-for-children", "no-setsid", "inherit", "setsid"];
+const LONELY: &[&str] =
+    &["uid", "nofile", "newns", "time-for-children", "no-setsid", "inherit", "setsid", "landlocked"];
 
 /// These need what a root directory of the tree's own has not: devices, terminals, other programs.
 const NOT_IN_ROOT: &[&str] = &[
@@ -140,7 +141,9 @@ fn things() -> (Vec<Thing>, Vec<Thing>) {
             Some(words) => (&mut rooted, words),
             None => (&mut all, f.tree),
         };
-        let elsewhere = words.contains("{btrfs") || words.contains("--") || words.contains("no-setsid");
+        // Which /proc CRIU then comes by, others of the root's things decide.
+        let of_root = words.contains("landlocked") && words != f.tree;
+        let elsewhere = of_root || words.contains("{btrfs") || words.contains("--") || words.contains("no-setsid");
         // Only the root process's is short of room by what is read before; else see cg-mount/walk in the inventory.
         let root_only = f.name == "cg-too-long";
         if elsewhere
