@@ -4,7 +4,7 @@ use crate::criu::Criu;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// The command, and the rules that can refuse without a frozen tree.
 pub struct DryRun {
@@ -40,11 +40,7 @@ impl DryRun {
 
     /// Looks at the running tree as this CRIU, given the options that the dump will be given.
     pub fn look(&self, pid: i32, options: &[String], criu: &Criu) -> Result<Answer, String> {
-        let mut cmd = Command::new(&self.command);
-        cmd.arg("check").arg(pid.to_string()).args(options).arg("--json").arg("--criu").arg(binary(criu));
-        cmd.stdin(Stdio::null());
-        let out = cmd.output().map_err(|e| format!("{}: {e}", self.command.display()))?;
-        let status = out.status.code().ok_or_else(|| format!("the dry run ended by {}", out.status))?;
+        let (status, out) = self.ask(pid, options, criu)?;
         let said = String::from_utf8_lossy(&out.stderr);
         let report: Value =
             serde_json::from_slice(&out.stdout).map_err(|e| format!("the dry run's report: {e}: {said}"))?;
@@ -58,6 +54,24 @@ impl DryRun {
             _ => String::new(),
         };
         Ok(Answer { status, refused: of("refuse"), warned: of("warn"), unchecked })
+    }
+
+    /// What it says of a tree that it cannot look at.
+    pub fn blind(&self, pid: i32, options: &[String], criu: &Criu) -> Result<String, String> {
+        let (status, out) = self.ask(pid, options, criu)?;
+        match (status, out.stdout.is_empty()) {
+            (2, true) => Ok(String::from_utf8_lossy(&out.stderr).into_owned()),
+            _ => Err(format!("the dry run has looked, and ended with status {status}")),
+        }
+    }
+
+    fn ask(&self, pid: i32, options: &[String], criu: &Criu) -> Result<(i32, Output), String> {
+        let mut cmd = Command::new(&self.command);
+        cmd.arg("check").arg(pid.to_string()).args(options).arg("--json").arg("--criu").arg(binary(criu));
+        cmd.stdin(Stdio::null());
+        let out = cmd.output().map_err(|e| format!("{}: {e}", self.command.display()))?;
+        let status = out.status.code().ok_or_else(|| format!("the dry run ended by {}", out.status))?;
+        Ok((status, out))
     }
 
     /// Where it differs from the rules by which the plugin refused: those that need a frozen tree are not the dry run's.

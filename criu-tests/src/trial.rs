@@ -234,6 +234,13 @@ fn dumped(f: &Fixture, tree: &Tree) -> Result<i32, Outcome> {
         .ok_or_else(|| broken(format!("the fixture dumps {}, mkres made no such thing", f.of)))
 }
 
+/// What is said of a process that hangs in the kernel, if one does.
+fn hanging(f: &Fixture, tree: &Tree) -> Result<Option<String>, Outcome> {
+    let Some(place) = f.hangs else { return Ok(None) };
+    let (pid, _) = tree.place(place).ok_or_else(|| broken(format!("{place} shall hang, mkres made no such thing")))?;
+    Ok(Some(format!("thread {pid} of process {pid} hangs in the kernel")))
+}
+
 fn dump(f: &Fixture, criu: &Criu, tree: &Tree, libdir: &Path, dir: &Path) -> Result<Ran, Outcome> {
     let mut args = vec!["-t".to_string(), dumped(f, tree)?.to_string()];
     args.extend(options(f, criu, tree)?);
@@ -304,7 +311,15 @@ fn alone(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, dir: &Path) -> Result<
 fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, dir: &Path) -> Result<(), Outcome> {
     let mut stage = make(f, s, dir)?;
     let opts = options(f, criu, &stage.tree)?;
+    let hangs = hanging(f, &stage.tree)?;
     let dry = match &s.dry_run {
+        Some(dry) if hangs.is_some() => {
+            let said = dry.blind(dumped(f, &stage.tree)?, &opts, criu).map_err(broken)?;
+            match hangs.as_ref().is_some_and(|words| said.contains(words)) {
+                true => None,
+                false => return Err(broken(format!("the dry run does not say “{hangs:?}”: {said}"))),
+            }
+        }
         // CRIU with fewer rights is refused for want of them; the command is run by root. And some things CRIU alone knows.
         Some(dry) if f.run_as == As::Root && f.inside_criu.is_none() => {
             Some((dry, dry.look(dumped(f, &stage.tree)?, &opts, criu).map_err(broken)?))
@@ -317,6 +332,9 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, d
         if let Some(how) = dry.differs(answer, &report.refused_where(f.in_queue)) {
             return Err(broken(how));
         }
+    }
+    if let Some(words) = hangs.filter(|words| !ran.log.contains(words)) {
+        return Err(broken(format!("“{words}” is not in the log")));
     }
     match w.expect {
         Expect::Accept => {

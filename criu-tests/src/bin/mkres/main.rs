@@ -39,6 +39,7 @@ mod devices;
 mod eventfiles;
 mod fastopen;
 mod files;
+mod fuse;
 mod hidden;
 mod inqueue;
 mod kernelfds;
@@ -78,6 +79,7 @@ const FAMILIES: &[&[Kind]] = &[
     eventfiles::KINDS,
     fastopen::KINDS,
     files::KINDS,
+    fuse::KINDS,
     hidden::KINDS,
     inqueue::KINDS,
     kernelfds::KINDS,

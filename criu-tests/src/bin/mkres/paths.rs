@@ -21,7 +21,6 @@ pub const KINDS: &[Kind] = &[
         help: "to=DIR: a bind mount of a directory whose file system is not mounted whole (--root)",
         make: part,
     },
-    Kind { name: "fuse", help: "at=DIR: a FUSE mount whose server, outside, never answers (--root)", make: fuse },
     Kind {
         name: "epoll-shared",
         help: "a child's epoll watches what it has only by another number, as we do",
@@ -277,23 +276,6 @@ fn part(_: &mut Ctx, a: &Args) -> Res {
     skip(std::fs::create_dir(&dir))?;
     bind(&dir, to, libc::MS_BIND)?;
     sys::ok("umount", unsafe { libc::umount(w.as_ptr()) }).map(|_| ())
-}
-
-fn fuse(cx: &mut Ctx, a: &Args) -> Res {
-    only_in_own(libc::CLONE_NEWNS)?;
-    let at = a.need("at")?;
-    skip(std::fs::create_dir_all(at))?;
-    let node = cx.path("device");
-    let dev = libc::makedev(10, 229);
-    sys::ok("mknod", unsafe { libc::mknod(sys::cstr(&node).as_ptr(), libc::S_IFCHR | 0o600, dev) })?;
-    let fd = sys::open(&node, libc::O_RDWR)?;
-    let data = sys::cstr(&format!("fd={fd},rootmode=40000,user_id=0,group_id=0"));
-    let (target, kind) = (sys::cstr(at), c"fuse".as_ptr());
-    let r = unsafe { libc::mount(c"mkres".as_ptr(), target.as_ptr(), kind, 0, data.as_ptr().cast()) };
-    sys::ok("mount fuse", r)?;
-    cx.outsider("server", &[fd], || Ok(()))?;
-    sys::close(fd);
-    Ok(())
 }
 
 fn epoll_shared(cx: &mut Ctx, _: &Args) -> Res {

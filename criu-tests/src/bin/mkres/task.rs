@@ -86,7 +86,7 @@ fn share(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 /// A bare child that runs `f`, reported as soon as `/proc/PID/status` has a line that `is` what we wait for.
-fn bare(cx: &mut Ctx, f: impl FnOnce(), is: impl Fn(&str) -> bool) -> Res<i32> {
+pub fn bare(cx: &mut Ctx, f: impl FnOnce(), is: impl Fn(&str) -> bool) -> Res<i32> {
     let pid = sys::fork()?;
     if pid == 0 {
         sys::close_all_but(&[0, 1, 2]);
@@ -105,7 +105,7 @@ fn bare(cx: &mut Ctx, f: impl FnOnce(), is: impl Fn(&str) -> bool) -> Res<i32> {
     Err(Fail::Skip("the child does not come into that state".into()))
 }
 
-fn in_state(letter: char) -> impl Fn(&str) -> bool {
+pub fn in_state(letter: char) -> impl Fn(&str) -> bool {
     move |l| l.strip_prefix("State:").is_some_and(|s| s.trim_start().starts_with(letter))
 }
 
