@@ -28,7 +28,8 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "unix-reconnected",
-        help: "named: a datagram socketpair (a, b) whose b was connected to another socket (c); named: b has a name",
+        help: "named: a datagram socketpair (a, b) whose b was connected to another socket (c); named: b has a name; data: b has sent \
+               something to a before; unread: and a to b",
         make: reconnected,
     },
     Kind { name: "unix-listen", help: "type=stream|seqpacket, name=path|abstract", make: listener },
@@ -131,6 +132,12 @@ fn reconnected(cx: &mut Ctx, a: &Args) -> Res {
     let (addr, len) = bound(cx.path("c"), z)?;
     if a.has("named") {
         bound(cx.path("b"), y)?;
+    }
+    if a.has("data") {
+        sys::send(y, b"unread", 0)?;
+    }
+    if a.has("unread") {
+        sys::send(x, b"never read", 0)?;
     }
     sys::connect("b to c", y, &addr, len)?;
     for (name, fd) in [("a", x), ("b", y), ("c", z)] {
