@@ -1,12 +1,13 @@
 //! UDP and UDP-Lite.
 
-use crate::ctx::{Args, Ctx, Res};
+use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[Kind {
     name: "udp",
-    help: "lite, v6, cork[+data], uncork: corked and let go, more: MSG_MORE pending, unread: received and not read, \
-           async: its signals go to an outside process",
+    help:
+        "lite, v6, cork[+data], uncork: corked and let go, more: MSG_MORE pending, unread: received and not read, \
+           async: its signals go to an outside process, error: nobody listens there, which it was told and has not read",
     make: udp,
 }];
 
@@ -40,6 +41,14 @@ fn udp(cx: &mut Ctx, a: &Args) -> Res {
     }
     if a.has("uncork") {
         sys::setsockopt(s, libc::IPPROTO_UDP, UDP_CORK, 0)?;
+    }
+    if a.has("error") {
+        sys::send(s, b"to nobody", 0)?;
+        let mut told = libc::pollfd { fd: s, events: 0, revents: 0 };
+        unsafe { libc::poll(&mut told, 1, 2000) };
+        if told.revents & libc::POLLERR == 0 {
+            return Err(Fail::Skip("the kernel does not say that nobody listens".into()));
+        }
     }
     if a.has("async") {
         let who = cx.outsider("owner", &[], || Ok(()))?;
