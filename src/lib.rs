@@ -26,6 +26,7 @@ pub mod abi;
 pub mod bytes;
 pub mod check;
 pub mod config;
+pub mod hash;
 pub mod host;
 pub mod parse;
 pub mod report;

@@ -36,13 +36,14 @@ pub(super) fn tty_key(file: &OpenFile) -> String {
 
 /// Whether the device is named by `--external tty[...]` or an inherit-fd key.
 pub(super) fn tty_external(host: &Host, file: &OpenFile) -> Gate {
-    let key = tty_key(file);
-    let inherited = match &host.inherit_ids {
+    // Mostly there is none, and no key is to be made.
+    let has = |list: &[Bytes]| list.iter().any(|key| key.starts_with(b"tty[") && **key == *tty_key(file).as_bytes());
+    let gate = |list: &Option<Vec<Bytes>>| match list {
         None => Gate::Unknown,
-        Some(ids) if ids.iter().any(|i| i.0 == key.as_bytes()) => Gate::Lifted,
+        Some(list) if has(list) => Gate::Lifted,
         Some(_) => Gate::Stands,
     };
-    host.gate_external(key.as_bytes()).or(inherited)
+    gate(&host.externals).or(gate(&host.inherit_ids))
 }
 
 /// The name of the driver behind a device number: /proc/misc for major 10, /proc/tty/drivers for a terminal's where it was

@@ -7,9 +7,9 @@
 
 use super::sock::{number, Sock, Socks};
 use super::Finding;
+use crate::hash::Map;
 use crate::host::Gate;
 use crate::snapshot::SocketTable;
-use std::collections::HashMap;
 
 /// Bytes of one record with its header.
 const ROOM: u32 = 16384;
@@ -22,8 +22,8 @@ pub struct End {
 }
 
 /// The sockets of these tables that CRIU does not learn of, by inode.
-pub fn unreached(tables: &[SocketTable]) -> HashMap<u64, End> {
-    let mut all = HashMap::new();
+pub fn unreached(tables: &[SocketTable]) -> Map<u64, End> {
+    let mut all = Map::default();
     for table in tables {
         behind(table.unix.iter().map(|s| (s.ino, s.length)), &mut all);
         behind(table.packet.iter().map(|s| (s.ino, s.length)), &mut all);
@@ -31,7 +31,7 @@ pub fn unreached(tables: &[SocketTable]) -> HashMap<u64, End> {
     all
 }
 
-fn behind(records: impl Iterator<Item = (u32, u32)> + Clone, all: &mut HashMap<u64, End>) {
+fn behind(records: impl Iterator<Item = (u32, u32)> + Clone, all: &mut Map<u64, End>) {
     let Some((ino, length)) = records.clone().find(|(_, length)| *length > ROOM) else { return };
     let rest = records.skip_while(|(other, _)| *other != ino);
     all.extend(rest.map(|(behind, _)| (u64::from(behind), End { ino, length })));

@@ -4,10 +4,11 @@
 use super::room::{self, End};
 use super::{Finding, Other, Place, Rule, Value};
 use crate::bytes::Bytes;
+use crate::hash::{Map, Set};
 use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, UnixDiag};
 use crate::snapshot::{Index, OpenFile, Snapshot, Socket, SocketFacts, SocketTable, Task};
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// Socket states of include/net/tcp_states.h, which UNIX and netlink sockets borrow.
@@ -187,13 +188,13 @@ pub struct Socks<'a> {
     /// Each once, in walk order.
     pub all: Vec<Sock<'a>>,
     /// Network namespaces of the tree's processes.
-    nets: HashSet<u64>,
+    nets: Set<u64>,
     /// A process's network namespace is not known.
     nets_unknown: bool,
     /// Inode of a connection that waits for accept -> the listening socket.
-    waiting: HashMap<u32, &'a UnixDiag>,
+    waiting: Map<u32, &'a UnixDiag>,
     /// What is listed, but not for CRIU.
-    unreached: HashMap<u64, End>,
+    unreached: Map<u64, End>,
     /// The first IP socket with these two addresses, once somebody has asked.
     ends: OnceCell<HashMap<(Addr, Addr), u64>>,
 }
@@ -209,7 +210,7 @@ impl<'a> Socks<'a> {
             all: Vec::new(),
             nets: live().filter_map(|t| t.ns.net).collect(),
             nets_unknown: live().any(|t| t.ns.net.is_none()),
-            waiting: HashMap::new(),
+            waiting: Map::default(),
             unreached: room::unreached(&snap.sockets),
             ends: OnceCell::new(),
         };

@@ -263,19 +263,20 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
         if s.family() != Some(libc::AF_UNIX) {
             continue;
         }
-        let f = s.finding(rule, &ctx.index);
+        let found = || s.finding(rule, &ctx.index);
         if let Some(u) = s.unix() {
             if u.path().is_some() && u.vfs.is_none() {
-                let f = f.fact_opt("name", u.name.clone().map(Value::Text));
+                let f = found().fact_opt("name", u.name.clone().map(Value::Text));
                 sink.push(Gate::Stands, f.term("why", "the kernel tells no inode for the path it is bound to"));
             }
             continue;
         }
         let Some(netns) = s.netns() else {
-            sink.push(Gate::Unknown, f.term("why", "not listed by sock_diag, and its network namespace is not known"));
+            let why = "not listed by sock_diag, and its network namespace is not known";
+            sink.push(Gate::Unknown, found().term("why", why));
             continue;
         };
-        let f = f.fact("netns", number(netns));
+        let f = found().fact("netns", number(netns));
         match ctx.socks.collects(netns) {
             Some(false) => sink.push(Gate::Stands, f.term("why", "no process of the tree is in that namespace")),
             None => sink.push(Gate::Unknown, f.term("why", "perhaps no process of the tree is in that namespace")),

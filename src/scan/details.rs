@@ -6,28 +6,39 @@ use super::files::{classify, flags_of, Class};
 use super::kernel::Own;
 use super::proc::{Buffers, Dir};
 use super::{Log, Seen};
+use crate::hash::Map;
 use crate::parse::{fdinfo, stat};
 use crate::snapshot::{Detail, Index, Look, OpenFile, Snapshot, Socket, SocketFacts, Task};
-use std::collections::HashMap;
 use std::ffi::CString;
 
 /// Sockets asked so far, by inode: descriptors inherited by many processes are one socket.
-type Known = HashMap<u64, Facts>;
+type Known = Map<u64, Facts>;
 
 /// Fills in the flags and details.
 pub fn look(snap: &mut Snapshot, proc: &Dir, own: &Own, b: &mut Buffers, log: &mut Log) {
-    let wanted: Vec<Vec<(usize, Want)>> = {
+    let wanted: Vec<Vec<Wanted>> = {
         let index = Index::new(snap);
-        let of_task =
-            |t: &Task| t.files.iter().enumerate().filter_map(|(i, f)| Some((i, want(f, own, &index)?))).collect();
-        snap.tasks.iter().map(of_task).collect()
+        let of_file = |(at, f): (usize, &OpenFile)| {
+            let want = want(f, own, &index)?;
+            Some(Wanted { at, want, several: f.is_socket() && index.socket_holders(f.ino).nth(1).is_some() })
+        };
+        snap.tasks.iter().map(|t| t.files.iter().enumerate().filter_map(of_file).collect()).collect()
     };
-    let mut second = Second { look: snap.look, proc, own, known: Known::new(), b, log };
+    let mut second = Second { look: snap.look, proc, own, known: Known::default(), b, log };
     for (task, wanted) in snap.tasks.iter_mut().zip(wanted) {
         if !wanted.is_empty() {
             second.task(task, wanted);
         }
     }
+}
+
+/// What is to be asked.
+struct Wanted {
+    /// Index of the descriptor in its task.
+    at: usize,
+    want: Want,
+    /// Another descriptor of the tree refers to the same socket.
+    several: bool,
 }
 
 /// What to ask of a descriptor. Never of anything that might be a file of a file system (its close would be a flush).
@@ -60,12 +71,12 @@ struct Second<'a> {
 }
 
 impl Second<'_> {
-    fn task(&mut self, task: &mut Task, wanted: Vec<(usize, Want)>) {
+    fn task(&mut self, task: &mut Task, wanted: Vec<Wanted>) {
         let (pid, own) = (task.pid, self.own);
         let Some(process) = self.hold(task) else { return };
         let mut refused = false;
-        for (i, want) in wanted {
-            let Some(file) = task.files.get_mut(i) else { continue };
+        for Wanted { at, want, several } in wanted {
+            let Some(file) = task.files.get_mut(at) else { continue };
             // The inode of a socket file that was opened with O_PATH is not that of a socket.
             let shared = (own.socket.is_some() && own.is_socket(file)).then_some(file.ino);
             if matches!(want, Want::Socket(_)) && own.socket.is_some() && shared.is_none() {
@@ -74,14 +85,14 @@ impl Second<'_> {
                 continue;
             }
             // Of a socket that has answered only the flags: this descriptor may be one of O_PATH, which answers nothing.
-            let known = shared.and_then(|ino| self.known.get(&ino)).cloned();
+            let known = shared.filter(|_| several).and_then(|ino| self.known.get(&ino)).cloned();
             let want = if known.is_some() { Want::Socket(Ask::default()) } else { want };
             if !refused {
                 match borrow::facts(&process, file.fd, want) {
                     Seen::Seen(facts) => {
                         // What an O_PATH descriptor cannot tell, another of the same socket can.
                         let o_path = facts.flags & libc::O_PATH as u32 != 0;
-                        if let (Some(ino), None, false) = (shared, &known, o_path) {
+                        if let (Some(ino), None, false) = (shared.filter(|_| several), &known, o_path) {
                             self.known.insert(ino, facts.clone());
                         }
                         put(file, known.filter(|_| !o_path).unwrap_or(facts));

@@ -7,12 +7,13 @@ pub mod links;
 
 use super::inside;
 use super::sys::{self, retry};
+use crate::hash::Set;
 use crate::parse::diag::{self, Dump};
 use crate::snapshot::{Look, Namespaces, SocketTable, Task, Unchecked};
 use nix::errno::Errno;
 use nix::sys::socket::{self, sockopt, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use nix::sys::time::TimeVal;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -64,12 +65,7 @@ type Refused = HashMap<u64, Vec<(u8, u16, i32)>>;
 static REFUSED: Mutex<Option<Refused>> = Mutex::new(None);
 
 /// The tables of a look. What the early one found that the kernel can tell, the frozen one need not find out again.
-pub fn look(
-    tasks: &[Task],
-    observer: &Namespaces,
-    held: &HashSet<u64>,
-    look: Look,
-) -> (Vec<SocketTable>, Vec<Unchecked>) {
+pub fn look(tasks: &[Task], observer: &Namespaces, held: &Set<u64>, look: Look) -> (Vec<SocketTable>, Vec<Unchecked>) {
     let mut memo = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
     let refused = memo.take().filter(|_| look == Look::Frozen).unwrap_or_default();
     let (tables, unchecked) = tables(tasks, observer, Families::ALL, Some(held), &refused);
@@ -94,7 +90,7 @@ fn tables(
     tasks: &[Task],
     observer: &Namespaces,
     wanted: Families,
-    held: Option<&HashSet<u64>>,
+    held: Option<&Set<u64>>,
     refused: &Refused,
 ) -> (Vec<SocketTable>, Vec<Unchecked>) {
     let mut missing = held.cloned();
@@ -177,13 +173,13 @@ fn table(
     socket: &OwnedFd,
     netns: u64,
     wanted: Families,
-    missing: &mut Option<HashSet<u64>>,
+    missing: &mut Option<Set<u64>>,
     refused: Option<&Vec<(u8, u16, i32)>>,
 ) -> SocketTable {
     let mut table = SocketTable { netns, net_admin: net_admin(socket), ..SocketTable::default() };
     let mut wire = Wire::new(socket);
     for (family, protocol) in wanted.requests() {
-        let all_found = missing.as_ref().is_some_and(HashSet::is_empty);
+        let all_found = missing.as_ref().is_some_and(Set::is_empty);
         if let Some(refused) = refused.filter(|_| all_found && family != UNIX) {
             table.failed.extend(refused.iter().filter(|f| (f.0, f.1) == (family, protocol)));
             continue;
@@ -244,7 +240,7 @@ impl<'a> Wire<'a> {
         decode: impl Fn(&[u8]) -> Option<T>,
         inode: impl Fn(&T) -> u32,
         out: &mut Vec<T>,
-        missing: &mut Option<HashSet<u64>>,
+        missing: &mut Option<Set<u64>>,
     ) -> Result<(), i32> {
         let mut dump = self.once(&request, &decode)?;
         if dump.interrupted {
@@ -252,7 +248,7 @@ impl<'a> Wire<'a> {
             let again = self.once(&request, &decode)?;
             dump.sockets.extend(again.sockets);
         }
-        let mut seen = HashSet::from([0]);
+        let mut seen = Set::from_iter([0]);
         for socket in std::mem::take(&mut dump.sockets) {
             let ino = inode(&socket);
             if seen.insert(ino) {

@@ -11,6 +11,7 @@ use super::kcmp::{self, Fd};
 use super::kernel::Own;
 use super::proc::{owned, Buffers, Dir};
 use super::{diag, sys, Log, Seen};
+use crate::hash::Set;
 use crate::host::{Host, Release};
 use crate::parse::fdinfo;
 use crate::snapshot::{Detail, Dev, Index, Look, OpenFile, Queued, Snapshot, SocketFacts};
@@ -334,7 +335,7 @@ fn more_sockets(snap: &mut Snapshot, own: &Own, met: &[Met], log: &mut Log) {
         }
     }
     let files = snap.tasks.iter().flat_map(|t| &t.files).filter(|f| own.is_socket(f)).map(|f| f.ino);
-    let held: HashSet<u64> = files.chain(sockets()).collect();
+    let held: Set<u64> = files.chain(sockets()).collect();
     let (tables, unchecked) = diag::look(&snap.tasks, &snap.criu.ns, &held, Look::Frozen);
     snap.sockets = tables;
     log.0.extend(unchecked);

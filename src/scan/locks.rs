@@ -8,10 +8,10 @@
 
 use super::proc::Dir;
 use super::sys::Seen;
+use crate::hash::Set;
 use crate::parse::locks;
 use crate::snapshot::{Dev, Look, Namespaces};
 use std::cell::{Cell, OnceCell};
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// PROC_PID_INIT_INO (include/linux/proc_ns.h): the inode of the first pid namespace.
@@ -38,8 +38,8 @@ pub struct Locks {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Table {
-    inodes: HashSet<u64>,
-    devices: HashSet<Dev>,
+    inodes: Set<u64>,
+    devices: Set<Dev>,
     /// Nothing in it was left out or not understood.
     complete: bool,
     /// Why it could not be read.

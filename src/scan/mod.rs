@@ -40,6 +40,7 @@ pub mod terminals;
 pub mod userns;
 pub mod watches;
 
+use crate::hash::Set;
 use crate::host::Host;
 use crate::snapshot::{Cgroups, Look, MountTable, Namespaces, Snapshot, Task, Unchecked};
 use proc::{Buffers, Dir};
@@ -110,7 +111,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     kernel::drivers(&mut snap, &own, &scan.proc, &mut scan.b, &mut scan.log);
     kernel::ttys(&mut snap, &own, &scan.proc, &mut scan.b);
     let files = snap.tasks.iter().flat_map(|t| &t.files);
-    let held: HashSet<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
+    let held: Set<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
     // CRIU lists the sockets of a network namespace that it dumps even if there are none.
     if !held.is_empty() || snap.root_shares(|ns| ns.net) != Some(true) {
         let (sockets, unchecked) = diag::look(&snap.tasks, &snap.criu.ns, &held, look);

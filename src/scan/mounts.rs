@@ -2,9 +2,9 @@
 
 use super::proc::{Buffers, Dir};
 use super::Log;
+use crate::hash::{Map, Set};
 use crate::parse::mountinfo;
 use crate::snapshot::{Dev, MountTable};
-use std::collections::{HashMap, HashSet};
 
 /// File systems on which an ordinary file's link text decides something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +22,9 @@ pub enum Fs {
 #[derive(Debug, Default)]
 pub struct Mounts {
     pub tables: Vec<MountTable>,
-    ids: HashMap<u64, Fs>,
+    ids: Map<u64, Fs>,
     /// Devices of fuseblk mounts (see [`super::locks::Locks::may_hold`]).
-    pub loose: HashSet<Dev>,
+    pub loose: Set<Dev>,
 }
 
 impl Mounts {

@@ -7,9 +7,10 @@
 use super::proc::{owned, Buffers, Dir};
 use super::{sys, Log};
 use crate::bytes::Bytes;
+use crate::hash::{Map, Set};
 use crate::snapshot::{Dev, Look, MountTable, OpenFile, Snapshot, Stray, Task};
 use nix::errno::Errno;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::{Mutex, PoisonError};
 
@@ -96,7 +97,7 @@ impl<'a> Roots<'a> {
 type Key = (i32, Dev, u64, u64, (i64, u32));
 
 /// Files whose paths were seen to be right by a look at the running tree: the frozen look asks again only what has changed.
-static SEEN_RIGHT: Mutex<Option<HashSet<Key>>> = Mutex::new(None);
+static SEEN_RIGHT: Mutex<Option<Set<Key>>> = Mutex::new(None);
 const MAX_SEEN: usize = 1 << 18;
 
 /// What became of a path: nothing wrong, or the text and where it leads to.
@@ -107,7 +108,7 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Log) {
     let mut seen_right = SEEN_RIGHT.lock().unwrap_or_else(PoisonError::into_inner);
     let before = match snap.look {
         Look::Frozen => seen_right.take().unwrap_or_default(),
-        Look::Early => HashSet::new(),
+        Look::Early => Set::default(),
     };
     let mut tasks = std::mem::take(&mut snap.tasks);
     let mut roots = Roots::new(proc, snap, &tasks);
@@ -116,7 +117,7 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Log) {
         tables: &snap.mounts,
         mounts: mounts(&snap.mounts),
         roots: &mut roots,
-        known: HashMap::new(),
+        known: Map::default(),
         before,
         b,
         log,
@@ -132,7 +133,7 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Log) {
 }
 
 /// Mounts whose files have paths to look up: id -> index of the table.
-fn mounts(tables: &[MountTable]) -> HashMap<u64, usize> {
+fn mounts(tables: &[MountTable]) -> Map<u64, usize> {
     let of = |(i, t): (usize, &'_ MountTable)| -> Vec<(u64, usize)> {
         let plain = t.mounts.iter().filter(|m| !has_server(&m.fstype));
         let plain = plain.filter(|m| !matches!(&*m.fstype.0, b"proc" | b"devpts"));
@@ -148,10 +149,10 @@ const MAPPED: i32 = -3;
 struct Looker<'a, 'r> {
     look: Look,
     tables: &'a [MountTable],
-    mounts: HashMap<u64, usize>,
+    mounts: Map<u64, usize>,
     roots: &'a mut Roots<'r>,
-    known: HashMap<Key, Found>,
-    before: HashSet<Key>,
+    known: Map<Key, Found>,
+    before: Set<Key>,
     b: &'a mut Buffers,
     log: &'a mut Log,
 }

@@ -1,8 +1,8 @@
 //! Joins over a snapshot, made once per look: inode to socket, inode to the descriptors that hold it.
 
 use super::{MountTable, OpenFile, Snapshot, Socket, SocketTable, Task};
+use crate::hash::Map;
 use crate::parse::mountinfo::MountInfo;
-use std::collections::HashMap;
 
 /// IPPROTO_MPTCP
 const MPTCP: u16 = 262;
@@ -10,9 +10,9 @@ const MPTCP: u16 = 262;
 /// Look-up tables over one [`Snapshot`].
 pub struct Index<'a> {
     snap: &'a Snapshot,
-    sockets: HashMap<u64, (&'a SocketTable, Socket<'a>)>,
+    sockets: Map<u64, (&'a SocketTable, Socket<'a>)>,
     /// Socket inode -> (task index, file index), in walk order.
-    socket_fds: HashMap<u64, Vec<(usize, usize)>>,
+    socket_fds: Map<u64, Vec<(usize, usize)>>,
     /// The keys of `socket_fds`, in walk order.
     held: Vec<u64>,
 }
@@ -20,7 +20,7 @@ pub struct Index<'a> {
 impl<'a> Index<'a> {
     /// One pass over the sockets and one over the descriptors.
     pub fn new(snap: &'a Snapshot) -> Self {
-        let mut sockets = HashMap::new();
+        let mut sockets = Map::default();
         for table in &snap.sockets {
             sockets.extend(table.unix.iter().map(|s| (u64::from(s.ino), (table, Socket::Unix(s)))));
             sockets.extend(table.inet.iter().map(|s| (u64::from(s.inode), (table, Socket::Inet(s)))));
@@ -35,7 +35,7 @@ impl<'a> Index<'a> {
         }
         // Inode 0 is what sockets without a file have (TIME_WAIT, not yet accepted): no descriptor ever refers to it.
         sockets.remove(&0);
-        let mut socket_fds: HashMap<u64, Vec<(usize, usize)>> = HashMap::new();
+        let mut socket_fds: Map<u64, Vec<(usize, usize)>> = Map::default();
         let mut held = Vec::new();
         for (t, task) in snap.tasks.iter().enumerate() {
             for (f, file) in task.files.iter().enumerate() {

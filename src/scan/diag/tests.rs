@@ -60,7 +60,7 @@ fn elsewhere<T: Send + 'static>(
     match told.recv().unwrap() {
         Err(e) => println!("skip: unshare(CLONE_NEWNET): {e}"),
         Ok((tid, made)) => {
-            let held: HashSet<u64> = held(&made).into_iter().map(u64::from).collect();
+            let held: Set<u64> = held(&made).into_iter().map(u64::from).collect();
             let (other, observer) = (task(tid), me().ns);
             assert_ne!(other.ns.net, observer.net);
             for held in [None, Some(&held)] {
@@ -203,7 +203,7 @@ fn what_the_kernel_can_tell_is_found_out_once() {
     let (a, _b) = UnixStream::pair().unwrap();
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let ask = |held: u32, refused: &Refused| {
-        let held = HashSet::from([u64::from(held)]);
+        let held = Set::from_iter([u64::from(held)]);
         tables(&[me()], &me().ns, Families::ALL, Some(&held), refused).0.remove(0)
     };
     let first = ask(inode(&a), &Refused::new());
@@ -263,7 +263,7 @@ fn the_child_leaves_nothing_behind() {
 #[test]
 #[ignore = "a measurement"]
 fn cost_of_a_table() {
-    let measure = |name: &str, tasks: &[Task], held: Option<&HashSet<u64>>| {
+    let measure = |name: &str, tasks: &[Task], held: Option<&Set<u64>>| {
         let start = Instant::now();
         let rounds = 200;
         let mut sockets = 0;
@@ -274,11 +274,11 @@ fn cost_of_a_table() {
         println!("{name}: {:.0} us, {sockets} sockets", start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
     };
     measure("own namespace, everything", &[me()], None);
-    measure("own namespace, no TCP held", &[me()], Some(&HashSet::new()));
+    measure("own namespace, no TCP held", &[me()], Some(&Set::default()));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    measure("own namespace, IPv4 TCP held", &[me()], Some(&HashSet::from([u64::from(inode(&listener))])));
+    measure("own namespace, IPv4 TCP held", &[me()], Some(&Set::from_iter([u64::from(inode(&listener))])));
     let pairs: Vec<_> = (0..500).map(|_| UnixStream::pair().unwrap()).collect();
-    measure("own namespace and 1000 more, no TCP held", &[me()], Some(&HashSet::new()));
+    measure("own namespace and 1000 more, no TCP held", &[me()], Some(&Set::default()));
     drop(pairs);
     let (tell, told) = mpsc::channel();
     let (stop, stopped) = mpsc::channel::<()>();
@@ -287,7 +287,7 @@ fn cost_of_a_table() {
         tell.send(nix::unistd::gettid().as_raw()).unwrap();
         let _ = stopped.recv();
     });
-    measure("another namespace, empty", &[task(told.recv().unwrap())], Some(&HashSet::new()));
+    measure("another namespace, empty", &[task(told.recv().unwrap())], Some(&Set::default()));
     drop(stop);
     thread.join().unwrap();
 }
