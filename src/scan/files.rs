@@ -11,8 +11,10 @@ use crate::host::Caps;
 use crate::parse::fdinfo::{self, FdInfo};
 use crate::parse::{nslink, stat};
 use crate::rules::{Finding, Value};
-use crate::snapshot::{OpenFile, Snapshot, Statless, Task};
+use crate::snapshot::{Look, OpenFile, Snapshot, Statless, Task};
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::sync::{Mutex, PoisonError};
 
 /// Kinds of open files that need different looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,11 +129,35 @@ fn anon_has_records(link: &[u8], caps: &Caps) -> bool {
 /// Anonymous inodes met so far, by link text: all of a class share one inode (`anon_inode_inode` in fs/anon_inodes.c), so
 /// that the link alone, which is cheaper than statx and needed anyway, tells everything.
 #[derive(Default)]
-pub struct Memo(Vec<(Bytes, OpenFile)>);
+pub struct Memo {
+    known: Vec<(Bytes, OpenFile)>,
+    /// By process, the descriptors that were such files in the look before, ascending: what to expect, not what is.
+    before: HashMap<i32, Vec<i32>>,
+}
+
+/// [`Memo::before`] of the next look.
+static BEFORE: Mutex<Option<HashMap<i32, Vec<i32>>>> = Mutex::new(None);
+
+/// At the end of a look before freezing.
+pub fn remember(tasks: &[Task]) {
+    let anon = |t: &Task| t.files.iter().filter(|f| f.is_anon() && f.queued.is_none()).map(|f| f.fd).collect();
+    let before = tasks.iter().map(|t| (t.pid, anon(t))).collect();
+    *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+}
 
 impl Memo {
+    pub fn new(look: Look) -> Memo {
+        let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Memo { known: Vec::new(), before: before.filter(|_| look == Look::Frozen).unwrap_or_default() }
+    }
+
     fn get(&self, text: &[u8]) -> Option<&OpenFile> {
-        self.0.iter().find(|(known, _)| known.0 == text).map(|(_, file)| file)
+        self.known.iter().find(|(known, _)| known.0 == text).map(|(_, file)| file)
+    }
+
+    /// Whether to ask for the link first. Descriptors of a class come in runs.
+    fn expects_anon(&self, pid: i32, fd: i32, run: usize) -> bool {
+        self.before.get(&pid).map_or(run >= RUN, |fds| fds.binary_search(&fd).is_ok())
     }
 
     /// Keeps a file of the shared inode. Classes with inodes of their own are not kept: their numbers differ.
@@ -139,7 +165,7 @@ impl Memo {
         let Some(link) = &file.link else { return };
         let shared = own.anon.is_some_and(|anon| anon == (file.dev, file.ino));
         if shared && link.starts_with(b"anon_inode:") && self.get(link).is_none() {
-            self.0.push((link.clone(), OpenFile { info: None, flags: None, ..file.clone() }));
+            self.known.push((link.clone(), OpenFile { info: None, flags: None, ..file.clone() }));
         }
     }
 }
@@ -155,7 +181,7 @@ pub fn look(
 ) -> Vec<OpenFile> {
     let Some(fds) = log.take(dir.listing(c"fd"), dir.pid, None, b"fd") else { return Vec::new() };
     let (text, link) = (&mut b.text, &mut b.link);
-    let mut one = One { dir, fds: &fds, infos: None, cx, memo, statless, text, link, log, run: false };
+    let mut one = One { dir, fds: &fds, infos: None, cx, memo, statless, text, link, log, run: 0 };
     let mut files = Vec::new();
     let listed = fds.each(&mut b.dents, |name| files.extend(number(name).and_then(|fd| one.look(fd, name))));
     log.take(listed, dir.pid, None, b"fd");
@@ -173,15 +199,20 @@ struct One<'a> {
     text: &'a mut Vec<u8>,
     link: &'a mut [u8; 4096],
     log: &'a mut Log,
-    /// The descriptor before this one was an anonymous inode: descriptors of a class come in runs.
-    run: bool,
+    /// So many descriptors before this one were anonymous inodes.
+    run: usize,
 }
+
+/// One after another may be by chance: a link that was read in vain costs as much as the statx that it could have saved.
+const RUN: usize = 2;
 
 impl One<'_> {
     fn look(&mut self, fd: i32, name: &CStr) -> Option<OpenFile> {
-        let early = if self.run { self.read_link(fd, name) } else { None };
+        let expected = self.memo.expects_anon(self.dir.pid, fd, self.run);
+        let early = if expected { self.read_link(fd, name) } else { None };
         if let Some(known) = early.as_deref().and_then(|text| self.memo.get(text)) {
             let mut file = OpenFile { fd, ..known.clone() };
+            self.run = self.run.saturating_add(1);
             let locked = is_locked(Class::Anon, &file, self.cx);
             self.add_info(&mut file, name, locked);
             return Some(file);
@@ -195,7 +226,7 @@ impl One<'_> {
         let mut file = self.log.take(stat, self.dir.pid, Some(fd), b"fd")?;
         file.fd = fd;
         let class = classify(&file, self.cx.own);
-        self.run = class == Class::Anon;
+        self.run = if class == Class::Anon { self.run.saturating_add(1) } else { 0 };
         let needs = needs(class, &file, self.cx);
         if needs.link {
             file.link = early.or_else(|| self.read_link(fd, name));
@@ -282,4 +313,33 @@ pub fn link_of(task: &Task, fd: i32) -> Seen<Bytes> {
     }
     let Ok(name) = CString::new(format!("fd/{fd}")) else { return Seen::Gone };
     dir.link(&name, &mut b.link).map(owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Namespaces;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn what_was_expected_and_is_not_is_seen_as_it_is() {
+        let event = crate::scan::sys::eventfd().unwrap();
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let (event, file) = (event.as_raw_fd(), file.as_raw_fd());
+        let me = std::process::id().cast_signed();
+        let (own, mounts) = (Own::learn(), Mounts::default());
+        let locks = Locks::new(&Namespaces::default(), Look::Early);
+        let cx = Context { own: &own, mounts: &mounts, locks: &locks, caps: Caps::default() };
+        let dir = Dir::proc().unwrap().process(me).ok().unwrap();
+        let seen = |before: Option<Vec<i32>>| {
+            let mut memo = Memo { before: before.map(|fds| (me, fds)).into_iter().collect(), ..Memo::default() };
+            let files = look(&dir, &cx, &mut memo, &mut Vec::new(), &mut Buffers::new(), &mut Log::default());
+            [event, file].map(|fd| files.iter().find(|f| f.fd == fd).cloned())
+        };
+        let plain = seen(None);
+        assert!(plain.iter().all(Option::is_some));
+        for before in [vec![], vec![event], vec![file], vec![event.min(file), event.max(file)]] {
+            assert_eq!(seen(Some(before.clone())), plain, "{before:?}");
+        }
+    }
 }

@@ -143,6 +143,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     }
     snap.unchecked = scan.log.0;
     if look == Look::Early {
+        files::remember(&snap.tasks);
         locks::again();
     }
     Ok(snap)
@@ -184,7 +185,7 @@ impl Scan {
     ) -> Result<(Vec<Task>, Vec<MountTable>), ScanError> {
         let mut mounts = mounts::Mounts::default();
         let locks = locks::Locks::new(observer, self.look);
-        let (mut known_files, mut known_maps) = (files::Memo::default(), maps::Memo::default());
+        let (mut known_files, mut known_maps) = (files::Memo::new(self.look), maps::Memo::default());
         let mut known_links = links::Memo::default();
         // Whose descriptors a process has, and how many.
         let mut tables: HashMap<i32, (i32, usize)> = HashMap::new();
