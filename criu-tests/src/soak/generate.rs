@@ -81,6 +81,7 @@ const NOT_IN_ROOT: &[&str] = &[
     "cwd",
 ];
 
+/// Not `--cgroup-root`: of one that is not there the inventory tells (cg-mount/walk), and one that is holds other trees' groups.
 const OPTIONS: &[(&str, usize)] = &[
     ("--network-lock skip", 85),
     ("--network-lock nftables", 5),
@@ -101,7 +102,6 @@ const OPTIONS: &[(&str, usize)] = &[
     ("--manage-cgroups=full", 3),
     ("--manage-cgroups=strict", 3),
     ("--cgroup-dump-controller cpu", 2),
-    ("--cgroup-root /elsewhere", 2),
     ("--evasive-devices", 10),
     ("--force-irmap", 10),
     ("--irmap-scan-path /tmp", 4),
