@@ -155,7 +155,9 @@ fn things() -> (Vec<Thing>, Vec<Thing>) {
             continue;
         }
         let refused = matches!(f.expect, Expect::Refuse(_));
-        to.push(Thing { words, opts: f.opts, refused });
+        // Any tree may be frozen by a group, see [`Case`]; one of another kind is no place to look for that group.
+        let opts = if f.opts.contains("--freeze-cgroup") { "" } else { f.opts };
+        to.push(Thing { words, opts, refused });
     }
     (all, rooted)
 }
