@@ -64,9 +64,9 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
     what: "An open file has lost the name it was opened by although its link count is not 0, and no hard link can be made \
            to it: it is a directory, lies on a read-only mount, or on cgroupfs or sysfs, which keep the link count of what \
            was removed, or the directory it was in is hidden by another mount, or it is of a lower layer of an overlayfs that \
-           is not mounted on /: that shows the link count of the layer. CRIU is refused by the kernel when it tries, with --link-remap; without the option it does not even try. \
-           Where the layers of an overlayfs cannot be looked at, a removed file with a name left is only a warning, and only \
-           with --link-remap.",
+           is not mounted on /: that shows the link count of the layer. CRIU is refused by the kernel when it tries, with \
+           --link-remap; without the option it does not even try. Where the layers of an overlayfs cannot be looked at, a \
+           removed file with a name left is only a warning, and only with --link-remap.",
     says: "{what} {path}: that name is gone, and no hard link can be made to {object}",
     criu: "Can't link remap to %s: Operation not permitted (without --link-remap: Can't create link remap for %s)",
     source: "criu/files-reg.c:create_link_remap",
