@@ -163,6 +163,8 @@ mod tests {
         let mut skipping = host();
         skipping.options.skip_mnt = Some(vec![Bytes::from("/t")]);
         assert_eq!(verdict(&MNT_UNREACHABLE, &case(beside), &skipping), Some(Verdict::Refuse));
+        let same = "41 40 0:60 / /t/x rw - tmpfs t rw\n42 40 0:60 / /t rw - tmpfs t rw";
+        assert_eq!(verdict(&MNT_UNREACHABLE, &case(same), &skipping), None, "CRIU takes the one for the other");
         for ok in [
             "41 40 0:60 / /t rw - tmpfs t rw\n42 40 0:60 / /u rw - tmpfs t rw\n43 41 0:61 / /t rw - tracefs t rw",
             "41 40 0:60 / /t rw - proc t rw\n42 41 0:61 / /t rw - tracefs t rw",

@@ -301,12 +301,15 @@ impl<'a> Model<'a> {
     }
 
     /// A dropped mount that hides this one: CRIU opens the mountpoint of a mount without children that no other one covers,
-    /// as far as it knows, and finds what is on top (`open_mountpoint`, criu/mount.c).
+    /// as far as it knows, and finds what is on top (`open_mountpoint`, criu/mount.c). It does not notice if that is of the
+    /// same device.
     pub fn hidden_by(&self, node: &Node) -> Option<&'a MountInfo> {
         if self.dropped.is_empty() || !node.children.is_empty() || self.is_overmounted(node) {
             return None;
         }
-        let dropped = || self.dropped.iter().filter(|(ns, _)| *ns == node.table.ns).map(|(_, info)| *info);
+        let dev = (node.info.major, node.info.minor);
+        let here = |(ns, info): &&(u64, &MountInfo)| *ns == node.table.ns && (info.major, info.minor) != dev;
+        let dropped = || self.dropped.iter().filter(here).map(|(_, info)| *info);
         let on_it = |t: &&MountInfo| t.parent == node.info.mnt_id && t.mountpoint == node.info.mountpoint;
         if let Some(found) = dropped().find(on_it) {
             return Some(found);
