@@ -84,7 +84,7 @@ pub fn unshare(flags: i32) -> Res {
     Ok(())
 }
 
-fn newns(_: &mut Ctx, a: &Args) -> Res {
+fn newns(cx: &mut Ctx, a: &Args) -> Res {
     let mut flags = 0;
     for f in a.flags() {
         flags |= match f {
@@ -108,6 +108,11 @@ fn newns(_: &mut Ctx, a: &Args) -> Res {
             let proc = c"proc".as_ptr();
             sys::ok("mount /proc", unsafe { libc::mount(proc, c"/proc".as_ptr(), proc, 0, null.cast()) })?;
         }
+    }
+    if a.has("pid") && !a.has("mnt") {
+        // Without a /proc of its own, CRIU has it mount one on proc.crtools in its working directory (criu/pie/parasite.c);
+        // in / it would meet those of other trees.
+        sys::ok("chdir", unsafe { libc::chdir(sys::cstr(&cx.dir).as_ptr()) })?;
     }
     if a.has("net") {
         loopback_up()?;
