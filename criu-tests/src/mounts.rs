@@ -51,6 +51,12 @@ pub fn plain_dev(dir: &Path) -> Result<CString, String> {
     Ok(cstr(dir))
 }
 
+/// A devtmpfs is a tmpfs to statfs.
+pub fn is_on_tmpfs(dir: &Path) -> bool {
+    let mut fs = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    unsafe { libc::statfs(cstr(dir).as_ptr(), fs.as_mut_ptr()) == 0 && fs.assume_init().f_type == libc::TMPFS_MAGIC }
+}
+
 /// For a child before its exec.
 pub fn over_dev(dir: &CString) -> std::io::Result<()> {
     apart()?;

@@ -134,7 +134,7 @@ pub fn run(f: &Fixture, criu: &Criu, setup: &Setup) -> (Outcome, Option<Recorded
     if let Expect::Skip(why) = wanted.expect {
         return (Outcome::Skipped(why.into()), None);
     }
-    if let Some(why) = missing(f.run_as) {
+    if let Some(why) = missing(f.run_as, &setup.base) {
         return (Outcome::Skipped(why), None);
     }
     if let Some(why) = f.copies_mounts.then(crate::mounts::foreign).flatten() {
@@ -174,7 +174,10 @@ fn once(f: &Fixture, criu: &Criu, wanted: &Wanted, setup: &Setup, dir: &Path) ->
 }
 
 /// Why this machine cannot run CRIU so.
-fn missing(who: As) -> Option<String> {
+fn missing(who: As, base: &Path) -> Option<String> {
+    if who == As::PlainDev && crate::mounts::is_on_tmpfs(base) {
+        return Some(format!("{} is on a tmpfs, which CRIU takes for a devtmpfs", base.display()));
+    }
     let As::With(caps) = who else { return None };
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let eff = status.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap_or("0").trim();

@@ -1,6 +1,6 @@
 //! File locks and leases.
 
-use super::{unix_queue, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
+use super::{unix_queue, Ctx, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Opt};
 use crate::parse::locks::{Lock, LockAccess, LockKind};
 use crate::snapshot::{OpenFile, Task};
@@ -66,9 +66,7 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
         if gate == Gate::Lifted {
             return;
         }
-        // CRIU forgets the locks of an open file that it meets in a socket's queue first.
-        let queued: HashSet<&(i32, i32)> =
-            ctx.files().filter_map(|(_, f)| f.queued.as_ref()).flat_map(|q| &q.later).collect();
+        let queued = queued_first(ctx);
         let mut hidden = None;
         for (task, file) in ctx.files().filter(|(t, f)| f.queued.is_none() && !queued.contains(&(t.pid, f.fd))) {
             for lock in held(file).filter(|l| !(file.met_before && l.kind == LockKind::Posix)) {
@@ -81,6 +79,42 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
         }
     },
 };
+
+pub static LOCK_LOST: Rule = Rule {
+    id: "lost-file-lock",
+    group: "Dumped, and lost",
+    what: "A POSIX lock that a process has taken on an open file it shares with one that is dumped before (a child, on what it \
+           inherited), or any lock on an open file that CRIU meets in a socket's queue first: with --file-locks or without, the lock \
+           is not in the images.",
+    says: "{access} {kind} lock[ of bytes {bytes}] on {path}, which is lost: {why}",
+    criu: "nothing",
+    source: "criu/file-lock.c:discard_dup_locks_tail",
+    versions: "all",
+    lifts: &[Lift::Workload("release the lock before the dump, or have the process open the file itself and take it there")],
+    phase: Phase::Never,
+    when: When::Early,
+    check: |rule, ctx, sink| {
+        let queued = queued_first(ctx);
+        for (task, file) in ctx.files().filter(|(_, f)| f.queued.is_none()) {
+            let in_queue = queued.contains(&(task.pid, file.fd));
+            for lock in held(file).filter(|l| in_queue || (file.met_before && l.kind == LockKind::Posix)) {
+                let why = match in_queue {
+                    true => "CRIU meets the open file in a socket's queue first",
+                    false => "CRIU meets the open file in another process first",
+                };
+                if let Some(kind) = kind(lock) {
+                    // A warning, whatever is known.
+                    sink.push(Gate::Unknown, finding(rule, task, file, lock).term("kind", kind).term("why", why));
+                }
+            }
+        }
+    },
+};
+
+/// Process and number of the descriptors whose open file CRIU meets in a socket's queue first, and forgets the locks of.
+fn queued_first<'a>(ctx: &'a Ctx) -> HashSet<&'a (i32, i32)> {
+    ctx.files().filter_map(|(_, f)| f.queued.as_ref()).flat_map(|q| &q.later).collect()
+}
 
 pub static LOCK_KIND: Rule = Rule {
     id: "lock-kind",
@@ -157,6 +191,10 @@ mod tests {
             let mut s = locked(&[line]);
             s.tasks[0].files[0].met_before = true;
             assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &host()), expect, "{line}");
+            let lost = expect.is_none().then_some(Verdict::Warn);
+            for host in [&host(), &with(Opt::FileLocks)] {
+                assert_eq!(verdict(&LOCK_LOST, &s, host), lost, "{line}");
+            }
         }
     }
 

@@ -179,6 +179,7 @@ pub static RULES: &[&Rule] = &[
     &super::lost::IO_PRIORITY,
     &super::lost::THREAD_OWN,
     &super::lost::NS_NESTED,
+    &super::lock::LOCK_LOST,
 ];
 
 /// The rule with this id.
