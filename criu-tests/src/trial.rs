@@ -93,6 +93,9 @@ impl Wanted {
                     |b: Blame| if b.place.ends_with(".holder") { Blame { rule: "unix-queue-scm-fd", ..b } } else { b };
                 w.warns = w.blames.drain(..).map(held).collect();
                 w.unseen = true;
+            } else if f.in_queue {
+                // What follows from what lies there is not known.
+                w.warns.clear();
             } else {
                 w.only_warn();
             }
