@@ -362,9 +362,9 @@ fn ionice(_: &mut Ctx, _: &Args) -> Res {
 }
 
 fn deadline(_: &mut Ctx, _: &Args) -> Res {
-    // struct sched_attr: size and policy, flags, nice and priority, runtime, deadline, period. It takes a millisecond of
-    // each second.
-    let attr = [48 | (6 << 32), 0u64, 0, 1_000_000, 1_000_000_000, 1_000_000_000];
+    // struct sched_attr: size and policy, flags, nice and priority, runtime, deadline, period. It may take a tenth of
+    // each second: CRIU's parasite has to do its work in that.
+    let attr = [48 | (6 << 32), 0u64, 0, 100_000_000, 1_000_000_000, 1_000_000_000];
     sys::call("sched_setattr", libc::SYS_sched_setattr, [0, attr.as_ptr() as u64, 0, 0, 0]).map(|_| ())
 }
 
