@@ -1,6 +1,7 @@
 //! The open files of a process: one listing, one statx a descriptor, and the link or fdinfo only where a rule can still
 //! fire ([`needs`]).
 
+use super::kcmp::{self, Kind, Sharers};
 use super::kernel::Own;
 use super::locks::Locks;
 use super::mounts::{Fs, Mounts};
@@ -167,6 +168,49 @@ impl Memo {
         if shared && link.starts_with(b"anon_inode:") && self.get(link).is_none() {
             self.known.push((link.clone(), OpenFile { info: None, flags: None, ..file.clone() }));
         }
+    }
+}
+
+/// Descriptor tables met so far. What processes share is read once.
+pub struct Tables {
+    /// By process: whose descriptors it has, and how many.
+    of: HashMap<i32, (i32, usize)>,
+    large: Sharers,
+}
+
+/// Room of the table that every process begins with (NR_OPEN_DEFAULT).
+const SMALL: u64 = 64;
+
+impl Default for Tables {
+    fn default() -> Self {
+        Tables { of: HashMap::new(), large: Sharers::of(Kind::Files) }
+    }
+}
+
+impl Tables {
+    /// Whether the process shares the table of one before: mostly that is its parent. A small table that it shares with
+    /// another is read again, which is sooner done than to compare all of them; [`super::shares`] finds out.
+    pub fn knows(&mut self, task: &mut Task, parent: Option<i32>, size: Option<u64>, log: &mut Log) -> bool {
+        let pid = task.pid;
+        let parent = parent.and_then(|parent| {
+            let same = log.take(kcmp::same_files(parent, pid), pid, None, b"kcmp")?;
+            self.of.get(&parent).copied().filter(|_| same)
+        });
+        let known = parent.or_else(|| {
+            let large = size.is_none_or(|size| size > SMALL);
+            let first = log.take(large.then(|| self.large.meet(pid))?, pid, None, b"kcmp").flatten()?;
+            let other = self.of.get(&first).copied()?;
+            task.shares.files = Some(other.0);
+            Some(other)
+        });
+        let Some((owner, count)) = known else { return false };
+        (task.files_of, task.fd_count) = (Some(owner), count);
+        true
+    }
+
+    /// Every process that was looked at.
+    pub fn note(&mut self, task: &Task) {
+        self.of.insert(task.pid, (task.files_of.unwrap_or(task.pid), task.fd_count));
     }
 }
 

@@ -57,6 +57,25 @@ pub fn open_files(fds: &[Fd]) -> Grouped<Fd> {
     group(fds, |a, b| files(*a, *b))
 }
 
+/// Tasks by what they share, met one after another: who shares the thing with a further one is found with log n calls.
+pub struct Sharers {
+    kind: Kind,
+    /// Ascending in the kernel's order.
+    sorted: Vec<(usize, Vec<i32>)>,
+}
+
+impl Sharers {
+    pub fn of(kind: Kind) -> Sharers {
+        Sharers { kind, sorted: Vec::new() }
+    }
+
+    /// The first of the tasks met so far that shares the thing with this one. [`Seen::Denied`]: it could not be compared.
+    pub fn meet(&mut self, pid: i32) -> Seen<Option<i32>> {
+        let kind = self.kind;
+        place(&mut self.sorted, 0, &pid, &|a, b| tasks(*a, *b, kind))
+    }
+}
+
 /// Whether two tasks share one descriptor table.
 pub fn same_files(a: i32, b: i32) -> Seen<bool> {
     tasks(a, b, Kind::Files).map(Ordering::is_eq)
@@ -117,18 +136,19 @@ fn group<T: Copy>(items: &[T], order: impl Fn(&T, &T) -> Seen<Ordering>) -> Grou
     Grouped { groups: sorted.into_iter().map(|(_, group)| group).collect(), denied }
 }
 
+/// Puts an item where it belongs; the first member of the group that it joins, if there is one.
 fn place<T: Copy>(
     sorted: &mut Vec<(usize, Vec<T>)>,
     nth: usize,
     item: &T,
     order: &impl Fn(&T, &T) -> Seen<Ordering>,
-) -> Seen<()> {
+) -> Seen<Option<T>> {
     let (mut low, mut high) = (0, sorted.len());
     // Who is alone is not compared with anybody, and may be gone all the same.
     if sorted.is_empty() {
         match order(item, item) {
             Seen::Seen(_) => {}
-            other => return other.map(drop),
+            other => return other.map(|_| None),
         }
     }
     while low < high {
@@ -136,16 +156,15 @@ fn place<T: Copy>(
         let Some(other) = sorted.get(middle).and_then(|(_, group)| group.last()) else { break };
         match order(item, other) {
             Seen::Seen(Ordering::Equal) => {
-                if let Some((_, group)) = sorted.get_mut(middle) {
-                    group.push(*item);
-                }
-                return Seen::Seen(());
+                let Some((_, group)) = sorted.get_mut(middle) else { break };
+                group.push(*item);
+                return Seen::Seen(group.first().copied());
             }
             Seen::Seen(Ordering::Less) => high = middle,
             Seen::Seen(Ordering::Greater) => low = middle + 1,
             // Whose fault is it? Each against itself tells.
             failed => match (order(item, item), order(other, other)) {
-                (Seen::Seen(_), Seen::Seen(_)) => return failed.map(drop),
+                (Seen::Seen(_), Seen::Seen(_)) => return failed.map(|_| None),
                 // That member has ended: forget it, and look again among what is left.
                 (Seen::Seen(_), _) => {
                     if let Some((_, group)) = sorted.get_mut(middle) {
@@ -156,12 +175,12 @@ fn place<T: Copy>(
                     }
                     (low, high) = (0, sorted.len());
                 }
-                (item_failed, _) => return item_failed.map(drop),
+                (item_failed, _) => return item_failed.map(|_| None),
             },
         }
     }
     sorted.insert(low.min(sorted.len()), (nth, vec![*item]));
-    Seen::Seen(())
+    Seen::Seen(None)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The mappings of a process. maps costs as much as there are mappings; smaps walks the page tables and costs as much as
 //! there is memory, so it is read only for a process with a mapping whose VmFlags decide something.
 
+use super::kcmp::{Kind, Sharers};
 use super::proc::{Buffers, Dir};
 use super::{Log, Seen};
 use crate::bytes::Bytes;
 use crate::parse::maps::{self, Vma};
+use crate::parse::Parsed;
 use crate::snapshot::{AioHead, Mapping, OpenFile};
 use nix::sys::uio::{process_vm_readv, RemoteIoVec};
 use std::collections::HashMap;
@@ -24,18 +26,57 @@ struct Key {
 }
 
 /// Mapped files met so far: a library is mapped in several pieces by every process of the tree, and asked about once.
-#[derive(Default)]
-pub struct Memo(HashMap<Key, OpenFile>);
+struct Files(HashMap<Key, OpenFile>);
 
-/// The mappings, in address order.
-pub fn look(dir: &Dir, mnt_ns: Option<u64>, memo: &mut Memo, b: &mut Buffers, log: &mut Log) -> Vec<Mapping> {
-    let Some(text) = dir.read_or_log(c"maps", &mut b.text, log) else { return Vec::new() };
-    let table = maps::parse(text);
+/// What the look has learned from the processes before.
+pub struct Memo {
+    files: Files,
+    /// Those with a long table. A short one is read sooner than it is compared.
+    long: Sharers,
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        Memo { files: Files(HashMap::new()), long: Sharers::of(Kind::Vm) }
+    }
+}
+
+/// The mappings of a process.
+pub enum Found {
+    /// In address order.
+    Own(Vec<Mapping>),
+    /// Those of an earlier process, whose address space it shares: not read again.
+    Of(i32),
+}
+
+pub fn look(dir: &Dir, mnt_ns: Option<u64>, memo: &mut Memo, b: &mut Buffers, log: &mut Log) -> Found {
+    let mut of = None;
+    let read = dir.read_if(c"maps", &mut b.text, || {
+        // Who cannot be compared is read.
+        of = log.take(memo.long.meet(dir.pid), dir.pid, None, b"kcmp").flatten();
+        of.is_none()
+    });
+    let text = log.take(read, dir.pid, None, b"maps").flatten();
+    match (of, text) {
+        (Some(of), _) => Found::Of(of),
+        (None, Some(text)) => Found::Own(mappings(dir, maps::parse(text), mnt_ns, &mut memo.files, b, log)),
+        (None, None) => Found::Own(Vec::new()),
+    }
+}
+
+fn mappings(
+    dir: &Dir,
+    table: Parsed<Vma>,
+    mnt_ns: Option<u64>,
+    files: &mut Files,
+    b: &mut Buffers,
+    log: &mut Log,
+) -> Vec<Mapping> {
     if table.bad > 0 {
         log.deny(dir.pid, None, b"maps", 0);
     }
     let mut maps: Vec<Mapping> = table.items.into_iter().map(|vma| Mapping::new(vma, None)).collect();
-    stat_files(dir, &mut maps, mnt_ns, memo, log);
+    stat_files(dir, &mut maps, mnt_ns, files, log);
     for m in maps.iter_mut().filter(|m| m.is_aio_ring()) {
         m.aio_head = aio_head(dir.pid, m.vma.start);
     }
@@ -51,11 +92,11 @@ fn has_file(vma: &Vma) -> bool {
 }
 
 /// Follows the map_files links with statx, which opens nothing.
-fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, memo: &mut Memo, log: &mut Log) {
+fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, known: &mut Files, log: &mut Log) {
     let mut map_files = None;
     for Mapping { vma, file, .. } in maps.iter_mut().filter(|m| has_file(&m.vma)) {
         let key = Key { mnt_ns, dev: (vma.major, vma.minor), ino: vma.ino, path: vma.path.clone() };
-        if let Some(known) = memo.0.get(&key) {
+        if let Some(known) = known.0.get(&key) {
             *file = Some(known.clone());
             continue;
         }
@@ -64,7 +105,7 @@ fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, memo: &mut M
         let Ok(name) = CString::new(format!("{:x}-{:x}", vma.start, vma.end)) else { continue };
         match map_files.stat(&name) {
             Seen::Seen(found) => {
-                memo.0.insert(key, found.clone());
+                known.0.insert(key, found.clone());
                 *file = Some(found);
             }
             Seen::Gone => {}

@@ -44,7 +44,7 @@ use crate::hash::Set;
 use crate::host::Host;
 use crate::snapshot::{Cgroups, Look, MountTable, Namespaces, Snapshot, Task, Unchecked};
 use proc::{Buffers, Dir};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 pub use sys::Seen;
 
 /// Why there is no picture at all.
@@ -187,8 +187,7 @@ impl Scan {
         let locks = locks::Locks::new(observer, self.look);
         let (mut known_files, mut known_maps) = (files::Memo::new(self.look), maps::Memo::default());
         let mut known_links = links::Memo::default();
-        // Whose descriptors a process has, and how many.
-        let mut tables: HashMap<i32, (i32, usize)> = HashMap::new();
+        let mut tables = files::Tables::default();
         let mut seen = HashSet::new();
         let mut tasks: Vec<Task> = Vec::new();
         let mut todo = vec![(root, tasks::Above::root(observer))];
@@ -200,7 +199,7 @@ impl Scan {
             }
             let visit = tasks::visit(&self.proc, pid, above, patience.as_mut(), &mut self.b, &mut self.log)?;
             let Some(visit) = visit else { continue };
-            let tasks::Visit { mut task, dir, children } = visit;
+            let tasks::Visit { mut task, dir, children, table_size } = visit;
             let below = tasks::Above::child_of(&task);
             todo.extend(children.into_iter().rev().map(|child| (child, below)));
             if !task.is_zombie() {
@@ -209,21 +208,17 @@ impl Scan {
                 let me = if through_us { self.myself() } else { None };
                 mounts.meet(task.ns.mnt, me.as_ref().unwrap_or(&dir), &mut self.b, &mut self.log);
                 links::look(&mut task, &dir, &mut known_links, &mut self.b, &mut self.log);
-                let shared = above.parent.and_then(|parent| {
-                    let same = self.log.take(kcmp::same_files(parent, pid), pid, None, b"kcmp")?;
-                    tables.get(&parent).copied().filter(|_| same)
-                });
-                match shared {
-                    Some((owner, count)) => (task.files_of, task.fd_count) = (Some(owner), count),
-                    None => {
-                        let cx = files::Context { own, mounts: &mounts, locks: &locks, caps: host.caps };
-                        let (memo, b, log) = (&mut known_files, &mut self.b, &mut self.log);
-                        task.files = files::look(&dir, &cx, memo, &mut task.statless, b, log);
-                        task.fd_count = task.files.len();
-                    }
+                if !tables.knows(&mut task, above.parent, table_size, &mut self.log) {
+                    let cx = files::Context { own, mounts: &mounts, locks: &locks, caps: host.caps };
+                    let (memo, b, log) = (&mut known_files, &mut self.b, &mut self.log);
+                    task.files = files::look(&dir, &cx, memo, &mut task.statless, b, log);
+                    task.fd_count = task.files.len();
                 }
-                tables.insert(pid, (task.files_of.unwrap_or(pid), task.fd_count));
-                task.maps = maps::look(&dir, task.ns.mnt, &mut known_maps, &mut self.b, &mut self.log);
+                tables.note(&task);
+                match maps::look(&dir, task.ns.mnt, &mut known_maps, &mut self.b, &mut self.log) {
+                    maps::Found::Own(maps) => task.maps = maps,
+                    maps::Found::Of(other) => task.maps_of = Some(other),
+                }
                 if self.look == Look::Early && !host.caps.madv_guards {
                     task.guard = self.first_guard(&dir, &task);
                 }

@@ -89,6 +89,16 @@ impl Dir {
         log.take(self.read(name, text), self.pid, None, name.to_bytes())
     }
 
+    /// Reads a whole file, unless it is long and `wanted` says no: then the text is nothing.
+    pub fn read_if<'b>(
+        &self,
+        name: &CStr,
+        text: &'b mut Vec<u8>,
+        wanted: impl FnOnce() -> bool,
+    ) -> Seen<Option<&'b [u8]>> {
+        sys::slurp_if(&self.fd, name, text, false, wanted).map(|whole| whole.then_some(text.as_slice())).into()
+    }
+
     /// A namespace, from a process's `ns` directory: to be asked, not to be entered.
     pub fn namespace(&self, name: &CStr) -> Seen<OwnedFd> {
         sys::open(&self.fd, name, OFlag::O_RDONLY).into()

@@ -17,7 +17,8 @@ pub fn look(tasks: &mut [Task], look: Look, log: &mut Log) {
     };
     let mut look = Looker { log, before, now: Compared::default(), early: look == Look::Early };
     // Where a program was put is random, so that mostly only what was forked and not executed is left to compare.
-    let place = |t: &Task| t.maps.first().map(|m| m.vma.start);
+    let starts: HashMap<i32, u64> = tasks.iter().filter_map(|t| Some((t.pid, t.maps.first()?.vma.start))).collect();
+    let place = |t: &Task| starts.get(&t.maps_of.unwrap_or(t.pid)).copied();
     let mm = alike(tasks, |t| Some((link_text(t.exe.as_ref()), place(t))));
     look.share(tasks, mm, Kind::Vm, |s| &mut s.mm);
     // Handlers are never shared without the address space (`copy_process`, kernel/fork.c; `de_thread`, fs/exec.c).
@@ -29,7 +30,7 @@ pub fn look(tasks: &mut [Task], look: Look, log: &mut Log) {
     look.share(tasks, handlers, Kind::Sighand, |s| &mut s.sighand);
     let fs = alike(tasks, |t| Some((link_text(t.cwd.as_ref()), link_text(t.root.as_ref()))));
     look.share(tasks, fs, Kind::Fs, |s| &mut s.fs);
-    // What is shared with the parent is known already.
+    // What was not read because it is shared is known already.
     let files = alike(tasks, |t| t.files_of.is_none().then(|| held(t)));
     look.share(tasks, files, Kind::Files, |s| &mut s.files);
     if look.early {

@@ -69,11 +69,26 @@ pub fn open(dir: impl AsFd, name: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
 ///
 /// `one`: the file is a single record. Then less than what there was room for is all of it (`seq_read_iter()`).
 pub fn slurp(dir: impl AsFd, name: &CStr, text: &mut Vec<u8>, one: bool) -> nix::Result<()> {
+    slurp_if(dir, name, text, one, || true).map(drop)
+}
+
+/// So much of a file is read before anybody is asked whether the rest is wanted.
+const FIRST_PIECE: usize = 16 * 1024;
+
+/// The same of a file that may be long: after the first piece `wanted` is asked. `false`: it was not.
+pub fn slurp_if(
+    dir: impl AsFd,
+    name: &CStr,
+    text: &mut Vec<u8>,
+    one: bool,
+    wanted: impl FnOnce() -> bool,
+) -> nix::Result<bool> {
+    let mut wanted = Some(wanted);
     let file = open(dir, name, OFlag::O_RDONLY)?;
     let mut used = 0usize;
     loop {
         if text.len() < used.saturating_add(4096) {
-            text.resize(text.len().saturating_mul(2).max(16 * 1024), 0);
+            text.resize(text.len().saturating_mul(2).max(FIRST_PIECE), 0);
         }
         let room = text.get_mut(used..).unwrap_or_default();
         let n = retry(|| nix::unistd::read(&file, &mut *room))?;
@@ -82,9 +97,13 @@ pub fn slurp(dir: impl AsFd, name: &CStr, text: &mut Vec<u8>, one: bool) -> nix:
         if last {
             break;
         }
+        if used >= FIRST_PIECE && wanted.take().is_some_and(|wanted| !wanted()) {
+            text.truncate(used);
+            return Ok(false);
+        }
     }
     text.truncate(used);
-    Ok(())
+    Ok(true)
 }
 
 /// The text of a link. The kernel makes it in one page (`do_proc_readlink`); a longer path is ENAMETOOLONG.

@@ -18,6 +18,8 @@ pub struct Visit {
     pub dir: Dir,
     /// As the `children` files of its threads list them.
     pub children: Vec<i32>,
+    /// Room of its descriptor table (FDSize of status).
+    pub table_size: Option<u64>,
 }
 
 /// What is known of a process's place before it is looked at.
@@ -83,7 +85,7 @@ pub fn visit(
             task.threads.iter_mut().for_each(|t| t.regs = regs::read(t.tid));
         }
     }
-    Ok(Some(Visit { task, dir, children }))
+    Ok(Some(Visit { task, dir, children, table_size: status.fd_size }))
 }
 
 /// The threads of a process, and the children of all of them.

@@ -197,10 +197,52 @@ fn child() {
             std::fs::remove_dir_all(&dir).unwrap();
             ready(&[]);
         }
+        "sharers" => {
+            for n in 0..1000 {
+                let protection = if n % 2 == 0 { libc::PROT_READ } else { libc::PROT_NONE };
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                // SAFETY: a new mapping at an address of the kernel's choice.
+                let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
+                assert_ne!(at, libc::MAP_FAILED);
+            }
+            for _ in 0..100 {
+                keep(sys::eventfd().unwrap());
+            }
+            // A child with things of its own, one of its own that shares them, and one that does and is a child of ours.
+            // SAFETY: the child calls nothing but clone, prctl and pause.
+            match unsafe { libc::fork() } {
+                0 => {
+                    for parent in [0, libc::CLONE_PARENT] {
+                        let mut stack = vec![0u128; 1024];
+                        let flags = libc::CLONE_VM | libc::CLONE_FILES | parent | libc::SIGCHLD;
+                        // SAFETY: the stack is used by nobody else and lives as long as this process.
+                        unsafe { libc::clone(rest, stack.as_mut_ptr_range().end.cast(), flags, std::ptr::null_mut()) };
+                        std::mem::forget(stack);
+                    }
+                    rest(std::ptr::null_mut());
+                }
+                child => assert!(child > 0),
+            }
+            let children = || std::fs::read_to_string("/proc/thread-self/children").unwrap();
+            while children().split_whitespace().count() < 2 {
+                std::thread::yield_now();
+            }
+            ready(&[]);
+        }
         other => panic!("no part {other}"),
     }
     until_stdin_closes();
     std::process::exit(0);
+}
+
+/// Does nothing until its parent ends.
+extern "C" fn rest(_: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    loop {
+        // SAFETY: takes nothing.
+        unsafe { libc::pause() };
+    }
 }
 
 fn file(task: &Task, fd: i32) -> &OpenFile {
@@ -292,6 +334,24 @@ fn a_family_with_a_zombie() {
     assert!(living.maps.iter().all(|m| m.vma.flags.is_none()), "smaps is not read for a plain program");
     assert_eq!(snap.mounts.len(), 1);
     assert_eq!(snap.root_shares(|ns| ns.mnt), Some(true));
+    assert_eq!(snap.unchecked, []);
+}
+
+#[test]
+fn what_tasks_share_is_read_once() {
+    let actor = Actor::start("sharers");
+    let snap = actor.look();
+    let [root, child, below, beside] = &snap.tasks[..] else { panic!("{:?}", snap.tasks.len()) };
+    for task in [root, child] {
+        assert!(task.maps.len() > 1000 && task.fd_count > 100 && task.files.len() == task.fd_count);
+        assert_eq!((task.maps_of, task.files_of, task.shares.mm), (None, None, None));
+    }
+    for task in [below, beside] {
+        assert_eq!((task.maps_of, task.files_of, task.fd_count), (Some(child.pid), Some(child.pid), child.fd_count));
+        assert_eq!((&task.maps[..], &task.files[..], task.shares.mm), (&[][..], &[][..], Some(child.pid)));
+    }
+    assert_eq!((below.ppid, below.shares.files), (child.pid, None));
+    assert_eq!((beside.ppid, beside.shares.files), (root.pid, Some(child.pid)));
     assert_eq!(snap.unchecked, []);
 }
 

@@ -108,7 +108,7 @@ pub struct Shares {
     pub fs: Option<i32>,
     /// Signal handlers (KCMP_SIGHAND).
     pub sighand: Option<i32>,
-    /// The descriptor table (KCMP_FILES), of a task that does not share it with its parent: that is in [`Task::files_of`].
+    /// The descriptor table (KCMP_FILES), of a task that does not share it with its parent: see [`Task::files_of`].
     pub files: Option<i32>,
 }
 
@@ -195,15 +195,20 @@ pub struct Task {
     pub proc_self: Option<ProcSelf>,
     /// Ascending by fd. Empty when the table is shared with `files_of`.
     pub files: Vec<OpenFile>,
-    /// The first task of those that this one shares its parent's descriptor table with (kcmp KCMP_FILES); `None`: its own.
+    /// The first task of those that share this one's descriptor table (kcmp KCMP_FILES), of a long table or its parent's;
+    /// `None`: read by itself.
     pub files_of: Option<i32>,
     /// What is open or entered, and has no attributes any more: stat says ENOENT.
     #[serde(default)]
     pub statless: Vec<Statless>,
     /// Number of descriptors seen by the listing.
     pub fd_count: usize,
-    /// In address order.
+    /// In address order. Empty when the address space is shared with `maps_of`.
     pub maps: Vec<Mapping>,
+    /// The first task of those that share this one's address space, if it was known before reading: where there are few
+    /// mappings, each task has its own list of them. (Who shares with whom is in [`Shares::mm`].)
+    #[serde(default)]
+    pub maps_of: Option<i32>,
     /// The first guard region (MADV_GUARD_INSTALL) in a private mapping: looked for only in the early look, for a CRIU that
     /// cannot dump it.
     pub guard: Option<(u64, u64)>,
