@@ -3,6 +3,7 @@
 //! The kernel does not only say equal or not, it orders its (scrambled) pointers (`kcmp_ptr()`, kernel/kcmp.c), so that
 //! n tasks are grouped with n log n calls. Needs PTRACE_MODE_READ_REALCREDS on both tasks.
 
+use super::order::{self, Grouped, Placed};
 use super::sys::Seen;
 use nix::errno::Errno;
 use std::cmp::Ordering;
@@ -37,42 +38,32 @@ impl Kind {
 /// A descriptor of a process.
 pub type Fd = (i32, i32);
 
-/// Things grouped by being one and the same for the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grouped<T> {
-    /// Each group in the order of the input, groups in the order of their first members.
-    pub groups: Vec<Vec<T>>,
-    /// What the kernel refused to compare, with the errno. What has ended is left out without a word.
-    pub denied: Vec<(T, i32)>,
-}
-
 /// Groups tasks by what they share. Dead tasks have none of it and would count as one group: leave them out.
 pub fn groups(pids: &[i32], kind: Kind) -> Grouped<i32> {
-    group(pids, |a, b| tasks(*a, *b, kind))
+    order::group(pids, |a, b| tasks(*a, *b, kind))
 }
 
 /// Groups descriptors by their open file (`struct file`). For files that statx already shows to be equal: CRIU too asks
 /// only then (kcmp-ids.c).
 pub fn open_files(fds: &[Fd]) -> Grouped<Fd> {
-    group(fds, |a, b| files(*a, *b))
+    order::group(fds, |a, b| files(*a, *b))
 }
 
 /// Tasks by what they share, met one after another: who shares the thing with a further one is found with log n calls.
 pub struct Sharers {
     kind: Kind,
-    /// Ascending in the kernel's order.
-    sorted: Vec<(usize, Vec<i32>)>,
+    placed: Placed<i32>,
 }
 
 impl Sharers {
     pub fn of(kind: Kind) -> Sharers {
-        Sharers { kind, sorted: Vec::new() }
+        Sharers { kind, placed: Placed::default() }
     }
 
     /// The first of the tasks met so far that shares the thing with this one. [`Seen::Denied`]: it could not be compared.
     pub fn meet(&mut self, pid: i32) -> Seen<Option<i32>> {
         let kind = self.kind;
-        place(&mut self.sorted, 0, &pid, &|a, b| tasks(*a, *b, kind))
+        self.placed.meet(&pid, |a, b| tasks(*a, *b, kind))
     }
 }
 
@@ -91,15 +82,16 @@ pub fn files(a: Fd, b: Fd) -> Seen<Ordering> {
     kcmp(a.0, b.0, KCMP_FILE, as_index(a.1), as_index(b.1))
 }
 
-/// Whether descriptor `fd` is the open file that `epoll` watches in its entry `tfd`, the `toff`-th of the entries with
-/// that number (several when the number was used again). Linux 4.13+, CONFIG_EPOLL and CONFIG_KCMP.
+/// How the kernel orders the open file of descriptor `fd` and the one that `epoll` watches in its entry `tfd`, the `toff`-th of
+/// the entries with that number (several when the number was used again). The order is that of [`files`]
+/// (`kcmp_epoll_target()`). Linux 4.13+, CONFIG_EPOLL and CONFIG_KCMP.
 ///
 /// [`Seen::Gone`]: the entry or a descriptor is not there.
-pub fn epoll_target(fd: Fd, epoll: Fd, tfd: u32, toff: u32) -> Seen<bool> {
+pub fn epoll_target(fd: Fd, epoll: Fd, tfd: u32, toff: u32) -> Seen<Ordering> {
     // struct kcmp_epoll_slot: efd, tfd, toff.
     let slot = [epoll.1 as u32, tfd, toff];
     let address = std::ptr::from_ref(&slot).addr();
-    kcmp(fd.0, epoll.0, KCMP_EPOLL_TFD, as_index(fd.1), address as libc::c_ulong).map(Ordering::is_eq)
+    kcmp(fd.0, epoll.0, KCMP_EPOLL_TFD, as_index(fd.1), address as libc::c_ulong)
 }
 
 fn as_index(fd: i32) -> libc::c_ulong {
@@ -121,72 +113,9 @@ fn kcmp(a: i32, b: i32, kind: libc::c_int, first: libc::c_ulong, second: libc::c
     }
 }
 
-/// Binary search and insertion rather than a sort: an order that a task's end breaks in the middle must not be handed to
-/// `sort_by`, which may panic then.
-fn group<T: Copy>(items: &[T], order: impl Fn(&T, &T) -> Seen<Ordering>) -> Grouped<T> {
-    // Ascending in the kernel's order; each with the place of its first member in `items`.
-    let mut sorted: Vec<(usize, Vec<T>)> = Vec::new();
-    let mut denied = Vec::new();
-    for (nth, item) in items.iter().enumerate() {
-        if let Seen::Denied(errno) = place(&mut sorted, nth, item, &order) {
-            denied.push((*item, errno));
-        }
-    }
-    sorted.sort_by_key(|(nth, _)| *nth);
-    Grouped { groups: sorted.into_iter().map(|(_, group)| group).collect(), denied }
-}
-
-/// Puts an item where it belongs; the first member of the group that it joins, if there is one.
-fn place<T: Copy>(
-    sorted: &mut Vec<(usize, Vec<T>)>,
-    nth: usize,
-    item: &T,
-    order: &impl Fn(&T, &T) -> Seen<Ordering>,
-) -> Seen<Option<T>> {
-    let (mut low, mut high) = (0, sorted.len());
-    // Who is alone is not compared with anybody, and may be gone all the same.
-    if sorted.is_empty() {
-        match order(item, item) {
-            Seen::Seen(_) => {}
-            other => return other.map(|_| None),
-        }
-    }
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let Some(other) = sorted.get(middle).and_then(|(_, group)| group.last()) else { break };
-        match order(item, other) {
-            Seen::Seen(Ordering::Equal) => {
-                let Some((_, group)) = sorted.get_mut(middle) else { break };
-                group.push(*item);
-                return Seen::Seen(group.first().copied());
-            }
-            Seen::Seen(Ordering::Less) => high = middle,
-            Seen::Seen(Ordering::Greater) => low = middle + 1,
-            // Whose fault is it? Each against itself tells.
-            failed => match (order(item, item), order(other, other)) {
-                (Seen::Seen(_), Seen::Seen(_)) => return failed.map(|_| None),
-                // That member has ended: forget it, and look again among what is left.
-                (Seen::Seen(_), _) => {
-                    if let Some((_, group)) = sorted.get_mut(middle) {
-                        group.pop();
-                        if group.is_empty() {
-                            sorted.remove(middle);
-                        }
-                    }
-                    (low, high) = (0, sorted.len());
-                }
-                (item_failed, _) => return item_failed.map(|_| None),
-            },
-        }
-    }
-    sorted.insert(low.min(sorted.len()), (nth, vec![*item]));
-    Seen::Seen(None)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::Cell;
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
     use std::process::Command;
 
@@ -225,49 +154,32 @@ mod tests {
     }
 
     #[test]
-    fn epoll_targets() {
+    fn epoll_targets_are_in_the_order_of_open_files() {
         // SAFETY: makes a descriptor that nobody else has.
         let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };
-        let (read, _write) = nix::unistd::pipe().unwrap();
-        let dup = read.try_clone().unwrap();
-        let (other, _write) = nix::unistd::pipe().unwrap();
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
-        // SAFETY: reads `event`.
-        let r = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, read.as_raw_fd(), &mut event) };
-        assert_eq!(r, 0);
-        let tfd = read.as_raw_fd().cast_unsigned();
-        let ask = |fd: i32| epoll_target((me(), fd), (me(), epoll.as_raw_fd()), tfd, 0);
-        assert_eq!(ask(read.as_raw_fd()), Seen::Seen(true));
-        assert_eq!(ask(dup.as_raw_fd()), Seen::Seen(true));
-        assert_eq!(ask(other.as_raw_fd()), Seen::Seen(false));
-        assert_eq!(epoll_target((me(), 0), (me(), epoll.as_raw_fd()), 999_999, 0), Seen::Gone);
-    }
-
-    #[test]
-    fn a_thousand_take_n_log_n_calls_and_survive_endings() {
-        let calls = Cell::new(0);
-        let items: Vec<u32> = (0..1000).map(|i| (i * 7919) % 1000).collect();
-        let grouped = group(&items, |a, b| {
-            calls.set(calls.get() + 1);
-            Seen::Seen((a / 2).cmp(&(b / 2)))
-        });
-        assert_eq!(grouped.groups.len(), 500);
-        assert!(grouped.groups.iter().all(|g| g.len() == 2 && g[0] / 2 == g[1] / 2));
-        assert!(calls.get() < 12_000, "{}", calls.get());
-
-        // 500 and more end when two thirds have been placed.
-        let calls = Cell::new(0);
-        let grouped = group(&items, |a, b| {
-            calls.set(calls.get() + 1);
-            let gone = |i: &u32| calls.get() > 7000 && *i >= 500;
-            if gone(a) || gone(b) {
-                Seen::Gone
-            } else {
-                Seen::Seen((a / 2).cmp(&(b / 2)))
-            }
-        });
-        let below: usize = grouped.groups.iter().flatten().filter(|i| **i < 500).count();
-        assert_eq!(below, 500, "no living member is lost");
-        assert!(grouped.groups.iter().all(|g| g.iter().all(|i| i / 2 == g[0] / 2)));
+        let events: Vec<OwnedFd> = (0..40).map(|_| crate::scan::sys::eventfd().unwrap()).collect();
+        let fds: Vec<Fd> = events.iter().map(|fd| (me(), fd.as_raw_fd())).collect();
+        let (watched, others) = fds.split_at(30);
+        for (_, fd) in watched {
+            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+            // SAFETY: reads `event`.
+            let r = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, *fd, &mut event) };
+            assert_eq!(r, 0);
+        }
+        let dup = events[3].try_clone().unwrap();
+        let target = |fd: Fd, tfd: i32| epoll_target(fd, (me(), epoll.as_raw_fd()), tfd.cast_unsigned(), 0);
+        assert_eq!(target((me(), dup.as_raw_fd()), fds[3].1), Seen::Seen(Ordering::Equal));
+        assert_eq!(target(fds[0], 999_999), Seen::Gone);
+        let sorted = order::sort(&fds, |a, b| files(*a, *b));
+        assert_eq!(sorted.groups.len(), fds.len());
+        for fd in watched {
+            let found = sorted.find(|member| target(*member, fd.1)).unwrap().unwrap();
+            assert_eq!(sorted.groups[found], [*fd]);
+        }
+        // Its number is not that of a file among these.
+        let rest = order::sort(others, |a, b| files(*a, *b));
+        for fd in watched {
+            assert_eq!(rest.find(|member| target(*member, fd.1)), Ok(None));
+        }
     }
 }
