@@ -15,7 +15,7 @@ PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*
 CONFIG := /etc/criu/preflight.conf
 DOCDIR := $(PREFIX)/share/doc/criu-preflight
 
-.PHONY: help docs build setup provision test test-vm test-runtimes test-programs demo bench soak fmt lint check-plugin install uninstall deb rpm test-package clean
+.PHONY: help docs build setup provision test test-vm test-runtimes test-programs demo bench race soak fmt lint check-plugin install uninstall deb rpm test-package clean
 .DEFAULT_GOAL := build
 
 help: ## this list
@@ -69,6 +69,13 @@ TIME ?= 3600
 soak: provision build ## COUNT random trees of random resources: CRIU and the plugin must agree on each (root)
 	@$(CARGO) build -q --release --locked -p criu-tests
 	@$(TARGET)/release/soak --plugin $(PLUGIN) --count $(COUNT) --seed $(SEED) --time $(TIME)
+
+# FILTER="tcp 4.3::exec" takes the kinds with these in their names (race --list names them), CRIU="4.2.1 4.3" or "all" these
+# versions, SEED=N makes other trees.
+PAIRS ?= 20
+race: provision build ## moving trees, PAIRS dumps of each kind without and with the plugin: none is refused that CRIU dumps (root)
+	@$(CARGO) build -q --release --locked -p criu-tests --bin race
+	@$(TARGET)/release/race --plugin $(PLUGIN) --pairs $(PAIRS) --seed $(SEED) $(addprefix --criu ,$(CRIU)) $(FILTER)
 
 docs: ## docs/rules.md, docs/inventory.md and the README's table, made from the rules
 	UPDATE_DOCS=1 $(CARGO) test -q --locked --lib docs_are_current

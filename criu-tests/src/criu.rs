@@ -4,7 +4,7 @@ use crate::cgroups;
 use crate::fixtures::As;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ pub struct Criu {
 /// What one CRIU command did.
 pub struct Ran {
     pub ok: bool,
+    /// That ended it.
+    pub signal: Option<i32>,
     /// Its log; if it wrote none, what it printed.
     pub log: String,
     pub time: Duration,
@@ -96,7 +98,7 @@ impl Criu {
         let time = start.elapsed();
         let mut text = read(&log);
         text.push_str(&read(&printed));
-        Ok(Ran { ok: status.success(), log: text, time, timed_out })
+        Ok(Ran { ok: status.success(), signal: status.signal(), log: text, time, timed_out })
     }
 }
 

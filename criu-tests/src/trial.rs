@@ -396,11 +396,11 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, d
 }
 
 /// The plugin's preflight.json.
-pub(crate) struct Report(Value);
+pub struct Report(Value);
 
 impl Report {
     /// Without anything to say the plugin writes no file; that it has looked then stands in CRIU's log.
-    pub(crate) fn of(path: &Path, log: &str) -> Result<Report, String> {
+    pub fn of(path: &Path, log: &str) -> Result<Report, String> {
         let looked = |l: &str| l.contains("preflight: ") && l.contains(" look at ");
         if !path.exists() && log.lines().any(looked) {
             return Ok(Report(serde_json::json!({ "findings": [] })));
@@ -410,15 +410,19 @@ impl Report {
     }
 
     /// Whether it was made before the tree was frozen.
-    pub(crate) fn is_early(&self) -> bool {
+    pub fn is_early(&self) -> bool {
         self.0["look"] == "early"
     }
 
-    pub(crate) fn refusals(&self) -> impl Iterator<Item = &Value> {
-        self.0["findings"].as_array().into_iter().flatten().filter(|f| f["verdict"] == "refuse")
+    pub fn findings(&self) -> impl Iterator<Item = &Value> {
+        self.0["findings"].as_array().into_iter().flatten()
     }
 
-    pub(crate) fn refused_rules(&self) -> BTreeSet<&str> {
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = &Value> {
+        self.findings().filter(|f| f["verdict"] == "refuse")
+    }
+
+    pub fn refused_rules(&self) -> BTreeSet<&str> {
         self.refusals().filter_map(|f| f["rule"].as_str()).collect()
     }
 
@@ -430,8 +434,7 @@ impl Report {
     }
 
     pub(crate) fn rules(&self) -> BTreeSet<&str> {
-        let all = self.0["findings"].as_array().into_iter().flatten();
-        all.filter_map(|f| f["rule"].as_str()).collect()
+        self.findings().filter_map(|f| f["rule"].as_str()).collect()
     }
 
     /// The refusing findings, in the words of the log.
@@ -458,7 +461,7 @@ impl Report {
         // What may change by itself only warns before the freeze; beside a refusal that ends the dump there, it stays so.
         let early = self.is_early() && !named.is_empty();
         let counts = |f: &&Value| f["verdict"] == "refuse" || (early && f["verdict"] == "warn");
-        let told = || self.0["findings"].as_array().into_iter().flatten().filter(counts);
+        let told = || self.findings().filter(counts);
         for b in &w.blames {
             let places: Vec<_> = b.place.split('|').map(|p| tree.place(p)).collect();
             if places.contains(&None) {

@@ -1,0 +1,264 @@
+//! Trees that move: what CRIU alone dumps, it dumps with the plugin.
+//!
+//! ```text
+//! race --plugin PLUGIN.so [--criu VERSION|PATH]... [--pairs N] [--seed N] [FILTER]...
+//! race --list
+//! ```
+//!
+//! A tree that stands still says nothing about one whose files are renamed, whose sockets wander and whose processes fork
+//! while it is looked at: two observations of it are of two trees. Each kind in `kinds/` makes such a tree. It is dumped in
+//! pairs, without the plugin and with it, now the one first and now the other, each time made anew from the pair's number
+//! (`--seed` is told, and gives the same trees again; what they do in which microsecond it cannot give). Nothing is judged by time:
+//! counted is what was dumped, what CRIU refuses and why, what the plugin refuses early or frozen and by which rule, who is named, what crashes,
+//! what is left stopped. `judge.rs` says when the two sides disagree; any disagreement is a failed test and the exit status.
+//!
+//! A test is one kind on one CRIU. FILTER is a part of `VERSION::KIND`; without `--criu` the newest that works here is
+//! taken, `--criu all` takes all. Needs root. KEEP=1 leaves the directory of a tree that could not be made.
+//!
+//! **To add a kind**: a function and a line in the table of its group. Its processes are made by [`world::World::worker`]; if CRIU
+//! alone refuses it at times, it has a `Claim` for each reason.
+
+mod dump;
+mod judge;
+mod kinds;
+mod tree;
+mod world;
+
+use criu_tests::criu::Criu;
+use criu_tests::soak::Random;
+use criu_tests::trial::passcred_refused;
+use dump::{dump, Place};
+use judge::{disagreements, undecided, Side, MORE};
+use kinds::Kind;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tree::NoTree;
+
+struct Asked {
+    plugin: PathBuf,
+    criu: Vec<String>,
+    pairs: usize,
+    seed: u64,
+    filters: Vec<String>,
+}
+
+fn asked(args: &[String]) -> Result<Asked, String> {
+    let mut a = Asked { plugin: PathBuf::new(), criu: vec![], pairs: 20, seed: now(), filters: vec![] };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        let number = |text: &String| text.parse::<u64>().map_err(|e| format!("{arg} {text}: {e}"));
+        match arg.as_str() {
+            "--plugin" => a.plugin = value()?.into(),
+            "--criu" => a.criu.push(value()?.clone()),
+            "--pairs" => a.pairs = number(value()?)? as usize,
+            "--seed" => a.seed = number(value()?)?,
+            o if o.starts_with('-') => return Err(format!("{o}? See the head of race/main.rs")),
+            _ => a.filters.push(arg.clone()),
+        }
+    }
+    Ok(a)
+}
+
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(1, |d| d.as_secs())
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or_default();
+    let within = match args.first().map(String::as_str) {
+        Some("--tree") => Some(world::root(rest, false)),
+        Some("--rooted") => Some(world::root(rest, true)),
+        Some("--again") => Some(kinds::again(rest)),
+        Some("--nothing") => return ExitCode::SUCCESS,
+        Some("--list") => {
+            kinds::all().for_each(|k| println!("{:<20} {}", k.name, k.what));
+            return ExitCode::SUCCESS;
+        }
+        _ => None,
+    };
+    if within.is_some() {
+        return ExitCode::from(1);
+    }
+    match body(&args) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("race: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn criu(asked: &[String]) -> Result<Vec<Criu>, String> {
+    let mut found = Vec::new();
+    for name in asked {
+        if name.contains('/') {
+            found.push(Criu::at(Path::new(name))?);
+            continue;
+        }
+        let before = found.len();
+        found.extend(Criu::provisioned()?.into_iter().filter(|c| name == "all" || c.version == *name));
+        if found.len() == before {
+            return Err(format!("no CRIU {name} works here; see scripts/provision-criu"));
+        }
+    }
+    if asked.is_empty() {
+        found.extend(Criu::provisioned()?.pop());
+    }
+    if found.is_empty() {
+        return Err("no CRIU works here; give --criu PATH".into());
+    }
+    Ok(found)
+}
+
+fn body(args: &[String]) -> Result<ExitCode, String> {
+    let a = asked(args)?;
+    // SAFETY: plain system calls; the processes of a tree that is ended come to us to be reaped.
+    unsafe {
+        if libc::geteuid() != 0 {
+            return Err("root is needed, to run CRIU".into());
+        }
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    }
+    let all = criu(&a.criu)?;
+    let base = std::env::temp_dir().join(format!("preflight-race-{}", std::process::id()));
+    let place = prepare(&a.plugin, &base).map_err(|e| format!("{}: {e}", base.display()))?;
+    println!("seed {}, {} pairs of each kind", a.seed, a.pairs);
+    let mut totals = Totals::default();
+    for criu in &all {
+        for kind in kinds::all() {
+            let name = format!("{}::{}", criu.version, kind.name);
+            if a.filters.is_empty() || a.filters.iter().any(|f| name.contains(f.as_str())) {
+                totals.add(&name, trial(&a, kind, criu, &place));
+            }
+        }
+    }
+    if std::env::var_os("KEEP").is_none() {
+        std::fs::remove_dir_all(&base).map_err(|e| format!("{}: {e}", base.display()))?;
+    }
+    Ok(ExitCode::from(u8::from(totals.tell())))
+}
+
+fn prepare(plugin: &Path, base: &Path) -> std::io::Result<Place> {
+    let place = Place { base: base.into(), plugin: base.join("plugin"), no_plugins: base.join("none") };
+    std::fs::create_dir_all(&place.plugin)?;
+    std::fs::create_dir_all(&place.no_plugins)?;
+    std::fs::copy(plugin, place.plugin.join("preflight_plugin.so"))?;
+    // Copies, which no build replaces meanwhile: what a tree runs from has to stay.
+    for name in ["rc-race", "rc-other"] {
+        std::fs::copy(std::env::current_exe()?, base.join(name))?;
+    }
+    Ok(place)
+}
+
+/// A new network namespace for this process and all it starts, so that what others of the machine do, or did the tree
+/// before, is not seen in it.
+fn own_network() -> Result<(), String> {
+    let failed = |what: &str| format!("{what}: {}", std::io::Error::last_os_error());
+    // SAFETY: plain system calls; zeroes are an ifreq, and it lives through the calls.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWNET) != 0 {
+            return Err(failed("a network namespace"));
+        }
+        let socket = libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        let mut lo: libc::ifreq = std::mem::zeroed();
+        (lo.ifr_name[0], lo.ifr_name[1]) = (b'l' as _, b'o' as _);
+        lo.ifr_ifru.ifru_flags = libc::IFF_UP as _;
+        let up = libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &lo) == 0;
+        libc::close(socket);
+        up.then_some(()).ok_or_else(|| failed("lo"))
+    }
+}
+
+enum Outcome {
+    Done { sides: Box<(Side, Side)>, wrong: Vec<String> },
+    Broken(String),
+    Skipped(String),
+}
+
+/// All pairs of one kind on one CRIU.
+fn trial(a: &Asked, kind: &Kind, criu: &Criu, place: &Place) -> Outcome {
+    let old = ["3.", "4.0", "4.1"].iter().any(|v| criu.version.starts_with(v));
+    if kind.inet && old && passcred_refused() {
+        return Outcome::Skipped("this CRIU dumps no IP socket on this kernel".into());
+    }
+    if let Err(why) = own_network() {
+        return Outcome::Skipped(why);
+    }
+    match pairs(a, kind, criu, place) {
+        Ok(sides) => Outcome::Done { wrong: disagreements(kind, &sides.0, &sides.1), sides: Box::new(sides) },
+        Err(NoTree::Skip(why)) => Outcome::Skipped(why),
+        Err(NoTree::Broken(why)) => Outcome::Broken(why),
+    }
+}
+
+fn pairs(a: &Asked, kind: &Kind, criu: &Criu, place: &Place) -> Result<(Side, Side), NoTree> {
+    let (mut alone, mut with) = (Side::of(kind), Side::of(kind));
+    let seed = |pair: usize| Random::new(a.seed.wrapping_mul(0x1_0000_0001).wrapping_add(pair as u64)).draw();
+    for pair in 0..a.pairs {
+        for turn in [pair % 2 == 0, pair % 2 != 0] {
+            let side = if turn { &mut with } else { &mut alone };
+            side.add(kind, &dump(kind, seed(pair), criu, turn, place)?);
+        }
+    }
+    for pair in a.pairs..a.pairs + MORE {
+        if !undecided(kind, &alone, &with) {
+            break;
+        }
+        alone.add(kind, &dump(kind, seed(pair), criu, false, place)?);
+    }
+    Ok((alone, with))
+}
+
+#[derive(Default)]
+struct Totals {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    pairs: usize,
+    alone: [usize; 2],
+    with: [usize; 3],
+}
+
+impl Totals {
+    fn add(&mut self, name: &str, outcome: Outcome) {
+        match outcome {
+            Outcome::Skipped(why) => {
+                self.skipped += 1;
+                println!("{name}: skipped: {why}");
+            }
+            Outcome::Broken(why) => {
+                self.failed += 1;
+                println!("{name}: FAILED: {why}");
+            }
+            Outcome::Done { sides, wrong } => {
+                let (alone, with) = *sides;
+                let count = if wrong.is_empty() { &mut self.passed } else { &mut self.failed };
+                *count += 1;
+                self.pairs += with.dumps;
+                self.alone[0] += alone.made;
+                self.alone[1] += alone.dumps - alone.made;
+                self.with[0] += with.made;
+                self.with[1] += with.dumps - with.made - with.refused;
+                self.with[2] += with.refused;
+                println!("{name}: {} pairs{}", with.dumps, if wrong.is_empty() { "" } else { ": FAILED" });
+                println!("    alone, {}: {}", alone.dumps, alone.told());
+                println!("    with, {}: {}", with.dumps, with.told());
+                wrong.iter().for_each(|w| println!("    {w}"));
+            }
+        }
+    }
+
+    /// Whether there was a disagreement.
+    fn tell(&self) -> bool {
+        let ([made, failed], [ours_made, ours_failed, refused]) = (self.alone, self.with);
+        println!(
+            "{} pairs; alone: {made} made, {failed} failed; with: {ours_made} made, {ours_failed} failed, {refused} refused",
+            self.pairs
+        );
+        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped);
+        self.failed > 0
+    }
+}
