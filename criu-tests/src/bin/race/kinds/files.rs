@@ -3,12 +3,15 @@
 use super::{kind, Kind};
 use crate::world::{ok, World};
 use std::ffi::CString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 pub const KINDS: &[Kind] = &[
     kind("open-close", "descriptors of every plain kind are made, moved to other numbers and closed", open_close),
     kind("epoll", "an epoll is given descriptors, some of which are closed or moved while it has them", epoll),
+    kind("fifo", "FIFOs are made, opened, written, removed and made anew", fifo),
+    kind("proc-files", "files of processes' /proc directories are open, and the processes end", proc_files),
     kind("memfd", "memfds are made, written, sealed, mapped and closed", memfd),
     kind("table-shared", "a child that shares its parent's descriptor table opens and closes beside it", table_shared),
 ];
@@ -78,11 +81,17 @@ fn epoll(w: &mut World) -> io::Result<()> {
                         ok(libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, number, &mut event))?;
                         watched.push(fd);
                     }
+                    // What is watched lives on under another number, and its own is taken by the next.
+                    if w.rng.chance(20) {
+                        let at = w.rng.below(watched.len());
+                        let moved = watched[at].try_clone()?;
+                        watched[at] = moved;
+                    }
                     while watched.len() > w.between(3, 20) {
                         let gone = watched.swap_remove(w.rng.below(watched.len()));
                         if w.rng.chance(50) {
-                            let none = std::ptr::null_mut();
-                            ok(libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, gone.as_raw_fd(), none))?;
+                            // One that was moved is not there by that number.
+                            libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, gone.as_raw_fd(), std::ptr::null_mut());
                         }
                     }
                     w.nap(50);
@@ -143,5 +152,48 @@ fn table_shared(w: &mut World) -> io::Result<()> {
             w.nap(50);
         }
     })?;
+    Ok(())
+}
+
+fn fifo(w: &mut World) -> io::Result<()> {
+    for n in 0..w.between(1, 3) {
+        w.worker("fifo", move |w| {
+            let name = format!("fifo{n}");
+            let path = CString::new(name.as_str())?;
+            loop {
+                // SAFETY: a string that lives through the call.
+                ok(unsafe { libc::mkfifo(path.as_ptr(), 0o600) })?;
+                let mut both = File::options().read(true).write(true).open(&name)?;
+                w.nap(200);
+                let writer = File::options().write(true).open(&name)?;
+                both.write_all(b"content")?;
+                w.nap(200);
+                if w.rng.chance(50) {
+                    drop(writer);
+                }
+                std::fs::remove_file(&name)?;
+                w.nap(200);
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn proc_files(w: &mut World) -> io::Result<()> {
+    for _ in 0..w.between(1, 2) {
+        w.worker("proc", |w| loop {
+            let child = w.fork()?;
+            if child == 0 {
+                w.nap(1000);
+                // SAFETY: ends the child.
+                unsafe { libc::_exit(0) };
+            }
+            let _open = ["status", "ns/mnt", "."].map(|file| File::open(format!("/proc/{child}/{file}")));
+            w.nap(1000);
+            // SAFETY: a child of this process.
+            unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+            w.nap(500);
+        })?;
+    }
     Ok(())
 }

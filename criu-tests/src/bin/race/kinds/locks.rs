@@ -14,6 +14,7 @@ pub const KINDS: &[Kind] = &[
         .opts(LOCKS),
     kind("locks-ofd", "processes take turns with open file description locks", |w| locks(w, &[ofd])).opts(LOCKS),
     kind("locks-all", "all of these on the same files", |w| locks(w, &[flock, posix, ofd])).opts(LOCKS),
+    kind("locks-hop", "a lock is inherited by a child, again and again, whoever took it being gone", hop).opts(LOCKS),
     kind("locks-not-allowed", "flock now and then, without the option for it", |w| locks(w, &[flock]))
         .claims(&[Claim { rule: "lock-not-allowed", text: "Some file locks are hold by dumping tasks", who: "lock" }]),
 ];
@@ -72,5 +73,20 @@ fn locks(w: &mut World, of: &'static [Lock]) -> io::Result<()> {
             }
         })?;
     }
+    Ok(())
+}
+
+fn hop(w: &mut World) -> io::Result<()> {
+    let lock = [flock, ofd][w.rng.below(2)];
+    w.worker("lock-hop", move |w| {
+        let file = File::create("inherited")?;
+        lock(&file, true, 0)?;
+        loop {
+            w.nap(500);
+            if w.fork()? > 0 {
+                return Ok(());
+            }
+        }
+    })?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Names that change while what they named stays open: files, directories, watches.
 
-use super::{kind, Kind};
+use super::{kind, Claim, Kind};
 use crate::world::{ok, World};
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -15,6 +15,9 @@ pub const KINDS: &[Kind] = &[
     kind("link-unlink", "one of two names of an open file comes and goes", link_unlink).opts(&["--link-remap"]),
     kind("directories", "directories that are worked in and open are renamed", directories),
     kind("directories-removed", "directories that are worked in are removed and made anew", directories_removed),
+    kind("ghosts", "large files are open and have no name any more: now and then beyond CRIU's limit", ghosts)
+        .claims(&[Claim { rule: "ghost-too-big", text: "Can't dump ghost file", who: "ghost" }]),
+    kind("inotify-removed", "watches on files that are removed and made anew", inotify_removed),
     kind("inotify", "watches come and go on files that are renamed", inotify),
 ];
 
@@ -168,6 +171,43 @@ fn inotify(w: &mut World) -> io::Result<()> {
                     let mut events = [0u8; 4096];
                     while libc::read(fd, events.as_mut_ptr().cast(), events.len()) > 0 {}
                     w.nap(100);
+                }
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn ghosts(w: &mut World) -> io::Result<()> {
+    w.worker("ghost", |w| loop {
+        let file = File::create("large")?;
+        fs::remove_file("large")?;
+        for _ in 0..5 {
+            w.nap(2000);
+            (&file).write_all(&[1; 256 << 10])?;
+        }
+        w.nap(2000);
+    })?;
+    Ok(())
+}
+
+fn inotify_removed(w: &mut World) -> io::Result<()> {
+    for n in 0..w.between(1, 2) {
+        w.worker("inotify", move |w| {
+            // SAFETY: plain system calls on strings and a buffer that live through them.
+            unsafe {
+                let fd = ok(libc::inotify_init1(libc::IN_NONBLOCK))?;
+                let name = format!("watched{n}");
+                let path = CString::new(name.as_str())?;
+                loop {
+                    fs::write(&name, "content")?;
+                    ok(libc::inotify_add_watch(fd, path.as_ptr(), libc::IN_MODIFY))?;
+                    w.nap(200);
+                    // The watch goes with the file.
+                    fs::remove_file(&name)?;
+                    w.nap(200);
+                    let mut events = [0u8; 4096];
+                    while libc::read(fd, events.as_mut_ptr().cast(), events.len()) > 0 {}
                 }
             }
         })?;

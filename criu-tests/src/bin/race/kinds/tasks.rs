@@ -15,6 +15,12 @@ pub const KINDS: &[Kind] = &[
     kind("daemons", "processes daemonise: fork, setsid, fork, exit", daemons),
     kind("sessions", "processes move between process groups and new sessions", sessions),
     kind("pidfd", "pidfds of children that are alive, dead or reaped", pidfd),
+    // Root's CRIU needs CAP_SYS_RESOURCE for another user's limits; where it has that, it dumps all.
+    kind("credentials", "processes change their user and group ids", credentials).claims(&[Claim {
+        rule: "rlimit-denied",
+        text: "Can't get rlimit",
+        who: "ids",
+    }]),
     kind("sigtrap", "a task sends itself SIGTRAP", sigtrap).claims(&[Claim {
         rule: "pending-sigtrap",
         text: "thread with a pending SIGTRAP",
@@ -190,5 +196,27 @@ fn sigtrap(w: &mut World) -> io::Result<()> {
             }
         }
     })?;
+    Ok(())
+}
+
+fn credentials(w: &mut World) -> io::Result<()> {
+    for _ in 0..w.between(1, 3) {
+        w.worker("ids", |w| loop {
+            // The effective ones only, so that there is a way back.
+            for (group, user) in [(1000, 1000), (0, 0)] {
+                // SAFETY: plain system calls; back to 0 the user has to be first.
+                unsafe {
+                    if user == 0 {
+                        ok(libc::seteuid(user))?;
+                    }
+                    ok(libc::setegid(group))?;
+                    if user != 0 {
+                        ok(libc::seteuid(user))?;
+                    }
+                }
+                w.nap(300);
+            }
+        })?;
+    }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub const KINDS: &[Kind] = &[
     kind("unix-accept", "clients connect, are accepted and leave", |w| accept(w, false)).claims(ICONS),
     kind("unix-accept-data", "clients connect, send, and at times close before they are accepted", |w| accept(w, true))
         .claims(ICONS),
+    kind("unix-rebind", "a listening socket's name is removed and bound by another", rebind),
     kind("unix-dgram", "datagrams between bound sockets that come and go", dgram),
 ];
 
@@ -161,6 +162,29 @@ fn accept(w: &mut World, data: bool) -> io::Result<()> {
                 let _ = server.read(&mut [0]);
             }
             w.nap(300);
+        })?;
+    }
+    Ok(())
+}
+
+fn rebind(w: &mut World) -> io::Result<()> {
+    for n in 0..w.between(1, 3) {
+        w.worker("rebind", move |w| {
+            let name = format!("bound{n}");
+            let mut open = Vec::new();
+            loop {
+                open.push(UnixListener::bind(&name)?);
+                w.nap(300);
+                // Closed before its name goes, or later.
+                if w.rng.chance(50) {
+                    open.pop();
+                }
+                std::fs::remove_file(&name)?;
+                w.nap(100);
+                if open.len() > w.between(0, 2) {
+                    open.remove(0);
+                }
+            }
         })?;
     }
     Ok(())
