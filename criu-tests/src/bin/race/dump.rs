@@ -79,7 +79,7 @@ fn judged(kind: &Kind, tree: &Tree, ran: Ran, json: &Path, with: bool) -> Result
         false => End::Failed(without_numbers(&ran.reason())),
     };
     if with {
-        let report = Report::of(json, &ran.log).map_err(NoTree::Broken)?;
+        let report = Report::of(json, &ran.log).map_err(|e| NoTree::Broken(format!("{e}; CRIU: {}", ran.reason())))?;
         harm.extend(wrong_names(kind, tree, &report, &lines));
         let rules: BTreeSet<String> = report.refused_rules().into_iter().map(String::from).collect();
         if !rules.is_empty() && ran.ok {

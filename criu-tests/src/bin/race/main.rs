@@ -21,6 +21,7 @@
 mod dump;
 mod judge;
 mod kinds;
+mod root;
 mod tree;
 mod world;
 
@@ -69,8 +70,8 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let rest = args.get(1..).unwrap_or_default();
     let within = match args.first().map(String::as_str) {
-        Some("--tree") => Some(world::root(rest, false)),
-        Some("--rooted") => Some(world::root(rest, true)),
+        Some("--tree") => Some(world::run(rest, false)),
+        Some("--rooted") => Some(world::run(rest, true)),
         Some("--again") => Some(kinds::again(rest)),
         Some("--nothing") => return ExitCode::SUCCESS,
         Some("--list") => {

@@ -3,7 +3,7 @@
 //! Every process of a tree has a name that begins with `rc-`, ends by itself at the deadline (the root also when the
 //! harness dies), and has no descriptor but those its kind gives it. The root adopts and reaps what is orphaned.
 
-use crate::kinds;
+use crate::{kinds, root};
 use criu_tests::soak::Random;
 use std::ffi::CString;
 use std::io;
@@ -83,7 +83,13 @@ impl World {
     /// `fork`, the child's alarm set: 0 in the child.
     pub fn fork(&self) -> io::Result<i32> {
         // SAFETY: kinds fork only while they have one thread.
-        let pid = ok(unsafe { libc::fork() })?;
+        let pid = loop {
+            match ok(unsafe { libc::fork() }) {
+                // The machine has no process left: that is others' doing, and passes.
+                Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => sleep(1000),
+                other => break other?,
+            }
+        };
         if pid == 0 {
             self.arm();
         }
@@ -134,10 +140,30 @@ pub fn sleep(micros: usize) {
     unsafe { libc::nanosleep(&t, std::ptr::null_mut()) };
 }
 
+/// What moves, in some trees between processes with much to look at: whoever looks takes longer then from one thing to the next.
+fn all(w: &mut World, kind: &kinds::Kind) -> io::Result<()> {
+    let ballast = if w.rng.chance(40) { w.between(50, 300) } else { 0 };
+    idle(w, ballast)?;
+    (kind.run)(w)?;
+    idle(w, ballast)
+}
+
+fn idle(w: &mut World, descriptors: usize) -> io::Result<()> {
+    for _ in 0..usize::from(descriptors > 0) * 2 {
+        w.worker("idle", |_| {
+            let _open = (0..descriptors).map(|_| std::fs::File::open("/dev/null")).collect::<io::Result<Vec<_>>>()?;
+            loop {
+                sleep(1_000_000);
+            }
+        })?;
+    }
+    Ok(())
+}
+
 /// The root process of `--tree KIND SEED DEADLINE DIR`: makes what the kind tells, reports, and reaps. `+` on its standard
 /// output says that all stands, `-WHY` that this machine does not allow it. `--rooted` is the same root again, executed from
 /// a root directory of its own.
-pub fn root(words: &[String], rooted: bool) -> Option<()> {
+pub fn run(words: &[String], rooted: bool) -> Option<()> {
     let (kind, words) = words.split_first()?;
     let kind = kinds::find(kind)?;
     let mut world = World::told(words)?;
@@ -163,7 +189,10 @@ pub fn root(words: &[String], rooted: bool) -> Option<()> {
     }
     name("root");
     world.arm();
-    let made = std::env::set_current_dir(world.dir.join("files")).and_then(|()| (kind.run)(&mut world));
+    let made = std::env::set_current_dir(world.dir.join("files")).and_then(|()| match kind.rooted && !rooted {
+        true => root::execute(&mut world, kind.name),
+        false => all(&mut world, kind),
+    });
     let report = made.map_or_else(|e| format!("-{e}"), |()| "+".into());
     // SAFETY: the text lives through the call.
     unsafe {

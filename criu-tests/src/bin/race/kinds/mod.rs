@@ -25,6 +25,8 @@ pub struct Kind {
     pub opts: &'static [&'static str],
     /// Has IP sockets, which CRIU up to 4.1.1 refuses on Linux 6.16 and later.
     pub inet: bool,
+    /// Has a root directory and mount namespace of its own.
+    pub rooted: bool,
     /// What CRIU alone refuses at times, and the rule that says so.
     pub claims: &'static [Claim],
     /// Makes the processes that move, in the root of the tree.
@@ -41,7 +43,7 @@ pub struct Claim {
 
 /// A kind that CRIU alone always dumps.
 const fn kind(name: &'static str, what: &'static str, run: fn(&mut World) -> io::Result<()>) -> Kind {
-    Kind { name, what, opts: &[], inet: false, claims: &[], run }
+    Kind { name, what, opts: &[], inet: false, rooted: false, claims: &[], run }
 }
 
 impl Kind {
@@ -50,6 +52,9 @@ impl Kind {
     }
     const fn inet(self) -> Kind {
         Kind { inet: true, ..self }
+    }
+    const fn rooted(self) -> Kind {
+        Kind { rooted: true, ..self }
     }
     const fn claims(self, claims: &'static [Claim]) -> Kind {
         Kind { claims, ..self }
