@@ -90,6 +90,7 @@ lint: ## formatting, clippy, shell scripts, licences
 	shellcheck -x scripts/* .ci/run
 	shellcheck -S warning -e SC2154,SC2054 criu-tests/runtimes/*.sh
 	@scripts/check-licences
+	@scripts/check-signals
 
 check-plugin: build ## what the built plugin needs of a host and shows to it
 	@scripts/check-plugin $(PLUGIN)

@@ -6,6 +6,9 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034 # for the scripts that source this
 cache=${PREFLIGHT_CACHE:-$repo/.cache}
 
+# shellcheck source=criu-tests/runtimes/process.sh
+. "$repo/criu-tests/runtimes/process.sh"
+
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() {
     say "$*"

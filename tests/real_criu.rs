@@ -280,6 +280,7 @@ fn a_restore_does_not_need_us_and_is_not_looked_at() {
         let target = Target::good();
         let run = dump(&criu.path, &target, lib, scratch.0.join("i"), &[], &[]);
         assert_eq!(run.output.status.code(), Some(0), "{}", run.log);
+        let dumped = target.pid();
         drop(target);
         let out = Command::new(&criu.path)
             .args(["restore", "-d", "-v4", "-o", "restore.log", "--pidfile", "pid", "-D"])
@@ -291,7 +292,8 @@ fn a_restore_does_not_need_us_and_is_not_looked_at() {
         let log = std::fs::read_to_string(run.images.join("restore.log")).unwrap();
         assert!(out.status.success(), "{log}");
         let pid: i32 = std::fs::read_to_string(run.images.join("pid")).unwrap().trim().parse().unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        assert_eq!(pid, dumped);
+        test_signals::signal(pid, libc::SIGKILL).unwrap();
         assert!(log.contains("Plugin \"preflight\""), "{log}");
         assert!(!log.contains("preflight: root"), "{log}");
     });

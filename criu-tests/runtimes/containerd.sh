@@ -29,6 +29,7 @@ prepare() {
         >/b/containerd.toml
     containerd -c /b/containerd.toml </dev/null >/b/containerd.log 2>&1 &
     CONTAINERD=$!
+    started_it $CONTAINERD
     until_ok 20 ctr version >/dev/null || {
         bad "containerd does not start"
         quote "its log" <(tail -5 /b/containerd.log)
@@ -101,6 +102,6 @@ EXTRA=(--mount type=bind,src=/b/data,dst=/data,options=rbind:rw)
 same "a directory of the host mounted" yes file:path=/data/held,size=9
 EXTRA=()
 down
-kill $CONTAINERD
+signal TERM $CONTAINERD
 wait $CONTAINERD 2>/dev/null
 closing

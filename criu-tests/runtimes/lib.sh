@@ -14,6 +14,8 @@
 #   COMMAND       the runtime's command whose flags a hint may name
 #   shows_log     whether the runtime shows its user what CRIU's log says
 
+. /t/process.sh
+
 PLUGIN_DIR=/usr/lib/criu
 SYSLOG=/run/syslog
 passed=0 failed=0 skipped=0
@@ -111,10 +113,11 @@ syslog_on() {
     ln -s /b/outside/log /dev/log
     busybox syslogd -n -O $SYSLOG -s 0 </dev/null >/dev/null 2>&1 &
     SYSLOGD=$!
+    started_it $SYSLOGD
     until_ok 5 test -S /dev/log || echo "no syslogd"
 }
 syslog_off() {
-    kill "$SYSLOGD" 2>/dev/null
+    signal TERM "$SYSLOGD"
     wait "$SYSLOGD" 2>/dev/null
     rm -f /dev/log
 }

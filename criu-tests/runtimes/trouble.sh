@@ -29,8 +29,9 @@ killed() {
             mkdir -p /b/images /b/work
             runc checkpoint --image-path /b/images --work-path /b/work --leave-running $C </dev/null >/dev/null 2>&1 &
             pid=$!
+            started_it $pid
             sleep $delay
-            kill -KILL $pid 2>/dev/null
+            signal KILL $pid
             wait $pid 2>/dev/null
             until_ok 20 no_criu || bad "runc killed after $delay s: criu stays"
             is "runc killed after $delay s${spec:+ (blockers)}: whole files only" whole /b/work
@@ -51,10 +52,11 @@ tree() {
     mkdir -p /b/tree
     /b/mkres --ready /b/tree/ready --dir /b/tree "$@" </dev/null || return 1
     TREE=$(jq .pid /b/tree/ready)
+    started_it "$TREE"
 }
 # Its number is free again.
 gone() { until_ok 5 test ! -e "/proc/$TREE"; }
-untree() { kill -KILL "$TREE"; } 2>/dev/null
+untree() { signal KILL "$TREE"; }
 
 # disk NAME OPTIONS: a work directory on a tmpfs that is full, or read-only.
 disk() {
@@ -76,7 +78,7 @@ disk() {
             umount /b/full
         done
         is "$name, a $expect dump: $rc as without the plugin" [ "$((rc != 0))" = "$((without != 0))" ]
-        is "$name, a $expect dump: the tree lives" kill -0 "$TREE"
+        is "$name, a $expect dump: the tree lives" signal 0 "$TREE"
         [ $expect = good ] || has "$name: refused all the same, by us" /b/on.log 'Error \(preflight\): fd-io-uring'
         untree
     done
@@ -91,10 +93,10 @@ syslogs() {
     has "no system log: by us" <(ours) lock-not-allowed
     syslog_on
     # It listens, and nobody reads: the queue fills (net.unix.max_dgram_qlen).
-    kill -STOP "$SYSLOGD"
+    signal STOP "$SYSLOGD"
     local i before=$SECONDS
     for i in 1 2 3 4 5 6 7 8 9 10 11 12; do checkpoint --leave-running; done
-    kill -CONT "$SYSLOGD"
+    signal CONT "$SYSLOGD"
     is "a system log that does not read: refused, at once ($((SECONDS - before)) s for $i)" [ $rc != 0 ] &&
         is "a system log that does not read: nobody waits" [ $((SECONDS - before)) -lt 60 ]
     counts "the container counts on"
@@ -147,7 +149,8 @@ page_server() {
     cp /b/pages/page* /b/images/
     gone
     criu restore -D /b/images -v1 --restore-detached || return 5
-    kill -0 "$TREE" || return 6
+    # The same number, and another process.
+    started_it "$TREE" || return 6
     untree
 }
 
@@ -159,13 +162,15 @@ lazy_pages() {
     # It serves the pages until somebody has fetched them.
     criu dump -t "$TREE" -D /b/images -v1 --lazy-pages --address 127.0.0.1 --port 9418 &
     server=$!
+    started_it $server
     sleep 1.5
     criu lazy-pages -D /b/images -v1 --page-server --address 127.0.0.1 --port 9418 &
     daemon=$!
+    started_it $daemon
     sleep 0.5
     # The tree goes when its last page is fetched, the restored one needs its numbers.
     timeout 20 unshare --pid --fork --mount-proc criu restore -D /b/images -v1 --lazy-pages --restore-detached || {
-        kill $server $daemon
+        signal TERM $server $daemon
         return 2
     }
     wait $daemon || return 3
@@ -182,6 +187,7 @@ restores() {
     [ "${1:-}" != elsewhere ] || rm -rf $PLUGIN_DIR
     criu restore -D /b/images -v1 --restore-detached || return 3
     grep -l preflight /b/images/* && return 4
+    started_it "$TREE" || return 5
     untree
 }
 

@@ -209,7 +209,7 @@ impl Tree {
 
     /// Asks the root to look at its descriptors again (see mkres).
     pub fn answers(&self, pid: i32) -> Result<(), String> {
-        unsafe { libc::kill(pid, libc::SIGUSR1) };
+        test_signals::signal_below(pid, libc::SIGUSR1).map_err(|e| e.to_string())?;
         let until = Instant::now() + Duration::from_secs(5);
         loop {
             let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -279,14 +279,14 @@ pub fn descendants(pid: i32) -> BTreeSet<i32> {
 
 /// Kills and reaps; this program is a subreaper, so all orphans come to it.
 pub fn end(pids: &BTreeSet<i32>) {
-    for p in pids.iter().filter(|p| **p > 1) {
-        unsafe { libc::kill(*p, libc::SIGKILL) };
-    }
+    // Of those that have ended before, the numbers may be others' by now.
+    let killed = |p: &&i32| test_signals::signal_below(**p, libc::SIGKILL).is_ok();
+    let killed: Vec<i32> = pids.iter().filter(killed).copied().collect();
     let until = Instant::now() + Duration::from_secs(10);
-    for p in pids.iter().rev().filter(|p| **p > 1) {
+    for p in killed.iter().rev() {
         while Instant::now() < until {
-            unsafe { libc::waitpid(*p, std::ptr::null_mut(), libc::WNOHANG) };
-            if unsafe { libc::kill(*p, 0) } != 0 {
+            let _ = test_signals::wait(*p, libc::WNOHANG);
+            if test_signals::signal_below(*p, 0).is_err() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));

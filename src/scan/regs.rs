@@ -35,7 +35,7 @@ fn code_segment(set: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::{ptrace, wait::waitpid};
+    use nix::sys::ptrace;
     use nix::unistd::Pid;
 
     #[test]
@@ -45,7 +45,7 @@ mod tests {
         assert_eq!(read(pid), None, "not traced");
         ptrace::seize(Pid::from_raw(pid), ptrace::Options::empty()).unwrap();
         ptrace::interrupt(Pid::from_raw(pid)).unwrap();
-        waitpid(Pid::from_raw(pid), None).unwrap();
+        test_signals::wait(pid, 0).unwrap();
         let regs = read(pid).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();

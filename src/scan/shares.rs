@@ -175,14 +175,14 @@ mod tests {
     /// A forked child that shares with us what `flags` say, and does nothing.
     fn child(flags: libc::c_int) -> i32 {
         // SAFETY: without CLONE_VM this is a fork, and the child calls nothing but pause(2).
-        let pid = unsafe { libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0) };
+        let pid = unsafe { test_signals::clone(flags | libc::SIGCHLD) }.unwrap();
         if pid == 0 {
             loop {
                 // SAFETY: takes nothing.
                 unsafe { libc::pause() };
             }
         }
-        i32::try_from(pid).unwrap()
+        pid
     }
 
     #[test]
@@ -197,9 +197,7 @@ mod tests {
             let mut tasks = [me, pid].map(|pid| Task { pid, ppid: 1, state: 'S', ..Task::default() });
             let mut log = Log::default();
             super::look(&mut tasks, Look::Early, &mut log);
-            // SAFETY: our own child.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
+            test_signals::end(pid).unwrap();
             assert_eq!((tasks[0].shares, tasks[1].shares), (Shares::default(), shares));
             assert_eq!(log.0, []);
         }

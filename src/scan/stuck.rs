@@ -90,21 +90,29 @@ mod tests {
         fn start(flags: libc::c_int) -> Waiting {
             let clone = |flags: libc::c_int| {
                 // SAFETY: as fork(2), or as vfork(2) where the caller waits; the children make system calls only.
-                unsafe { libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0) }
+                unsafe { test_signals::clone(flags | libc::SIGCHLD) }
             };
-            let pid = clone(0);
+            let pid = clone(0).unwrap();
             if pid == 0 {
-                clone(libc::CLONE_VFORK | flags);
+                if clone(libc::CLONE_VFORK | flags).is_err() {
+                    // SAFETY: takes a number. The parent finds no status file of a process that waits.
+                    unsafe { libc::_exit(1) };
+                }
                 loop {
                     // SAFETY: takes nothing.
                     unsafe { libc::pause() };
                 }
             }
             let status = format!("/proc/{pid}/status");
-            while !std::fs::read_to_string(&status).unwrap().contains("State:\tD") {
+            let waiting = Waiting(pid);
+            loop {
+                let status = std::fs::read_to_string(&status).unwrap();
+                assert!(!status.contains("State:\tZ"), "the child could make none of its own");
+                if status.contains("State:\tD") {
+                    return waiting;
+                }
                 std::thread::yield_now();
             }
-            Waiting(i32::try_from(pid).unwrap())
         }
     }
 
@@ -112,10 +120,10 @@ mod tests {
         fn drop(&mut self) {
             let below = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0)).unwrap_or_default();
             for pid in below.split_whitespace().filter_map(|pid| pid.parse().ok()).chain([self.0]) {
-                // SAFETY: a child of ours, and its child.
-                unsafe { libc::kill(pid, libc::SIGKILL) };
+                // The child's own child first: who is no more below this process is left alone.
+                let _ = test_signals::signal_below(pid, libc::SIGKILL);
             }
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.0), None);
+            let _ = test_signals::wait(self.0, 0);
         }
     }
 

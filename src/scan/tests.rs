@@ -210,18 +210,23 @@ fn child() {
             }
             // A child with things of its own, one of its own that shares them, and one that does and is a child of ours.
             // SAFETY: the child calls nothing but clone, prctl and pause.
-            match unsafe { libc::fork() } {
-                0 => {
+            match unsafe { test_signals::fork() } {
+                Ok(0) => {
                     for parent in [0, libc::CLONE_PARENT] {
                         let mut stack = vec![0u128; 1024];
                         let flags = libc::CLONE_VM | libc::CLONE_FILES | parent | libc::SIGCHLD;
+                        let top = stack.as_mut_ptr_range().end.cast();
                         // SAFETY: the stack is used by nobody else and lives as long as this process.
-                        unsafe { libc::clone(rest, stack.as_mut_ptr_range().end.cast(), flags, std::ptr::null_mut()) };
+                        let made = unsafe { test_signals::clone_at(rest, top, flags, std::ptr::null_mut()) };
+                        if made.is_err() {
+                            // SAFETY: takes a number. The parent waits for the child in vain, and says so.
+                            unsafe { libc::_exit(1) };
+                        }
                         std::mem::forget(stack);
                     }
                     rest(std::ptr::null_mut());
                 }
-                child => assert!(child > 0),
+                child => assert!(child.is_ok()),
             }
             let children = || std::fs::read_to_string("/proc/thread-self/children").unwrap();
             while children().split_whitespace().count() < 2 {
@@ -358,13 +363,13 @@ fn what_tasks_share_is_read_once() {
 /// The frozen look, with us as the tracer.
 #[test]
 fn registers_in_the_frozen_look() {
-    use nix::sys::{ptrace, wait};
+    use nix::sys::ptrace;
     let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
     let target = nix::unistd::Pid::from_raw(pid);
     ptrace::seize(target, ptrace::Options::empty()).unwrap();
     ptrace::interrupt(target).unwrap();
-    wait::waitpid(target, None).unwrap();
+    test_signals::wait(pid, 0).unwrap();
     let snap = look(pid, Look::Frozen, &crate::rules::testkit::host()).unwrap();
     let running = look_at(pid).unwrap();
     child.kill().unwrap();

@@ -78,13 +78,9 @@ pub fn run(args: &[String]) -> Option<()> {
         libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
         let mut last = tasks == 1;
         for n in 1..tasks {
-            match libc::fork() {
-                -1 => return None,
-                0 => {
-                    last = n == tasks - 1;
-                    break;
-                }
-                _ => {}
+            if test_signals::fork().ok()? == 0 {
+                last = n == tasks - 1;
+                break;
             }
         }
         let me = libc::getpid();

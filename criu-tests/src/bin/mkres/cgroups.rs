@@ -91,7 +91,7 @@ fn guard(dir: &str) -> Res {
     let middle = sys::fork()?;
     if middle != 0 {
         sys::close(maker);
-        unsafe { libc::waitpid(middle, std::ptr::null_mut(), 0) };
+        sys::wait(middle);
         return Ok(());
     }
     unsafe { libc::setsid() };

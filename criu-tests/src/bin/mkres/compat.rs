@@ -189,7 +189,7 @@ fn ldt(cx: &mut Ctx, a: &Args) -> Res {
     }
     cx.pids.push(("ldt.child".into(), pid));
     std::thread::sleep(std::time::Duration::from_millis(30));
-    if unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) } != 0 {
+    if ended(pid) {
         return Err(Fail::Skip("the program with a code selector in its LDT was killed".into()));
     }
     Ok(())
@@ -200,6 +200,10 @@ fn ldt(_: &mut Ctx, _: &Args) -> Res {
     Err(Fail::Skip("x86-64 only".into()))
 }
 
+fn ended(child: i32) -> bool {
+    !matches!(test_signals::wait(child, libc::WNOHANG), Ok(None))
+}
+
 fn settled(pid: i32, is: impl Fn(&str) -> bool, otherwise: &str) -> Res {
     let shown = sys::shown(pid)?;
     for _ in 0..200 {
@@ -208,7 +212,7 @@ fn settled(pid: i32, is: impl Fn(&str) -> bool, otherwise: &str) -> Res {
                 return Ok(());
             }
         }
-        if unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) } != 0 {
+        if ended(pid) {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));

@@ -152,7 +152,7 @@ impl Ctx {
             }
         }
         sys::close(w);
-        unsafe { libc::waitpid(middle, std::ptr::null_mut(), 0) };
+        sys::wait(middle);
         let pid = heard(r)?;
         // A second one of the same name would be forgotten, and outlive the tree.
         let mut n = self.name(part);

@@ -121,8 +121,7 @@ fn autofs(cx: &mut Ctx, a: &Args) -> Res {
         sys::close(r);
         sys::close(w);
         if a.get("master") == Some("gone") {
-            unsafe { libc::kill(group, libc::SIGKILL) };
-            unsafe { libc::waitpid(group, std::ptr::null_mut(), 0) };
+            sys::end(group)?;
         }
         return Ok(());
     }

@@ -45,7 +45,7 @@ fn fuse(cx: &mut Ctx, a: &Args) -> Res {
     if a.get("file") == Some("gone") {
         let file = sys::cstr(&format!("{at}/file"));
         let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-        unsafe { libc::kill(server, libc::SIGKILL) };
+        sys::signal(server, libc::SIGKILL)?;
         while unsafe { libc::stat(file.as_ptr(), &mut stat) } == 0 {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }

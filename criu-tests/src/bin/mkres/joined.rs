@@ -27,7 +27,7 @@ fn join(root: i32, how: &str) -> Res<i32> {
     }
     sys::close(w);
     let told = sys::read_all(r);
-    unsafe { libc::waitpid(middle, std::ptr::null_mut(), 0) };
+    sys::wait(middle);
     told.parse().map_err(|_| Fail::Skip(format!("nobody could join the pid namespace of {root}")))
 }
 

@@ -139,7 +139,7 @@ fn pidfd(cx: &mut Ctx, a: &Args) -> Res {
                 unsafe { libc::_exit(0) };
             }
             let fd = open(pid, 0)?;
-            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            sys::wait(pid);
             fd
         }
         "thread" => open(me, libc::O_EXCL as u32)?,

@@ -30,8 +30,7 @@ pub fn run(dir: &str, ready: Option<&str>, foreign: Option<&str>, words: &[Strin
         };
         unsafe { libc::_exit(status) };
     }
-    let mut st = 0;
-    unsafe { libc::waitpid(pid, &mut st, 0) };
+    let st = test_signals::wait(pid, 0).ok().flatten().unwrap_or_default();
     if let (0, Some(part), Some(ready)) = (st, part, ready) {
         std::fs::rename(&part, ready).map_err(|e| Fail::Broken(format!("{part}: {e}")))?;
     }

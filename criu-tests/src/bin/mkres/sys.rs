@@ -22,7 +22,21 @@ pub fn cstr(s: &str) -> CString {
 }
 
 pub fn fork() -> Res<i32> {
-    ok("fork", unsafe { libc::fork() })
+    unsafe { test_signals::fork() }.map_err(|e| Fail::Skip(format!("fork: {e}")))
+}
+
+/// For a child.
+pub fn wait(child: i32) {
+    let _ = test_signals::wait(child, 0);
+}
+
+pub fn signal(pid: i32, signal: i32) -> Res {
+    test_signals::signal(pid, signal).map_err(|e| Fail::Skip(format!("kill: {e}")))
+}
+
+/// Kills a child and waits for it.
+pub fn end(child: i32) -> Res {
+    test_signals::end(child).map_err(|e| Fail::Skip(format!("kill: {e}")))
 }
 
 pub fn close(fd: i32) {
@@ -170,10 +184,10 @@ pub fn kill_descendants() {
             return;
         }
         for pid in list.split_whitespace().filter_map(|p| p.parse::<i32>().ok()) {
-            unsafe { libc::kill(pid, libc::SIGKILL) };
+            let _ = test_signals::signal(pid, libc::SIGKILL);
         }
         // Whoever is ready: the first process of a pid namespace is not before all others of it are waited for.
-        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+        test_signals::reap_all();
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }

@@ -60,7 +60,8 @@ fn clone_child(flags: i32) -> Res<i32> {
     let stack = Box::leak(vec![0u64; 8192].into_boxed_slice());
     let own_table = usize::from(flags & libc::CLONE_FILES == 0) as *mut libc::c_void;
     let top = stack.as_mut_ptr_range().end.cast();
-    sys::ok("clone", unsafe { libc::clone(rest, top, flags | libc::SIGCHLD, own_table) })
+    unsafe { test_signals::clone_at(rest, top, flags | libc::SIGCHLD, own_table) }
+        .map_err(|e| Fail::Skip(format!("clone: {e}")))
 }
 
 fn share(cx: &mut Ctx, a: &Args) -> Res {
@@ -130,7 +131,7 @@ fn pending(cx: &mut Ctx, a: &Args) -> Res {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigaddset(&mut set, sig);
         libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-        libc::kill(libc::getpid(), sig);
+        let _ = test_signals::signal_self(sig);
     };
     let has = |l: &str| l.strip_prefix("ShdPnd:").is_some_and(|m| m.trim().chars().any(|c| c != '0'));
     bare(cx, f, has).map(|_| ())
@@ -141,7 +142,7 @@ fn stopped(cx: &mut Ctx, a: &Args) -> Res {
     let f = move || unsafe {
         // In our group, with a parent outside the session, the terminal's stop signals would be ignored.
         libc::setpgid(0, 0);
-        libc::kill(libc::getpid(), sig);
+        let _ = test_signals::signal_self(sig);
     };
     bare(cx, f, in_state('T')).map(|_| ())
 }
@@ -201,10 +202,7 @@ fn dead_proc(cx: &mut Ctx, a: &Args) -> Res {
     }
     let inside = a.get("in").unwrap_or_default();
     let fd = sys::open(&format!("/proc/{child}/{inside}"), libc::O_RDONLY | libc::O_DIRECTORY)?;
-    unsafe {
-        libc::kill(child, libc::SIGKILL);
-        libc::waitpid(child, std::ptr::null_mut(), 0);
-    }
+    sys::end(child)?;
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     if inside == "fd" && unsafe { libc::fstat(fd, &mut stat) } == 0 {
         return Err(Fail::Skip("this kernel still tells of it (before 6.2)".into()));
@@ -316,7 +314,8 @@ fn no_exec(cx: &mut Ctx, _: &Args) -> Res {
         list.extend([[page, 4096], [0, 0]]);
         let stack = vec![0u64; 8192].leak();
         let top = stack.as_mut_ptr_range().end.cast();
-        unsafe { libc::clone(take, top, libc::CLONE_VM | libc::SIGCHLD, list.leak().as_mut_ptr().cast()) };
+        let list = list.leak().as_mut_ptr().cast();
+        let _ = unsafe { test_signals::clone_at(take, top, libc::CLONE_VM | libc::SIGCHLD, list) };
         loop {
             unsafe { libc::pause() };
         }

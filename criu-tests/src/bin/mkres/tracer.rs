@@ -33,8 +33,7 @@ fn traced(cx: &mut Ctx, a: &Args) -> Res {
         sys::ok("PTRACE_SEIZE", unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, null, null) })?;
         if detached {
             sys::ok("PTRACE_INTERRUPT", unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, tid, null, null) })?;
-            let mut st = 0;
-            unsafe { libc::waitpid(tid, &mut st, libc::__WALL) };
+            let _ = test_signals::wait(tid, libc::__WALL);
             sys::ok("PTRACE_DETACH", unsafe { libc::ptrace(libc::PTRACE_DETACH, tid, null, null) })?;
         }
         Ok(())

@@ -115,12 +115,10 @@ impl Tree {
             if list.trim().is_empty() {
                 return;
             }
-            for pid in list.split_whitespace().filter_map(|p| p.parse::<i32>().ok()).filter(|p| *p > 1) {
-                // SAFETY: a child of this process of one thread, above 1.
-                unsafe {
-                    libc::kill(pid, libc::SIGKILL);
-                    libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG);
-                }
+            for pid in list.split_whitespace().filter_map(|p| p.parse::<i32>().ok()) {
+                // A child of this process of one thread.
+                let _ = test_signals::signal(pid, libc::SIGKILL);
+                let _ = test_signals::wait(pid, libc::WNOHANG);
             }
         }
         eprintln!("race: the processes of a tree do not end; they do so by themselves within {LIFE} s");

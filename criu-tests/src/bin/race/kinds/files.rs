@@ -137,7 +137,7 @@ fn memfd(w: &mut World) -> io::Result<()> {
 fn table_shared(w: &mut World) -> io::Result<()> {
     w.worker("table", |w| {
         // SAFETY: as fork, but for the table; the child only opens, closes and ends.
-        let pid = ok(unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_FILES | libc::SIGCHLD, 0, 0, 0, 0) })?;
+        let pid = unsafe { test_signals::clone(libc::CLONE_FILES | libc::SIGCHLD) }?;
         if pid == 0 {
             w.arm();
             crate::world::name("table-child");

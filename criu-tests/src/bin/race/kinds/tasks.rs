@@ -189,7 +189,7 @@ fn sigtrap(w: &mut World) -> io::Result<()> {
         unsafe {
             libc::signal(libc::SIGTRAP, nothing as extern "C" fn(i32) as libc::sighandler_t);
             loop {
-                ok(libc::kill(libc::getpid(), libc::SIGTRAP))?;
+                test_signals::signal_self(libc::SIGTRAP)?;
                 if micros > 0 {
                     sleep(micros);
                 }
