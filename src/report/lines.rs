@@ -240,10 +240,10 @@ fn folded(prefix: &str, rule: &str, rest: &[&Finding]) -> String {
     let head = format!("{prefix}{rule}: and {} more of this kind: ", rest.len());
     let room = LINE.saturating_sub(head.len()).saturating_sub(60);
     let pids: BTreeSet<i32> = rest.iter().map(|f| f.pid).collect();
-    let fds: Vec<String> = rest.iter().filter_map(|f| f.fd).map(|fd| fd.to_string()).collect();
+    let fds: Vec<i32> = rest.iter().filter_map(|f| f.fd).collect();
     match pids.first() {
         Some(pid) if pids.len() == 1 && fds.len() == rest.len() => {
-            format!("{head}pid {pid} fds {}", list(fds.into_iter(), LIST, room))
+            format!("{head}pid {pid} fds {}", list(fds.iter().map(i32::to_string), LIST, room))
         }
         Some(pid) if pids.len() == 1 => format!("{head}pid {pid}"),
         _ => format!("{head}pids {}", list(pids.iter().map(i32::to_string), LIST, room)),
@@ -258,30 +258,32 @@ pub(super) fn unchecked(report: &Report, prefix: &str) -> Option<String> {
     }
     let mut causes: Vec<_> = causes.into_values().collect();
     causes.sort_by_key(|same| std::cmp::Reverse(same.len()));
-    let told = causes.iter().filter_map(|same| same.first().map(|first| (first, same.len()))).map(|(first, count)| {
-        let fd = first.fd.map(|fd| format!(" fd {fd}")).unwrap_or_default();
-        let more = if count > 1 { format!(" and {} more", count.saturating_sub(1)) } else { String::new() };
-        format!("{} {} (pid {}{fd}{more})", short_text(&first.what), reason(first.errno), first.pid)
-    });
+    let causes = causes.iter().filter_map(|same| same.first().map(|first| (first, same.len())));
+    let told: Vec<String> = causes
+        .map(|(first, count)| {
+            let fd = first.fd.map(|fd| format!(" fd {fd}")).unwrap_or_default();
+            let more = if count > 1 { format!(" and {} more", count.saturating_sub(1)) } else { String::new() };
+            format!("{} {} (pid {}{fd}{more})", short_text(&first.what), reason(first.errno), first.pid)
+        })
+        .collect();
     let things = if report.unchecked.len() == 1 { "thing" } else { "things" };
     let head = format!("{prefix}{} {things} could not be looked at: ", report.unchecked.len());
     let room = LINE.saturating_sub(head.len()).saturating_sub(20);
-    (!report.unchecked.is_empty()).then(|| format!("{head}{}", list(told, LIST, room)))
+    (!report.unchecked.is_empty()).then(|| format!("{head}{}", list(told.into_iter(), LIST, room)))
 }
 
-/// `a, b, c and 4 more`: at most `most` items and `room` bytes, but always the first.
-fn list(items: impl Iterator<Item = String>, most: usize, room: usize) -> String {
-    let items: Vec<String> = items.collect();
-    let mut out = String::new();
-    for (i, item) in items.iter().enumerate() {
-        if i > 0 && (i >= most || out.len().saturating_add(item.len()) > room) {
-            out.push_str(&format!(" and {} more", items.len().saturating_sub(i)));
+/// `a, b, c and 4 more`: at most `most` items and `room` bytes, but always the first. What is not listed is not made.
+fn list(mut items: impl ExactSizeIterator<Item = String>, most: usize, room: usize) -> String {
+    let mut out = items.next().unwrap_or_default();
+    for listed in 1.. {
+        let left = items.len();
+        let Some(item) = items.next() else { break };
+        if listed >= most || out.len().saturating_add(item.len()) > room {
+            out.push_str(&format!(" and {left} more"));
             break;
         }
-        if i > 0 {
-            out.push_str(", ");
-        }
-        out.push_str(item);
+        out.push_str(", ");
+        out.push_str(&item);
     }
     out
 }

@@ -486,6 +486,35 @@ proptest! {
 }
 
 #[test]
+fn a_hundred_thousand_places_are_a_short_line_and_a_whole_list() {
+    const PLACES: i32 = 100_000;
+    let mut everywhere = device();
+    everywhere.also = (8..PLACES + 7)
+        .map(|nth| Place { pid: 4220 + nth / 20_000, fd: Some(nth % 20_000), ..Place::default() })
+        .collect();
+    // Beside many that are not the same.
+    let all = std::iter::once(everywhere).chain((0..10_000).map(|fd| tcp(4213, fd))).collect();
+    let (report, host) = (report(all), host(Runtime::Cli));
+    check(
+        &lines(&report, &host),
+        expect![[r#"
+            Error (preflight): refusing to dump pid 4211 (nginx), nothing was frozen: 10001 blockers in 7 of 17 tasks: tcp-connected x10000, fd-chrdev x1
+            Error (preflight): tcp-connected: pid 4213 (nginx) fd 0: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
+            Error (preflight): tcp-connected: pid 4213 (nginx) fd 1: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
+            Error (preflight): tcp-connected: pid 4213 (nginx) fd 2: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
+            Error (preflight): tcp-connected: and 9997 more of this kind: pid 4213 fds 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42 and 9957 more
+            Error (preflight): fd-chrdev: pid 4220 (worker) fd 7: character device 506:0 (gdrdrv) /dev/gdrdrv; also fd 8, fd 9, fd 10 and 99996 more; close /dev/gdrdrv; or use CRIU 4.3 or newer
+        "#]],
+    );
+    let json: serde_json::Value = serde_json::from_slice(&json::to_vec(&report, &host).unwrap()).unwrap();
+    let findings = json["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 10_001);
+    let also = findings[0]["also"].as_array().unwrap();
+    assert_eq!(also.len(), 99_999);
+    assert_eq!((&also[99_998]["pid"], &also[99_998]["fd"]), (&4225.into(), &6.into()));
+}
+
+#[test]
 fn the_file_for_programs() {
     let mut socket = finding(&UNIX, 4213, "ngi\x1bnx", Some(9)).text("path", &b"@\x00a\xff"[..]).num("peer", 4711);
     socket.holders = vec![Holder { pid: 90, comm: "dbus".into(), fd: Some(1) }];

@@ -6,6 +6,7 @@ use crate::host::Gate;
 use crate::snapshot::{Dev, OpenFile, Task};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 /// What a finding means for the dump.
@@ -54,7 +55,7 @@ pub enum Other {
 }
 
 /// Another place in the tree with the same resource.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Place {
     pub pid: i32,
     pub fd: Option<i32>,
@@ -100,10 +101,12 @@ pub struct Finding {
     pub holders: Vec<Holder>,
 }
 
-/// Collects what the rules find.
+/// Collects what a rule finds: the same resource, met through several descriptors, once.
 #[derive(Default)]
 pub struct Sink {
-    pub found: Vec<Finding>,
+    found: Vec<Finding>,
+    /// By [`Finding::key`]: which it is, and its places once there is more than one.
+    known: HashMap<String, (usize, HashSet<Place>)>,
 }
 
 impl Sink {
@@ -114,7 +117,26 @@ impl Sink {
             Gate::Stands => {}
             Gate::Unknown => finding.verdict = Verdict::Warn,
         }
-        self.found.push(finding);
+        let Some((at, places)) = self.known.get_mut(&finding.key) else {
+            self.known.insert(finding.key.clone(), (self.found.len(), HashSet::new()));
+            self.found.push(finding);
+            return;
+        };
+        let Some(first) = self.found.get_mut(*at) else { return };
+        if places.is_empty() {
+            places.insert(first.place());
+            places.extend(first.also.iter().cloned());
+        }
+        let place = finding.place();
+        if places.insert(place.clone()) {
+            first.also.push(place);
+        }
+        first.verdict = first.verdict.max(finding.verdict);
+    }
+
+    /// Each resource once, in the order they were met.
+    pub fn into_findings(self) -> Vec<Finding> {
+        self.found
     }
 }
 
@@ -201,5 +223,54 @@ impl Finding {
     }
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.facts.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::registry;
+    use crate::rules::testkit::{file, task};
+
+    #[test]
+    fn one_thing_in_a_hundred_thousand_places() {
+        const PLACES: usize = 100_000;
+        let rule = registry::RULES.first().unwrap();
+        let mut sink = Sink::default();
+        let tasks: Vec<Task> = (0..5).map(|i| task(100 + i)).collect();
+        // Every place twice.
+        for nth in (0..PLACES).chain(0..PLACES) {
+            let fd = i32::try_from(nth % (PLACES / tasks.len())).unwrap();
+            let task = &tasks[nth / (PLACES / tasks.len())];
+            sink.push(Gate::Stands, Finding::on_file(rule, task, &file(fd, libc::S_IFCHR, 9)));
+        }
+        sink.push(Gate::Stands, Finding::on_file(rule, &tasks[0], &file(3, libc::S_IFCHR, 10)));
+        let found = sink.into_findings();
+        assert_eq!(found.iter().map(|f| f.also.len()).collect::<Vec<_>>(), [PLACES - 1, 0]);
+        let places: HashSet<Place> = found[0].also.iter().cloned().chain([found[0].place()]).collect();
+        assert_eq!(places.len(), PLACES);
+        assert_eq!(found[0].also.last().map(|p| (p.pid, p.fd)), Some((104, Some(19_999))));
+    }
+
+    #[test]
+    fn the_same_thing_is_as_bad_as_its_worst_place() {
+        let rule = registry::RULES.first().unwrap();
+        let at = |fd| Finding::on_file(rule, &task(100), &file(fd, libc::S_IFCHR, 9));
+        let found = |gates: &[Gate]| {
+            let mut sink = Sink::default();
+            gates.iter().zip(3..).for_each(|(gate, fd)| sink.push(*gate, at(fd)));
+            sink.into_findings().first().map(|f| (f.fd, f.verdict, f.also.len()))
+        };
+        assert_eq!(found(&[Gate::Unknown, Gate::Stands]), Some((Some(3), Verdict::Refuse, 1)));
+        assert_eq!(found(&[Gate::Lifted, Gate::Unknown]), Some((Some(4), Verdict::Warn, 0)));
+        assert_eq!(found(&[Gate::Lifted]), None);
+        // Places that a rule names itself are no news.
+        let mut sink = Sink::default();
+        let also = vec![at(4).place(), at(5).place()];
+        sink.push(Gate::Stands, Finding { also: also.clone(), ..at(3) });
+        for fd in [5, 3, 6] {
+            sink.push(Gate::Stands, at(fd));
+        }
+        assert_eq!(sink.into_findings()[0].also, [also, vec![at(6).place()]].concat());
     }
 }

@@ -4,7 +4,6 @@ use super::{registry, Ctx, Finding, Rule, Sink, Verdict, When};
 use crate::config::Config;
 use crate::host::{Host, Release, Stage};
 use crate::snapshot::{Look, Snapshot};
-use std::collections::HashMap;
 
 /// All findings of one look, merged by resource, refusals first.
 pub fn judge(snap: &Snapshot, host: &Host, config: &Config) -> Vec<Finding> {
@@ -22,7 +21,7 @@ pub fn judge_with(rules: &[&Rule], snap: &Snapshot, host: &Host, config: &Config
         let mut sink = Sink::default();
         (rule.check)(rule, &ctx, &mut sink);
         let demote = demoted(rule, snap.look, host);
-        for mut f in merge(sink.found) {
+        for mut f in sink.into_findings() {
             if demote || config.allows(&f) {
                 f.verdict = Verdict::Warn;
             }
@@ -39,28 +38,6 @@ fn demoted(rule: &Rule, look: Look, host: &Host) -> bool {
     host.stage == Stage::PreDump
         || host.release == Release::Unknown
         || (look == Look::Early && rule.when != When::Early)
-}
-
-/// The same resource met through several descriptors is told once.
-fn merge(found: Vec<Finding>) -> Vec<Finding> {
-    let mut out: Vec<Finding> = Vec::with_capacity(found.len());
-    let mut seen: HashMap<String, usize> = HashMap::new();
-    for f in found {
-        match seen.get(&f.key).and_then(|i| out.get_mut(*i)) {
-            Some(first) => {
-                let place = f.place();
-                if place != first.place() && !first.also.contains(&place) {
-                    first.also.push(place);
-                }
-                first.verdict = first.verdict.max(f.verdict);
-            }
-            None => {
-                seen.insert(f.key.clone(), out.len());
-                out.push(f);
-            }
-        }
-    }
-    out
 }
 
 /// What both looks saw: the refusals of `second` that `first` had too; everything else of `second` only warns.

@@ -70,18 +70,18 @@ pub static PIPE_TOO_MANY: Rule = Rule {
     check: |rule, ctx, sink| {
         for (kind, pipes) in [("pipes", true), ("FIFOs", false)] {
             let mut seen = HashSet::new();
+            let mut over = None;
             for (task, file) in ctx.files().filter(|(_, f)| f.is_fifo() && is_pipe(f) == pipes) {
                 let Some(flags) = file.flags.or_else(|| file.info.as_ref()?.flags) else { continue };
                 if flags & libc::O_WRONLY as u32 != 0 || !seen.insert((file.dev, file.ino)) {
                     continue;
                 }
                 if seen.len() == NR_PIPES_WITH_DATA + 1 {
-                    let finding = Finding::on_file(rule, task, file).key(format!("many:{kind}")).term("kind", kind);
-                    sink.found.push(finding);
+                    over = Some(Finding::on_file(rule, task, file).key(format!("many:{kind}")).term("kind", kind));
                 }
             }
-            if let Some(f) = sink.found.iter_mut().find(|f| f.key == format!("many:{kind}")) {
-                f.facts.push(("count".into(), Value::Num(seen.len() as i64)));
+            if let Some(f) = over {
+                sink.push(Gate::Stands, f.fact("count", Value::Num(seen.len() as i64)));
             }
         }
     },
