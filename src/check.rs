@@ -32,7 +32,7 @@ pub struct Eyes<'a> {
 impl Eyes<'static> {
     /// The real ones.
     pub fn open() -> Self {
-        Eyes { scan: &scan::look, paths: &scan::files::name, holders: &scan::holders::resolve }
+        Eyes { scan: &scan::look, paths: &scan::names::fill_in, holders: &scan::holders::resolve }
     }
 }
 

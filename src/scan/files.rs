@@ -10,11 +10,10 @@ use super::{Log, Seen};
 use crate::bytes::Bytes;
 use crate::host::Caps;
 use crate::parse::fdinfo::{self, FdInfo};
-use crate::parse::{nslink, stat};
-use crate::rules::{Finding, Value};
-use crate::snapshot::{Look, OpenFile, Snapshot, Statless, Task};
+use crate::parse::nslink;
+use crate::snapshot::{Look, OpenFile, Statless, Task};
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::{Mutex, PoisonError};
 
 /// Kinds of open files that need different looks.
@@ -320,43 +319,6 @@ impl One<'_> {
 pub fn flags_of(info: &FdInfo) -> Option<u32> {
     const CLOSE_ON_EXEC: u32 = libc::O_CLOEXEC as u32;
     Some(info.flags? & !CLOSE_ON_EXEC)
-}
-
-/// Gives the findings about files with a name (`path`) the name that no rule had to know. Read after judging, so that an
-/// ordinary descriptor never costs a link.
-pub fn name(findings: &mut [Finding], snap: &Snapshot) {
-    for f in findings.iter_mut().filter(|f| f.get("path").is_none() && f.queued.is_empty()) {
-        let Some(fd) = f.fd else { continue };
-        let Some(task) = snap.task(f.pid) else { continue };
-        let file = task.files.iter().find(|file| file.fd == fd);
-        let named = |f: &OpenFile| matches!(f.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFCHR | libc::S_IFBLK);
-        if !file.is_some_and(named) {
-            continue;
-        }
-        if let Seen::Seen(link) = link_of(task, fd) {
-            f.facts.push(("path".into(), Value::Text(link)));
-        }
-    }
-}
-
-/// The link text of one descriptor, for a report. [`Seen::Gone`] also when the pid belongs to another process by now.
-pub fn link_of(task: &Task, fd: i32) -> Seen<Bytes> {
-    let dir = match Dir::proc() {
-        Ok(proc) => proc.process(task.pid),
-        Err(errno) => return Seen::Denied(errno as i32),
-    };
-    let dir = match dir {
-        Seen::Seen(dir) => dir,
-        Seen::Gone => return Seen::Gone,
-        Seen::Denied(errno) => return Seen::Denied(errno),
-    };
-    let mut b = Buffers::new();
-    let start = dir.read(c"stat", &mut b.text).ok().and_then(stat::parse).map(|s| s.starttime);
-    if start != Some(task.start_time) {
-        return Seen::Gone;
-    }
-    let Ok(name) = CString::new(format!("fd/{fd}")) else { return Seen::Gone };
-    dir.link(&name, &mut b.link).map(owned)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub mod locks;
 pub mod lost;
 pub mod maps;
 pub mod mounts;
+pub mod names;
 pub mod order;
 pub mod ownproc;
 pub mod paths;
