@@ -2,6 +2,7 @@
 
 use super::mount_model::Model;
 use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::hash::Map;
 use crate::host::{Gate, Opt, Release};
 use crate::parse::fdinfo::{FanotifyObject, FdInfo};
 use crate::parse::mountinfo::MountInfo;
@@ -43,19 +44,27 @@ struct Lost<'a> {
 
 /// Every watch of the tree that CRIU might not find.
 fn lost<'a>(ctx: &Ctx<'a>, mut judge: impl FnMut(Lost<'a>)) {
-    let mut model = None;
-    for (task, file) in ctx.snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t, f))) {
+    let mut mounts = None;
+    for (task, file) in ctx.files() {
         let (Some(info), Some(facts)) = (&file.info, file.watches()) else { continue };
         for (at, handle) in watched(info).zip(&facts.handles) {
             if matches!(handle, Handle::Path | Handle::Irmap) {
                 continue;
             }
             let dev = dev_of(at.sdev);
-            let model = model.get_or_insert_with(|| Model::new(ctx));
-            let mount = model.nodes.iter().map(|n| n.info).find(|m| (m.major, m.minor) == (dev.major, dev.minor));
+            let mount = mounts.get_or_insert_with(|| first_mounts(ctx)).get(&dev).copied();
             judge(Lost { task, file, at, handle: *handle, mount });
         }
     }
+}
+
+/// The first mount of each device.
+fn first_mounts<'a>(ctx: &Ctx<'a>) -> Map<Dev, &'a MountInfo> {
+    let mut first = Map::default();
+    for info in Model::new(ctx).nodes.iter().map(|n| n.info) {
+        first.entry(Dev { major: info.major, minor: info.minor }).or_insert(info);
+    }
+    first
 }
 
 impl Lost<'_> {

@@ -49,14 +49,15 @@ pub fn is_below(path: &[u8], base: &[u8]) -> bool {
 /// Where the paths of a mount namespace begin.
 pub struct Root {
     pub fd: Dir,
-    /// Mountpoints behind which a file server may be asked.
-    servers: Vec<Bytes>,
+    /// Mountpoints behind which a file server may be asked, without a slash at the end.
+    servers: Set<Vec<u8>>,
 }
 
 impl Root {
     /// Whether looking this path up could wait for a file server.
     pub fn may_wait(&self, path: &[u8]) -> bool {
-        self.servers.iter().any(|at| is_below(path, at))
+        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at).chain([path.len()]);
+        !self.servers.is_empty() && ends.filter_map(|end| path.get(..end)).any(|above| self.servers.contains(above))
     }
 }
 
@@ -85,7 +86,7 @@ impl<'a> Roots<'a> {
         let open = || {
             let name = if shared { c"self/root".into() } else { CString::new(format!("{}/root", table.pid)).ok()? };
             let fd = proc.dir(&name).ok()?;
-            let servers = Roots::servers(table).cloned().collect();
+            let servers = Roots::servers(table).map(|at| at.strip_suffix(b"/").unwrap_or(at).to_vec()).collect();
             Some(Root { fd, servers })
         };
         self.open.entry(table.ns).or_insert_with(open).as_ref()
@@ -279,4 +280,23 @@ fn is_beside(root: &Root, file: &OpenFile, text: &[u8]) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn who_may_wait_is_who_is_below_a_server(
+            servers in prop::collection::vec("(/[ab]{1,2}){0,3}/?", 0..4),
+            path in "(/[ab]{0,2}){0,4}",
+        ) {
+            let kept = servers.iter().map(|at| at.strip_suffix('/').unwrap_or(at).as_bytes().to_vec());
+            let root = Root { fd: Dir::proc().unwrap(), servers: kept.collect() };
+            let below = servers.iter().any(|at| is_below(path.as_bytes(), at.as_bytes()));
+            prop_assert_eq!(root.may_wait(path.as_bytes()), below);
+        }
+    }
 }

@@ -11,13 +11,13 @@ use super::paths::{has_server, Root, Roots};
 use super::proc::Dir;
 use super::sys;
 use crate::bytes::Bytes;
+use crate::hash::{Map, Set};
 use crate::host::{Host, Release, Stage};
 use crate::parse::fdinfo::{FanotifyObject, FdInfo, FileHandle};
 use crate::parse::mountinfo::MountInfo;
 use crate::snapshot::{Detail, Dev, Handle, Look, MountTable, OpenFile, Snapshot, WatchFacts};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -32,8 +32,10 @@ const HINTS: [&str; 8] = [
     "/usr/share/polkit-1/actions",
     "/lib/udev",
 ];
-/// Files looked at in that search before it is given up as too long: then nothing is known.
+/// Names met in that search before it is given up as too long: then nothing is known.
 const MAX_SEARCH: usize = 100_000;
+/// Handles opened in one look; what is left then is not known.
+const MAX_HANDLES: usize = 100_000;
 
 /// Directories held open at a time.
 const MAX_PLACES: usize = 16;
@@ -49,7 +51,7 @@ fn watched(info: &FdInfo) -> impl Iterator<Item = (u32, u64, Option<&FileHandle>
 }
 
 /// The inodes whose opening, reading or closing the tree is told of.
-fn noisy(snap: &Snapshot) -> HashSet<(Dev, u64)> {
+fn noisy(snap: &Snapshot) -> Set<(Dev, u64)> {
     const TOLD: u32 = libc::IN_OPEN | libc::IN_ACCESS | libc::IN_CLOSE_NOWRITE;
     let infos = || snap.tasks.iter().flat_map(|t| &t.files).filter_map(|f| f.info.as_deref());
     let inotify = infos().flat_map(|i| &i.inotify).filter(|w| w.mask & TOLD != 0).map(|w| (dev_of(w.sdev), w.ino));
@@ -71,16 +73,20 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, host: &Host) {
     }
     // The command's look is the only one there will be.
     let quiet = snap.look == Look::Early && host.caps.checkpoint_hook && host.stage != Stage::DryRun;
-    let noisy = if quiet { noisy(snap) } else { HashSet::new() };
+    let noisy = if quiet { noisy(snap) } else { Set::default() };
     let mut tasks = std::mem::take(&mut snap.tasks);
     let root_ns = tasks.first().and_then(|t| t.ns.mnt);
+    let tables: Vec<_> =
+        snap.mounts.iter().filter(|t| Some(t.ns) == root_ns || Some(t.ns) != snap.criu.ns.mnt).collect();
     let mut look = Looker {
-        tables: snap.mounts.iter().filter(|t| Some(t.ns) == root_ns || Some(t.ns) != snap.criu.ns.mnt).collect(),
+        first: tables.first().copied(),
+        mounts: by_device(&tables, host),
         roots: Roots::new(proc, snap, &tasks),
         host,
         noisy,
-        places: HashMap::new(),
-        found: HashMap::new(),
+        places: Map::default(),
+        found: Map::default(),
+        handles: 0,
         index: None,
     };
     for file in tasks.iter_mut().flat_map(|t| &mut t.files).filter(|f| has_watches(f)) {
@@ -91,28 +97,47 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, host: &Host) {
     snap.tasks = tasks;
 }
 
+/// Mounts of each device that CRIU tries, in its order, each with its table.
+type Mounts<'a> = Map<Dev, Vec<(&'a MountTable, &'a MountInfo)>>;
+
+/// `tables`: those CRIU collects, the root task's first.
+fn by_device<'a>(tables: &[&'a MountTable], host: &Host) -> Mounts<'a> {
+    let mut all = Mounts::default();
+    for table in tables.iter().copied() {
+        for mount in table.mounts.iter().filter(|m| !host.options.skips(&m.mountpoint)) {
+            all.entry(Dev { major: mount.major, minor: mount.minor }).or_default().push((table, mount));
+        }
+    }
+    all
+}
+
 struct Looker<'a> {
-    /// The tables CRIU collects, the root task's first.
-    tables: Vec<&'a MountTable>,
+    /// The root task's mounts.
+    first: Option<&'a MountTable>,
+    mounts: Mounts<'a>,
     roots: Roots<'a>,
     host: &'a Host,
     /// Directories that are not opened.
-    noisy: HashSet<(Dev, u64)>,
+    noisy: Set<(Dev, u64)>,
     /// The directories that were opened, by mount.
-    places: HashMap<i32, Place>,
+    places: Map<i32, Place>,
     /// What became of an inode that was asked for before.
-    found: HashMap<(u32, u64), Handle>,
+    found: Map<(u32, u64), Handle>,
+    /// Handles opened so far.
+    handles: usize,
     /// All that is below the directories CRIU searches; made with the first need.
     index: Option<Search>,
 }
 
-#[derive(Default)]
 struct Search {
-    inodes: HashSet<(Dev, u64)>,
+    /// Names that may be met.
+    most: usize,
+    inodes: Set<(Dev, u64)>,
     /// Something could not be looked at.
     partial: bool,
     /// Some directory of it would have told.
     noisy: bool,
+    /// Names looked at.
     count: usize,
 }
 
@@ -170,25 +195,26 @@ impl Looker<'_> {
         let dev = dev_of(sdev);
         let mut opened = false;
         let (mut unknown, mut later) = (false, false);
-        for table in self.tables.iter().copied() {
-            let options = &self.host.options;
-            let mounts = table.mounts.iter().filter(|m| (m.major, m.minor) == (dev.major, dev.minor));
-            for mount in mounts.filter(|m| !options.skips(&m.mountpoint)) {
-                let Some(root) = self.roots.of(table) else {
-                    unknown = true;
-                    continue;
-                };
-                if self.places.len() >= MAX_PLACES {
-                    self.places.clear();
-                }
-                let place = self.places.entry(mount.mnt_id).or_insert_with(|| place(root, mount, &self.noisy));
-                match by_handle(root, place, ino, handle) {
-                    Opened::Path => return Opened::Path,
-                    Opened::NoPath => opened = true,
-                    Opened::No => {}
-                    Opened::Unknown => unknown = true,
-                    Opened::Later => later = true,
-                }
+        for (table, mount) in self.mounts.get(&dev).into_iter().flatten() {
+            if self.handles >= MAX_HANDLES {
+                unknown = true;
+                break;
+            }
+            self.handles = self.handles.saturating_add(1);
+            let Some(root) = self.roots.of(table) else {
+                unknown = true;
+                continue;
+            };
+            if self.places.len() >= MAX_PLACES {
+                self.places.clear();
+            }
+            let place = self.places.entry(mount.mnt_id).or_insert_with(|| place(root, mount, &self.noisy));
+            match by_handle(root, place, ino, handle) {
+                Opened::Path => return Opened::Path,
+                Opened::NoPath => opened = true,
+                Opened::No => {}
+                Opened::Unknown => unknown = true,
+                Opened::Later => later = true,
             }
         }
         match (unknown, opened) {
@@ -200,10 +226,10 @@ impl Looker<'_> {
     }
 
     fn search(&mut self) -> &Search {
-        let (tables, roots, host) = (&self.tables, &mut self.roots, self.host);
+        let (first, roots, host) = (self.first, &mut self.roots, self.host);
         self.index.get_or_insert_with(|| {
-            let mut search = Search::default();
-            let Some(root) = tables.first().and_then(|t| roots.of(t)) else {
+            let mut search = Search::new(MAX_SEARCH);
+            let Some(root) = first.and_then(|t| roots.of(t)) else {
                 search.partial = true;
                 return search;
             };
@@ -231,7 +257,7 @@ fn c_path(path: &[u8]) -> Option<CString> {
     CString::new(if below.is_empty() { b"." } else { below }).ok()
 }
 
-fn place(root: &Root, mount: &MountInfo, noisy: &HashSet<(Dev, u64)>) -> Place {
+fn place(root: &Root, mount: &MountInfo, noisy: &Set<(Dev, u64)>) -> Place {
     if has_server(&mount.fstype) || root.may_wait(&mount.mountpoint) {
         return Place::Unknown;
     }
@@ -287,6 +313,10 @@ fn reopen(there: &OwnedFd) -> Option<OwnedFd> {
 }
 
 impl Search {
+    fn new(most: usize) -> Search {
+        Search { most, inodes: Set::default(), partial: false, noisy: false, count: 0 }
+    }
+
     /// irmap_update_stat
     fn one(&mut self, root: &Root, path: &[u8]) -> Option<(OwnedFd, OpenFile)> {
         if root.may_wait(path) {
@@ -304,7 +334,7 @@ impl Search {
     }
 
     /// irmap_scan, depth first.
-    fn tree(&mut self, root: &Root, path: &[u8], noisy: &HashSet<(Dev, u64)>) {
+    fn tree(&mut self, root: &Root, path: &[u8], noisy: &Set<(Dev, u64)>) {
         if root.may_wait(path) {
             self.partial = true;
             return;
@@ -317,10 +347,6 @@ impl Search {
         let mut dents = vec![0; 32 * 1024];
         let mut todo = vec![path];
         while let Some(path) = todo.pop() {
-            if self.count > MAX_SEARCH {
-                self.partial = true;
-                return;
-            }
             let Some((dir, file)) = self.one(root, &path) else { continue };
             if noisy.contains(&(file.dev, file.ino)) {
                 self.noisy = true;
@@ -333,6 +359,11 @@ impl Search {
                 }
                 let names = sys::names(dents.get(..n).unwrap_or_default());
                 todo.extend(names.map(|name| [&path[..], b"/", name.to_bytes()].concat()));
+                // A directory may have any number of names.
+                if self.count.saturating_add(todo.len()) > self.most {
+                    self.partial = true;
+                    return;
+                }
             }
         }
     }
@@ -375,5 +406,31 @@ mod tests {
         assert_eq!(watch(told, Look::Early, &dry), quiet);
         host.caps.checkpoint_hook = false;
         assert_eq!(watch(told, Look::Early, &host), quiet);
+    }
+
+    #[test]
+    fn a_search_ends_where_there_is_too_much() {
+        let dir = std::env::temp_dir().join(format!("watches-{}", std::process::id()));
+        let wide = dir.join("wide");
+        std::fs::create_dir_all(&wide).unwrap();
+        for nth in 0..300 {
+            std::fs::write(wide.join(nth.to_string()), "").unwrap();
+        }
+        std::os::unix::fs::symlink(&wide, dir.join("link")).unwrap();
+        let proc = Dir::proc().unwrap();
+        let snap = testkit::snap(vec![]);
+        let table = testkit::mount_table(7, std::process::id().cast_signed(), "");
+        let mut roots = Roots::new(&proc, &snap, &[]);
+        let root = roots.of(&table).unwrap();
+        let search = |most| {
+            let mut search = Search::new(most);
+            search.tree(root, dir.as_os_str().as_encoded_bytes(), &Set::default());
+            (search.inodes.len(), search.partial)
+        };
+        // The directories, the link, the files.
+        let (whole, cut) = (search(1000), search(100));
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(whole, (303, false));
+        assert!(cut.0 <= 100 && cut.1, "{cut:?}");
     }
 }
