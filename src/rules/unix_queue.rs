@@ -146,7 +146,8 @@ pub static QUEUE_SCM_FD: Rule = Rule {
     group: "UNIX sockets",
     what: "Unread messages of a socket carry descriptors. CRIU dumps them as it dumps those of a process, and refuses for \
            the same reasons. They are looked at when the tree is frozen, and the rules name what is refused; this is said where they \
-           could not be looked at: before CRIU 4.0, which has no frozen look, or if CRIU has no number left for them.",
+           could not be looked at: before CRIU 4.0, which has no frozen look, if CRIU has no number left for them, or where more than 64 \
+           queues lie one in the other.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): descriptors that lie unread in its queue, not examined: {fds}",
     criu: "the text of whatever the descriptor is",
     source: "criu/sk-queue.c:dump_scm_rights",

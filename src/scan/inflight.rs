@@ -10,20 +10,21 @@ use super::files::{self, Class};
 use super::kcmp::{self, Fd};
 use super::kernel::Own;
 use super::proc::{owned, Buffers, Dir};
-use super::{diag, sys, Log, Seen};
+use super::{diag, order, sys, Log, Seen};
 use crate::hash::Set;
 use crate::host::{Host, Release};
 use crate::parse::fdinfo;
 use crate::snapshot::{Detail, Dev, Index, Look, OpenFile, Queued, Snapshot, SocketFacts};
 use nix::sys::socket::{getsockopt, sockopt};
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// File systems on which a file is closed without waiting for anybody. What is on others stays open.
 const CLOSED_AT_ONCE: [&[u8]; 8] = [b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"tmpfs", b"ramfs", b"hugetlbfs"];
-/// Files that look alike (one inode for all of a class) are told apart by comparing them; not if there are so many.
-const MANY_ALIKE: usize = 1000;
+/// So many queues within queues are looked into. What lies deeper is not known: nothing about it is refused.
+const DEEPEST: usize = 64;
 /// The numbers of what is in queues begin below those that mean something else.
 const BELOW: i32 = -100;
 
@@ -125,11 +126,52 @@ struct Looker<'a> {
 }
 
 impl Looker<'_> {
-    /// Looks at the messages of one socket, a descriptor of which is ours.
+    /// Looks at the messages of one socket, a descriptor of which is ours, and at the queues of the sockets that lie there, each
+    /// before what lies behind it, as CRIU does.
     fn queue(&mut self, socket: &OwnedFd, ino: u64, facts: &mut SocketFacts, place: (usize, usize), at: &Queued) {
+        let (task, file) = place;
+        let mut levels = vec![self.messages(socket, ino, facts, at).into_iter()];
+        while let Some(level) = levels.last_mut() {
+            let Some((mut found, taken)) = level.next() else {
+                levels.pop();
+                continue;
+            };
+            let inner = self.inner(&mut found, &taken);
+            self.met.push(Met { task, file, found, taken });
+            levels.extend(inner.map(Vec::into_iter));
+        }
+    }
+
+    /// What lies in the queue of a socket that lies in a queue itself, if that was not met before.
+    fn inner(&mut self, found: &mut OpenFile, taken: &Taken) -> Option<Vec<(OpenFile, Taken)>> {
+        let o_path = found.flags.is_some_and(|f| f & libc::O_PATH as u32 != 0);
+        if !self.own.is_socket(found)
+            || o_path
+            || !self.seen.insert(found.ino)
+            || !self.waiting.contains_key(&found.ino)
+        {
+            return None;
+        }
+        let ask = borrow::Ask { queue: true, ..borrow::Ask::default() };
+        let mut facts = match borrow::facts_of(taken.file(), borrow::Want::Socket(ask)).detail {
+            Some(Detail::Socket(facts)) => facts,
+            _ => SocketFacts::default(),
+        };
+        let at = found.queued.as_deref().cloned().unwrap_or_default();
+        let inside = match at.path.len() {
+            ..DEEPEST => self.messages(taken.file(), found.ino, &mut facts, &at),
+            _ => Vec::new(),
+        };
+        found.detail = Some(Box::new(Detail::Socket(facts)));
+        Some(inside)
+    }
+
+    /// Reads the messages of one socket; what lies in them.
+    fn messages(&mut self, socket: &OwnedFd, ino: u64, facts: &mut SocketFacts, at: &Queued) -> Vec<(OpenFile, Taken)> {
+        let mut inside = Vec::new();
         // CRIU is going to be told of the error, not we.
         let Some(Waiting { kind }) = self.waiting.get(&ino).copied().filter(|_| facts.error == Some(false)) else {
-            return;
+            return inside;
         };
         // Only what can tell more than the first message is looked at.
         let room = facts.sndbuf.map_or(0, i64::from);
@@ -138,73 +180,45 @@ impl Looker<'_> {
         let mut left = if whole { u32::MAX } else { facts.scm_fds.unwrap_or(u32::MAX) };
         let mut nth = 0u32;
         let mut examined = true;
-        let mut nested = Vec::new();
-        {
-            let Ok(mut queue) = Queue::open(socket, kind, self.room) else { return };
-            loop {
-                let message = match queue.message() {
-                    Ok(Some(message)) => message,
-                    Ok(None) => break,
-                    Err(_) => {
-                        examined = false;
-                        break;
-                    }
-                };
-                let Message { length, kinds, fds, cut } = message;
-                facts.longest = facts.longest.max(Some(length));
-                facts.control.get_or_insert_default().extend(kinds);
-                examined &= !cut;
-                // A stream's may be shown twice.
-                if kind != libc::SOCK_STREAM {
-                    left = left.saturating_sub(u32::try_from(fds.len()).unwrap_or(u32::MAX));
-                }
-                for taken in fds {
-                    nth = nth.saturating_add(1);
-                    let mut path = at.path.clone();
-                    path.push(nth);
-                    let queued = Queued { fd: at.fd, path, later: Vec::new() };
-                    match self.file(&taken, queued) {
-                        // CRIU stops at a message of no length, and dumps nothing of it.
-                        Some(found) => nested.push((found, taken, length > 0)),
-                        None => examined = false,
-                    }
-                }
-                if left == 0 {
+        let Ok(mut queue) = Queue::open(socket, kind, self.room) else { return inside };
+        loop {
+            let message = match queue.message() {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(_) => {
+                    examined = false;
                     break;
                 }
+            };
+            let Message { length, kinds, fds, cut } = message;
+            facts.longest = facts.longest.max(Some(length));
+            facts.control.get_or_insert_default().extend(kinds);
+            examined &= !cut;
+            // A stream's may be shown twice.
+            if kind != libc::SOCK_STREAM {
+                left = left.saturating_sub(u32::try_from(fds.len()).unwrap_or(u32::MAX));
+            }
+            for taken in fds {
+                nth = nth.saturating_add(1);
+                let path = [at.path.as_slice(), &[nth]].concat();
+                match self.file(&taken, Queued { fd: at.fd, path, later: Vec::new() }) {
+                    // CRIU stops at a message of no length, and dumps nothing of it.
+                    Some(_) if length == 0 => {}
+                    Some(found) => inside.push((found, taken)),
+                    None => examined = false,
+                }
+            }
+            if left == 0 {
+                break;
             }
         }
+        drop(queue);
         if let Some(kinds) = &mut facts.control {
             kinds.sort_unstable();
             kinds.dedup();
         }
         facts.examined = examined;
-        for (mut found, taken, counts) in nested {
-            if !counts {
-                continue;
-            }
-            let (task, file) = place;
-            let inner = (self.own.is_socket(&found) && self.seen.insert(found.ino)).then_some(found.ino);
-            let inner = inner.filter(|ino| self.waiting.contains_key(ino));
-            let slot = self.met.len();
-            let socket = taken.file().try_clone().ok().filter(|_| inner.is_some());
-            let at = found.queued.as_deref().cloned().unwrap_or_default();
-            if inner.is_some() {
-                let ask = borrow::Ask { queue: true, ..borrow::Ask::default() };
-                found.detail = borrow::facts_of(taken.file(), borrow::Want::Socket(ask)).detail.map(Box::new);
-            }
-            self.met.push(Met { task, file, found, taken });
-            if let (Some(ino), Some(socket)) = (inner, socket) {
-                let mut facts = match self.met.get_mut(slot).and_then(|m| m.found.detail.take()).map(|d| *d) {
-                    Some(Detail::Socket(facts)) => facts,
-                    _ => SocketFacts::default(),
-                };
-                self.queue(&socket, ino, &mut facts, place, &at);
-                if let Some(met) = self.met.get_mut(slot) {
-                    met.found.detail = Some(Box::new(Detail::Socket(facts)));
-                }
-            }
-        }
+        inside
     }
 
     /// What statx, the link and fdinfo tell of a descriptor of ours. `None`: not all of it.
@@ -227,7 +241,8 @@ impl Looker<'_> {
 /// Leaves out what was met before, asks the rest, and puts it behind the sockets in whose queues it lies.
 fn place(snap: &mut Snapshot, own: &Own, mut met: Vec<Met>, log: &mut Log) {
     let me = nix::unistd::getpid().as_raw();
-    match firsts(snap, &met, me) {
+    let places: Vec<((usize, usize), &OpenFile)> = met.iter().map(|m| ((m.task, m.file), &m.found)).collect();
+    match firsts(snap, &places, me, kcmp::files) {
         Ok(firsts) => {
             for (m, later) in met.iter_mut().zip(firsts) {
                 match (later, &mut m.found.queued) {
@@ -264,57 +279,53 @@ fn place(snap: &mut Snapshot, own: &Own, mut met: Vec<Met>, log: &mut Log) {
             }
         }
     }
-    let mut all: HashMap<(usize, usize), Vec<OpenFile>> = HashMap::new();
+    let mut all: HashMap<usize, HashMap<usize, Vec<OpenFile>>> = HashMap::new();
+    let closed_at_once = CloseAtOnce::new(snap);
     for (nth, m) in met.into_iter().enumerate() {
         let Met { task, file, mut found, taken } = m;
-        if may_be_closed(snap, &found, own) {
+        if closed_at_once.covers(snap, &found, own) {
             taken.close();
         }
         if found.queued.is_some() {
             found.fd = BELOW.saturating_sub(i32::try_from(nth).unwrap_or(i32::MAX));
-            all.entry((task, file)).or_default().push(found);
+            all.entry(task).or_default().entry(file).or_default().push(found);
         }
     }
-    for (t, task) in snap.tasks.iter_mut().enumerate() {
-        if all.keys().any(|(task, _)| *task == t) {
-            let files = std::mem::take(&mut task.files);
-            for (f, file) in files.into_iter().enumerate() {
-                task.files.push(file);
-                task.files.extend(all.remove(&(t, f)).unwrap_or_default());
-            }
+    for (task, mut inside) in all {
+        let Some(task) = snap.tasks.get_mut(task) else { continue };
+        for (f, file) in std::mem::take(&mut task.files).into_iter().enumerate() {
+            task.files.push(file);
+            task.files.extend(inside.remove(&f).unwrap_or_default());
         }
     }
 }
 
 /// For each: the descriptors of the tree that are the same open file, if none of them, and no other that lies in a queue, is
-/// met before (`None`: one is).
-fn firsts(snap: &Snapshot, met: &[Met], me: i32) -> Result<Vec<Option<Vec<Fd>>>, i32> {
-    let wanted: HashSet<(Dev, u64)> = met.iter().map(|m| (m.found.dev, m.found.ino)).collect();
+/// met before (`None`: one is). `me`: whose descriptors those in queues are.
+fn firsts(
+    snap: &Snapshot,
+    met: &[((usize, usize), &OpenFile)],
+    me: i32,
+    compare: impl Fn(Fd, Fd) -> Seen<Ordering>,
+) -> Result<Vec<Option<Vec<Fd>>>, i32> {
+    let key = |f: &OpenFile| (f.dev, f.ino);
+    let wanted: HashSet<(Dev, u64)> = met.iter().map(|(_, found)| key(found)).collect();
     // In CRIU's order.
     let mut alike: HashMap<(Dev, u64), Vec<Fd>> = HashMap::new();
     let mut queued = met.iter().peekable();
     for (t, task) in snap.tasks.iter().enumerate() {
         for (f, file) in task.files.iter().enumerate() {
-            if wanted.contains(&(file.dev, file.ino)) {
-                alike.entry((file.dev, file.ino)).or_default().push((task.pid, file.fd));
+            if wanted.contains(&key(file)) {
+                alike.entry(key(file)).or_default().push((task.pid, file.fd));
             }
-            while let Some(m) = queued.next_if(|m| (m.task, m.file) == (t, f)) {
-                alike.entry((m.found.dev, m.found.ino)).or_default().push((me, m.found.fd));
+            while let Some((_, found)) = queued.next_if(|(place, _)| *place == (t, f)) {
+                alike.entry(key(found)).or_default().push((me, found.fd));
             }
         }
     }
     let mut later: HashMap<i32, Vec<Fd>> = HashMap::new();
     for fds in alike.values() {
-        if fds.len() > MANY_ALIKE {
-            let ours = fds.iter().filter(|(pid, _)| *pid == me);
-            later.extend(ours.map(|(_, fd)| (*fd, Vec::new())));
-            continue;
-        }
-        let grouped = kcmp::open_files(fds);
-        if let Some((_, errno)) = grouped.denied.first() {
-            return Err(*errno);
-        }
-        for group in grouped.groups {
+        for group in same_as_queued(fds, me, &compare)? {
             if let Some(((pid, fd), rest)) = group.split_first() {
                 if *pid == me {
                     later.insert(*fd, rest.iter().filter(|(pid, _)| *pid != me).copied().collect());
@@ -322,7 +333,34 @@ fn firsts(snap: &Snapshot, met: &[Met], me: i32) -> Result<Vec<Option<Vec<Fd>>>,
             }
         }
     }
-    Ok(met.iter().map(|m| later.remove(&m.found.fd)).collect())
+    Ok(met.iter().map(|(_, found)| later.remove(&found.fd)).collect())
+}
+
+/// Which of these descriptors are the same open file as one of ours, each group in their order. Ours, which are few, are
+/// sorted, and the tree's are sought among them.
+fn same_as_queued(fds: &[Fd], me: i32, compare: impl Fn(Fd, Fd) -> Seen<Ordering>) -> Result<Vec<Vec<Fd>>, i32> {
+    let ours: Vec<Fd> = fds.iter().filter(|(pid, _)| *pid == me).copied().collect();
+    let sorted = order::sort(&ours, |a, b| compare(*a, *b));
+    if let Some((_, errno)) = sorted.denied.first() {
+        return Err(*errno);
+    }
+    let numbered = sorted.groups.iter().enumerate();
+    let known: HashMap<Fd, usize> = numbered.flat_map(|(at, group)| group.iter().map(move |fd| (*fd, at))).collect();
+    let mut groups = vec![Vec::new(); sorted.groups.len()];
+    for fd in fds {
+        let at = match known.get(fd) {
+            Some(at) => Some(*at),
+            None => match sorted.find(|ours| compare(*ours, *fd)) {
+                Ok(at) => at,
+                Err(Seen::Denied(errno)) => return Err(errno),
+                Err(_) => None,
+            },
+        };
+        if let Some(group) = at.and_then(|at| groups.get_mut(at)) {
+            group.push(*fd);
+        }
+    }
+    Ok(groups)
 }
 
 /// Sockets that only lie in queues were not looked for.
@@ -341,18 +379,28 @@ fn more_sockets(snap: &mut Snapshot, own: &Own, met: &[Met], log: &mut Log) {
     log.0.extend(unchecked);
 }
 
-/// Whether closing it waits for nobody.
-fn may_be_closed(snap: &Snapshot, file: &OpenFile, own: &Own) -> bool {
-    let o_path = file.flags.is_some_and(|f| f & libc::O_PATH as u32 != 0);
-    match files::classify(file, own) {
-        _ if o_path => true,
-        Class::Device | Class::Unknown => false,
-        Class::Path if file.is_fifo() || snap.kernel.shmem.contains(&file.dev) => true,
-        Class::Path => {
-            let id = file.mnt_id.and_then(|id| i32::try_from(id).ok());
-            let mount = snap.mounts.iter().flat_map(|t| &t.mounts).find(|m| Some(m.mnt_id) == id);
-            mount.is_some_and(|m| CLOSED_AT_ONCE.contains(&&*m.fstype.0))
+/// Mounts on which a file is closed without waiting for anybody.
+struct CloseAtOnce(Set<u64>);
+
+impl CloseAtOnce {
+    fn new(snap: &Snapshot) -> CloseAtOnce {
+        let mounts = snap.mounts.iter().flat_map(|t| &t.mounts);
+        let of_kind = mounts.filter(|m| CLOSED_AT_ONCE.contains(&&*m.fstype.0));
+        CloseAtOnce(of_kind.filter_map(|m| u64::try_from(m.mnt_id).ok()).collect())
+    }
+
+    /// Whether closing this file waits for nobody.
+    fn covers(&self, snap: &Snapshot, file: &OpenFile, own: &Own) -> bool {
+        let o_path = file.flags.is_some_and(|f| f & libc::O_PATH as u32 != 0);
+        match files::classify(file, own) {
+            _ if o_path => true,
+            Class::Device | Class::Unknown => false,
+            Class::Path if file.is_fifo() || snap.kernel.shmem.contains(&file.dev) => true,
+            Class::Path => file.mnt_id.is_some_and(|id| self.0.contains(&id)),
+            _ => true,
         }
-        _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

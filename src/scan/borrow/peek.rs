@@ -19,7 +19,7 @@ const CONTROL: usize = 2048;
 pub const OLD_CONTROL: usize = 1024;
 /// Text of a stream that is passed over at once.
 const PIECE: usize = 64 * 1024;
-/// Messages looked at; a queue has some hundred.
+/// Messages looked at; a queue has some hundred. At one more, the rest of them is not known.
 const MOST: usize = 100_000;
 
 /// A descriptor that came with a message: ours. Dropped, it stays open until CRIU ends, as all that CRIU itself takes from
@@ -74,13 +74,16 @@ impl<'a> Queue<'a> {
         Ok(Queue { file, kind, room, before, total, at: 0, count: 0, text })
     }
 
-    /// `None`: there is no more.
+    /// `None`: there is no more. E2BIG: there are too many.
     pub fn message(&mut self) -> nix::Result<Option<Message>> {
         // Behind the last byte of a stream an error may wait for its reader.
         let ended = self.kind != libc::SOCK_DGRAM && self.at >= self.total;
         self.count = self.count.saturating_add(1);
-        if ended || self.count > MOST {
+        if ended {
             return Ok(None);
+        }
+        if self.count > MOST {
+            return Err(Errno::E2BIG);
         }
         set_peek_off(self.file, i32::try_from(self.at).unwrap_or(i32::MAX))?;
         let mut control = [0u64; CONTROL / WORD];
