@@ -35,6 +35,8 @@ pub struct Dump {
     pub harm: Vec<String>,
     /// The plugin's error lines.
     pub lines: Vec<String>,
+    /// The frozen look could not see all.
+    pub unseen: bool,
 }
 
 /// Makes the tree of `seed`, waits a moment that the seed tells as well, dumps it and lets it run on, ends it.
@@ -58,6 +60,10 @@ fn within(kind: &Kind, seed: u64, criu: &Criu, with: bool, place: &Place, dir: &
     let plugins = if with { &place.plugin } else { &place.no_plugins };
     let ran = criu.run("dump", dir, plugins, &args, As::Root).map_err(NoTree::Broken)?;
     let mut dump = judged(kind, &tree, ran, &dir.join("work/preflight.json"), with)?;
+    if std::env::var_os("KEEP").is_some() && !matches!(dump.end, End::Made) {
+        let kept = place.base.join(format!("{}-{seed:x}-{}.log", kind.name, if with { "with" } else { "alone" }));
+        std::fs::write(&kept, &dump.log).map_err(|e| NoTree::Broken(format!("{}: {e}", kept.display())))?;
+    }
     dump.harm.extend(tree.stopped().map(|who| format!("left stopped: {who}")));
     if dump.harm.is_empty() {
         dump.harm.extend(tree.moves().err().map(|e| format!("stands still: {e}")));
@@ -67,7 +73,7 @@ fn within(kind: &Kind, seed: u64, criu: &Criu, with: bool, place: &Place, dir: &
 }
 
 fn judged(kind: &Kind, tree: &Tree, ran: Ran, json: &Path, with: bool) -> Result<Dump, NoTree> {
-    let mut harm = Vec::new();
+    let (mut harm, mut unseen) = (Vec::new(), false);
     if let Some(signal) = ran.signal {
         harm.push(if ran.timed_out { "hang: no end".into() } else { format!("crash: CRIU ended by signal {signal}") });
     }
@@ -79,7 +85,16 @@ fn judged(kind: &Kind, tree: &Tree, ran: Ran, json: &Path, with: bool) -> Result
         false => End::Failed(without_numbers(&ran.reason())),
     };
     if with {
-        let report = Report::of(json, &ran.log).map_err(|e| NoTree::Broken(format!("{e}; CRIU: {}", ran.reason())))?;
+        // CRIU may have failed before the plugin had a word.
+        let report = match Report::of(json, &ran.log) {
+            Err(_) if !ran.ok && lines.is_empty() => return Ok(Dump { end, log: ran.log, harm, lines, unseen: false }),
+            other => other.map_err(|e| NoTree::Broken(format!("{e}; CRIU: {}", ran.reason())))?,
+        };
+        let looks = ["early look at ", "frozen look at "].map(|look| ran.log.lines().find(|l| l.contains(look)));
+        if ran.ok && looks.contains(&None) {
+            harm.push("not looked: a dump was made without the early or the frozen look".into());
+        }
+        unseen = looks[1].is_some_and(|l| !l.contains(" 0 things not seen"));
         harm.extend(wrong_names(kind, tree, &report, &lines));
         let rules: BTreeSet<String> = report.refused_rules().into_iter().map(String::from).collect();
         if !rules.is_empty() && ran.ok {
@@ -93,7 +108,7 @@ fn judged(kind: &Kind, tree: &Tree, ran: Ran, json: &Path, with: bool) -> Result
     } else if !lines.is_empty() {
         return Err(NoTree::Broken(format!("without the plugin: {lines:?}")));
     }
-    Ok(Dump { end, log: ran.log, harm, lines })
+    Ok(Dump { end, log: ran.log, harm, lines, unseen })
 }
 
 /// Whoever is named and is not of the tree, or is not who can have it.
@@ -105,6 +120,11 @@ fn wrong_names(kind: &Kind, tree: &Tree, report: &Report, lines: &[String]) -> V
         let other = who.is_some_and(|who| !comm.starts_with(&format!("rc-{who}")));
         if !tree.has(pid, comm) || other {
             wrong.push(format!("wrong name: {}: pid {pid} ({comm})", f["rule"]));
+        }
+        for also in f["also"].as_array().into_iter().flatten().filter_map(|p| p["pid"].as_i64()) {
+            if !tree.has(also as i32, "rc-") {
+                wrong.push(format!("wrong name: {}: also pid {also}", f["rule"]));
+            }
         }
     }
     // The first place that a line tells is the offender's; of the summary, the root's.
@@ -129,7 +149,8 @@ fn wrong_names(kind: &Kind, tree: &Tree, report: &Report, lines: &[String]) -> V
 fn without_numbers(reason: &str) -> String {
     let mut out = String::new();
     for word in reason.split(' ') {
-        let number = word.starts_with(|c: char| c.is_ascii_digit());
+        let hex = word.len() > 4 && word.chars().all(|c| c.is_ascii_hexdigit());
+        let number = hex || word.starts_with(|c: char| c.is_ascii_digit());
         out.push_str(if number { "N" } else { word });
         out.push(' ');
     }

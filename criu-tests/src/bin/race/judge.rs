@@ -31,6 +31,8 @@ pub struct Side {
     /// CRIU's reasons.
     pub failed: BTreeMap<String, usize>,
     pub refused: usize,
+    /// Dumps in whose frozen look something could not be seen.
+    pub unseen: usize,
     /// Early and frozen refusals, by rule.
     pub rules: BTreeMap<String, [usize; 2]>,
     /// Refusals by one rule and no other.
@@ -50,6 +52,7 @@ impl Side {
 
     pub fn add(&mut self, kind: &Kind, dump: &Dump) {
         self.dumps += 1;
+        self.unseen += usize::from(dump.unseen);
         match &dump.end {
             End::Made => self.made += 1,
             End::Failed(why) => *self.failed.entry(why.clone()).or_default() += 1,
@@ -88,6 +91,9 @@ impl Side {
             parts.push(format!("{} refused ({})", self.refused, rules.join(", ")));
         }
         parts.extend(self.failed.iter().map(|(why, n)| format!("{n} failed: {why}")));
+        if self.unseen > 0 {
+            parts.push(format!("{} frozen looks did not see all", self.unseen));
+        }
         parts.join(", ")
     }
 }

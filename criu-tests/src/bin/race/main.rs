@@ -13,7 +13,8 @@
 //! what is left stopped. `judge.rs` says when the two sides disagree; any disagreement is a failed test and the exit status.
 //!
 //! A test is one kind on one CRIU. FILTER is a part of `VERSION::KIND`; without `--criu` the newest that works here is
-//! taken, `--criu all` takes all. Needs root. KEEP=1 leaves the directory of a tree that could not be made.
+//! taken, `--criu all` takes all. Needs root. KEEP=1 leaves the directory, with the logs of all dumps that were not
+//! made, and that of a tree that could not be made.
 //!
 //! **To add a kind**: a function and a line in the table of its group. Its processes are made by [`world::World::worker`]; if CRIU
 //! alone refuses it at times, it has a `Claim` for each reason.
