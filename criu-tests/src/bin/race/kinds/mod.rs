@@ -6,6 +6,7 @@ mod memory;
 mod mounts;
 mod names;
 mod sockets;
+mod states;
 mod tasks;
 mod tcp;
 mod threads;
@@ -27,6 +28,8 @@ pub struct Kind {
     pub inet: bool,
     /// Has a root directory and mount namespace of its own.
     pub rooted: bool,
+    /// Stops and traces processes itself.
+    pub stops: bool,
     /// What CRIU alone refuses at times, and the rule that says so.
     pub claims: &'static [Claim],
     /// Makes the processes that move, in the root of the tree.
@@ -43,7 +46,7 @@ pub struct Claim {
 
 /// A kind that CRIU alone always dumps.
 const fn kind(name: &'static str, what: &'static str, run: fn(&mut World) -> io::Result<()>) -> Kind {
-    Kind { name, what, opts: &[], inet: false, rooted: false, claims: &[], run }
+    Kind { name, what, opts: &[], inet: false, rooted: false, stops: false, claims: &[], run }
 }
 
 impl Kind {
@@ -55,6 +58,9 @@ impl Kind {
     }
     const fn rooted(self) -> Kind {
         Kind { rooted: true, ..self }
+    }
+    const fn stops(self) -> Kind {
+        Kind { stops: true, ..self }
     }
     const fn claims(self, claims: &'static [Claim]) -> Kind {
         Kind { claims, ..self }
@@ -71,6 +77,7 @@ const GROUPS: &[&[Kind]] = &[
     tcp::KINDS,
     tasks::KINDS,
     threads::KINDS,
+    states::KINDS,
     mounts::KINDS,
     tty::KINDS,
 ];
