@@ -24,7 +24,7 @@ pub static MNT_AUTOFS: Rule = Rule {
     check: |rule, ctx, sink| {
         each_looked_into(ctx, &[b"autofs"], |model, node| {
             // Without a mount of the whole nobody looks: mnt-unreachable.
-            if !model.binds(node).any(|b| b.root == b"/") {
+            if model.wholes(node).next().is_none() {
                 return;
             }
             let Some(master) = node.table.masters.iter().find(|m| m.mnt_id == node.info.mnt_id) else { return };

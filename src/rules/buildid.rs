@@ -1,6 +1,5 @@
 //! Files that CRIU opens a second time, for the build-id it validates them by.
 
-use super::mount_model::Model;
 use super::path_model::external_key;
 use super::{Finding, Lift, Phase, Rule, When};
 use crate::host::Gate;
@@ -47,11 +46,9 @@ pub static BUILDID_OPEN: Rule = Rule {
         let unreadable = |f: &OpenFile| {
             f.kind() == libc::S_IFREG && f.size >= SMALLEST && (f.mode & 0o444 == 0 || named_secret(f))
         };
-        let mut model = None;
         for (task, file) in ctx.files().filter(|(_, f)| unreadable(f)) {
             let Some(mnt_id) = file.mnt_id else { continue };
-            let model = model.get_or_insert_with(|| Model::new(ctx));
-            let (gate, why) = match model.by_id(mnt_id) {
+            let (gate, why) = match ctx.mounts.by_id(mnt_id) {
                 Some(n) if *n.info.fstype == *b"sysfs" && file.mode & 0o444 == 0 => (gate, "it is write-only"),
                 // Its mount is the kernel's own: that ends the dump before, unless it is external.
                 None if named_secret(file) => match external_key(file).map(|k| ctx.host.gate_external(k.as_bytes())) {

@@ -1,8 +1,6 @@
 //! inotify and fanotify descriptors.
 
-use super::mount_model::Model;
 use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
-use crate::hash::Map;
 use crate::host::{Gate, Opt, Release};
 use crate::parse::fdinfo::{FanotifyObject, FdInfo};
 use crate::parse::mountinfo::MountInfo;
@@ -44,7 +42,6 @@ struct Lost<'a> {
 
 /// Every watch of the tree that CRIU might not find.
 fn lost<'a>(ctx: &Ctx<'a>, mut judge: impl FnMut(Lost<'a>)) {
-    let mut mounts = None;
     for (task, file) in ctx.files() {
         let (Some(info), Some(facts)) = (&file.info, file.watches()) else { continue };
         for (at, handle) in watched(info).zip(&facts.handles) {
@@ -52,19 +49,10 @@ fn lost<'a>(ctx: &Ctx<'a>, mut judge: impl FnMut(Lost<'a>)) {
                 continue;
             }
             let dev = dev_of(at.sdev);
-            let mount = mounts.get_or_insert_with(|| first_mounts(ctx)).get(&dev).copied();
+            let mount = ctx.mounts.first_of_device(dev).map(|n| n.info);
             judge(Lost { task, file, at, handle: *handle, mount });
         }
     }
-}
-
-/// The first mount of each device.
-fn first_mounts<'a>(ctx: &Ctx<'a>) -> Map<Dev, &'a MountInfo> {
-    let mut first = Map::default();
-    for info in Model::new(ctx).nodes.iter().map(|n| n.info) {
-        first.entry(Dev { major: info.major, minor: info.minor }).or_insert(info);
-    }
-    first
 }
 
 impl Lost<'_> {
@@ -194,12 +182,10 @@ pub static FANOTIFY_MOUNT: Rule = Rule {
         if ctx.snap.mounts.is_empty() {
             return;
         }
-        let mut model = None;
         for (task, file) in ctx.files() {
             for mark in file.info.iter().flat_map(|i| &i.fanotify_marks) {
                 let FanotifyObject::Mount { mnt_id } = mark.on else { continue };
-                let model = model.get_or_insert_with(|| Model::new(ctx));
-                if model.by_id(u64::from(mnt_id)).is_none() {
+                if ctx.mounts.by_id(u64::from(mnt_id)).is_none() {
                     let f = Finding::on_file(rule, task, file)
                         .key(format!("mark:{}:{}:{mnt_id}", task.pid, file.fd))
                         .num("mnt_id", mnt_id);

@@ -26,6 +26,7 @@ pub mod lost;
 pub mod mapping;
 pub mod memfd;
 pub mod mount;
+mod mount_binds;
 pub mod mount_content;
 pub mod mount_groups;
 mod mount_model;
@@ -42,6 +43,7 @@ mod path_model;
 #[cfg(test)]
 mod path_tests;
 pub mod pipe;
+mod prefixes;
 pub mod registry;
 pub mod room;
 pub mod session;
@@ -153,6 +155,8 @@ pub struct Ctx<'a> {
     pub host: &'a Host,
     pub index: Index<'a>,
     pub socks: sock::Socks<'a>,
+    /// The mounts as CRIU has them.
+    mounts: mount_model::Model<'a>,
     /// Every path that fails one of CRIU's tests.
     bad_paths: Vec<path_model::Bad<'a>>,
 }
@@ -161,7 +165,8 @@ impl<'a> Ctx<'a> {
     pub fn new(snap: &'a Snapshot, host: &'a Host) -> Self {
         let index = Index::new(snap);
         let socks = sock::Socks::new(snap, &index);
-        let mut ctx = Ctx { snap, host, index, socks, bad_paths: Vec::new() };
+        let mut ctx =
+            Ctx { snap, host, index, socks, mounts: mount_model::Model::new(snap, host), bad_paths: Vec::new() };
         ctx.bad_paths = path_model::all(&ctx);
         ctx
     }

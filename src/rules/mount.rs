@@ -8,12 +8,12 @@ use crate::snapshot::MountTable;
 
 /// Every mount that CRIU validates, with the model; nothing when it validates none.
 pub(super) fn each(ctx: &Ctx, mut judge: impl FnMut(&Model, &Node)) {
-    let model = Model::new(ctx);
+    let model = &ctx.mounts;
     if !model.validated {
         return;
     }
     for node in &model.nodes {
-        judge(&model, node);
+        judge(model, node);
     }
 }
 
@@ -257,12 +257,7 @@ pub static MNT_TREE: Rule = Rule {
             if node.parent.is_some() {
                 return;
             }
-            // The first mount on / without a parent is the root of its tree.
-            let root = model
-                .nodes
-                .iter()
-                .find(|n| n.table.ns == node.table.ns && n.parent.is_none() && *n.info.mountpoint == *b"/");
-            if root.is_some_and(|r| r.info.mnt_id == node.info.mnt_id) {
+            if model.is_namespace_root(node) {
                 return;
             }
             if let Some(f) = finding(rule, ctx, node) {
@@ -458,7 +453,7 @@ mod tests {
         ));
         let (snap, host) = (s, host());
         let ctx = Ctx::new(&snap, &host);
-        let model = Model::new(&ctx);
+        let model = &ctx.mounts;
         let hidden = |id| model.is_overmounted(model.by_id(id).unwrap());
         // 42 lies under 41 (a sibling on a prefix of its path), 43 with it; 41 and 44 are seen.
         assert_eq!([41, 42, 43, 44].map(hidden), [false, true, true, false]);

@@ -69,16 +69,17 @@ pub static MNT_UNREACHABLE: Rule = Rule {
         const LOOKED_INTO: &[&[u8]] = &[b"tmpfs", b"mqueue", b"pstore", b"fusectl", b"devtmpfs", b"autofs", b"fuse"];
         each_looked_into(ctx, LOOKED_INTO, |model, node| {
             let opened = matches!(&*node.info.fstype.0, b"tmpfs" | b"mqueue" | b"pstore" | b"fusectl");
-            let whole: Vec<&Node> = model.binds(node).filter(|b| b.root == b"/").collect();
-            let hidden = |b: &Node| model.hidden_by(b).is_some();
-            let (why, change) = if whole.is_empty() {
+            let wholes = || model.wholes(node);
+            let hidden = |b: &Node| model.is_hidden(b);
+            let unreachable = |b: &Node| hidden(b) || b.info.mountpoint.contains(&b'\n');
+            let (why, change) = if wholes().next().is_none() {
                 ("it is mounted only in part", "mount the whole of it somewhere in the namespace, or unmount it,")
-            } else if opened && whole.iter().all(|b| hidden(b)) {
-                ("a mount that CRIU leaves out of its table, tracefs or one of --skip-mnt, hides it", "unmount one of the two")
-            } else if opened && whole.iter().all(|b| hidden(b) || b.info.mountpoint.contains(&b'\n')) {
-                ("a newline in the name of the mountpoint", "mount it on a directory without a newline in its name, or unmount it,")
-            } else {
+            } else if !opened || !model.of_superblock(node, |b| &b.unreachable, || wholes().all(unreachable)) {
                 return;
+            } else if wholes().all(hidden) {
+                ("a mount that CRIU leaves out of its table, tracefs or one of --skip-mnt, hides it", "unmount one of the two")
+            } else {
+                ("a newline in the name of the mountpoint", "mount it on a directory without a newline in its name, or unmount it,")
             };
             if let Some(f) = finding(rule, ctx, node) {
                 let f = f.key(format!("sb:{}:{}", node.info.major, node.info.minor));
@@ -105,8 +106,8 @@ pub static MNT_MQUEUE: Rule = Rule {
     when: When::Early,
     check: |rule, ctx, sink| {
         each_looked_into(ctx, &[b"mqueue"], |model, node| {
-            let mut whole = model.binds(node).filter(|b| b.root == b"/");
-            if !whole.any(|b| b.table.filled.contains(&b.info.mnt_id)) {
+            let filled = || model.wholes(node).any(|b| b.table.filled.contains(&b.info.mnt_id));
+            if !model.of_superblock(node, |b| &b.filled, filled) {
                 return;
             }
             if let Some(f) = finding(rule, ctx, node) {

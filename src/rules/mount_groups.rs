@@ -3,7 +3,7 @@
 use super::mount::finding;
 use super::mount_model::{Model, Node};
 use super::{Lift, Phase, Rule, Value, When};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Where a mount stands in the file system that its parent is a mount of (`root_path_from_parent`, criu/mount.c).
 fn place_in(parent: &Node, node: &Node) -> Option<Vec<u8>> {
@@ -40,11 +40,14 @@ pub static MNT_PROPAGATED: Rule = Rule {
     phase: Phase::P2,
     when: When::Early,
     check: |rule, ctx, sink| {
-        let model = Model::new(ctx);
+        let model = &ctx.mounts;
         if !model.validated {
             return;
         }
-        for ((peers, _), nodes) in by_place(&model) {
+        for ((peers, _), mut nodes) in by_place(model) {
+            // Those alike on one parent differ from the same others.
+            let mut met = HashSet::new();
+            nodes.retain(|n| model.identity(n).is_none_or(|id| met.insert((id, n.parent))));
             let pairs = nodes.iter().enumerate().flat_map(|(i, a)| nodes.iter().skip(i + 1).map(move |b| (*a, *b)));
             let differ = |(a, b): &(&Node, &Node)| a.parent != b.parent && !model.same_mount(a, b);
             let Some((a, b)) = pairs.into_iter().find(differ) else { continue };

@@ -4,10 +4,12 @@
 //! Mirrors criu/mount.c of 3.17.1 to 4.2 (the dump side is the same in all): collect_mnt_namespaces, search_bindmounts,
 //! resolve_external_mounts, mnt_is_overmounted; and the table of criu/filesystems.c.
 
-use super::Ctx;
+use super::mount_binds::Binds;
+use super::prefixes::{as_directory, Prefixes};
 use crate::host::{Gate, Host};
 use crate::parse::mountinfo::MountInfo;
-use crate::snapshot::MountTable;
+use crate::snapshot::{Dev, MountTable, Snapshot};
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
@@ -35,7 +37,7 @@ const SUPPORTED: &[&[u8]] = &[
 ];
 
 /// Whether a mount is external, and if that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum External {
     No,
     /// By `--external mnt[...]`, or found by `mnt[]`.
@@ -51,23 +53,32 @@ pub(super) struct Node<'a> {
     /// Index of the parent in the same table; `None`: the root of the tree, or no parent was found.
     pub parent: Option<usize>,
     pub children: Vec<usize>,
-    /// First mount of the same superblock, the representative of its bind group.
-    pub group: usize,
+    /// Index of its [`Binds`].
+    group: usize,
     pub external: External,
     /// The root inside the file system as CRIU takes it ("/" for cgroups seen from another cgroup namespace).
     pub root: &'a [u8],
-    /// [`Model::is_overmounted`], once somebody has asked: every open file does, and a host has thousands of mounts.
-    overmounted: OnceCell<bool>,
+    /// Covered by a sibling of it or of an ancestor.
+    covered: bool,
+    /// [`Model::is_hidden`], once somebody has asked.
+    hidden: OnceCell<bool>,
 }
 
 /// All mounts that CRIU collects.
 pub(super) struct Model<'a> {
     pub nodes: Vec<Node<'a>>,
-    /// What CRIU drops while it reads the tables (`should_skip_mount`, criu/proc_parse.c): tracefs and what --skip-mnt names.
-    /// What depends on them is noticed later.
-    dropped: Vec<(u64, &'a MountInfo)>,
-    groups: HashMap<usize, Vec<usize>>,
+    /// What CRIU drops while it reads the tables (`should_skip_mount`, criu/proc_parse.c), by namespace and parent: tracefs
+    /// and what --skip-mnt names. What depends on them is noticed later.
+    dropped: HashMap<(u64, i32), Vec<&'a MountInfo>>,
+    /// The mounts of each superblock.
+    groups: Vec<Binds>,
     by_id: HashMap<i32, usize>,
+    /// The first of each device.
+    by_device: HashMap<Dev, usize>,
+    /// How many mounts are members of a peer group.
+    peers: HashMap<u32, usize>,
+    /// By namespace, the first mount on / without a parent.
+    roots: HashMap<u64, i32>,
     root_ns: Option<u64>,
     /// It has a cgroup namespace of its own.
     cgroup_ns: bool,
@@ -98,11 +109,8 @@ pub(super) fn type_of(info: &MountInfo) -> &[u8] {
     info.fstype.split(|b| *b == b'.').next().unwrap_or_default()
 }
 
-// The path rules ask for a mount by its id and whether it is hidden.
-#[allow(dead_code)]
 impl<'a> Model<'a> {
-    pub fn new(ctx: &Ctx<'a>) -> Model<'a> {
-        let snap = ctx.snap;
+    pub fn new(snap: &'a Snapshot, host: &Host) -> Model<'a> {
         let criu_ns = snap.criu.ns.mnt;
         let root_ns = snap.root_task().and_then(|t| t.ns.mnt);
         let cgroup_ns = snap.root_shares(|n| n.cgroup) == Some(false);
@@ -110,23 +118,37 @@ impl<'a> Model<'a> {
         let tables = snap.mounts.iter().filter(|t| Some(t.ns) == root_ns || Some(t.ns) != criu_ns);
         let mut model = Model {
             nodes: Vec::new(),
-            dropped: Vec::new(),
-            groups: HashMap::new(),
+            dropped: HashMap::new(),
+            groups: Vec::new(),
             by_id: HashMap::new(),
+            by_device: HashMap::new(),
+            peers: HashMap::new(),
+            roots: HashMap::new(),
             root_ns,
             cgroup_ns,
             dumped: snap.root_shares(|n| n.mnt) == Some(false),
             validated: false,
-            known: ctx.host.externals.is_some()
-                && ctx.host.options.autodetect_ext_mounts.is_some()
-                && ctx.host.options.skip_mnt.is_some(),
+            known: host.externals.is_some()
+                && host.options.autodetect_ext_mounts.is_some()
+                && host.options.skip_mnt.is_some(),
         };
         for table in tables {
             model.validated |= Some(table.ns) != criu_ns;
-            model.add(table, cgroup_ns, ctx.host);
+            model.add(table, cgroup_ns, host);
         }
-        model.join_binds(cgroup_ns);
-        model.find_externals(ctx, cgroup_ns);
+        for node in &model.nodes {
+            if let Some(peers) = node.info.shared {
+                let members = model.peers.entry(peers).or_default();
+                *members = members.saturating_add(1);
+            }
+            if node.parent.is_none() && *node.info.mountpoint == *b"/" {
+                model.roots.entry(node.table.ns).or_insert(node.info.mnt_id);
+            }
+        }
+        model.find_covered();
+        let groups = model.join_binds();
+        model.find_externals(snap, host);
+        model.groups = groups.into_iter().map(|members| Binds::new(&model, members)).collect();
         model
     }
 
@@ -134,20 +156,22 @@ impl<'a> Model<'a> {
         let start = self.nodes.len();
         for info in &table.mounts {
             if type_of(info) == b"tracefs" || is_skipped(host, info) {
-                self.dropped.push((table.ns, info));
+                self.dropped.entry((table.ns, info.parent)).or_default().push(info);
                 continue;
             }
             let root = if cgroup_ns && is_cgroup(info) { b"/".as_slice() } else { root_of(info) };
             self.by_id.insert(info.mnt_id, self.nodes.len());
+            self.by_device.entry(Dev { major: info.major, minor: info.minor }).or_insert(self.nodes.len());
             self.nodes.push(Node {
                 info,
                 table,
                 parent: None,
                 children: Vec::new(),
-                group: self.nodes.len(),
+                group: 0,
                 external: External::No,
                 root,
-                overmounted: OnceCell::new(),
+                covered: false,
+                hidden: OnceCell::new(),
             });
         }
         for i in start..self.nodes.len() {
@@ -164,36 +188,60 @@ impl<'a> Model<'a> {
     }
 
     /// search_bindmounts: who shares a superblock.
-    fn join_binds(&mut self, cgroup_ns: bool) {
-        let mut first: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
-        for i in 0..self.nodes.len() {
-            let Some(info) = self.nodes.get(i).map(|n| n.info) else { continue };
-            let same_dev = first.entry((info.major, info.minor)).or_default();
-            let is_same = |g: &usize| self.nodes.get(*g).is_some_and(|n| sb_equal(n.info, info, cgroup_ns));
-            let group = same_dev.iter().copied().find(is_same);
-            let group = group.unwrap_or_else(|| {
-                same_dev.push(i);
-                i
-            });
-            if let Some(n) = self.nodes.get_mut(i) {
-                n.group = group;
+    fn join_binds(&mut self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut first: HashMap<Superblock, usize> = HashMap::new();
+        for (i, node) in self.nodes.iter_mut().enumerate() {
+            let group = superblock(node.info, self.cgroup_ns).map(|sb| *first.entry(sb).or_insert(groups.len()));
+            node.group = group.unwrap_or(groups.len());
+            match groups.get_mut(node.group) {
+                Some(members) => members.push(i),
+                None => groups.push(vec![i]),
             }
-            self.groups.entry(group).or_default().push(i);
+        }
+        groups
+    }
+
+    /// Which mounts a sibling of theirs or of an ancestor covers: each after its parent. (In a table that was read while
+    /// mounts moved, a mount may be its own ancestor; it is left as it is.)
+    fn find_covered(&mut self) {
+        let mut todo: Vec<usize> = (0..self.nodes.len()).collect();
+        todo.retain(|i| self.nodes.get(*i).is_some_and(|n| n.parent.is_none()));
+        while let Some(parent) = todo.pop().and_then(|i| self.nodes.get(i)) {
+            let point = |i: &usize| Some(as_directory(&self.nodes.get(*i)?.info.mountpoint));
+            let points = Prefixes::of(parent.children.iter().filter_map(point));
+            let mut equal: HashMap<Vec<u8>, usize> = HashMap::new();
+            for point in parent.children.iter().filter_map(point) {
+                let number = equal.entry(point).or_default();
+                *number = number.saturating_add(1);
+            }
+            let inherited = parent.covered;
+            let covers = |point: Vec<u8>| {
+                points.shortest(&point).is_some_and(|p| p != point) || equal.get(&point).is_some_and(|n| *n > 1)
+            };
+            let covered: Vec<(usize, bool)> =
+                parent.children.iter().filter_map(|i| Some((*i, inherited || covers(point(i)?)))).collect();
+            for (i, covered) in covered {
+                if let Some(node) = self.nodes.get_mut(i) {
+                    node.covered = covered;
+                }
+                todo.push(i);
+            }
         }
     }
 
     /// resolve_external_mounts.
-    fn find_externals(&mut self, ctx: &Ctx<'a>, cgroup_ns: bool) {
-        let auto = ctx.host.options.autodetect_ext_mounts == Some(true);
-        let outside = snap_outside(ctx);
+    fn find_externals(&mut self, snap: &'a Snapshot, host: &Host) {
+        let auto = host.options.autodetect_ext_mounts == Some(true);
+        let outside = Some(snap).filter(|_| auto).and_then(own_table).map(|t| Outside::new(t, self.cgroup_ns));
         for i in 0..self.nodes.len() {
             let Some(node) = self.nodes.get(i) else { continue };
             if node.parent.is_none() || *node.info.mountpoint == *b"/" {
                 continue;
             }
-            let found = self.named(node, ctx.host).or_else(|| {
-                let known = |list| autodetect(list, node, ctx.host, cgroup_ns);
-                (auto && outside.is_some_and(known)).then_some(External::Mount)
+            let found = self.named(node, host).or_else(|| {
+                let known = |outside: &Outside| outside.has(node, host);
+                outside.as_ref().is_some_and(known).then_some(External::Mount)
             });
             if let (Some(ext), Some(n)) = (found, self.nodes.get_mut(i)) {
                 n.external = ext;
@@ -229,43 +277,59 @@ impl<'a> Model<'a> {
     }
 
     /// The mounts of the same superblock, the given one too.
-    pub fn binds(&self, node: &Node) -> impl Iterator<Item = &Node<'a>> + '_ {
-        self.groups.get(&node.group).into_iter().flatten().filter_map(|i| self.nodes.get(*i))
+    fn binds(&self, node: &Node) -> Option<&Binds> {
+        self.groups.get(node.group)
     }
 
     /// mnt_is_external_bind: it, or a mount of the same superblock that holds its root, is external.
     pub fn is_external_bind(&self, node: &Node) -> bool {
-        self.binds(node).any(|b| b.external != External::No && is_sub_path(node.root, b.root))
+        self.binds(node).is_some_and(|b| b.external.hold(node.root))
     }
 
     /// mnt_is_root_bind: the same for the root mount of the root task's namespace.
     pub fn is_root_bind(&self, node: &Node) -> bool {
-        self.binds(node).any(|b| self.is_tree_root_mount(b) && is_sub_path(node.root, b.root))
+        self.binds(node).is_some_and(|b| b.tree_root.hold(node.root))
     }
 
-    fn is_tree_root_mount(&self, node: &Node) -> bool {
+    pub(super) fn is_tree_root_mount(&self, node: &Node) -> bool {
         *node.info.mountpoint == *b"/" && Some(node.table.ns) == self.root_ns
     }
 
     /// find_fsroot_mount_for: another mount, of the whole or the root of a tree, that this one can be bound from.
     pub fn has_fsroot(&self, node: &Node) -> bool {
-        let mut others = self.binds(node).filter(|b| b.info.mnt_id != node.info.mnt_id);
-        others.any(|b| b.root == b"/" || (b.parent.is_none() && node.root.starts_with(b.root)))
+        self.binds(node).is_some_and(|b| b.has_fsroot_for(node))
     }
 
     /// can_receive_master_from_external, can_receive_master_from_root.
     pub fn master_from_outside(&self, node: &Node) -> bool {
-        self.binds(node).any(|b| {
-            (b.external == External::Mount || self.is_tree_root_mount(b))
-                && b.info.master == node.info.master
-                && is_sub_path(node.root, b.root)
-        })
+        self.binds(node).and_then(|b| b.masters.get(&node.info.master)).is_some_and(|roots| roots.hold(node.root))
+    }
+
+    /// The mounts of the whole of its superblock.
+    pub fn wholes(&self, node: &Node) -> impl Iterator<Item = &Node<'a>> + '_ {
+        self.binds(node).into_iter().flat_map(|b| &b.wholes).filter_map(|i| self.nodes.get(*i))
+    }
+
+    /// Something that is the same for all mounts of a superblock.
+    pub fn of_superblock(&self, node: &Node, pick: fn(&Binds) -> &OnceCell<bool>, find: impl FnOnce() -> bool) -> bool {
+        self.binds(node).is_some_and(|b| *pick(b).get_or_init(find))
     }
 
     /// Another collected mount is in the peer group that this one is a slave of.
     pub fn has_master(&self, node: &Node) -> bool {
-        node.info.master.is_none()
-            || self.nodes.iter().any(|t| t.info.mnt_id != node.info.mnt_id && t.info.shared == node.info.master)
+        let Some(master) = node.info.master else { return true };
+        let itself = usize::from(node.info.shared == Some(master));
+        self.peers.get(&master).is_some_and(|members| *members > itself)
+    }
+
+    /// The root of the tree of mounts in its namespace.
+    pub fn is_namespace_root(&self, node: &Node) -> bool {
+        self.roots.get(&node.table.ns) == Some(&node.info.mnt_id)
+    }
+
+    /// The first mount of a device that CRIU collects.
+    pub fn first_of_device(&self, dev: Dev) -> Option<&Node<'a>> {
+        self.nodes.get(*self.by_device.get(&dev)?)
     }
 
     pub fn parent(&self, node: &Node) -> Option<&Node<'a>> {
@@ -283,46 +347,35 @@ impl<'a> Model<'a> {
 
     /// mnt_is_overmounted: covered by a sibling of it or of an ancestor, or by a child on the same mountpoint.
     pub fn is_overmounted(&self, node: &Node) -> bool {
-        *node.overmounted.get_or_init(|| self.overmounted(node))
+        node.covered || self.children(node).any(|c| c.info.mountpoint == node.info.mountpoint)
     }
 
-    fn overmounted(&self, node: &Node) -> bool {
-        let mut at = node;
-        while let Some(parent) = self.parent(at) {
-            let covered = self
-                .children(parent)
-                .any(|t| t.info.mnt_id != at.info.mnt_id && is_sub_path(&at.info.mountpoint, &t.info.mountpoint));
-            if covered {
-                return true;
-            }
-            at = parent;
-        }
-        self.children(node).any(|c| c.info.mountpoint == node.info.mountpoint)
-    }
-
-    /// A dropped mount that hides this one: CRIU opens the mountpoint of a mount without children that no other one covers,
+    /// Whether a dropped mount hides this one: CRIU opens the mountpoint of a mount without children that no other one covers,
     /// as far as it knows, and finds what is on top (`open_mountpoint`, criu/mount.c). It does not notice if that is of the
     /// same device.
-    pub fn hidden_by(&self, node: &Node) -> Option<&'a MountInfo> {
+    pub fn is_hidden(&self, node: &Node) -> bool {
+        *node.hidden.get_or_init(|| self.finds_dropped(node))
+    }
+
+    fn finds_dropped(&self, node: &Node) -> bool {
         if self.dropped.is_empty() || !node.children.is_empty() || self.is_overmounted(node) {
-            return None;
+            return false;
         }
         let dev = (node.info.major, node.info.minor);
-        let here = |(ns, info): &&(u64, &MountInfo)| *ns == node.table.ns && (info.major, info.minor) != dev;
-        let dropped = || self.dropped.iter().filter(here).map(|(_, info)| *info);
-        let on_it = |t: &&MountInfo| t.parent == node.info.mnt_id && t.mountpoint == node.info.mountpoint;
-        if let Some(found) = dropped().find(on_it) {
-            return Some(found);
+        let dropped = |parent: i32| {
+            let here = self.dropped.get(&(node.table.ns, parent)).into_iter().flatten();
+            here.filter(move |info| (info.major, info.minor) != dev)
+        };
+        if dropped(node.info.mnt_id).any(|t| t.mountpoint == node.info.mountpoint) {
+            return true;
         }
-        let mut at = Some(node);
-        while let Some(n) = at {
-            let beside = |t: &&MountInfo| t.parent == n.info.parent && is_sub_path(&n.info.mountpoint, &t.mountpoint);
-            if let Some(found) = dropped().find(beside) {
-                return Some(found);
-            }
-            at = self.parent(n);
-        }
-        None
+        let mut above = std::iter::successors(Some(node), |n| self.parent(n));
+        above.any(|n| dropped(n.info.parent).any(|t| is_sub_path(&n.info.mountpoint, &t.mountpoint)))
+    }
+
+    /// What [`Model::same_mount`] compares.
+    pub fn identity(&self, node: &Node<'a>) -> Option<impl Eq + std::hash::Hash + use<'a>> {
+        Some((superblock(node.info, self.cgroup_ns)?, node.root, node.external))
     }
 
     /// mounts_equal, once the external ones are known: their types and sources do not count any more.
@@ -381,33 +434,43 @@ fn is_cgroup(info: &MountInfo) -> bool {
     matches!(type_of(info), b"cgroup" | b"cgroup2")
 }
 
-/// mounts_sb_equal at the time of search_bindmounts, when nothing is external yet. The devices are equal already.
-fn sb_equal(a: &MountInfo, b: &MountInfo, cgroup_ns: bool) -> bool {
-    if a.source != b.source || type_of(a) != type_of(b) {
-        return false;
-    }
+/// What mounts_sb_equal compares at the time of search_bindmounts, when nothing is external yet.
+type Superblock<'a> = ((u32, u32), &'a [u8], &'a [u8], Option<&'a [u8]>, Cow<'a, [u8]>);
+
+/// `None`: it is equal to nothing (Btrfs without a subvolume in its options).
+fn superblock(info: &MountInfo, cgroup_ns: bool) -> Option<Superblock<'_>> {
     // Whose root is taken for "/" is known by the true one (cgroup_sb_equal).
-    if cgroup_ns && is_cgroup(a) && a.root != b.root {
-        return false;
-    }
-    same_options(a, b)
+    let root = (cgroup_ns && is_cgroup(info)).then_some(&*info.root.0);
+    Some(((info.major, info.minor), &info.source, type_of(info), root, compared_options(info)?))
+}
+
+fn sb_equal(a: &MountInfo, b: &MountInfo, cgroup_ns: bool) -> bool {
+    let of = |info| superblock(info, cgroup_ns);
+    of(a).is_some_and(|a| Some(a) == of(b))
 }
 
 /// The rest of mounts_sb_equal: what the type compares, or the options.
 fn same_options(a: &MountInfo, b: &MountInfo) -> bool {
-    match type_of(a) {
-        b"btrfs" => match (without_subvol(&a.super_options), without_subvol(&b.super_options)) {
-            (Some(a), Some(b)) => a == b,
-            _ => false,
-        },
-        _ => options(a) == options(b),
-    }
+    type_of(a) == type_of(b) && compared_options(a).is_some_and(|a| Some(a) == compared_options(b))
 }
 
-/// The super options but for those that are flags of CRIU's (parse_sb_opt).
-fn options(info: &MountInfo) -> Vec<&[u8]> {
-    let flags: &[&[u8]] = &[b"rw", b"ro", b"sync", b"dirsync"];
-    info.super_options.split(|b| *b == b',').filter(|o| !flags.contains(o)).collect()
+fn compared_options(info: &MountInfo) -> Option<Cow<'_, [u8]>> {
+    const FLAGS: &[&[u8]] = &[b"rw", b"ro", b"sync", b"dirsync"];
+    let options: &[u8] = &info.super_options;
+    if type_of(info) == b"btrfs" {
+        let (head, tail) = without_subvol(options)?;
+        // No option has a newline.
+        return Some([head, b"\n", tail].concat().into());
+    }
+    // Flags of CRIU's (parse_sb_opt) are none of the options. Mostly they stand first.
+    let is_flag = |o: &&[u8]| FLAGS.contains(o);
+    if let Some((_, rest)) = options.split_at_checked(3).filter(|(flag, _)| matches!(flag, [b'r', b'w' | b'o', b','])) {
+        if !rest.split(|b| *b == b',').any(|o| is_flag(&o)) {
+            return Some(rest.into());
+        }
+    }
+    let kept: Vec<&[u8]> = options.split(|b| *b == b',').filter(|o| !is_flag(o)).collect();
+    Some(kept.join(b",".as_slice()).into())
 }
 
 /// btrfs_sb_equal: what stands before `subvol=` and after its value; `None` without it.
@@ -419,20 +482,43 @@ fn without_subvol(options: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// CRIU's own mounts, for `--external mnt[]`.
-fn snap_outside<'a>(ctx: &Ctx<'a>) -> Option<&'a MountTable> {
-    let ns = ctx.snap.criu.ns.mnt?;
-    ctx.snap.mounts.iter().find(|t| t.ns == ns)
+fn own_table(snap: &Snapshot) -> Option<&MountTable> {
+    let ns = snap.criu.ns.mnt?;
+    snap.mounts.iter().find(|t| t.ns == ns)
+}
+
+/// The same by superblock.
+struct Outside<'a> {
+    cgroup_ns: bool,
+    /// CRIU's list of a table begins with its last line.
+    mounts: HashMap<Superblock<'a>, Vec<&'a MountInfo>>,
+}
+
+impl<'a> Outside<'a> {
+    fn new(table: &'a MountTable, cgroup_ns: bool) -> Self {
+        let mut mounts: HashMap<_, Vec<_>> = HashMap::new();
+        for info in table.mounts.iter().rev() {
+            if let Some(sb) = superblock(info, cgroup_ns) {
+                mounts.entry(sb).or_default().push(info);
+            }
+        }
+        Outside { cgroup_ns, mounts }
+    }
+
+    fn has(&self, node: &Node, host: &Host) -> bool {
+        let same = superblock(node.info, self.cgroup_ns).and_then(|sb| self.mounts.get(&sb));
+        autodetect(same.map(Vec::as_slice).unwrap_or_default(), node, host, self.cgroup_ns)
+    }
 }
 
 /// find_best_external_match and what resolve_external_mounts makes of the match.
-fn autodetect(outside: &MountTable, node: &Node, host: &Host, cgroup_ns: bool) -> bool {
+fn autodetect(same: &[&MountInfo], node: &Node, host: &Host, cgroup_ns: bool) -> bool {
     let mount = node.info;
     let mut candidate = None;
-    // CRIU's list of a table begins with its last line, and the last candidate counts.
-    for it in outside.mounts.iter().rev() {
-        let same = (it.major, it.minor) == (mount.major, mount.minor) && sb_equal(it, mount, cgroup_ns);
+    // The last candidate counts.
+    for it in same {
         let root = if cgroup_ns && is_cgroup(it) { b"/" } else { root_of(it) };
-        if !same || !is_sub_path(node.root, root) {
+        if !is_sub_path(node.root, root) {
             continue;
         }
         candidate = Some(it);

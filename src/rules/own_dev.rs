@@ -59,7 +59,7 @@ pub static MNT_OWN_DEVTMPFS: Rule = Rule {
         }
         each_looked_into(ctx, &[b"devtmpfs"], |model, node| {
             // Without a mount of the whole nobody looks: mnt-unreachable.
-            if !model.binds(node).any(|b| b.root == b"/") {
+            if model.wholes(node).next().is_none() {
                 return;
             }
             if let Some(f) = finding(rule, ctx, node) {

@@ -1,6 +1,6 @@
 //! The /proc that CRIU's code in the root process needs: to find the threads of a pid namespace, and to read the cgroups.
 
-use super::mount_model::{type_of, Model};
+use super::mount_model::type_of;
 use super::tracer::CAP_SYS_ADMIN;
 use super::{Ctx, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::Gate;
@@ -12,7 +12,7 @@ fn no_mount(ctx: &Ctx, task: &Task) -> Option<String> {
     if cwd.nlink == 0 {
         return Some("its current directory has been removed".into());
     }
-    let model = Model::new(ctx);
+    let model = &ctx.mounts;
     if let Some(node) = cwd.mnt_id.and_then(|id| model.by_id(id)) {
         let info = node.info;
         if info.has_option(b"ro") || info.super_option(b"ro").is_some() {

@@ -78,11 +78,11 @@ pub(super) const EXE_FAILS: Gate = Gate::Unknown;
 
 /// Judges every path of the tree.
 pub(super) fn all<'a>(ctx: &Ctx<'a>) -> Vec<Bad<'a>> {
-    let model = Model::new(ctx);
+    let model = &ctx.mounts;
     let confined = confined(ctx);
     let mut bad = Vec::new();
     let mut judge = |task: &'a Task, file, role, path: Option<&[u8]>| {
-        if let Some((problem, gate)) = problem(ctx, &model, file, role, path) {
+        if let Some((problem, gate)) = problem(ctx, model, file, role, path) {
             let gate = if role == Role::Exe { gate.or(EXE_FAILS) } else { gate };
             // Seen from a chroot() mounts and paths are others, and CRIU comes to look up none: chroot-root-task.
             let seen_wrong = matches!(
