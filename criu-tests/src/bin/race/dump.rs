@@ -102,6 +102,10 @@ fn judged(kind: &Kind, tree: &Tree, ran: Ran, json: &Path, with: bool) -> Result
         } else if rules.is_empty() != lines.is_empty() {
             harm.push(format!("report: refuses {rules:?}, the log says {lines:?}"));
         }
+        // The tree does not move between that look and what CRIU finds.
+        if let (End::Failed(why), Some(_)) = (&end, looks[1].filter(|_| rules.is_empty())) {
+            harm.push(format!("missed: the frozen look lets pass what CRIU refuses: {why}"));
+        }
         if !rules.is_empty() && !ran.ok {
             end = End::Refused { early: report.is_early(), rules };
         }

@@ -11,7 +11,10 @@
 //!   the plugin (Fisher's exact test, one-sided) is below [`CHANCE`];
 //! * and so if all dumps that are not made, for whatever reason and by whomever, are more with the plugin than chance explains.
 //!
-//! What CRIU fails at and the plugin lets pass is no disagreement: the tree was another when it was looked at.
+//! And over all kinds that agree by themselves: of the pairs of which one dump was made and the other not, those that failed with the
+//! plugin are as many as those that failed alone (the sign test, the same bound).
+//!
+//! What CRIU fails at and only the early look lets pass is no disagreement: the tree was another when it was looked at.
 
 use crate::dump::{Dump, End};
 use crate::kinds::Kind;
@@ -98,6 +101,14 @@ impl Side {
     }
 }
 
+/// All pairs of one kind on one CRIU.
+pub struct Sides {
+    pub alone: Side,
+    pub with: Side,
+    /// Pairs of which only the dump alone, and only the one with the plugin, was not made.
+    pub one_failed: [usize; 2],
+}
+
 /// Whether CRIU alone has to be asked again before anything can be said.
 pub fn undecided(kind: &Kind, alone: &Side, with: &Side) -> bool {
     let unseen = |n: usize| alone.claimed[n] == 0 && with.rules.contains_key(kind.claims[n].rule);
@@ -167,6 +178,13 @@ fn fisher(a: usize, m: usize, b: usize, n: usize) -> f64 {
     (a.max(failures.saturating_sub(n))..=failures.min(m)).map(share).sum()
 }
 
+/// The probability that of `a + b` tosses of a coin `a` or more are heads.
+pub fn sign_test(a: usize, b: usize) -> f64 {
+    let ln = |n: usize| (1..=n).map(|i| (i as f64).ln()).sum::<f64>();
+    let all = a + b;
+    (a..=all).map(|k| (ln(all) - ln(k) - ln(all - k) - all as f64 * 2_f64.ln()).exp()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +200,13 @@ mod tests {
         assert!(near(fisher(3, 4, 1, 4), 17.0 / 70.0));
         assert!(near(fisher(0, 10, 3, 10), 1.0));
         assert!(near(fisher(1, 1, 0, 1), 0.5));
+    }
+
+    #[test]
+    fn coins() {
+        assert!(near(sign_test(3, 0), 0.125));
+        assert!(near(sign_test(2, 1), 0.5));
+        assert!(near(sign_test(0, 5), 1.0));
     }
 
     fn side(dumps: usize, refused: usize, claimed: usize) -> Side {

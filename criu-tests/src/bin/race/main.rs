@@ -23,17 +23,19 @@ mod dump;
 mod judge;
 mod kinds;
 mod root;
+mod totals;
 mod tree;
 mod world;
 
 use criu_tests::criu::Criu;
 use criu_tests::soak::Random;
 use criu_tests::trial::passcred_refused;
-use dump::{dump, Place};
-use judge::{disagreements, undecided, Side, MORE};
+use dump::{dump, End, Place};
+use judge::{disagreements, undecided, Side, Sides, MORE};
 use kinds::Kind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use totals::{Outcome, Totals};
 use tree::NoTree;
 
 struct Asked {
@@ -136,6 +138,7 @@ fn body(args: &[String]) -> Result<ExitCode, String> {
                 totals.add(&name, trial(&a, kind, criu, &place));
             }
         }
+        totals.together(&criu.version);
     }
     if std::env::var_os("KEEP").is_none() {
         std::fs::remove_dir_all(&base).map_err(|e| format!("{}: {e}", base.display()))?;
@@ -174,12 +177,6 @@ fn own_network() -> Result<(), String> {
     }
 }
 
-enum Outcome {
-    Done { sides: Box<(Side, Side)>, wrong: Vec<String> },
-    Broken(String),
-    Skipped(String),
-}
-
 /// All pairs of one kind on one CRIU.
 fn trial(a: &Asked, kind: &Kind, criu: &Criu, place: &Place) -> Outcome {
     let old = ["3.", "4.0", "4.1"].iter().any(|v| criu.version.starts_with(v));
@@ -190,77 +187,34 @@ fn trial(a: &Asked, kind: &Kind, criu: &Criu, place: &Place) -> Outcome {
         return Outcome::Skipped(why);
     }
     match pairs(a, kind, criu, place) {
-        Ok(sides) => Outcome::Done { wrong: disagreements(kind, &sides.0, &sides.1), sides: Box::new(sides) },
+        Ok(sides) => Outcome::Done { wrong: disagreements(kind, &sides.alone, &sides.with), sides: Box::new(sides) },
         Err(NoTree::Skip(why)) => Outcome::Skipped(why),
         Err(NoTree::Broken(why)) => Outcome::Broken(why),
     }
 }
 
-fn pairs(a: &Asked, kind: &Kind, criu: &Criu, place: &Place) -> Result<(Side, Side), NoTree> {
-    let (mut alone, mut with) = (Side::of(kind), Side::of(kind));
+fn pairs(a: &Asked, kind: &Kind, criu: &Criu, place: &Place) -> Result<Sides, NoTree> {
+    let mut sides = Sides { alone: Side::of(kind), with: Side::of(kind), one_failed: [0, 0] };
     let seed = |pair: usize| Random::new(a.seed.wrapping_mul(0x1_0000_0001).wrapping_add(pair as u64)).draw();
     for pair in 0..a.pairs {
-        for turn in [pair % 2 == 0, pair % 2 != 0] {
-            let side = if turn { &mut with } else { &mut alone };
-            side.add(kind, &dump(kind, seed(pair), criu, turn, place)?);
+        let mut made = [false, false];
+        for with in [pair % 2 == 0, pair % 2 != 0] {
+            let dump = dump(kind, seed(pair), criu, with, place)?;
+            made[usize::from(with)] = matches!(dump.end, End::Made);
+            let side = if with { &mut sides.with } else { &mut sides.alone };
+            side.add(kind, &dump);
+        }
+        match made {
+            [false, true] => sides.one_failed[0] += 1,
+            [true, false] => sides.one_failed[1] += 1,
+            _ => {}
         }
     }
     for pair in a.pairs..a.pairs + MORE {
-        if !undecided(kind, &alone, &with) {
+        if !undecided(kind, &sides.alone, &sides.with) {
             break;
         }
-        alone.add(kind, &dump(kind, seed(pair), criu, false, place)?);
+        sides.alone.add(kind, &dump(kind, seed(pair), criu, false, place)?);
     }
-    Ok((alone, with))
-}
-
-#[derive(Default)]
-struct Totals {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
-    pairs: usize,
-    alone: [usize; 2],
-    with: [usize; 3],
-}
-
-impl Totals {
-    fn add(&mut self, name: &str, outcome: Outcome) {
-        match outcome {
-            Outcome::Skipped(why) => {
-                self.skipped += 1;
-                println!("{name}: skipped: {why}");
-            }
-            Outcome::Broken(why) => {
-                self.failed += 1;
-                println!("{name}: FAILED: {why}");
-            }
-            Outcome::Done { sides, wrong } => {
-                let (alone, with) = *sides;
-                let count = if wrong.is_empty() { &mut self.passed } else { &mut self.failed };
-                *count += 1;
-                self.pairs += with.dumps;
-                self.alone[0] += alone.made;
-                self.alone[1] += alone.dumps - alone.made;
-                self.with[0] += with.made;
-                self.with[1] += with.dumps - with.made - with.refused;
-                self.with[2] += with.refused;
-                println!("{name}: {} pairs{}", with.dumps, if wrong.is_empty() { "" } else { ": FAILED" });
-                println!("    alone, {}: {}", alone.dumps, alone.told());
-                println!("    with, {}: {}", with.dumps, with.told());
-                wrong.iter().for_each(|w| println!("    {w}"));
-            }
-        }
-    }
-
-    /// Whether there was a disagreement.
-    fn tell(&self) -> bool {
-        let ([made, failed], [ours_made, ours_failed, refused]) = (self.alone, self.with);
-        println!(
-            "{} pairs; alone: {made} made, {failed} failed; with: {ours_made} made, {ours_failed} failed, {refused} refused",
-            self.pairs
-        );
-        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped);
-        self.failed > 0
-    }
+    Ok(sides)
 }

@@ -11,6 +11,13 @@ use std::path::{Path, PathBuf};
 pub const KINDS: &[Kind] = &[
     kind("mounts", "in a mount namespace of its own, file systems are mounted, bound, used and unmounted", mounts)
         .rooted(),
+    kind("overmounted", "a file is open, and now and then a file system is mounted over its directory", overmounted)
+        .rooted()
+        .claims(&[Claim { rule: "link-remap-failed", text: "Can't create link remap for", who: "over" }]),
+    kind("nsfd", "descriptors of namespaces that end and begin", nsfd).claims(&[
+        Claim { rule: "nsfd-outside", text: "No NS ID with kid", who: "nsfd" },
+        Claim { rule: "ns-nested", text: "Can't dump nested uts namespace", who: "nsfd" },
+    ]),
     kind("mounts-private", "processes leave for mount namespaces of their own, mount there and end", own_mounts)
         .rooted(),
     kind("namespaces", "processes enter network namespaces and come back", |w| namespaces(w, libc::CLONE_NEWNET)),
@@ -40,6 +47,44 @@ fn mounts(w: &mut World) -> io::Result<()> {
             }
         })?;
     }
+    Ok(())
+}
+
+fn overmounted(w: &mut World) -> io::Result<()> {
+    w.worker("over", |w| {
+        let at = Path::new("/files/over");
+        fs::create_dir_all(at)?;
+        let _open = File::create(at.join("file"))?;
+        loop {
+            mount(Path::new("none"), at, "tmpfs", 0)?;
+            w.nap(1000);
+            unmount(at)?;
+            w.nap(4000);
+        }
+    })?;
+    Ok(())
+}
+
+fn nsfd(w: &mut World) -> io::Result<()> {
+    w.worker("nsfd", |w| loop {
+        let child = w.fork()?;
+        if child == 0 {
+            // SAFETY: a plain system call; ends the child.
+            unsafe {
+                libc::unshare(libc::CLONE_NEWUTS);
+                w.nap(1000);
+                libc::_exit(0);
+            }
+        }
+        w.nap(500);
+        let open = File::open(format!("/proc/{child}/ns/uts"));
+        w.nap(500);
+        // SAFETY: a child of this process.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        w.nap(500);
+        drop(open);
+        w.nap(4000);
+    })?;
     Ok(())
 }
 

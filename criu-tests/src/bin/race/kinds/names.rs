@@ -13,6 +13,11 @@ pub const KINDS: &[Kind] = &[
     kind("log-rotate", "a log is renamed, made anew and its oldest copy removed, while others append", log_rotate),
     kind("unlink-open", "files are open and have no name any more", unlink_open),
     kind("link-unlink", "one of two names of an open file comes and goes", link_unlink).opts(&["--link-remap"]),
+    kind("link-remap", "the same, without the option for it", link_unlink).claims(&[Claim {
+        rule: "link-remap-needed",
+        text: "Can't create link remap for",
+        who: "link",
+    }]),
     kind("directories", "directories that are worked in and open are renamed", directories),
     kind("directories-removed", "directories that are worked in are removed and made anew", directories_removed),
     kind("ghosts", "large files are open and have no name any more: now and then beyond CRIU's limit", ghosts)

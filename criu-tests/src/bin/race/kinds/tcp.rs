@@ -12,6 +12,10 @@ const INFLIGHT: &[Claim] = &[Claim { rule: "tcp-inflight", text: "In-flight conn
 
 pub const KINDS: &[Kind] = &[
     kind("tcp-connect", "connections are made, used and closed; the queue is skipped", connect).inet().opts(SKIPPING),
+    kind("tcp-not-allowed", "connections now and then, without an option for them", now_and_then).inet().claims(&[
+        Claim { rule: "tcp-connected", text: "Connected TCP socket", who: "tcp" },
+        Claim { rule: "tcp-inflight", text: "In-flight connection (l) for", who: "tcp-server" },
+    ]),
     kind("tcp-queue", "a listening queue fills and empties", queue).inet().opts(ESTABLISHED).claims(INFLIGHT),
     kind("tcp-listeners", "listening sockets are made and closed", listeners).inet(),
 ];
@@ -64,6 +68,24 @@ fn queue(w: &mut World) -> io::Result<()> {
         let mut server = TcpStream::connect(at)?;
         let _ = server.read(&mut [0]);
         w.nap(3000);
+    })?;
+    Ok(())
+}
+
+fn now_and_then(w: &mut World) -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let at = listener.local_addr()?;
+    w.worker("tcp-server", move |_| loop {
+        let (mut client, _) = listener.accept()?;
+        let _ = client.write(b"+");
+        let _ = client.read(&mut [0]);
+    })?;
+    w.worker("tcp-client", move |w| loop {
+        let mut server = TcpStream::connect(at)?;
+        let _ = server.read(&mut [0]);
+        w.nap(500);
+        drop(server);
+        w.nap(5000);
     })?;
     Ok(())
 }
