@@ -198,10 +198,18 @@ fn place(finding: &Finding, says: &str) -> String {
     text
 }
 
+/// Queues within queues that are all told.
+const QUEUES: usize = 3;
+
 /// `, descriptor 2 in its queue`: of what lies in the queue of the socket that was named.
 fn in_queue(path: &[u32]) -> String {
     let of = |nth: usize| if nth == 0 { "its queue" } else { "the queue of that" };
-    path.iter().enumerate().map(|(nth, at)| format!(", descriptor {at} in {}", of(nth))).collect()
+    match path {
+        [first, .., last] if path.len() > QUEUES => {
+            format!(", descriptor {first} in its queue, and so on to descriptor {last}, {} queues deep", path.len())
+        }
+        _ => path.iter().enumerate().map(|(nth, at)| format!(", descriptor {at} in {}", of(nth))).collect(),
+    }
 }
 
 fn other_end(finding: &Finding) -> Option<String> {

@@ -486,6 +486,24 @@ proptest! {
 }
 
 #[test]
+fn queues_within_queues() {
+    let lines = [vec![2], vec![2, 1], vec![2, 1, 7], vec![2, 1, 1, 7], vec![1; 64]].map(|queued| {
+        let report = report(vec![Finding { queued, ..device() }]);
+        lines(&report, &host(Runtime::Cli)).remove(1)
+    });
+    check(
+        &lines,
+        expect![[r#"
+            Error (preflight): fd-chrdev: pid 4220 (worker) fd 7, descriptor 2 in its queue: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
+            Error (preflight): fd-chrdev: pid 4220 (worker) fd 7, descriptor 2 in its queue, descriptor 1 in the queue of that: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
+            Error (preflight): fd-chrdev: pid 4220 (worker) fd 7, descriptor 2 in its queue, descriptor 1 in the queue of that, descriptor 7 in the queue of that: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
+            Error (preflight): fd-chrdev: pid 4220 (worker) fd 7, descriptor 2 in its queue, and so on to descriptor 7, 4 queues deep: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
+            Error (preflight): fd-chrdev: pid 4220 (worker) fd 7, descriptor 1 in its queue, and so on to descriptor 1, 64 queues deep: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
+        "#]],
+    );
+}
+
+#[test]
 fn a_hundred_thousand_places_are_a_short_line_and_a_whole_list() {
     const PLACES: i32 = 100_000;
     let mut everywhere = device();

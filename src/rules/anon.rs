@@ -216,7 +216,7 @@ pub static PIDFD_OUTSIDE: Rule = Rule {
                 continue;
             }
             let Some(target) = pidfd_target(file) else { continue };
-            let inside = ctx.snap.tasks.iter().any(|t| i64::from(t.pid) == target);
+            let inside = i32::try_from(target).is_ok_and(|pid| ctx.index.task(pid).is_some());
             if target == -1 || inside {
                 continue;
             }

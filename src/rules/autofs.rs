@@ -29,7 +29,7 @@ pub static MNT_AUTOFS: Rule = Rule {
             }
             let Some(master) = node.table.masters.iter().find(|m| m.mnt_id == node.info.mnt_id) else { return };
             let (fault, gate) = match master.pipe {
-                MasterPipe::Open if ctx.snap.task(master.pid).is_some() => return,
+                MasterPipe::Open if ctx.index.task(master.pid).is_some() => return,
                 MasterPipe::Open => ("its automounter is outside of the tree", Gate::Stands),
                 MasterPipe::Gone => ("its automounter has ended", Gate::Stands),
                 MasterPipe::Closed { device: false } => {

@@ -158,7 +158,7 @@ pub static CG_SHORT: Rule = Rule {
         let prefixes: Vec<_> =
             prefixes.filter_map(|(line, inside)| Some((line, prefix(&line.path, &inside.path)?))).collect();
         for member in cgroups.members.iter().filter(|m| m.pid != root.pid) {
-            let Some(task) = ctx.snap.task(member.pid) else { continue };
+            let Some(task) = ctx.index.task(member.pid) else { continue };
             for line in cgroups.places.get(member.places).into_iter().flat_map(|p| &p.lines) {
                 let of_root = prefixes.iter().find(|(root, _)| root.controllers == line.controllers);
                 if of_root.is_some_and(|(_, prefix)| line.path.len() < *prefix) {
@@ -216,7 +216,7 @@ pub static FREEZE_OUTSIDE: Rule = Rule {
     check: |rule, ctx, sink| {
         let Some(Some(dir)) = &ctx.host.options.freeze_cgroup else { return };
         for (pid, tid) in &ctx.snap.cgroups.not_frozen {
-            let Some(task) = ctx.snap.task(*pid) else { continue };
+            let Some(task) = ctx.index.task(*pid) else { continue };
             let f = Finding::on_task(rule, task).key(format!("freeze:{tid}")).text("dir", dir.clone()).num("id", *tid);
             let f = if tid == pid { f.term("list", "cgroup.procs") } else { f.tid(*tid) };
             sink.push(freezer_gate(ctx), f);

@@ -5,7 +5,9 @@ use super::tcp::{accepted_by_option, local, refuse_without_option, remote};
 use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Release};
 use crate::parse::diag::InetDiag;
+use crate::snapshot::Task;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 pub static PROTO: Rule = Rule {
@@ -214,12 +216,14 @@ fn is_link_local(ip: Ipv6Addr) -> bool {
 
 fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
     let criu = ctx.snap.criu.ns.net;
+    let first: HashMap<u64, &Task> =
+        ctx.snap.tasks.iter().rev().filter(|t| !t.is_zombie()).filter_map(|t| Some((t.ns.net?, t))).collect();
     // A dumped namespace: every kind that CRIU asks for has to be there.
     for table in ctx.snap.sockets.iter().filter(|t| criu.is_some() && Some(t.netns) != criu) {
         if ctx.socks.collects(table.netns) != Some(true) {
             continue;
         }
-        let Some(task) = ctx.live_tasks().find(|t| t.ns.net == Some(table.netns)) else { continue };
+        let Some(task) = first.get(&table.netns).copied() else { continue };
         for failed in table.failed.iter().filter(|f| module_missing(f)) {
             let (family, protocol) = (i32::from(failed.0), i32::from(failed.1));
             let Some(gate) = required(ctx, family, protocol) else { continue };

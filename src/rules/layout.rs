@@ -89,7 +89,7 @@ pub static NO_EXEC_VMA: Rule = Rule {
             if maps.is_empty() || maps.iter().any(|m| m.vma.exec && m.vma.start < KERNEL_HALF) {
                 continue;
             }
-            if ctx.snap.unchecked.iter().any(|u| u.pid == task.pid && *u.what == *b"maps") {
+            if ctx.index.unchecked(task.pid).any(|u| *u.what == *b"maps") {
                 continue;
             }
             sink.push(Gate::Stands, Finding::on_task(rule, task).num("count", maps.len() as i64));

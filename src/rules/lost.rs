@@ -4,6 +4,7 @@ use super::tcp::local;
 use super::{Ctx, Finding, Lift, Other, Phase, Rule, Value, When};
 use crate::host::Gate;
 use crate::snapshot::{Namespaces, Task, Thread, Unasked};
+use std::collections::HashSet;
 
 /// A warning, whatever is known.
 const WARN: Gate = Gate::Unknown;
@@ -93,10 +94,10 @@ pub static SIGNAL_OWNER: Rule = Rule {
     phase: Phase::Never,
     when: When::Early,
     check: |rule, ctx, sink| {
+        let mut inside = None;
         for (task, file) in ctx.files() {
             let Some(owner) = file.owner.filter(|owner| *owner != 0) else { continue };
-            let of = |t: &Task| t.threads.iter().any(|th| th.tid == owner) || t.pid == owner || t.pgid == -owner;
-            if !ctx.snap.tasks.iter().any(of) {
+            if !inside.get_or_insert_with(|| possible_owners(ctx)).contains(&owner) {
                 let who = if owner > 0 { format!("process {owner}") } else { format!("process group {}", -owner) };
                 let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd)).term("owner", who);
                 sink.push(WARN, if owner > 0 { f.other(Other::Process(owner)) } else { f });
@@ -104,6 +105,13 @@ pub static SIGNAL_OWNER: Rule = Rule {
         }
     },
 };
+
+/// Threads, processes and (negative) process groups of the tree.
+fn possible_owners(ctx: &Ctx) -> HashSet<i32> {
+    let of = |t: &Task| [t.pid, t.pgid.saturating_neg()];
+    let threads = ctx.snap.tasks.iter().flat_map(|t| t.threads.iter().map(|th| th.tid));
+    ctx.snap.tasks.iter().flat_map(of).chain(threads).collect()
+}
 
 /// Every thread of the tree with a property that is lost.
 fn threads<'a>(ctx: &'a Ctx<'a>) -> impl Iterator<Item = (&'a Task, &'a Thread, Unasked)> + 'a {

@@ -22,7 +22,7 @@ pub(super) fn finding(rule: &Rule, ctx: &Ctx, node: &Node) -> Option<Finding> {
 }
 
 pub(super) fn on_mount(rule: &Rule, ctx: &Ctx, table: &MountTable, info: &MountInfo) -> Option<Finding> {
-    let task = ctx.snap.task(table.pid).or_else(|| ctx.snap.root_task())?;
+    let task = ctx.index.task(table.pid).or_else(|| ctx.snap.root_task())?;
     // Where `--external mnt[...]` counts: in the root task's own namespace, and not for its root.
     let keyed = ctx.snap.root_shares(|n| n.mnt) == Some(false)
         && ctx.snap.root_task().is_some_and(|root| root.ns.mnt == Some(table.ns))

@@ -26,7 +26,7 @@ struct Dumped<'a> {
 
 impl Dumped<'_> {
     fn finding(&self, rule: &Rule, ctx: &Ctx) -> Option<Finding> {
-        let task = ctx.snap.task(self.table.pid)?;
+        let task = ctx.index.task(self.table.pid)?;
         Some(Finding::on_task(rule, task).num("netns", i64::try_from(self.table.netns).unwrap_or(i64::MAX)))
     }
 }

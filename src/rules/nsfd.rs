@@ -1,9 +1,12 @@
 //! Open namespace files.
 
 use super::{Ctx, Finding, Lift, Phase, Rule, Value, When};
+use crate::bytes::Bytes;
+use crate::hash::Set;
 use crate::host::Gate;
 use crate::parse::nslink::{self, LinkTarget};
 use crate::snapshot::Namespaces;
+use std::collections::HashMap;
 
 fn of_kind(ns: &Namespaces, kind: &[u8]) -> Option<u64> {
     match kind {
@@ -19,13 +22,26 @@ fn of_kind(ns: &Namespaces, kind: &[u8]) -> Option<u64> {
     }
 }
 
-/// Whether a process of the tree or CRIU lives in that namespace; `None`: not all of theirs are known.
-fn is_collected(ctx: &Ctx, kind: &[u8], ino: u64) -> Option<bool> {
-    let all = || std::iter::once(&ctx.snap.criu.ns).chain(ctx.live_tasks().map(|t| &t.ns));
-    if all().any(|ns| of_kind(ns, kind) == Some(ino)) {
-        return Some(true);
+/// The namespaces of one kind in which a process of the tree or CRIU lives, and whether all of theirs are known.
+struct Collected {
+    inodes: Set<u64>,
+    complete: bool,
+}
+
+impl Collected {
+    fn of(ctx: &Ctx, kind: &[u8]) -> Collected {
+        let all =
+            || std::iter::once(&ctx.snap.criu.ns).chain(ctx.live_tasks().map(|t| &t.ns)).map(|ns| of_kind(ns, kind));
+        Collected { inodes: all().flatten().collect(), complete: all().all(|ino| ino.is_some()) }
     }
-    all().all(|ns| of_kind(ns, kind).is_some()).then_some(false)
+
+    /// `None`: not known.
+    fn has(&self, ino: u64) -> Option<bool> {
+        match self.inodes.contains(&ino) {
+            true => Some(true),
+            false => self.complete.then_some(false),
+        }
+    }
 }
 
 pub static NSFD_OUTSIDE: Rule = Rule {
@@ -41,9 +57,10 @@ pub static NSFD_OUTSIDE: Rule = Rule {
     phase: Phase::P3,
     when: When::Early,
     check: |rule, ctx, sink| {
+        let mut collected: HashMap<Bytes, Collected> = HashMap::new();
         for (task, file) in ctx.files().filter(|(_, f)| f.kind() == libc::S_IFREG) {
             let Some(LinkTarget::Ns { kind, ino }) = file.link.as_deref().map(nslink::parse) else { continue };
-            let gate = match is_collected(ctx, &kind, ino) {
+            let gate = match collected.entry(kind.clone()).or_insert_with(|| Collected::of(ctx, &kind)).has(ino) {
                 Some(true) => continue,
                 Some(false) => Gate::Stands,
                 None => Gate::Unknown,

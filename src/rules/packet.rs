@@ -2,6 +2,7 @@
 
 use super::sock::{number, Sock};
 use super::{room, Ctx, Finding, Lift, Phase, Rule, Sink, When};
+use crate::hash::Map;
 use crate::host::Gate;
 use std::borrow::Cow;
 
@@ -101,14 +102,14 @@ pub static RING_UNOPENED: Rule = Rule {
 };
 
 fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
+    let socks: Map<u64, &Sock> = ctx.socks.all.iter().map(|s| (s.ino, s)).collect();
+    let mut hidden = None;
     for (at, task) in ctx.snap.tasks.iter().enumerate() {
         for m in &task.maps {
             let Some(ino) = m.file.as_ref().filter(|f| f.is_socket()).map(|f| f.ino) else { continue };
-            let opened = ctx.snap.tasks.iter().take(at.saturating_add(1)).any(|t| {
-                // The owner of a shared table comes first.
-                ctx.index.socket_holders(ino).any(|(holder, _)| holder.pid == t.pid)
-            });
-            let why = match ctx.socks.all.iter().find(|s| s.ino == ino) {
+            // The owner of a shared table comes first.
+            let opened = ctx.index.first_holder(ino).is_some_and(|first| first <= at);
+            let why = match socks.get(&ino) {
                 Some(s) if opened && s.packet().is_some() => continue,
                 Some(s) if opened && s.family() == Some(libc::AF_PACKET) => "CRIU has not listed",
                 Some(_) if opened => "is no packet socket",
@@ -119,7 +120,7 @@ fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
                 .fact("ino", number(ino))
                 .term("why", why);
             // A descriptor that lies in a queue counts too.
-            let queued = !opened && super::unix_queue::may_hold_descriptors(ctx);
+            let queued = !opened && *hidden.get_or_insert_with(|| super::unix_queue::may_hold_descriptors(ctx));
             sink.push(if queued { Gate::Unknown } else { Gate::Stands }, f);
         }
     }

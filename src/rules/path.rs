@@ -1,9 +1,10 @@
 //! Files, directories, FIFOs and terminals by their path: descriptors, mapped files, exe, cwd and root.
 
 use super::path_model::{confined, having, is_job_terminal, is_same_device, Bad, Problem};
-use super::{Ctx, Lift, Phase, Rule, Sink, Value, When};
+use super::{Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Opt, Release};
-use crate::snapshot::{Mapping, OpenFile, Stray, Task, Unchecked};
+use crate::snapshot::{Mapping, OpenFile, Stray, Unchecked};
+use std::collections::HashSet;
 
 /// A POSIX message queue by its open descriptor: on a mount of the kernel's own, named by one component, and of the size
 /// of the text it is read as (FILENT_SIZE in ipc/mqueue.c).
@@ -197,11 +198,12 @@ pub static PATH_TOO_LONG: Rule = Rule {
             matches!(f.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK | libc::S_IFIFO)
                 && f.link.as_ref().is_none_or(|l| l.starts_with(b"/"))
         };
+        let untold: HashSet<(i32, Option<i32>)> =
+            ctx.snap.unchecked.iter().filter(|u| is_too_long(u, b"fd link")).map(|u| (u.pid, u.fd)).collect();
         for (task, file) in ctx.files().filter(|(_, f)| path(f)) {
             let length = file.link.as_ref().map(|l| l.len()).filter(|l| *l >= LINK_BUFFER);
             // The kernel's refusal to tell the link is all there is to see of a longer one.
-            let longer = || denied(ctx, task, b"fd link").any(|u| u.fd == Some(file.fd));
-            if length.is_some() || longer() {
+            if length.is_some() || untold.contains(&(task.pid, Some(file.fd))) {
                 let mut f = super::Finding::on_file(rule, task, file).term("what", "descriptor of a file");
                 f.facts.retain(|(name, _)| name != "path");
                 sink.push(Gate::Stands, f.fact_opt("length", length.map(count)));
@@ -223,7 +225,7 @@ pub static PATH_TOO_LONG: Rule = Rule {
             ];
             for (link, what, name) in links {
                 let length = link.as_ref().map(|l| l.text.len()).filter(|l| *l >= LINK_BUFFER);
-                if length.is_some() || denied(ctx, task, name).next().is_some() {
+                if length.is_some() || ctx.index.unchecked(task.pid).any(|u| is_too_long(u, name)) {
                     let f = super::Finding::on_task(rule, task).key(format!("{what}:{}", task.pid)).term("what", what);
                     sink.push(Gate::Stands, f.fact_opt("length", length.map(count)));
                 }
@@ -243,8 +245,7 @@ fn count(length: usize) -> Value {
     Value::Num(i64::try_from(length).unwrap_or(i64::MAX))
 }
 
-/// The links of a process that the kernel did not tell for their length.
-fn denied<'a>(ctx: &'a Ctx, task: &'a Task, what: &'a [u8]) -> impl Iterator<Item = &'a Unchecked> + 'a {
-    let of = move |u: &&Unchecked| u.pid == task.pid && u.errno == libc::ENAMETOOLONG && *u.what == *what;
-    ctx.snap.unchecked.iter().filter(of)
+/// Whether it is such a link of a process, and the kernel did not tell it for its length.
+fn is_too_long(unchecked: &Unchecked, what: &[u8]) -> bool {
+    unchecked.errno == libc::ENAMETOOLONG && *unchecked.what == *what
 }

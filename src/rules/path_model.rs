@@ -241,7 +241,7 @@ pub(super) fn confined<'a>(ctx: &Ctx<'a>) -> BTreeMap<u64, (&'a Task, &'a Bytes)
 
 /// Whether the mount table that CRIU reads through this process has a root, as far as could be seen.
 fn shows_a_root(ctx: &Ctx, task: &Task) -> bool {
-    let denied = ctx.snap.unchecked.iter().any(|u| u.pid == task.pid && *u.what == *b"mountinfo");
+    let denied = ctx.index.unchecked(task.pid).any(|u| *u.what == *b"mountinfo");
     let table = ctx.snap.mounts.iter().find(|t| t.pid == task.pid && Some(t.ns) == task.ns.mnt);
     denied || table.is_some_and(|t| t.mounts.iter().any(|m| *m.mountpoint == *b"/"))
 }

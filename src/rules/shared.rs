@@ -25,7 +25,7 @@ fn finding(rule: &Rule, task: &Task, with: i32) -> Finding {
 /// program or end. A parent that sleeps so for another reason is taken for one, which costs no more than a refusal.
 fn vfork_parent<'a>(ctx: &Ctx<'a>, task: &Task) -> Option<&'a Task> {
     let mm = task.shares.mm?;
-    let parent = ctx.snap.task(task.ppid)?;
+    let parent = ctx.index.task(task.ppid)?;
     let shared = parent.pid == mm || parent.shares.mm == Some(mm);
     (shared && parent.threads.iter().any(|t| t.state == 'D')).then_some(parent)
 }

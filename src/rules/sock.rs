@@ -187,6 +187,8 @@ pub struct Socks<'a> {
     snap: &'a Snapshot,
     /// Each once, in walk order.
     pub all: Vec<Sock<'a>>,
+    /// What was listed, by network namespace.
+    tables: Map<u64, &'a SocketTable>,
     /// Network namespaces of the tree's processes.
     nets: Set<u64>,
     /// A process's network namespace is not known.
@@ -195,6 +197,8 @@ pub struct Socks<'a> {
     waiting: Map<u32, &'a UnixDiag>,
     /// What is listed, but not for CRIU.
     unreached: Map<u64, End>,
+    /// See [`Socks::all_unix_listed`].
+    unix_listed: OnceCell<bool>,
     /// The first IP socket with these two addresses, once somebody has asked.
     ends: OnceCell<HashMap<(Addr, Addr), u64>>,
 }
@@ -208,10 +212,12 @@ impl<'a> Socks<'a> {
         let mut socks = Socks {
             snap,
             all: Vec::new(),
+            tables: snap.sockets.iter().map(|t| (t.netns, t)).collect(),
             nets: live().filter_map(|t| t.ns.net).collect(),
             nets_unknown: live().any(|t| t.ns.net.is_none()),
             waiting: Map::default(),
             unreached: room::unreached(&snap.sockets),
+            unix_listed: OnceCell::new(),
             ends: OnceCell::new(),
         };
         for table in &snap.sockets {
@@ -278,16 +284,15 @@ impl<'a> Socks<'a> {
 
     /// Whether our own list of these sockets in this namespace is there and whole.
     pub fn listed_whole(&self, netns: u64, family: i32, protocol: i32) -> bool {
-        self.snap.sockets.iter().any(|t| t.netns == netns && !t.failed.iter().any(|f| is(f, family, protocol)))
+        self.tables.get(&netns).is_some_and(|t| !t.failed.iter().any(|f| is(f, family, protocol)))
     }
 
     /// Whether that list has not a single UNIX or packet socket.
     pub fn lists_none(&self, netns: u64, family: i32) -> bool {
-        let of_netns = || self.snap.sockets.iter().filter(|t| t.netns == netns);
-        match family {
-            libc::AF_UNIX => of_netns().all(|t| t.unix.is_empty()),
-            _ => of_netns().all(|t| t.packet.is_empty()),
-        }
+        self.tables.get(&netns).is_none_or(|t| match family {
+            libc::AF_UNIX => t.unix.is_empty(),
+            _ => t.packet.is_empty(),
+        })
     }
 
     /// Whether CRIU's list lacks this socket, though the kernel's has it.
@@ -297,27 +302,27 @@ impl<'a> Socks<'a> {
 
     /// Whether our list of the UNIX sockets of every namespace that CRIU collects is there and whole.
     pub fn all_unix_listed(&self) -> bool {
-        !self.nets_unknown
-            && self
-                .nets
-                .iter()
-                .filter(|ns| self.collects(**ns) != Some(false))
-                .all(|ns| self.listed_whole(*ns, libc::AF_UNIX, 0))
+        let listed = || {
+            let collected = self.nets.iter().filter(|ns| self.collects(**ns) != Some(false));
+            !self.nets_unknown && collected.into_iter().all(|ns| self.listed_whole(*ns, libc::AF_UNIX, 0))
+        };
+        *self.unix_listed.get_or_init(listed)
     }
 
     /// The errno with which the kernel refused to list sockets of this kind in the namespace, if CRIU would be refused the
     /// same way: the module is missing (`collect_err`, criu/sockets.c).
     pub fn diag_missing(&self, netns: u64, family: i32, protocol: i32) -> Option<i32> {
-        let table = self.snap.sockets.iter().find(|t| t.netns == netns)?;
+        let table = self.tables.get(&netns)?;
         table.failed.iter().find(|f| is(f, family, protocol) && module_missing(f)).map(|f| f.2)
     }
 
     /// Whether CRIU has CAP_NET_ADMIN over the socket's network namespace; of one in no list, over all that the tree is in.
     pub fn net_admin(&self, s: &Sock) -> Option<bool> {
-        let all = || self.snap.sockets.iter();
         match s.netns() {
-            Some(netns) => all().find(|t| t.netns == netns)?.net_admin,
-            None => all().map(|t| t.net_admin).reduce(|a, b| if a == b { a } else { None }).flatten(),
+            Some(netns) => self.tables.get(&netns)?.net_admin,
+            None => {
+                self.snap.sockets.iter().map(|t| t.net_admin).reduce(|a, b| if a == b { a } else { None }).flatten()
+            }
         }
     }
 

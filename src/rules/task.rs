@@ -3,6 +3,7 @@
 use super::{Ctx, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::{Gate, Release};
 use crate::snapshot::{Task, Thread};
+use std::collections::HashMap;
 
 /// SIGTRAP in a signal set of status: bit n-1 is signal n.
 const SIGTRAP_BIT: u64 = 1 << (libc::SIGTRAP - 1);
@@ -100,9 +101,11 @@ pub static ZOMBIE_WITH_CHILDREN: Rule = Rule {
     phase: Phase::P1,
     when: When::Volatile,
     check: |rule, ctx, sink| {
+        let others = ctx.snap.tasks.iter().rev().filter(|c| c.ppid != c.pid);
+        let children: HashMap<i32, i32> = others.map(|child| (child.ppid, child.pid)).collect();
         for task in ctx.snap.tasks.iter().filter(|t| t.is_zombie() && other_threads(t).all(is_dead)) {
-            if let Some(child) = ctx.snap.tasks.iter().find(|c| c.ppid == task.pid && c.pid != task.pid) {
-                sink.push(Gate::Stands, Finding::on_task(rule, task).num("child", child.pid));
+            if let Some(child) = children.get(&task.pid) {
+                sink.push(Gate::Stands, Finding::on_task(rule, task).num("child", *child));
             }
         }
     },
@@ -208,7 +211,7 @@ pub static FD_TABLE_FULL: Rule = Rule {
 
 /// Descriptors in use that count against the limit: a lowered limit leaves higher ones open.
 fn used_below(ctx: &Ctx, task: &Task, limit: u64) -> u64 {
-    let owner = task.files_of.and_then(|pid| ctx.snap.task(pid)).unwrap_or(task);
+    let owner = task.files_of.and_then(|pid| ctx.index.task(pid)).unwrap_or(task);
     owner.files.iter().filter(|f| u64::try_from(f.fd).is_ok_and(|fd| fd < limit)).count() as u64
 }
 

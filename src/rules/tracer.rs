@@ -70,7 +70,7 @@ pub static SELF_IN_TREE: Rule = Rule {
         if ctx.host.stage == Stage::DryRun {
             return;
         }
-        if let Some(task) = ctx.snap.task(ctx.snap.criu.pid) {
+        if let Some(task) = ctx.index.task(ctx.snap.criu.pid) {
             sink.push(Gate::Stands, Finding::on_task(rule, task));
         }
     },
@@ -126,7 +126,7 @@ pub static PTRACE_DENIED: Rule = Rule {
 /// Whether the kernel denied this of the process itself.
 fn denied(ctx: &Ctx, task: &Task, what: &[u8]) -> bool {
     let refused = |errno| matches!(errno, libc::EACCES | libc::EPERM);
-    ctx.snap.unchecked.iter().any(|u| u.pid == task.pid && u.fd.is_none() && *u.what == *what && refused(u.errno))
+    ctx.index.unchecked(task.pid).any(|u| u.fd.is_none() && *u.what == *what && refused(u.errno))
 }
 
 pub static PROC_DENIED: Rule = Rule {

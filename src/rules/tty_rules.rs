@@ -4,7 +4,7 @@ use super::device::tty_key;
 use super::tty::{driver, index, is_terminal, terminals, Driver, Session, Terminal};
 use super::{Ctx, Finding, Lift, Other, Phase, Rule, Sink, Value, Verdict, When};
 use crate::host::{Gate, Opt};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// `MAX_PTY_INDEX` (criu/tty.c).
 const MAX_PTY_INDEX: i64 = 1000;
@@ -109,12 +109,17 @@ pub static TTY_EXT_TOO_MANY: Rule = Rule {
     },
 };
 
+/// The first process of each session.
+fn first_of_sessions(ctx: &Ctx) -> HashMap<i32, i32> {
+    ctx.snap.tasks.iter().rev().filter(|t| !t.is_zombie()).map(|t| (t.sid, t.pid)).collect()
+}
+
 /// What is wrong with a session that a terminal belongs to; `None`: nothing (`find_first_sid`, criu/tty.c).
-fn dangling(ctx: &Ctx, sid: i32) -> Option<&'static str> {
-    match ctx.live_tasks().find(|t| t.sid == sid) {
-        Some(first) if first.pid == sid => None,
+fn dangling(ctx: &Ctx, firsts: &HashMap<i32, i32>, sid: i32) -> Option<&'static str> {
+    match firsts.get(&sid) {
+        Some(first) if *first == sid => None,
         // Sessions of the dead are not known yet when CRIU looks.
-        _ => match ctx.snap.task(sid) {
+        _ => match ctx.index.task(sid) {
             None => Some("is not in the tree"),
             Some(leader) if leader.is_zombie() => Some("has exited"),
             Some(_) => Some("does not come first in the tree"),
@@ -140,9 +145,10 @@ pub static TTY_DANGLING_SID: Rule = Rule {
     check: |rule, ctx, sink| {
         let gate = ctx.host.gate(&[Opt::ShellJob]);
         let foreign_pidns = ctx.snap.root_shares(|n| n.pid) != Some(true);
+        let firsts = first_of_sessions(ctx);
         for t in terminals(ctx) {
             let Some(Session { sid, .. }) = t.session.filter(|s| s.sid > 0) else { continue };
-            let Some(fault) = dangling(ctx, sid) else { continue };
+            let Some(fault) = dangling(ctx, &firsts, sid) else { continue };
             // To its own pid namespace a leader outside has no number, and that passes.
             if t.task.own_sid() == 0 && t.driver != Driver::Master {
                 continue;
@@ -226,9 +232,15 @@ pub static TTY_WRITE_ONLY: Rule = Rule {
     when: When::Early,
     check: |rule, ctx, sink| {
         let list = terminals(ctx);
+        // Of each side and index there is one.
+        let ptys: HashMap<(bool, i64), &Terminal> = list
+            .iter()
+            .filter(|t| t.is_pty())
+            .filter_map(|t| Some(((t.driver == Driver::Master, t.index?), t)))
+            .collect();
         for t in list.iter().filter(|t| t.is_pty() && t.is_write_only()) {
             let Some(index) = t.index else { continue };
-            let Some(other) = list.iter().find(|o| o.is_pty() && o.driver != t.driver && o.index == t.index) else { continue };
+            let Some(other) = ptys.get(&(t.driver != Driver::Master, index)).copied() else { continue };
             // Without the slave, a master is left alone.
             let (side, slave) = if t.driver == Driver::Master { ("master", other) } else { ("slave", t) };
             let f = Finding::on_file(rule, t.task, t.file)

@@ -11,8 +11,9 @@ use super::paths::{has_server, is_below};
 use super::proc::{Buffers, Dir};
 use super::sys;
 use crate::bytes::Bytes;
+use crate::hash::Map;
 use crate::parse::mountinfo::{self, MountInfo};
-use crate::snapshot::{Look, MountTable, OpenFile, Snapshot, Stray};
+use crate::snapshot::{Look, MountTable, OpenFile, Snapshot, Stray, Task};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -24,13 +25,15 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
         return;
     }
     let Snapshot { tasks, mounts, .. } = snap;
+    if !tasks.iter().any(|t| files(t).any(is_candidate)) {
+        return;
+    }
+    let overlays = overlays(mounts);
     let mut layers = Layers { proc, b, own: None, of_tables: HashMap::new(), open: HashMap::new() };
     for task in tasks {
         let mapped = task.maps.iter_mut().filter_map(|m| m.file.as_mut());
         for file in task.files.iter_mut().chain(mapped).filter(|f| is_candidate(f)) {
-            let Some((table, mount)) = mount_of(mounts, file).filter(|(_, m)| *m.fstype == *b"overlay") else {
-                continue;
-            };
+            let Some((table, mount)) = file.mnt_id.and_then(|id| overlays.get(&id).copied()) else { continue };
             let Some(text) = &file.link else { continue };
             if layers.has(table, mount, text, file) {
                 file.stray = Some(Stray::Layer);
@@ -43,9 +46,20 @@ fn is_candidate(file: &OpenFile) -> bool {
     file.kind() == libc::S_IFREG && file.nlink > 0 && file.stray == Some(Stray::Errno(libc::ENOENT))
 }
 
-fn mount_of<'a>(tables: &'a [MountTable], file: &OpenFile) -> Option<(&'a MountTable, &'a MountInfo)> {
-    let id = i32::try_from(file.mnt_id?).ok()?;
-    tables.iter().find_map(|t| Some((t, t.mounts.iter().find(|m| m.mnt_id == id)?)))
+fn files(task: &Task) -> impl Iterator<Item = &OpenFile> {
+    task.files.iter().chain(task.maps.iter().filter_map(|m| m.file.as_ref()))
+}
+
+/// The mounts of overlayfs by id, each with the first table that has it.
+fn overlays(tables: &[MountTable]) -> Map<u64, (&MountTable, &MountInfo)> {
+    let mut all = Map::default();
+    for table in tables {
+        for mount in table.mounts.iter().filter(|m| *m.fstype == *b"overlay") {
+            let id = u64::try_from(mount.mnt_id).unwrap_or(u64::MAX);
+            all.entry(id).or_insert((table, mount));
+        }
+    }
+    all
 }
 
 /// Where the names of layers may begin, and the mounts there that have a file server: id and mountpoint.

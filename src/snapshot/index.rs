@@ -1,8 +1,9 @@
 //! Joins over a snapshot, made once per look: inode to socket, inode to the descriptors that hold it.
 
-use super::{MountTable, OpenFile, Snapshot, Socket, SocketTable, Task};
+use super::{MountTable, OpenFile, Snapshot, Socket, SocketTable, Task, Unchecked};
 use crate::hash::Map;
 use crate::parse::mountinfo::MountInfo;
+use std::cell::OnceCell;
 
 /// IPPROTO_MPTCP
 const MPTCP: u16 = 262;
@@ -15,6 +16,10 @@ pub struct Index<'a> {
     socket_fds: Map<u64, Vec<(usize, usize)>>,
     /// The keys of `socket_fds`, in walk order.
     held: Vec<u64>,
+    /// pid -> task index, once somebody has asked.
+    tasks: OnceCell<Map<i32, usize>>,
+    /// What could not be looked at, by process, likewise.
+    unchecked: OnceCell<Map<i32, Vec<usize>>>,
 }
 
 impl<'a> Index<'a> {
@@ -49,7 +54,7 @@ impl<'a> Index<'a> {
                 }
             }
         }
-        Index { snap, sockets, socket_fds, held }
+        Index { snap, sockets, socket_fds, held, tasks: OnceCell::new(), unchecked: OnceCell::new() }
     }
 
     /// The inodes of all sockets that a descriptor of the tree refers to, in walk order.
@@ -60,6 +65,28 @@ impl<'a> Index<'a> {
     /// What sock_diag said about the socket with this inode, and in which namespace.
     pub fn socket(&self, ino: u64) -> Option<(&'a SocketTable, Socket<'a>)> {
         self.sockets.get(&ino).copied()
+    }
+
+    /// The task with this pid.
+    pub fn task(&self, pid: i32) -> Option<&'a Task> {
+        let numbered = || self.snap.tasks.iter().map(|t| t.pid).zip(0..).collect();
+        self.snap.tasks.get(*self.tasks.get_or_init(numbered).get(&pid)?)
+    }
+
+    /// What could not be looked at of this process.
+    pub fn unchecked(&self, pid: i32) -> impl Iterator<Item = &'a Unchecked> + '_ {
+        let of_all = || {
+            let mut all: Map<i32, Vec<usize>> = Map::default();
+            self.snap.unchecked.iter().zip(0..).for_each(|(u, nth)| all.entry(u.pid).or_default().push(nth));
+            all
+        };
+        let of_pid = self.unchecked.get_or_init(of_all).get(&pid).into_iter().flatten();
+        of_pid.filter_map(|nth| self.snap.unchecked.get(*nth))
+    }
+
+    /// Index of the first task, in walk order, with a descriptor that refers to the socket with this inode.
+    pub fn first_holder(&self, ino: u64) -> Option<usize> {
+        self.socket_fds.get(&ino)?.first().map(|(task, _)| *task)
     }
 
     /// Whether a descriptor of the tree refers to the socket with this inode.
