@@ -128,6 +128,59 @@ fn options_of_a_host_nobody_has_met_are_unknown_and_refuse_nothing() {
     device.assert_untouched();
 }
 
+/// A stand-in for the newest CRIU is refused as that one is; one that differs from it in one thing is of no release.
+#[test]
+fn a_neighbour_of_a_known_release_is_none() {
+    let scratch = Scratch::new("neighbours");
+    let libdir = support::libdir(&scratch);
+    let mut device = Target::with_device();
+    let mut run = |hooks: u32, opts: u32, more: &[&str]| {
+        let (hooks, opts) = (format!("-DHOOKS={hooks}"), format!("-DOPTS={opts}"));
+        let moved = more.iter().any(|flag| flag.starts_with("-DFROM"));
+        let in_place: &[&str] = if moved { &[] } else { &["-DFROM=0", "-DMOVED=0"] };
+        let flags = [&["-DNEWEST", hooks.as_str(), opts.as_str()], in_place, more].concat();
+        let said = fake(&flags, &libdir, &scratch, device.pid());
+        device.assert_untouched();
+        said
+    };
+    let newest = run(17, 552, &[]);
+    assert!(newest.contains(r#""release":"4.3""#) && !newest.contains("known here"), "{newest}");
+    assert!(newest.contains("Error (preflight): fd-chrdev: ") && newest.contains("\ninit -125\n"), "{newest}");
+
+    let neighbours: &[(u32, u32, &[&str])] = &[
+        (16, 552, &[]),
+        (18, 552, &[]),
+        (13, 552, &[]),
+        (17, 512, &[]),
+        (17, 536, &[]),
+        (17, 544, &[]),
+        (17, 560, &[]),
+        (17, 640, &[]),
+        (17, 552, &["-DNO_SHSTK"]),
+        (17, 552, &["-DNO_PIDFD"]),
+        (17, 552, &["-DNO_INTERRUPT"]),
+        (17, 552, &["-DNO_UPROBES"]),
+        (17, 552, &["-DNO_GUARDS"]),
+        (17, 552, &["-DNO_OPTIONS"]),
+        (17, 552, &["-DFROM=160", "-DMOVED=8"]),
+        (17, 552, &["-DFROM=176", "-DMOVED=8"]),
+        (17, 552, &["-DFROM=336", "-DMOVED=16"]),
+        (17, 552, &["-DFROM=376", "-DMOVED=-8"]),
+        (17, 552, &["-DFROM=436", "-DMOVED=4"]),
+        (17, 552, &["-DFROM=520", "-DMOVED=8"]),
+        (17, 552, &["-DFROM=528", "-DMOVED=8"]),
+    ];
+    for (hooks, opts, more) in neighbours {
+        let said = run(*hooks, *opts, more);
+        let which = format!("{hooks} {opts} {more:?}: {said}");
+        assert!(said.starts_with(&format!("hooks {hooks} ")), "{which}");
+        assert!(said.contains(r#""release":"unknown""#), "{which}");
+        assert_eq!(said.matches("this CRIU is of no release that is known here").count(), 1, "{which}");
+        assert!(said.contains("\ninit 0\n") && said.contains("\ncheckpoint -95\nagain -95\n"), "{which}");
+        assert!(said.contains("Warn  (preflight): fd-chrdev: ") && !said.contains("Error"), "{which}");
+    }
+}
+
 #[test]
 fn the_plugin_shows_only_its_door() {
     let out = Command::new("nm").args(["-D", "--defined-only"]).arg(plugin()).output().unwrap();

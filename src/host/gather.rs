@@ -1,7 +1,7 @@
 //! Puts the picture of the CRIU around us together.
 
 use super::{cmdline, hugetlb, layout, runtime, safe_read as mem, siblings, symbols};
-use super::{Host, Runtime, Siblings, Stage};
+use super::{Host, Release, Runtime, Siblings, Stage};
 use crate::bytes::Bytes;
 use crate::parse::{self, cgroup::Cgroup};
 use std::ffi::{c_char, c_int, c_void, CStr, CString, OsStr};
@@ -39,7 +39,7 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         // SAFETY: CRIU's function without arguments; it returns a number.
         unsafe { get() }
     });
-    let known = layout::Known { stage, own_path: own_path.as_deref(), log_level, root };
+    let known = layout::Known { stage, own_path: own_path.as_deref(), log_level, root, user: user() };
     let (read, options_unknown) = match layout::read(sym.opts, &known) {
         Ok(read) => (read, None),
         Err(why) => (layout::Read::default(), Some(why)),
@@ -71,7 +71,8 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
     }
     let host = Host {
         stage,
-        release: sym.release,
+        // Its symbols say which release it could be, its options whether it is.
+        release: if options_unknown.is_some() { Release::Unknown } else { sym.release },
         caps: sym.caps,
         options,
         externals: sym.external_for_each_type.and_then(externals),
@@ -83,6 +84,12 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         config_file: config_file.flatten().filter(|f| is_read(runtime, f)).map(Bytes),
     };
     Ok(Facts { host, root, plugins, options_unknown })
+}
+
+/// Whom CRIU runs as, as it has noted itself (`check_caps`, criu/cr-check.c).
+fn user() -> Option<(u32, u64)> {
+    let status = parse::status::parse(&std::fs::read("/proc/thread-self/status").ok()?);
+    Some((nix::unistd::geteuid().as_raw(), status.cap_eff?))
 }
 
 /// The hierarchies that `--cgroup-dump-controller` leaves, by CRIU's own word; mostly all, and it is not asked for each.

@@ -2,20 +2,23 @@
 //!
 //! Fields before offset 160 are the same in all releases; the rest moves. The symbol's own size picks the row, then what
 //! we know from elsewhere must be found at its offsets: the directory we were loaded from, CRIU's log level, its mode,
-//! the target. A row that does not verify is not used at all (contract, point 3).
+//! the target, whom CRIU runs as; lists must be rings and numbers in their range. A row that does not verify is not used
+//! at all, and the CRIU is none that is known.
 //!
 //! Source: criu/include/cr_options.h at v3.17.1, v3.18, v4.0, v4.1.1, v4.2 (x86_64); 4.3 from the binary's accesses.
 
 use super::options::{LockMethod, Options};
 use super::safe_read as mem;
 use super::symbols::Object;
-use super::Stage;
+use super::{Release, Stage};
 use crate::bytes::Bytes;
 
 /// Offsets in bytes of the fields that differ between releases.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     size: usize,
+    /// Heads of lists, those of no interest as well.
+    lists: &'static [usize],
     libdir: usize,
     force_irmap: usize,
     manage_cgroups: usize,
@@ -36,7 +39,8 @@ struct Row {
     log_level: usize,
     file_validation_method: usize,
     mode: usize,
-    unprivileged: Option<usize>,
+    /// The effective user (4 bytes), its capabilities (8), and whether it is one without privileges (4).
+    user: Option<usize>,
 }
 
 /// Fields that no release has moved.
@@ -53,6 +57,7 @@ const EXTERNAL: usize = 128;
 
 const V3_17: Row = Row {
     size: 472,
+    lists: &[96, INHERIT_FDS, EXTERNAL, 144, 256, 304],
     libdir: 160,
     force_irmap: 208,
     manage_cgroups: 224,
@@ -73,12 +78,13 @@ const V3_17: Row = Row {
     log_level: 400,
     file_validation_method: 456,
     mode: 460,
-    unprivileged: None,
+    user: None,
 };
 
 /// 3.18, 3.19, 4.0, 4.1.
 const V3_18: Row = Row {
     size: 504,
+    lists: &[96, INHERIT_FDS, EXTERNAL, 144, 256, 312],
     ghost_limit: 304,
     irmap_scan_paths: 312,
     lsm_supplied: 328,
@@ -92,7 +98,7 @@ const V3_18: Row = Row {
     log_level: 412,
     file_validation_method: 464,
     mode: 468,
-    unprivileged: Some(500),
+    user: Some(488),
     ..V3_17
 };
 
@@ -104,12 +110,13 @@ const V4_2: Row = Row {
     log_level: 416,
     file_validation_method: 472,
     mode: 476,
-    unprivileged: Some(508),
+    user: Some(496),
     ..V3_18
 };
 
 const V4_3: Row = Row {
     size: 552,
+    lists: &[96, INHERIT_FDS, EXTERNAL, 144, 280, 336],
     libdir: 184,
     force_irmap: 232,
     manage_cgroups: 248,
@@ -130,10 +137,21 @@ const V4_3: Row = Row {
     log_level: 440,
     file_validation_method: 512,
     mode: 520,
-    unprivileged: Some(548),
+    user: Some(536),
 };
 
 const ROWS: [Row; 4] = [V3_17, V3_18, V4_2, V4_3];
+
+/// How big the object of a release is.
+pub fn size(release: Release) -> Option<usize> {
+    Some(match release {
+        Release::V3_17 => V3_17.size,
+        Release::V3_18 | Release::V4_0 | Release::V4_1 => V3_18.size,
+        Release::V4_2 => V4_2.size,
+        Release::V4_3 => V4_3.size,
+        Release::Unknown => return None,
+    })
+}
 
 /// What is known from elsewhere and must be found in the object.
 #[derive(Clone, Debug)]
@@ -145,6 +163,8 @@ pub struct Known<'a> {
     pub log_level: Option<u32>,
     /// root_item->pid->real.
     pub root: Option<i32>,
+    /// The effective user of this process, and its capabilities.
+    pub user: Option<(u32, u64)>,
 }
 
 /// What the options object says.
@@ -203,6 +223,14 @@ pub fn read(opts: Object, known: &Known) -> Result<Read, Unusable> {
         Some(1) => false,
         _ => return Err(bad("file_validation_method")),
     });
+    // It takes network namespaces only.
+    let empty_ns = match mem::i32(at(row.empty_ns)) {
+        Some(0 | libc::CLONE_NEWNET) => mem::u32(at(row.empty_ns)),
+        _ => return Err(bad("empty_ns")),
+    };
+    // CG_MODE_*: nothing, or one of five bits.
+    let one_mode = |v: &u32| *v < 1 << 5 && v.count_ones() <= 1;
+    let manage_cgroups = mem::u32(at(row.manage_cgroups)).filter(one_mode).ok_or(bad("manage_cgroups"))?;
     let freeze_cgroup = match mem::word(at(FREEZE_CGROUP)) {
         Some(0) => Some(None),
         Some(text) => Some(Some(Bytes(mem::cstr(text, 4096).ok_or(bad("freeze_cgroup"))?))),
@@ -227,17 +255,17 @@ pub fn read(opts: Object, known: &Known) -> Result<Read, Unusable> {
         autodetect_ext_mounts: bool8(row.autodetect_ext_mounts, "autodetect_ext_mounts")?,
         // A CRIU without the option behaves as one whose option is not given.
         allow_uprobes: row.allow_uprobes.map_or(Ok(Some(false)), |o| int(o, "allow_uprobes"))?,
-        unprivileged: row.unprivileged.map_or(Ok(Some(false)), |o| int(o, "unprivileged"))?,
+        unprivileged: row.user.map_or(Ok(Some(false)), |o| int(o.wrapping_add(12), "unprivileged"))?,
         orphan_pts_master: bool8(row.orphan_pts_master, "orphan_pts_master")?,
         lazy_pages: bool8(row.lazy_pages, "lazy_pages")?,
         ghost_limit: mem::u64(at(row.ghost_limit)),
         network_lock,
-        empty_ns: mem::u32(at(row.empty_ns)),
+        empty_ns,
         freeze_cgroup,
         irmap_scan_paths: Some(irmap_paths(at(row.irmap_scan_paths)).ok_or(bad("irmap_scan_paths"))?),
         timeout: mem::u32(at(row.timeout)),
         validate_by_size,
-        manage_cgroups: mem::u32(at(row.manage_cgroups)),
+        manage_cgroups: Some(manage_cgroups),
         lsm_supplied: bool8(row.lsm_supplied, "lsm_supplied")?,
     };
     Ok(Read {
@@ -274,7 +302,15 @@ fn verify(row: &Row, at: &dyn Fn(usize) -> usize, known: &Known) -> Result<(), U
         tree if tree.is_some() && tree == known.root => {}
         _ => return Err(bad("tree_id")),
     }
-    mem::list(at(EXTERNAL), MAX_NODES).ok_or(bad("external"))?;
+    if row.lists.iter().any(|head| mem::list(at(*head), MAX_NODES).is_none()) {
+        return Err(bad("one of its lists"));
+    }
+    if let Some(user) = row.user {
+        let (uid, caps) = (mem::u32(at(user)), mem::array(at(user.wrapping_add(4))).map(u64::from_le_bytes));
+        if known.user.is_none() || uid.zip(caps) != known.user {
+            return Err(bad("uid"));
+        }
+    }
     Ok(())
 }
 
@@ -314,7 +350,8 @@ mod tests {
     const PATH: &[u8] = b"/lib/dir//preflight_plugin.so";
 
     fn known() -> Known<'static> {
-        Known { stage: Stage::Dump, own_path: Some(PATH), log_level: Some(4), root: Some(77) }
+        let user = Some((0, 0x1ff_feff_ffff));
+        Known { stage: Stage::Dump, own_path: Some(PATH), log_level: Some(4), root: Some(77), user }
     }
 
     impl Made {
@@ -323,10 +360,13 @@ mod tests {
             let mut made = Made { bytes: vec![0; row.size], _texts: Vec::new() };
             made.put(row.libdir, &(text.as_ptr() as usize).to_ne_bytes());
             made._texts.push(text);
-            for list in [INHERIT_FDS, EXTERNAL, row.irmap_scan_paths] {
+            for list in row.lists {
                 let head = made.bytes.as_ptr() as usize + list;
-                made.put(list, &head.to_ne_bytes());
+                made.put(*list, &head.to_ne_bytes());
                 made.put(list + 8, &head.to_ne_bytes());
+            }
+            if let Some(user) = row.user {
+                made.put(user + 4, &known().user.unwrap().1.to_ne_bytes());
             }
             made.put(row.log_level, &4_u32.to_ne_bytes());
             made.put(row.mode, &1_u32.to_ne_bytes());
@@ -372,8 +412,14 @@ mod tests {
                 (row.mode, 3, "mode"),
                 (row.tree_id, 78, "tree_id"),
                 (row.libdir, 0, "libdir"),
-                (EXTERNAL, 0, "external"),
-                (INHERIT_FDS, 0, "inherit_fds"),
+                (EXTERNAL, 0, "one of its lists"),
+                (INHERIT_FDS, 0, "one of its lists"),
+                (row.lists[4], 0, "one of its lists"),
+                (row.irmap_scan_paths, 0, "one of its lists"),
+                (row.empty_ns, 8, "empty_ns"),
+                (row.manage_cgroups, 3, "manage_cgroups"),
+                (row.manage_cgroups, 32, "manage_cgroups"),
+                (row.user.unwrap_or(row.mode), 1000, if row.user.is_some() { "uid" } else { "mode" }),
                 (SHELL_JOB, 2, "shell_job"),
                 (row.network_lock_method, 3, "network_lock_method"),
                 (row.file_validation_method, 2, "file_validation_method"),
@@ -394,11 +440,82 @@ mod tests {
             }
             assert_eq!(made.read(&Known { log_level: None, ..known() }).err(), Some(Unusable::Mismatch("log_level")));
             assert_eq!(made.read(&Known { stage: Stage::PreDump, ..known() }).err(), Some(Unusable::Mismatch("mode")));
+            for user in [None, Some((1, known().user.unwrap().1)), Some((0, 0))] {
+                let wrong = row.user.map(|_| Unusable::Mismatch("uid"));
+                assert_eq!(made.read(&Known { user, ..known() }).err(), wrong, "{}", row.size);
+            }
         }
         let nowhere = Object { addr: 64, size: Some(504) };
         assert_eq!(read(nowhere, &known()), Err(Unusable::Mismatch("libdir")));
         for size in [None, Some(0), Some(500), Some(553)] {
             assert_eq!(read(Object { addr: 64, size }, &known()), Err(Unusable::UnknownSize(size)));
         }
+    }
+
+    /// A release with a field more or less, and as many bytes in all. Its fields are read as they are, or not at all.
+    #[test]
+    fn a_layout_that_has_moved_is_not_read_as_another() {
+        for row in &ROWS {
+            let mut made = Made::new(row);
+            // Options that are given: a field that is read in the wrong place is seen.
+            for at in [FILE_LOCKS, TCP_CLOSE, LINK_REMAP, row.force_irmap, row.tcp_skip_in_flight, row.lazy_pages] {
+                made.put(at, &[1]);
+            }
+            made.put(row.enable_external_masters, &[1]);
+            made.put(row.orphan_pts_master, &[1]);
+            made.put(row.manage_cgroups, &[4]);
+            made.put(row.tree_id, &77_i32.to_ne_bytes());
+            let right = made.read(&known()).unwrap();
+            let (mut refused, mut same) = (0, 0);
+            for from in (16..row.size).step_by(4) {
+                for by in [4, 8, 16, 24] {
+                    for inserted in [true, false] {
+                        let mut moved = Made { bytes: made.bytes.clone(), _texts: made._texts.clone() };
+                        let end = row.size - by;
+                        if from > end {
+                            continue;
+                        }
+                        if inserted {
+                            moved.bytes.copy_within(from..end, from + by);
+                            moved.bytes[from..from + by].fill(0);
+                        } else {
+                            moved.bytes.copy_within(from + by.., from);
+                            moved.bytes[end..].fill(0);
+                        }
+                        // The rings are where they have moved to.
+                        for head in row.lists {
+                            let now = match (head + 8 >= from, inserted) {
+                                (false, _) => *head,
+                                (true, true) => head + by,
+                                (true, false) => head.wrapping_sub(by),
+                            };
+                            if now < row.size - 16 {
+                                let address = moved.bytes.as_ptr() as usize + now;
+                                moved.put(now, &address.to_ne_bytes());
+                                moved.put(now + 8, &address.to_ne_bytes());
+                            }
+                        }
+                        match moved.read(&known()) {
+                            Ok(read) => {
+                                assert_eq!(read, right, "{}: {by} bytes at {from}, {inserted}", row.size);
+                                same += 1;
+                            }
+                            Err(_) => refused += 1,
+                        }
+                    }
+                }
+            }
+            // What lies behind the last field of interest may move.
+            assert!(refused > 600 && same < 200, "{}: {refused} {same}", row.size);
+        }
+    }
+
+    #[test]
+    fn every_release_has_a_row() {
+        for (name, size_of) in [("3.17", 472), ("3.19", 504), ("4.0", 504), ("4.1", 504), ("4.2", 512), ("4.3", 552)] {
+            assert_eq!(size(Release::by_name(name.as_bytes()).unwrap()), Some(size_of), "{name}");
+            assert!(ROWS.iter().any(|row| row.size == size_of));
+        }
+        assert_eq!(size(Release::Unknown), None);
     }
 }

@@ -5,6 +5,7 @@
 //! its non-static names are in the executable's dynamic symbol table.
 
 use super::caps::{Caps, Release};
+use super::layout;
 use once_cell::sync::OnceCell;
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
 
@@ -114,8 +115,8 @@ pub fn identify(has: &dyn Fn(&CStr) -> bool, size: &dyn Fn(&CStr) -> Option<usiz
         compat: has(c"mmap_ia32"),
         plugin_options: has(c"criu_plugin_get_options"),
     };
-    let release =
-        release(&caps, hooks, size(c"opts"), has(c"dont_use_freeze_cgroup"), has(c"set_compel_interrupt_only_mode"));
+    let v4_0 = has(c"dont_use_freeze_cgroup");
+    let release = release(&caps, hooks, size(c"opts"), v4_0, has(c"set_compel_interrupt_only_mode"));
     Some((caps, release))
 }
 
@@ -146,25 +147,32 @@ pub fn checkpoint_hook(hooks: Option<usize>, has: &dyn Fn(&CStr) -> bool) -> boo
 const LIST_HEAD: usize = 16;
 const MAX_SANE_HOOKS: usize = 64;
 
-/// The release line. The hook count tells the line, since every line but 4.0/4.1 has its own; symbols tell the rest. A
-/// combination that was never released (a development tree, a heavy backport) is [`Release::Unknown`], where nothing
-/// refuses.
+/// The release line: hooks, options and functions as they were published together. Anything else - a later release, a
+/// development tree, a heavy backport, a count or size that cannot be told - is [`Release::Unknown`], where nothing refuses.
+/// Functions of later releases may be there besides.
 fn release(caps: &Caps, hooks: Option<usize>, opts_size: Option<usize>, v4_0: bool, v4_1: bool) -> Release {
-    match (hooks, caps.checkpoint_hook) {
-        (Some(10) | None, false) => match opts_size {
-            Some(472) => Release::V3_17,
-            Some(504) => Release::V3_18,
-            _ => Release::Unknown,
-        },
-        (Some(12), true) if v4_0 => Release::V4_0,
-        (Some(12), true) if v4_1 => Release::V4_1,
-        (Some(13), true) if caps.uprobes => Release::V4_2,
-        (Some(17), true) if caps.plugin_options => Release::V4_3,
-        (None, true) if caps.plugin_options => Release::V4_3,
-        (None, true) if caps.uprobes => Release::V4_2,
-        (None, true) if v4_0 => Release::V4_0,
-        (None, true) if v4_1 => Release::V4_1,
-        _ => Release::Unknown,
+    let release = match hooks {
+        Some(10) if !v4_0 && !v4_1 && opts_size == layout::size(Release::V3_17) => Release::V3_17,
+        Some(10) if !v4_0 && !v4_1 => Release::V3_18,
+        Some(12) if v4_0 => Release::V4_0,
+        Some(12) if v4_1 => Release::V4_1,
+        Some(13) if v4_1 => Release::V4_2,
+        Some(17) if v4_1 => Release::V4_3,
+        _ => return Release::Unknown,
+    };
+    let published = Caps::of(release);
+    // A function that is gone has mostly got another name.
+    let complete = [
+        (caps.pidfd, published.pidfd),
+        (caps.shstk, published.shstk),
+        (caps.uprobes, published.uprobes),
+        (caps.madv_guards, published.madv_guards),
+        (caps.plugin_options, published.plugin_options),
+    ];
+    if opts_size == layout::size(release) && complete.iter().all(|(has, had)| has >= had) {
+        release
+    } else {
+        Release::Unknown
     }
 }
 
@@ -259,45 +267,80 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_release_is_known_only_by_a_released_combination() {
-        let caps = |checkpoint_hook, uprobes, plugin_options| Caps {
-            checkpoint_hook,
-            uprobes,
-            plugin_options,
-            ..Caps::default()
+    /// The symbols of a CRIU: which of [`FUNCTIONS`], how many hooks, how big its options.
+    fn identified(names: &[&CStr], hooks: Option<usize>, opts: Option<usize>) -> (Caps, Release) {
+        let size = |name: &CStr| match name.to_bytes() {
+            b"cr_plugin_ctl" => hooks.map(|n| LIST_HEAD * (n + 1)),
+            b"opts" => opts,
+            _ => None,
         };
-        let old = caps(false, false, false);
-        assert_eq!(release(&old, Some(10), Some(472), false, false), Release::V3_17);
-        assert_eq!(release(&old, Some(10), Some(504), false, false), Release::V3_18);
-        assert_eq!(release(&old, Some(7), Some(460), false, false), Release::Unknown);
-        let v4 = caps(true, false, false);
-        assert_eq!(release(&v4, Some(12), Some(504), true, false), Release::V4_0);
-        assert_eq!(release(&v4, Some(12), Some(504), false, true), Release::V4_1);
-        assert_eq!(release(&caps(true, true, false), Some(13), Some(512), false, true), Release::V4_2);
-        assert_eq!(release(&caps(true, true, false), Some(15), Some(528), false, true), Release::Unknown);
-        assert_eq!(release(&caps(true, true, true), Some(17), Some(552), false, true), Release::V4_3);
-        assert_eq!(release(&caps(true, true, true), Some(18), Some(560), false, true), Release::Unknown);
+        let objects = [c"opts", c"root_item", c"cr_plugin_ctl", c"kdat_compatible_cr"];
+        identify(&|name| objects.contains(&name) || names.contains(&name), &size).unwrap()
+    }
+
+    /// Functions by which releases differ, in the order in which they came.
+    const FUNCTIONS: [&CStr; 6] = [
+        c"kdat_has_shstk",
+        c"pidfd_dump_ops",
+        c"set_compel_interrupt_only_mode",
+        c"found_uprobes_vma",
+        c"collect_madv_guards",
+        c"criu_plugin_get_options",
+    ];
+    /// Each release line: its hooks, the size of its options, how many of the functions it has.
+    const PUBLISHED: [(Release, usize, usize, usize); 5] = [
+        (Release::V3_17, 10, 472, 0),
+        (Release::V3_18, 10, 504, 0),
+        (Release::V4_1, 12, 504, 3),
+        (Release::V4_2, 13, 512, 5),
+        (Release::V4_3, 17, 552, 6),
+    ];
+
+    #[test]
+    fn a_release_is_known_only_by_a_published_combination() {
+        let release = |names: &[&CStr], hooks, opts| identified(names, hooks, opts).1;
+        for (published, hooks, opts, functions) in PUBLISHED {
+            let names = &FUNCTIONS[..functions];
+            assert_eq!(release(names, Some(hooks), Some(opts)), published);
+            for hooks in (1..=MAX_SANE_HOOKS).filter(|n| *n != hooks) {
+                assert_eq!(release(names, Some(hooks), Some(opts)), Release::Unknown, "{published:?}, {hooks} hooks");
+            }
+            // Not to be told.
+            assert_eq!(release(names, None, Some(opts)), Release::Unknown, "{published:?}");
+            assert_eq!(release(names, Some(hooks), None), Release::Unknown, "{published:?}");
+            for size in (8..1024).filter(|size| *size != opts) {
+                // The two before 4.0 differ in nothing else.
+                let other = match size {
+                    472 if hooks == 10 => Release::V3_17,
+                    504 if hooks == 10 => Release::V3_18,
+                    _ => Release::Unknown,
+                };
+                assert_eq!(release(names, Some(hooks), Some(size)), other, "{published:?}, {size} bytes");
+            }
+            for missing in names {
+                let rest: Vec<&CStr> = names.iter().copied().filter(|name| name != missing).collect();
+                assert_eq!(release(&rest, Some(hooks), Some(opts)), Release::Unknown, "{published:?}, no {missing:?}");
+            }
+        }
+        let v4_0 = [c"kdat_has_shstk", c"dont_use_freeze_cgroup"];
+        assert_eq!(release(&v4_0, Some(12), Some(504)), Release::V4_0);
+        assert_eq!(release(&v4_0, Some(12), Some(512)), Release::Unknown);
+        assert_eq!(release(&v4_0[..1], Some(12), Some(504)), Release::Unknown);
+        // What distributions take from later releases.
+        let more = [&FUNCTIONS[..3], &[c"collect_madv_guards"]].concat();
+        assert_eq!(release(&more, Some(12), Some(504)), Release::V4_1);
     }
 
     #[test]
     fn builds_by_their_symbols() {
-        let identify = |names: &[&CStr], hooks: usize, opts: usize| {
-            let size = |name: &CStr| match name.to_bytes() {
-                b"cr_plugin_ctl" => Some(LIST_HEAD * (hooks + 1)),
-                b"opts" => Some(opts),
-                _ => None,
-            };
-            let known = [c"opts", c"root_item", c"cr_plugin_ctl", c"kdat_compatible_cr"];
-            identify(&|name| known.contains(&name) || names.contains(&name), &size).unwrap()
-        };
         // 4.0 shows no checkpoint_devices.
-        let (caps, release) = identify(&[c"dont_use_freeze_cgroup", c"mmap_ia32"], 12, 504);
-        assert_eq!((release, caps.checkpoint_hook, caps.compat, caps.bpfmap), (Release::V4_0, true, true, false));
-        let (caps, release) = identify(&[c"checkpoint_devices", c"found_uprobes_vma", c"bpfmap_dump_ops"], 13, 512);
-        assert_eq!((release, caps.checkpoint_hook, caps.compat, caps.bpfmap), (Release::V4_2, true, false, true));
-        let (caps, release) = identify(&[c"mmap_ia32"], 10, 504);
-        assert_eq!((release, caps.checkpoint_hook), (Release::V3_18, false));
+        let caps = |names: &[&CStr], hooks| {
+            let caps = identified(names, hooks, Some(504)).0;
+            (caps.checkpoint_hook, caps.compat, caps.bpfmap)
+        };
+        assert_eq!(caps(&[c"dont_use_freeze_cgroup", c"mmap_ia32"], Some(12)), (true, true, false));
+        assert_eq!(caps(&[c"checkpoint_devices", c"bpfmap_dump_ops"], None), (true, false, true));
+        assert_eq!(caps(&[c"mmap_ia32"], Some(10)), (false, true, false));
     }
 
     #[test]

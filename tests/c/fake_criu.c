@@ -1,10 +1,15 @@
-/* A host with CRIU's names and none of its layout: `opts` has OPTS bytes, `cr_plugin_ctl` has HOOKS hooks. It loads the
- * plugin as cr_lib_load does and prints what the plugin logs. fake_criu PLUGIN PID */
+/* A host with CRIU's names: `opts` has OPTS bytes, `cr_plugin_ctl` has HOOKS hooks. It loads the plugin as cr_lib_load does
+ * and prints what the plugin logs. fake_criu PLUGIN PID
+ *
+ * With NEWEST it has the functions that the newest CRIU shows (but for one, NO_...), and its options hold what that one's
+ * would, from byte FROM on moved by MOVED bytes. Without, they hold nothing. */
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "plugin.h"
 
 struct pid {
@@ -32,6 +37,91 @@ struct pstree_item *root_item;
 int checkpoint_devices(void)
 {
 	return 0;
+}
+#endif
+
+#ifdef NEWEST
+#define FUNCTION(name) \
+	int name(void) \
+	{ \
+		return 0; \
+	}
+#ifndef NO_SHSTK
+FUNCTION(kdat_has_shstk)
+#endif
+#ifndef NO_PIDFD
+FUNCTION(pidfd_dump_ops)
+#endif
+#ifndef NO_INTERRUPT
+FUNCTION(set_compel_interrupt_only_mode)
+#endif
+#ifndef NO_UPROBES
+FUNCTION(found_uprobes_vma)
+#endif
+#ifndef NO_GUARDS
+FUNCTION(collect_madv_guards)
+#endif
+#ifndef NO_OPTIONS
+int criu_plugin_get_options(int *argc, char ***argv)
+{
+	*argc = 0;
+	*argv = NULL;
+	return 0;
+}
+#endif
+int external_for_each_type(char *type, int (*cb)(void *, void *), void *arg)
+{
+	(void)type, (void)cb, (void)arg;
+	return 0;
+}
+unsigned int service_sk_ino = -1;
+char *rpc_cfg_file;
+
+static void put(int at, const void *what, int size)
+{
+	at += at >= FROM ? MOVED : 0;
+	if (at + size <= (int)sizeof(opts))
+		memcpy(opts + at, what, size);
+}
+
+static void put_int(int at, int value)
+{
+	put(at, &value, sizeof(value));
+}
+
+/* What init_opts and the command line leave there. */
+static void fill(char *plugin, int pid)
+{
+	static const int lists[] = { 96, 112, 128, 144, 280, 336 };
+	struct {
+		unsigned int version;
+		int pid;
+	} header = { 0x20080522, 0 };
+	struct {
+		unsigned int effective, permitted, inheritable;
+	} caps[2];
+	char *libdir = strdup(plugin);
+	unsigned int i;
+
+	for (i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
+		int at = lists[i] + (lists[i] >= FROM ? MOVED : 0);
+		void *head[2] = { opts + at, opts + at };
+
+		put(lists[i], head, sizeof(head));
+	}
+	*strrchr(libdir, '/') = 0;
+	put(184, &libdir, sizeof(libdir));
+	put_int(248, 4);
+	put_int(328, 1 << 20);
+	put_int(376, 10);
+	put_int(436, pid);
+	put_int(440, 4);
+	put_int(512, 1);
+	put_int(520, 1);
+	put_int(536, geteuid());
+	syscall(SYS_capget, &header, caps);
+	put_int(540, caps[0].effective);
+	put_int(544, caps[1].effective);
 }
 #endif
 
@@ -71,6 +161,9 @@ int main(int argc, char **argv)
 #ifdef OLD_OPTS
 	/* The right size, but nothing in it is where it should be. */
 	memset(opts, 0x41, sizeof(opts));
+#endif
+#ifdef NEWEST
+	fill(argv[1], pid.real);
 #endif
 	ret = me.d->init(0);
 	printf("init %d\n", ret);

@@ -45,12 +45,10 @@ fn stop(w: &mut World, by: &'static [i32]) -> io::Result<()> {
         loop {
             w.nap(5000);
             let signal = by[w.rng.below(by.len())];
-            // SAFETY: a child of this process that never ends by itself before this one, and is not reaped.
-            unsafe {
-                ok(libc::kill(child, signal))?;
-                w.nap(1500);
-                ok(libc::kill(child, libc::SIGCONT))?;
-            }
+            // A child of this process that never ends by itself before this one, and is not reaped.
+            test_signals::signal(child, signal)?;
+            w.nap(1500);
+            test_signals::signal(child, libc::SIGCONT)?;
         }
     })?;
     Ok(())
