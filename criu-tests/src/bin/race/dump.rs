@@ -60,7 +60,7 @@ fn within(kind: &Kind, seed: u64, criu: &Criu, with: bool, place: &Place, dir: &
     let plugins = if with { &place.plugin } else { &place.no_plugins };
     let ran = criu.run("dump", dir, plugins, &args, As::Root).map_err(NoTree::Broken)?;
     let mut dump = judged(kind, &tree, ran, &dir.join("work/preflight.json"), with)?;
-    if std::env::var_os("KEEP").is_some() && !matches!(dump.end, End::Made) {
+    if std::env::var_os("KEEP").is_some() && (!matches!(dump.end, End::Made) || !dump.harm.is_empty()) {
         let kept = place.base.join(format!("{}-{seed:x}-{}.log", kind.name, if with { "with" } else { "alone" }));
         std::fs::write(&kept, &dump.log).map_err(|e| NoTree::Broken(format!("{}: {e}", kept.display())))?;
     }
@@ -92,7 +92,8 @@ fn judged(kind: &Kind, tree: &Tree, ran: Ran, json: &Path, with: bool) -> Result
         };
         let looks = ["early look at ", "frozen look at "].map(|look| ran.log.lines().find(|l| l.contains(look)));
         if ran.ok && looks.contains(&None) {
-            harm.push("not looked: a dump was made without the early or the frozen look".into());
+            let why = ran.log.lines().filter(|l| l.contains("preflight)")).collect::<Vec<_>>();
+            harm.push(format!("not looked: a dump was made without the early or the frozen look: {why:?}"));
         }
         unseen = looks[1].is_some_and(|l| !l.contains(" 0 things not seen"));
         harm.extend(wrong_names(kind, tree, &report, &lines));
