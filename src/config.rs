@@ -2,6 +2,7 @@
 
 use crate::rules::Finding;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// What a refusal does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,12 @@ pub struct Config {
     pub report: bool,
     /// Send the summary of a refusal to the system log.
     pub syslog: bool,
+    /// What the look at the running tree may take.
+    pub early_limit: Duration,
+    /// What the look at the frozen tree may take.
+    pub frozen_limit: Duration,
+    /// Bytes of memory that the process of the looks may have besides what it has of CRIU's.
+    pub memory_limit: u64,
 }
 
 impl Default for Config {
@@ -41,6 +48,9 @@ impl Default for Config {
             allowed: Vec::new(),
             report: true,
             syslog: true,
+            early_limit: Duration::from_secs(30),
+            frozen_limit: Duration::from_secs(10),
+            memory_limit: 1 << 30,
         }
     }
 }
@@ -61,7 +71,8 @@ impl Config {
 
 /// Every setting, as it is spelled in the file and after `--plugin-option preflight.`; in the environment in capitals
 /// after `CRIU_PREFLIGHT_`.
-pub const NAMES: [&str; 6] = ["mode", "early", "disable", "allow", "report", "syslog"];
+pub const NAMES: [&str; 9] =
+    ["mode", "early", "disable", "allow", "report", "syslog", "early-limit", "frozen-limit", "memory-limit"];
 
 /// Applies one setting. Lists grow: what the file switches off stays off. `Err`: what is wrong with it, and nothing was
 /// changed.
@@ -79,6 +90,9 @@ pub fn apply(config: &mut Config, name: &str, value: Option<&str>) -> Result<(),
         ("early", _) => config.early = flag()?,
         ("report", _) => config.report = flag()?,
         ("syslog", _) => config.syslog = flag()?,
+        ("early-limit", Some(text)) => config.early_limit = time(name, text)?,
+        ("frozen-limit", Some(text)) => config.frozen_limit = time(name, text)?,
+        ("memory-limit", Some(text)) => config.memory_limit = memory(name, text)?,
         ("disable", Some(rule)) if crate::rules::registry::by_id(rule).is_some() => {
             config.disabled.push(rule.to_owned());
         }
@@ -90,10 +104,47 @@ pub fn apply(config: &mut Config, name: &str, value: Option<&str>) -> Result<(),
             Some((rule, _)) => return Err(format!("there is no rule '{}'", shown(rule))),
         },
         ("disable", Some(rule)) => return Err(format!("there is no rule '{}'", shown(rule))),
-        ("mode" | "disable" | "allow", None) => return Err(format!("{name} wants a value")),
+        ("mode" | "disable" | "allow" | "early-limit" | "frozen-limit" | "memory-limit", None) => {
+            return Err(format!("{name} wants a value"))
+        }
         _ => return Err(format!("there is no setting '{}'", shown(name))),
     }
     Ok(())
+}
+
+/// `30`, `30s` or `500ms`: at least a millisecond, at most a day.
+fn time(name: &str, text: &str) -> Result<Duration, String> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 1000),
+        (None, None) => (text, 1000),
+    };
+    let millis = digits(number).and_then(|n| n.checked_mul(unit)).map(Duration::from_millis);
+    millis.filter(|t| (Duration::from_millis(1)..=DAY).contains(t)).ok_or_else(|| {
+        format!(
+            "{name} is a number of seconds, or of milliseconds as in '500ms', from 1ms to a day, not '{}'",
+            shown(text)
+        )
+    })
+}
+
+/// `512` or `512M`, `2G`: at least a MiB, at most a TiB.
+fn memory(name: &str, text: &str) -> Result<u64, String> {
+    let (number, shift) = match (text.strip_suffix('M'), text.strip_suffix('G')) {
+        (Some(number), _) => (number, 20),
+        (None, Some(number)) => (number, 30),
+        (None, None) => (text, 20),
+    };
+    let bytes = digits(number).and_then(|n| n.checked_mul(1 << shift));
+    bytes
+        .filter(|n| (1 << 20..=1 << 40).contains(n))
+        .ok_or_else(|| format!("{name} is a number of MiB, or as '2G', from 1M to 1024G, not '{}'", shown(text)))
+}
+
+/// A number without sign or blanks.
+fn digits(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// A setting from the environment: `disable` and `allow` may hold several, separated by commas.

@@ -32,4 +32,6 @@ pub mod parse;
 pub mod report;
 pub mod rules;
 pub mod scan;
+pub mod scanner;
+pub mod session;
 pub mod snapshot;

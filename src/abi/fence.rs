@@ -1,6 +1,8 @@
 //! The panic fence: our bug is not the user's outage (contract, point 5).
 
 use crate::host::log;
+use crate::scanner;
+use std::any::Any;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,11 +35,8 @@ pub fn fence<T>(entry: &str, silent: T, body: impl FnOnce() -> T) -> T {
         Ok(answer) => answer,
         Err(payload) => {
             BROKEN.store(true, Ordering::Relaxed);
-            let text = payload
-                .downcast_ref::<&str>()
-                .copied()
-                .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-                .unwrap_or("no text");
+            scanner::abandon();
+            let text = panic_text(payload.as_ref());
             log::warn(&format!("internal fault in {entry} ({text}): the dump goes on without this plugin"));
             // Dropping it could panic again, outside of the fence.
             std::mem::forget(payload);
@@ -46,6 +45,12 @@ pub fn fence<T>(entry: &str, silent: T, body: impl FnOnce() -> T) -> T {
     };
     nix::errno::Errno::set_raw(errno);
     answer
+}
+
+/// What a panic said.
+pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let owned = payload.downcast_ref::<String>().map(String::as_str);
+    payload.downcast_ref::<&str>().copied().or(owned).unwrap_or("no text")
 }
 
 /// Whether an internal fault has happened.

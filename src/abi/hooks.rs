@@ -2,10 +2,10 @@
 
 use super::fence::fence;
 use super::{descriptor, shadow};
-use crate::check::{Eyes, Teller};
 use crate::config::{Config, Mode};
 use crate::host::gather::{gather, Facts};
 use crate::host::{log, settings, Release, Stage};
+use crate::scanner::{Failure, Scanner};
 use crate::snapshot::Look;
 use std::ffi::c_int;
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +29,8 @@ struct Door {
     options_told: bool,
     /// As they were at `init`.
     facts: Facts,
-    teller: Teller,
+    /// The process that has taken the early look and waits for the frozen one.
+    scanner: Option<Scanner>,
 }
 
 /// CRIU calls it right after loading us; nonzero ends the command.
@@ -47,7 +48,7 @@ pub unsafe extern "C" fn init(stage: c_int) -> c_int {
 pub unsafe extern "C" fn exit(_stage: c_int, ret: c_int) {
     fence("exit", (), || {
         if let Some(mut door) = door(Option::take) {
-            door.teller.end(ret != 0, &door.config);
+            door.end(ret != 0);
         }
     });
     // Also after an internal fault, when the fence lets nothing through: this pointer must go.
@@ -64,7 +65,7 @@ pub unsafe extern "C" fn pause_devices(pid: c_int) -> c_int {
             let Some(door) = slot.as_mut().filter(|d| d.early_due) else { return SILENT };
             door.early_due = false;
             door.root = Some(pid);
-            answer(door.look(Look::Early, pid))
+            answer(door.look_later(Look::Early, pid))
         })
     })
 }
@@ -82,7 +83,7 @@ pub fn frozen(pid: c_int) -> c_int {
     door(|slot| {
         let Some(door) = slot.as_mut().filter(|d| d.frozen_due) else { return SILENT };
         door.frozen_due = false;
-        answer(door.look(Look::Frozen, pid))
+        answer(door.look_later(Look::Frozen, pid))
     })
 }
 
@@ -126,40 +127,88 @@ fn begin(stage: c_int) -> c_int {
     let mut new = Door {
         stage,
         early_due: config.early && facts.root.is_none(),
-        frozen_due: stage == Stage::Dump,
+        frozen_due: stage == Stage::Dump && facts.host.caps.checkpoint_hook,
         root: facts.root,
         config,
         options_told: false,
         facts,
-        teller: Teller::default(),
+        scanner: None,
     };
     new.told();
     if let Some(root) = new.root.filter(|_| new.config.early) {
-        if new.teller.run(&Eyes::open(), Look::Early, root, &new.facts.host, &new.config) {
+        if new.look(Look::Early, root) {
             door(|slot| *slot = None);
             return REFUSED;
         }
     }
-    let plugins = if new.frozen_due { new.facts.plugins.clone() } else { None };
-    door(|slot| *slot = Some(new));
     // Last of all: whoever fails in init is unloaded without a call of exit.
-    if let Some(plugins) = plugins {
-        shadow::get_in_front(&plugins, own);
+    let plugins = if new.frozen_due { new.facts.plugins.clone() } else { None };
+    if plugins.is_some_and(|plugins| !shadow::get_in_front(&plugins, own)) {
+        // Nobody may ever ask the scanner again, and CRIU must not meet it when it waits for whatever child there is.
+        new.end(false);
     }
+    door(|slot| *slot = Some(new));
     0
 }
 
 impl Door {
     /// A look from a hook, when every plugin is loaded.
-    fn look(&mut self, look: Look, pid: i32) -> bool {
+    fn look_later(&mut self, look: Look, pid: i32) -> bool {
         let own = descriptor::address();
         self.facts = match self.facts.later(own).map_or_else(|| gather(self.stage, own, true), Ok) {
             Ok(facts) => facts,
-            Err(_) => return false,
+            Err(_) => {
+                self.end(false);
+                return false;
+            }
         };
         self.told();
         let root = self.facts.root.or(self.root).unwrap_or(pid);
-        self.teller.run(&Eyes::open(), look, root, &self.facts.host, &self.config)
+        self.look(look, root)
+    }
+
+    /// Has the scanner look; whether the dump is refused. A look that fails refuses nothing, and is the last one.
+    fn look(&mut self, look: Look, root: i32) -> bool {
+        let scanner = match self.scanner.take() {
+            Some(scanner) => Ok(scanner),
+            None => Scanner::start(&self.facts.host, &self.config),
+        };
+        let refused = scanner.and_then(|scanner| match look {
+            Look::Early => {
+                let (refused, scanner) = scanner.early(root, self.config.early_limit)?;
+                if self.frozen_due && !refused {
+                    self.scanner = Some(scanner);
+                } else {
+                    scanner.close();
+                }
+                Ok(refused)
+            }
+            Look::Frozen => scanner.frozen(root, &self.facts.host, self.config.frozen_limit),
+        });
+        refused.unwrap_or_else(|failure| {
+            self.failed(look, root, &failure);
+            false
+        })
+    }
+
+    fn failed(&mut self, look: Look, root: i32, failure: &Failure) {
+        let (when, setting) = match look {
+            Look::Early => ("before it was frozen", "early-limit"),
+            Look::Frozen => ("while it was frozen", "frozen-limit"),
+        };
+        let why = failure.describe(setting, &self.config);
+        let rest = if look == Look::Early && self.frozen_due { ", and nothing more is checked" } else { "" };
+        log::warn(&format!("the tree of pid {root} was not checked {when}: {why}; the dump goes on{rest}"));
+        self.frozen_due = false;
+        self.early_due = false;
+    }
+
+    /// Ends the scanner, if there is one.
+    fn end(&mut self, failed: bool) {
+        let Some(scanner) = self.scanner.take() else { return };
+        if let Err(failure) = scanner.end(failed, self.config.frozen_limit) {
+            log::debug(&format!("at the end: {}", failure.describe("frozen-limit", &self.config)));
+        }
     }
 
     /// Says once what is not known of this CRIU, and at the debug level what is.

@@ -49,13 +49,13 @@ fn stand_in() -> usize {
 }
 
 /// Gets in front of the plugins that were loaded before us. To be called when `init` is certain to succeed: after a
-/// failed one CRIU unloads us without calling our `exit`.
-pub fn get_in_front(plugins: &[Loaded], own_desc: usize) {
+/// failed one CRIU unloads us without calling our `exit`. Whether our hook is certain to be called.
+pub fn get_in_front(plugins: &[Loaded], own_desc: usize) -> bool {
     let hook = CHECKPOINT_DEVICES as u32;
     let before = plugins.iter().take_while(|p| p.desc != own_desc);
-    let Some(head) = before.into_iter().find(|p| p.sibling.hooks.contains(&hook)) else { return };
-    let Some(slot) = head.hook_slot(hook) else { return };
-    let Some(original) = mem::word(slot).filter(|p| *p != 0 && *p != stand_in()) else { return };
+    let Some(head) = before.into_iter().find(|p| p.sibling.hooks.contains(&hook)) else { return true };
+    let Some(slot) = head.hook_slot(hook) else { return false };
+    let Some(original) = mem::word(slot).filter(|p| *p != 0 && *p != stand_in()) else { return false };
     ORIGINAL.store(original, Ordering::Relaxed);
     if mem::write(slot, &stand_in().to_ne_bytes()).is_none() {
         log::warn(&format!(
@@ -63,11 +63,12 @@ pub fn get_in_front(plugins: &[Loaded], own_desc: usize) {
              nothing is checked while the tree is frozen",
             head.sibling.name
         ));
-        return;
+        return false;
     }
     log::debug(&format!("in front of plugin {}", head.sibling.name));
     *REPLACED.lock().unwrap_or_else(PoisonError::into_inner) =
         Some(Replaced { desc: head.desc, slot, path: head.path.clone() });
+    true
 }
 
 /// Puts the pointer back, for we are about to be unloaded.

@@ -31,7 +31,7 @@ pub fn load() -> (Config, Vec<String>) {
         Err(e) => problems.push(format!("{shown}: {e}; its settings do not hold")),
     }
     for name in config::NAMES {
-        let variable = format!("CRIU_PREFLIGHT_{}", name.to_ascii_uppercase());
+        let variable = format!("CRIU_PREFLIGHT_{}", name.replace('-', "_").to_ascii_uppercase());
         if let Some(value) = std::env::var_os(&variable).filter(|v| !v.is_empty()) {
             let applied = std::str::from_utf8(value.as_bytes())
                 .map_err(|_| "not UTF-8".to_owned())

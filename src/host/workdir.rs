@@ -6,26 +6,44 @@ use std::os::unix::fs::OpenOptionsExt;
 
 pub const REPORT: &str = "preflight.json";
 
-/// Writes a file of the current directory aside and renames it, so that a reader finds the old one or the whole new one.
-/// A symbolic link in its place is replaced, not followed.
-pub fn replace(name: &str, content: &[u8]) -> io::Result<()> {
-    let aside = format!(".{name}.{}", std::process::id());
-    let written = create(&aside).and_then(|mut f| f.write_all(content)).and_then(|()| std::fs::rename(&aside, name));
-    if written.is_err() {
-        remove(&aside);
-    }
-    written
+/// A file of the current directory in the making: written aside and renamed, so that a reader finds the old one or the whole new
+/// one. A symbolic link in its place is replaced, not followed. Dropped before [`Replacement::commit`], it leaves nothing.
+#[derive(Debug)]
+pub struct Replacement {
+    name: &'static str,
+    aside: String,
+    file: File,
 }
 
-fn create(name: &str) -> io::Result<File> {
-    let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(name);
-    match open() {
-        // What a killed criu with our pid has left behind.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            remove(name);
-            open()
-        }
-        other => other,
+impl Replacement {
+    pub fn create(name: &'static str) -> io::Result<Replacement> {
+        let aside = format!(".{name}.{}", std::process::id());
+        let open =
+            || OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&aside);
+        let file = match open() {
+            // What a killed criu with our pid has left behind.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                remove(&aside);
+                open()
+            }
+            other => other,
+        }?;
+        Ok(Replacement { name, aside, file })
+    }
+
+    pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.file.write_all(piece)
+    }
+
+    pub fn commit(self) -> io::Result<()> {
+        std::fs::rename(&self.aside, self.name)
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        // Not there any more after a rename.
+        remove(&self.aside);
     }
 }
 

@@ -17,7 +17,6 @@ use nix::sys::socket::{self, MsgFlags};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// For how long the child may take to answer. It takes less than a millisecond.
@@ -29,14 +28,16 @@ const LONG: usize = 2048;
 /// CRIU itself takes less than a page.
 const TEXT: usize = 16 * 1024;
 
-/// What the early look of this very process has seen: our pid, the root task's, and its answer.
-static SEEN: Mutex<Option<(i32, i32, Cgroups)>> = Mutex::new(None);
-
-/// Fills in [`Snapshot::cgroups`].
-pub fn look(snap: &mut Snapshot, proc: &Dir, host: &Host, b: &mut Buffers, log: &mut Log) {
-    let me = nix::unistd::getpid().as_raw();
-    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, _, cgroups)) = seen.take().filter(|s| snap.look == Look::Frozen && (s.0, s.1) == (me, snap.root)) {
+/// Fills in [`Snapshot::cgroups`]. `seen`: the root task of the early look, and its answer.
+pub fn look(
+    snap: &mut Snapshot,
+    proc: &Dir,
+    host: &Host,
+    seen: &mut Option<(i32, Cgroups)>,
+    b: &mut Buffers,
+    log: &mut Log,
+) {
+    if let Some((_, cgroups)) = seen.take().filter(|(root, _)| snap.look == Look::Frozen && *root == snap.root) {
         snap.cgroups = cgroups;
         return;
     }
@@ -45,7 +46,7 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, host: &Host, b: &mut Buffers, log: 
         if let Some(Some(dir)) = &host.options.freeze_cgroup {
             freezer::look(&mut snap.cgroups, &dir.0, &snap.tasks, proc, b, log);
         }
-        *seen = Some((me, snap.root, snap.cgroups.clone()));
+        *seen = Some((snap.root, snap.cgroups.clone()));
     }
 }
 

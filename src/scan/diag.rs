@@ -15,7 +15,6 @@ use nix::sys::socket::{self, sockopt, AddressFamily, MsgFlags, SockFlag, SockPro
 use nix::sys::time::TimeVal;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// For how long one namespace may answer, modprobe not counted. It takes tens of microseconds.
@@ -59,19 +58,23 @@ const RAW: u16 = 255;
 const MPTCP: u16 = 262;
 
 /// By network namespace: the requests that the kernel has no module for ([`SocketTable::failed`]).
-type Refused = HashMap<u64, Vec<(u8, u16, i32)>>;
+pub type Refused = HashMap<u64, Vec<(u8, u16, i32)>>;
 
-/// Those of the early look, where the kernel had an answer to every request.
-static REFUSED: Mutex<Option<Refused>> = Mutex::new(None);
-
-/// The tables of a look. What the early one found that the kernel can tell, the frozen one need not find out again.
-pub fn look(tasks: &[Task], observer: &Namespaces, held: &Set<u64>, look: Look) -> (Vec<SocketTable>, Vec<Unchecked>) {
-    let mut memo = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
-    let refused = memo.take().filter(|_| look == Look::Frozen).unwrap_or_default();
+/// The tables of a look. What the early one found that the kernel cannot tell stands in `memo`, where the kernel had an answer to
+/// every request: the frozen one need not find it out again.
+pub fn look(
+    tasks: &[Task],
+    observer: &Namespaces,
+    held: &Set<u64>,
+    look: Look,
+    memo: &mut Refused,
+) -> (Vec<SocketTable>, Vec<Unchecked>) {
+    let refused = std::mem::take(memo);
+    let refused = if look == Look::Frozen { refused } else { Refused::default() };
     let (tables, unchecked) = tables(tasks, observer, Families::ALL, Some(held), &refused);
     if look == Look::Early {
         let certain = |t: &&SocketTable| t.failed.iter().all(|f| matches!(f.2, libc::ENOENT | libc::EINVAL));
-        *memo = Some(tables.iter().filter(certain).map(|t| (t.netns, t.failed.clone())).collect());
+        *memo = tables.iter().filter(certain).map(|t| (t.netns, t.failed.clone())).collect();
     }
     (tables, unchecked)
 }

@@ -11,10 +11,9 @@ use crate::bytes::Bytes;
 use crate::host::Caps;
 use crate::parse::fdinfo::{self, FdInfo};
 use crate::parse::nslink;
-use crate::snapshot::{Look, OpenFile, Statless, Task};
+use crate::snapshot::{OpenFile, Statless, Task};
 use std::collections::HashMap;
 use std::ffi::CStr;
-use std::sync::{Mutex, PoisonError};
 
 /// Kinds of open files that need different looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,20 +134,15 @@ pub struct Memo {
     before: HashMap<i32, Vec<i32>>,
 }
 
-/// [`Memo::before`] of the next look.
-static BEFORE: Mutex<Option<HashMap<i32, Vec<i32>>>> = Mutex::new(None);
-
-/// At the end of a look before freezing.
-pub fn remember(tasks: &[Task]) {
+/// [`Memo::before`] of the next look, at the end of one before freezing.
+pub fn remember(tasks: &[Task]) -> HashMap<i32, Vec<i32>> {
     let anon = |t: &Task| t.files.iter().filter(|f| f.is_anon() && f.queued.is_none()).map(|f| f.fd).collect();
-    let before = tasks.iter().map(|t| (t.pid, anon(t))).collect();
-    *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+    tasks.iter().map(|t| (t.pid, anon(t))).collect()
 }
 
 impl Memo {
-    pub fn new(look: Look) -> Memo {
-        let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Memo { known: Vec::new(), before: before.filter(|_| look == Look::Frozen).unwrap_or_default() }
+    pub fn new(before: HashMap<i32, Vec<i32>>) -> Memo {
+        Memo { known: Vec::new(), before }
     }
 
     fn get(&self, text: &[u8]) -> Option<&OpenFile> {
@@ -334,7 +328,7 @@ mod tests {
         let (event, file) = (event.as_raw_fd(), file.as_raw_fd());
         let me = std::process::id().cast_signed();
         let (own, mounts) = (Own::learn(), Mounts::default());
-        let locks = Locks::new(&Namespaces::default(), Look::Early);
+        let locks = Locks::new(&Namespaces::default(), false);
         let cx = Context { own: &own, mounts: &mounts, locks: &locks, caps: Caps::default() };
         let dir = Dir::proc().unwrap().process(me).ok().unwrap();
         let seen = |before: Option<Vec<i32>>| {

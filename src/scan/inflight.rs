@@ -374,7 +374,8 @@ fn more_sockets(snap: &mut Snapshot, own: &Own, met: &[Met], log: &mut Log) {
     }
     let files = snap.tasks.iter().flat_map(|t| &t.files).filter(|f| own.is_socket(f)).map(|f| f.ino);
     let held: Set<u64> = files.chain(sockets()).collect();
-    let (tables, unchecked) = diag::look(&snap.tasks, &snap.criu.ns, &held, Look::Frozen);
+    let (tables, unchecked) =
+        diag::look(&snap.tasks, &snap.criu.ns, &held, Look::Frozen, &mut diag::Refused::default());
     snap.sockets = tables;
     log.0.extend(unchecked);
 }

@@ -4,14 +4,13 @@ use super::files::{classify, Class};
 use super::proc::{Buffers, Dir};
 use super::{programs, sys, tasks, Log, Seen};
 use crate::parse::devices;
-use crate::snapshot::{Dev, Kernel, Look, Observer, OpenFile, Snapshot, Task};
+use crate::snapshot::{Dev, Kernel, Observer, OpenFile, Snapshot, Task};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
 use nix::sys::statfs;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
 
 /// Devices and inodes of the kernel's internal file systems, learned from short-lived files of our own.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,10 +47,10 @@ impl Own {
     }
 }
 
-/// Our own pid, namespaces, ids and capabilities.
-fn observer(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
+/// CRIU's pid, and its namespaces, ids and capabilities, which are our own: we are that process or a copy of it.
+fn observer(criu: i32, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
     let pid = nix::unistd::getpid().as_raw();
-    let mut me = Observer { pid, ..Observer::default() };
+    let mut me = Observer { pid: criu, ..Observer::default() };
     if let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") {
         me.ns = tasks::namespaces(&dir, None, b, log);
     }
@@ -84,33 +83,29 @@ fn is_of(path: &CStr, magic: statfs::FsType) -> Option<bool> {
 }
 
 /// What is the same in both looks of a process.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Learned {
     pub criu: Observer,
     pub kernel: Kernel,
     pub own: Own,
 }
 
-/// What the early look of this very process has learned. None of it changes: CRIU gives up no right and enters no namespace
-/// before it dumps the first process.
-static LEARNED: Mutex<Option<Learned>> = Mutex::new(None);
-
 /// The facts a rule can depend on, but for the drivers' names ([`drivers`]). Nothing of the kernel or of our process is
-/// changed.
-pub fn facts(look: Look, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Learned {
-    let pid = nix::unistd::getpid().as_raw();
-    let mut before = LEARNED.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = before.take().filter(|known| look == Look::Frozen && known.criu.pid == pid);
-    known.unwrap_or_else(|| {
-        let known = log.0.len();
-        let facts = Learned { criu: observer(proc, b, log), kernel: constants(log), own: Own::learn() };
-        let own = &facts.own;
-        let complete = log.0.len() == known && own.anon.is_some() && own.pipe.is_some() && own.socket.is_some();
-        if look == Look::Early && complete {
-            *before = Some(facts.clone());
-        }
-        facts
-    })
+/// changed. `criu`: the pid of the process that will dump, whose copy we may be.
+///
+/// `before`: what an earlier look has learned. None of it changes: CRIU gives up no right and enters no namespace before it
+/// dumps the first process.
+pub fn facts(before: &mut Option<Learned>, criu: i32, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Learned {
+    if let Some(known) = before {
+        return known.clone();
+    }
+    let known = log.0.len();
+    let facts = Learned { criu: observer(criu, proc, b, log), kernel: constants(log), own: Own::learn() };
+    let own = &facts.own;
+    if log.0.len() == known && own.anon.is_some() && own.pipe.is_some() && own.socket.is_some() {
+        *before = Some(facts.clone());
+    }
+    facts
 }
 
 fn constants(log: &mut Log) -> Kernel {
@@ -259,7 +254,7 @@ mod tests {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let mut log = Log::default();
         let (proc, mut b) = (Dir::proc().unwrap(), Buffers::new());
-        let Learned { kernel, own, .. } = facts(Look::Early, &proc, &mut b, &mut log);
+        let Learned { kernel, own, .. } = facts(&mut None, std::process::id().cast_signed(), &proc, &mut b, &mut log);
         assert!(release.starts_with(&format!("{}.{}.", kernel.version.0, kernel.version.1)), "{release}");
         assert_eq!(kernel.passcred_refused, Some(kernel.version >= (6, 16)));
         assert_eq!(kernel.locks_in_fdinfo, Some(true));

@@ -13,8 +13,8 @@ pub struct Memo(Vec<Link>);
 /// Beyond that the search costs more than the links.
 const MAX_MEMO: usize = 16;
 
-/// Fills in the links and, unless a tracer has read the registers, the ELF class.
-pub fn look(task: &mut Task, dir: &Dir, memo: &mut Memo, b: &mut Buffers, log: &mut Log) {
+/// Fills in the links and, where no registers tell more, the ELF class.
+pub fn look(task: &mut Task, dir: &Dir, class: bool, memo: &mut Memo, b: &mut Buffers, log: &mut Log) {
     task.exe = link(dir, c"exe", b, log);
     task.cwd = directory(dir, c"cwd", memo, b, log);
     task.root = directory(dir, c"root", memo, b, log);
@@ -25,10 +25,13 @@ pub fn look(task: &mut Task, dir: &Dir, memo: &mut Memo, b: &mut Buffers, log: &
             task.statless.push(Statless { fd: None, link: link.text.clone() });
         }
     }
-    // The registers tell the mode better than the program does.
-    if task.threads.first().is_some_and(|leader| leader.regs.is_some()) {
-        return;
+    if class {
+        program(task, dir, b, log);
     }
+}
+
+/// The ELF class of the program. The registers of a stopped thread tell the mode better.
+pub fn program(task: &mut Task, dir: &Dir, b: &mut Buffers, log: &mut Log) {
     if let Some(auxv) = dir.read_or_log(c"auxv", &mut b.text, log) {
         task.elf_class = elf_class(auxv);
     }

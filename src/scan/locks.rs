@@ -10,9 +10,8 @@ use super::proc::Dir;
 use super::sys::Seen;
 use crate::hash::Set;
 use crate::parse::locks;
-use crate::snapshot::{Dev, Look, Namespaces};
+use crate::snapshot::{Dev, Namespaces};
 use std::cell::{Cell, OnceCell};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// PROC_PID_INIT_INO (include/linux/proc_ns.h): the inode of the first pid namespace.
 const INIT_PID_NS: u64 = 0xEFFF_FFFC;
@@ -22,9 +21,6 @@ const PIECE: usize = 4096;
 
 /// So many fdinfos cost less than the table.
 const FEW: usize = 400;
-
-/// The last look of this process has met many descriptors: the next one will.
-static MANY: AtomicBool = AtomicBool::new(false);
 
 /// The locked files of the system, as far as somebody had to know.
 #[derive(Debug)]
@@ -47,12 +43,11 @@ struct Table {
 }
 
 impl Locks {
-    pub fn new(observer: &Namespaces, look: Look) -> Locks {
+    /// `many`: a look before this one has met many descriptors.
+    pub fn new(observer: &Namespaces, many: bool) -> Locks {
         // Outside of the first pid namespace a lock whose taker has no number here is not shown (`locks_show()`,
         // fs/locks.c): an flock inherited from outside. fdinfo shows it all the same, and CRIU counts it.
         let whole = observer.pid == Some(INIT_PID_NS);
-        let many = MANY.load(Ordering::Relaxed) && look == Look::Frozen;
-        MANY.store(many, Ordering::Relaxed);
         Locks { whole, asked: Cell::new(if many { FEW } else { 0 }), table: OnceCell::new() }
     }
 
@@ -61,7 +56,6 @@ impl Locks {
         if self.table.get().is_none() && self.asked.replace(self.asked.get().saturating_add(1)) < FEW {
             return None;
         }
-        MANY.store(true, Ordering::Relaxed);
         Some(self.table.get_or_init(Table::read))
     }
 
@@ -86,17 +80,20 @@ impl Locks {
         self.table().is_none_or(|table| table.inodes.contains(&ino))
     }
 
+    /// Whether there were so many descriptors that the table was read.
+    pub fn many(&self) -> bool {
+        self.table.get().is_some()
+    }
+
     /// Why the table could not be read, if it could not: then every file may have a lock.
     pub fn denied(&self) -> Option<i32> {
         self.table.get()?.denied
     }
 }
 
-/// At the end of a look before freezing: the frozen one is near.
+/// At the end of a look before freezing that has met many descriptors: the frozen one is near.
 pub fn again() {
-    if MANY.load(Ordering::Relaxed) {
-        Table::read();
-    }
+    Table::read();
 }
 
 impl Table {
@@ -142,7 +139,7 @@ mod tests {
     const DISK: Dev = Dev { major: 254, minor: 77 };
 
     fn of_pid_ns(pid: u64) -> Locks {
-        Locks::new(&Namespaces { pid: Some(pid), ..Namespaces::default() }, Look::Early)
+        Locks::new(&Namespaces { pid: Some(pid), ..Namespaces::default() }, false)
     }
 
     /// As after many questions.

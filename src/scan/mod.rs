@@ -44,9 +44,9 @@ pub mod watches;
 
 use crate::hash::Set;
 use crate::host::Host;
-use crate::snapshot::{Cgroups, Look, MountTable, Namespaces, Snapshot, Task, Unchecked};
+use crate::snapshot::{Cgroups, Look, MountTable, Observer, Regs, Snapshot, Task, Unchecked};
 use proc::{Buffers, Dir};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 pub use sys::Seen;
 
 /// Why there is no picture at all.
@@ -90,14 +90,50 @@ impl Log {
     }
 }
 
+/// What the look at the running tree has learned and the frozen one need not find out again. Each part says what keeps it valid.
+#[derive(Debug, Default)]
+pub struct ScanCache {
+    learned: Option<kernel::Learned>,
+    /// By process, the descriptors that were anonymous inodes.
+    anonymous: HashMap<i32, Vec<i32>>,
+    /// There were so many descriptors that /proc/locks was read.
+    many_locks: bool,
+    refused: diag::Refused,
+    compared: shares::Compared,
+    cgroups: Option<(i32, Cgroups)>,
+    right_paths: Set<paths::Key>,
+}
+
+/// Who looks, on whose behalf, and what is kept between two looks at one tree.
+pub struct ScanSession<'a> {
+    /// The process that will dump: this one, or the one this is a copy of.
+    pub criu: i32,
+    /// The registers of these threads, as far as their tracer can read them. In the frozen look CRIU is the tracer.
+    pub registers: &'a dyn Fn(&[i32]) -> Vec<Option<Regs>>,
+    pub cache: ScanCache,
+}
+
+impl ScanSession<'static> {
+    /// One in which the calling process is the one that would dump, and the tracer if there is one.
+    pub fn in_place() -> Self {
+        let registers = &|tids: &[i32]| tids.iter().map(|tid| regs::read(*tid)).collect();
+        ScanSession { criu: nix::unistd::getpid().as_raw(), registers, cache: ScanCache::default() }
+    }
+}
+
 /// Looks at the tree below `root`, a pid of the pid namespace that our /proc shows.
 ///
-/// With [`Look::Frozen`] the caller is the tracer of every thread of the tree (CRIU after seizing).
-pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
+/// With [`Look::Frozen`] every thread of the tree is stopped and traced (CRIU after seizing).
+pub fn look(root: i32, look: Look, host: &Host, session: &mut ScanSession) -> Result<Snapshot, ScanError> {
     let proc = open_proc()?;
+    let ScanSession { criu, registers, cache } = session;
     let mut scan = Scan { look, b: Buffers::new(), log: Log::default(), proc };
-    let kernel::Learned { criu, kernel, own } = kernel::facts(look, &scan.proc, &mut scan.b, &mut scan.log);
-    let (tasks, mounts) = scan.walk(root, host, &criu.ns, &own)?;
+    let kernel::Learned { criu, kernel, own } =
+        kernel::facts(&mut cache.learned, *criu, &scan.proc, &mut scan.b, &mut scan.log);
+    let (mut tasks, mounts) = scan.walk(root, host, &criu, &own, cache)?;
+    if look == Look::Frozen {
+        scan.registers(&mut tasks, *registers);
+    }
     let mut snap = Snapshot {
         look,
         root,
@@ -116,19 +152,19 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     let held: Set<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
     // CRIU lists the sockets of a network namespace that it dumps even if there are none.
     if !held.is_empty() || snap.root_shares(|ns| ns.net) != Some(true) {
-        let (sockets, unchecked) = diag::look(&snap.tasks, &snap.criu.ns, &held, look);
+        let (sockets, unchecked) = diag::look(&snap.tasks, &snap.criu.ns, &held, look, &mut cache.refused);
         snap.sockets = sockets;
         scan.log.0.extend(unchecked);
     }
     let (links, unchecked) = diag::links::tables(&snap.tasks, &snap.criu.ns);
     snap.links = links;
     scan.log.0.extend(unchecked);
-    shares::look(&mut snap.tasks, look, &mut scan.log);
+    shares::look(&mut snap.tasks, look, &mut cache.compared, &mut scan.log);
     if look == Look::Early {
         borrow::attach(&mut snap.tasks);
     }
     userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
-    cgroups::look(&mut snap, &scan.proc, host, &mut scan.b, &mut scan.log);
+    cgroups::look(&mut snap, &scan.proc, host, &mut cache.cgroups, &mut scan.b, &mut scan.log);
     details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
     inherited::look(&mut snap);
     terminals::look(&mut snap);
@@ -136,7 +172,7 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     queues::look(&mut snap, &scan.proc);
     autofs::look(&mut snap, &scan.proc, &mut scan.b);
     ownproc::look(&mut snap, &scan.proc, &mut scan.b);
-    paths::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
+    paths::look(&mut snap, &scan.proc, &mut cache.right_paths, &mut scan.b, &mut scan.log);
     layers::look(&mut snap, &scan.proc, &mut scan.b);
     epoll::look(&mut snap, &mut scan.log);
     watches::look(&mut snap, &scan.proc, host);
@@ -145,10 +181,17 @@ pub fn look(root: i32, look: Look, host: &Host) -> Result<Snapshot, ScanError> {
     }
     snap.unchecked = scan.log.0;
     if look == Look::Early {
-        files::remember(&snap.tasks);
-        locks::again();
+        cache.anonymous = files::remember(&snap.tasks);
+        if cache.many_locks {
+            locks::again();
+        }
     }
     Ok(snap)
+}
+
+/// One look by this process on its own behalf, with nothing known before.
+pub fn look_once(root: i32, phase: Look, host: &Host) -> Result<Snapshot, ScanError> {
+    look(root, phase, host, &mut ScanSession::in_place())
 }
 
 /// /proc, if it is a procfs of our own pid namespace and can show a tree.
@@ -168,6 +211,15 @@ fn open_proc() -> Result<Dir, ScanError> {
     }
 }
 
+/// The processes of ours below CRIU, should it be in the tree itself: the scanner and its parent.
+fn ours(criu: i32) -> Vec<i32> {
+    let me = nix::unistd::getpid().as_raw();
+    if me == criu {
+        return Vec::new();
+    }
+    vec![me, nix::unistd::getppid().as_raw()]
+}
+
 /// One look in the making.
 struct Scan {
     proc: Dir,
@@ -182,21 +234,27 @@ impl Scan {
         &mut self,
         root: i32,
         host: &Host,
-        observer: &Namespaces,
+        criu: &Observer,
         own: &kernel::Own,
+        cache: &mut ScanCache,
     ) -> Result<(Vec<Task>, Vec<MountTable>), ScanError> {
+        let observer = &criu.ns;
         let mut mounts = mounts::Mounts::default();
-        let locks = locks::Locks::new(observer, self.look);
-        let (mut known_files, mut known_maps) = (files::Memo::new(self.look), maps::Memo::default());
+        let frozen = self.look == Look::Frozen;
+        let (anonymous, many_locks) = (std::mem::take(&mut cache.anonymous), std::mem::take(&mut cache.many_locks));
+        let locks = locks::Locks::new(observer, frozen && many_locks);
+        let mut known_files = files::Memo::new(if frozen { anonymous } else { HashMap::new() });
+        let mut known_maps = maps::Memo::default();
         let mut known_links = links::Memo::default();
         let mut tables = files::Tables::default();
         let mut seen = HashSet::new();
         let mut tasks: Vec<Task> = Vec::new();
         let mut todo = vec![(root, tasks::Above::root(observer))];
+        let ours = ours(criu.pid);
         let mut patience = (self.look == Look::Early).then(|| stuck::Patience::new(host));
         while let Some((pid, above)) = todo.pop() {
             // A child that changes its parent while we walk could be met twice.
-            if !seen.insert(pid) {
+            if !seen.insert(pid) || ours.contains(&pid) {
                 continue;
             }
             let visit = tasks::visit(&self.proc, pid, above, patience.as_mut(), &mut self.b, &mut self.log)?;
@@ -209,7 +267,7 @@ impl Scan {
                 let through_us = task.ns.mnt == observer.mnt && !mounts.knows(task.ns.mnt);
                 let me = if through_us { self.myself() } else { None };
                 mounts.meet(task.ns.mnt, me.as_ref().unwrap_or(&dir), &mut self.b, &mut self.log);
-                links::look(&mut task, &dir, &mut known_links, &mut self.b, &mut self.log);
+                links::look(&mut task, &dir, !frozen, &mut known_links, &mut self.b, &mut self.log);
                 if !tables.knows(&mut task, above.parent, table_size, &mut self.log) {
                     let cx = files::Context { own, mounts: &mounts, locks: &locks, caps: host.caps };
                     let (memo, b, log) = (&mut known_files, &mut self.b, &mut self.log);
@@ -230,6 +288,7 @@ impl Scan {
         if tasks.is_empty() {
             return Err(ScanError::NoSuchTask);
         }
+        cache.many_locks = locks.many();
         if let Some(errno) = locks.denied() {
             self.log.deny(0, None, b"locks", errno);
         }
@@ -253,6 +312,23 @@ impl Scan {
             }
         }
         None
+    }
+
+    /// The registers of all threads, and of tasks whose leader's cannot be read the class of their program.
+    fn registers(&mut self, tasks: &mut [Task], read: &dyn Fn(&[i32]) -> Vec<Option<Regs>>) {
+        let live = |t: &&mut Task| !t.is_zombie();
+        let tids: Vec<i32> = tasks.iter_mut().filter(live).flat_map(|t| &t.threads).map(|t| t.tid).collect();
+        let threads = tasks.iter_mut().filter(live).flat_map(|t| &mut t.threads);
+        for (thread, regs) in threads.zip(read(&tids)) {
+            thread.regs = regs;
+        }
+        for task in tasks.iter_mut().filter(live) {
+            if task.threads.first().is_some_and(|leader| leader.regs.is_none()) {
+                if let Some(dir) = self.log.take(self.proc.process(task.pid), task.pid, None, b"/proc/PID") {
+                    links::program(task, &dir, &mut self.b, &mut self.log);
+                }
+            }
+        }
     }
 
     fn myself(&self) -> Option<Dir> {

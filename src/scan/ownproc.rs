@@ -19,15 +19,16 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
     let Some(task) = snap.tasks.first_mut().filter(|t| !t.is_zombie()) else { return };
     let Ok(name) = std::ffi::CString::new(format!("{}/root", task.pid)) else { return };
     let Ok(root) = sys::open(proc, &name, OFlag::O_PATH | OFlag::O_DIRECTORY) else { return };
-    let of_criu = nix::unistd::getpid().to_string();
+    // What the link says is said to its reader: this process, which is of CRIU's pid namespace.
+    let reader = nix::unistd::getpid().to_string();
     task.proc_self = match sys::open_linked(&root, c"proc/self") {
         Err(Errno::ENOENT) => Some(ProcSelf::Missing),
         Err(e @ (Errno::ENOTDIR | Errno::ELOOP)) => Some(ProcSelf::Errno(e as i32)),
         Err(_) => None,
         Ok(link) => match (sys::readlink(&link, c"", &mut b.link), shares) {
             // CRIU's own pid namespace: there the task sees its number in that namespace.
-            (Ok(text), Some(true)) if text == of_criu.as_bytes() => Some(ProcSelf::Own),
-            (Ok(text), Some(false)) if text == of_criu.as_bytes() => Some(ProcSelf::Other),
+            (Ok(text), Some(true)) if text == reader.as_bytes() => Some(ProcSelf::Own),
+            (Ok(text), Some(false)) if text == reader.as_bytes() => Some(ProcSelf::Other),
             // A pid namespace in which CRIU is not: the task's own, if it has one below CRIU's.
             (Err(Errno::ENOENT), Some(false)) => Some(ProcSelf::Own),
             (Err(Errno::ENOENT), Some(true)) => Some(ProcSelf::Other),

@@ -12,7 +12,6 @@ use crate::snapshot::{Dev, Look, MountTable, OpenFile, Snapshot, Stray, Task};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::sync::{Mutex, PoisonError};
 
 /// Whether a look-up on such a file system may have to wait for somebody, who may be a frozen task of the tree.
 pub fn has_server(fstype: &[u8]) -> bool {
@@ -95,22 +94,20 @@ impl<'a> Roots<'a> {
 
 /// A file by what would change if its name went: descriptor number (its name is that of the same open file in a forked
 /// child), device, inode, mount, time of the inode's last change.
-type Key = (i32, Dev, u64, u64, (i64, u32));
+pub type Key = (i32, Dev, u64, u64, (i64, u32));
 
-/// Files whose paths were seen to be right by a look at the running tree: the frozen look asks again only what has changed.
-static SEEN_RIGHT: Mutex<Option<Set<Key>>> = Mutex::new(None);
+/// So many of them are kept from one look for the next.
 const MAX_SEEN: usize = 1 << 18;
 
 /// What became of a path: nothing wrong, or the text and where it leads to.
 type Found = Option<(Bytes, Stray)>;
 
 /// Fills in [`OpenFile::stray`], and the link of each file that has one.
-pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Log) {
-    let mut seen_right = SEEN_RIGHT.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = match snap.look {
-        Look::Frozen => seen_right.take().unwrap_or_default(),
-        Look::Early => Set::default(),
-    };
+///
+/// `seen_right`: files whose paths a look at the running tree saw to be right. The frozen look asks again only what has changed.
+pub fn look(snap: &mut Snapshot, proc: &Dir, seen_right: &mut Set<Key>, b: &mut Buffers, log: &mut Log) {
+    let before = std::mem::take(seen_right);
+    let before = if snap.look == Look::Frozen { before } else { Set::default() };
     let mut tasks = std::mem::take(&mut snap.tasks);
     let mut roots = Roots::new(proc, snap, &tasks);
     let mut look = Looker {
@@ -128,7 +125,7 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Log) {
     }
     if snap.look == Look::Early {
         let right = look.known.into_iter().filter(|(key, found)| found.is_none() && key.0 != MAPPED);
-        *seen_right = Some(right.map(|(key, _)| key).take(MAX_SEEN).collect());
+        *seen_right = right.map(|(key, _)| key).take(MAX_SEEN).collect();
     }
     snap.tasks = tasks;
 }

@@ -6,15 +6,13 @@ use crate::bytes::Bytes;
 use crate::snapshot::{Look, Shares, Task};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
 
 /// Fills in [`Task::shares`]. Only tasks that look alike are compared: what is shared is the same for both.
-pub fn look(tasks: &mut [Task], look: Look, log: &mut Log) {
-    let mut memo = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = match look {
-        Look::Frozen => memo.take().unwrap_or_default(),
-        Look::Early => Compared::default(),
-    };
+///
+/// `memo`: what the look at the running tree has learned, for the frozen one.
+pub fn look(tasks: &mut [Task], look: Look, memo: &mut Compared, log: &mut Log) {
+    let before = std::mem::take(memo);
+    let before = if look == Look::Frozen { before } else { Compared::default() };
     let mut look = Looker { log, before, now: Compared::default(), early: look == Look::Early };
     // Where a program was put is random, so that mostly only what was forked and not executed is left to compare.
     let starts: HashMap<i32, u64> = tasks.iter().filter_map(|t| Some((t.pid, t.maps.first()?.vma.start))).collect();
@@ -34,7 +32,7 @@ pub fn look(tasks: &mut [Task], look: Look, log: &mut Log) {
     let files = alike(tasks, |t| t.files_of.is_none().then(|| held(t)));
     look.share(tasks, files, Kind::Files, |s| &mut s.files);
     if look.early {
-        *memo = Some(look.now);
+        *memo = look.now;
     }
 }
 
@@ -65,10 +63,8 @@ fn alike<'a, M: Eq + Hash>(tasks: &'a [Task], mark: impl Fn(&'a Task) -> Option<
 /// Two tasks that do not share such a thing never come to: a task has it from whoever made it (`copy_process`,
 /// kernel/fork.c), and later gets only a fresh one of its own (execve, unshare, setns). So the frozen look has to compare
 /// those that shared it, and the tasks that are new. What looks alike but was not compared is compared.
-static BEFORE: Mutex<Option<Compared>> = Mutex::new(None);
-
-#[derive(Default)]
-struct Compared {
+#[derive(Debug, Default)]
+pub struct Compared {
     /// By what was compared, pid and start time.
     tasks: HashMap<(Kind, i32, u64), Place>,
     /// How many lists of tasks have been compared.
@@ -76,6 +72,7 @@ struct Compared {
 }
 
 /// Where a task stood.
+#[derive(Debug)]
 struct Place {
     /// In which list: all of one list have been compared with each other.
     list: usize,
@@ -196,7 +193,7 @@ mod tests {
             let pid = child(flags);
             let mut tasks = [me, pid].map(|pid| Task { pid, ppid: 1, state: 'S', ..Task::default() });
             let mut log = Log::default();
-            super::look(&mut tasks, Look::Early, &mut log);
+            super::look(&mut tasks, Look::Early, &mut Compared::default(), &mut log);
             test_signals::end(pid).unwrap();
             assert_eq!((tasks[0].shares, tasks[1].shares), (Shares::default(), shares));
             assert_eq!(log.0, []);

@@ -79,7 +79,7 @@ pub fn in_vfork(proc: &Dir, process: &Dir, children: &[i32]) -> bool {
 mod tests {
     use super::*;
     use crate::rules::testkit;
-    use crate::scan::{look, ScanError};
+    use crate::scan::{look_once, ScanError};
     use crate::snapshot::Look;
 
     /// A child that waits for one of its own to exec, in vain.
@@ -131,11 +131,11 @@ mod tests {
     fn who_hangs_is_left_alone_and_who_waits_in_vfork_is_not() {
         let host = testkit::host();
         let vfork = Waiting::start(libc::CLONE_VM);
-        let snap = look(vfork.0, Look::Early, &host).unwrap();
+        let snap = look_once(vfork.0, Look::Early, &host).unwrap();
         assert_eq!((snap.tasks.len(), snap.tasks[0].threads[0].state), (2, 'D'));
         let hanging = Waiting::start(0);
         let stuck = Err(ScanError::Stuck { pid: hanging.0, tid: hanging.0 });
-        assert_eq!(look(hanging.0, Look::Early, &host).map(drop), stuck);
+        assert_eq!(look_once(hanging.0, Look::Early, &host).map(drop), stuck);
 
         // Whom the caller has frozen is only asleep.
         let dir = std::env::temp_dir().join(format!("stuck-{}", std::process::id()));
@@ -144,7 +144,7 @@ mod tests {
         frozen.options.freeze_cgroup = Some(Some(Bytes::from(dir.as_os_str().as_bytes())));
         for (state, seen) in [("FROZEN\n", Ok(())), ("THAWED\n", stuck)] {
             std::fs::write(dir.join("freezer.state"), state).unwrap();
-            assert_eq!(look(hanging.0, Look::Early, &frozen).map(drop), seen, "{state}");
+            assert_eq!(look_once(hanging.0, Look::Early, &frozen).map(drop), seen, "{state}");
         }
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -3,7 +3,7 @@
 use super::proc::{number, Buffers, Dir};
 use super::stuck::{self, Patience};
 use super::sys::{self, Seen};
-use super::{regs, Log, ScanError};
+use super::{Log, ScanError};
 use crate::parse::limits;
 use crate::parse::nslink::{self, LinkTarget};
 use crate::parse::status::{self, Status};
@@ -81,9 +81,6 @@ pub fn visit(
     if !task.is_zombie() {
         task.ns = namespaces(&dir, above.pid_ns_of(&task.ns_pid), b, log);
         task.nofile = nofile(&dir, look, b, log);
-        if look == Look::Frozen {
-            task.threads.iter_mut().for_each(|t| t.regs = regs::read(t.tid));
-        }
     }
     Ok(Some(Visit { task, dir, children, table_size: status.fd_size }))
 }

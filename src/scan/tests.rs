@@ -66,7 +66,7 @@ impl Drop for Actor {
 }
 
 fn look_at(pid: i32) -> Result<Snapshot, ScanError> {
-    look(pid, Look::Early, &crate::rules::testkit::host())
+    look_once(pid, Look::Early, &crate::rules::testkit::host())
 }
 
 fn ready(numbers: &[i32]) {
@@ -367,7 +367,7 @@ fn registers_in_the_frozen_look() {
     ptrace::seize(target, ptrace::Options::empty()).unwrap();
     ptrace::interrupt(target).unwrap();
     test_signals::wait(pid, 0).unwrap();
-    let snap = look(pid, Look::Frozen, &crate::rules::testkit::host()).unwrap();
+    let snap = look_once(pid, Look::Frozen, &crate::rules::testkit::host()).unwrap();
     let running = look_at(pid).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
@@ -491,7 +491,7 @@ fn cost_of_a_look() {
         let again = (0..5).map(|_| {
             drop(actor.look());
             let started = clock();
-            drop(look(actor.pid(), Look::Frozen, &crate::rules::testkit::host()));
+            drop(look_once(actor.pid(), Look::Frozen, &crate::rules::testkit::host()));
             clock() - started
         });
         let again = again.min().unwrap_or_default().saturating_sub(empty);
@@ -500,7 +500,7 @@ fn cost_of_a_look() {
     }
     let actor = Actor::start("children");
     println!("a task of a hundred: {:.0} us", micros(best(|| actor.look()), 101));
-    let frozen = || drop(look(actor.pid(), Look::Frozen, &crate::rules::testkit::host()));
+    let frozen = || drop(look_once(actor.pid(), Look::Frozen, &crate::rules::testkit::host()));
     let again = (0..7).map(|_| {
         drop(actor.look());
         let started = clock();

@@ -381,7 +381,7 @@ mod tests {
         let inotify = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_CLOEXEC)) };
         // SAFETY: reads the name.
         assert_ne!(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), c"/".as_ptr(), mask) }, -1);
-        let snap = crate::scan::look(std::process::id().cast_signed(), look, host).unwrap();
+        let snap = crate::scan::look_once(std::process::id().cast_signed(), look, host).unwrap();
         let file = snap.tasks[0].files.iter().find(|f| f.fd == inotify.as_raw_fd()).unwrap();
         match file.detail.as_deref() {
             Some(Detail::Watch(facts)) => facts.handles[0],

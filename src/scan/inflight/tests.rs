@@ -37,7 +37,7 @@ fn queues_in_queues_without_recursion_and_not_for_ever() {
     let whole = chain(10);
     let deep = chain(DEEPEST + 20);
     let me = std::process::id().cast_signed();
-    let snap = crate::scan::look(me, Look::Frozen, &host()).unwrap();
+    let snap = crate::scan::look_once(me, Look::Frozen, &host()).unwrap();
     let files = &snap.tasks[0].files;
     let of = |socket: &OwnedFd| {
         let number = socket.as_raw_fd();
