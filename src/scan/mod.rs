@@ -268,7 +268,8 @@ impl Scan {
                 let me = if through_us { self.myself() } else { None };
                 mounts.meet(task.ns.mnt, me.as_ref().unwrap_or(&dir), &mut self.b, &mut self.log);
                 links::look(&mut task, &dir, !frozen, &mut known_links, &mut self.b, &mut self.log);
-                if !tables.knows(&mut task, above.parent, table_size, &mut self.log) {
+                // What CRIU itself has open, our channel to it too, is there only because it dumps.
+                if pid != criu.pid && !tables.knows(&mut task, above.parent, table_size, &mut self.log) {
                     let cx = files::Context { own, mounts: &mounts, locks: &locks, caps: host.caps };
                     let (memo, b, log) = (&mut known_files, &mut self.b, &mut self.log);
                     task.files = files::look(&dir, &cx, memo, &mut task.statless, b, log);

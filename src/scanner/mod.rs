@@ -4,6 +4,8 @@
 //! ([`process`]), with a limit of time, of memory and of stack. Whatever becomes of it, the dump goes on, with one warning.
 //! What it sends is checked like anything that comes from the tree ([`wire`]).
 
+#[cfg(feature = "fault-injection")]
+mod fault;
 mod heap;
 mod limits;
 mod process;
@@ -291,45 +293,4 @@ impl Failure {
             Failure::Channel(errno) => format!("the process of the look does not answer ({})", error(errno)),
         }
     }
-}
-
-/// Faults on demand, only in builds made for the test of what becomes of them.
-#[cfg(feature = "fault-injection")]
-mod fault {
-    /// Carries out what CRIU_PREFLIGHT_FAULT names, in the early or the frozen look: `early-panic`, `frozen-hang`, ...
-    #[allow(clippy::panic)]
-    pub fn inject(frozen: bool) {
-        let Ok(fault) = std::env::var("CRIU_PREFLIGHT_FAULT") else { return };
-        let Some((phase, what)) = fault.split_once('-') else { return };
-        if phase != if frozen { "frozen" } else { "early" } {
-            return;
-        }
-        match what {
-            "panic" => panic!("injected fault"),
-            "abort" => std::process::abort(),
-            // SAFETY: ends the process.
-            "exit" => unsafe { libc::_exit(3) },
-            "hang" => loop {
-                std::thread::sleep(std::time::Duration::from_secs(1));
-            },
-            "memory" => {
-                let mut all: Vec<Vec<u8>> = Vec::new();
-                loop {
-                    all.push(vec![1; 1 << 20]);
-                }
-            }
-            "stack" => drop(deep(u64::MAX)),
-            _ => {}
-        }
-    }
-
-    #[allow(unconditional_recursion)]
-    fn deep(n: u64) -> u64 {
-        std::hint::black_box([n; 64]).iter().sum::<u64>().wrapping_add(deep(n.wrapping_sub(1)))
-    }
-}
-
-#[cfg(not(feature = "fault-injection"))]
-mod fault {
-    pub fn inject(_frozen: bool) {}
 }

@@ -51,7 +51,10 @@ fn looks(channel: &Channel, criu: i32, mut host: Host, config: &Config) -> nix::
                 if !facts.is_empty() {
                     host = serde_json::from_slice(&std::mem::take(&mut facts)).map_err(|_| Errno::EPROTO)?;
                 }
-                super::fault::inject(frozen);
+                #[cfg(feature = "fault-injection")]
+                super::fault::inject(frozen, &|packet| {
+                    let _ = channel.send(packet);
+                });
                 let phase = if frozen { Look::Frozen } else { Look::Early };
                 let refuse = reporter.run(&eyes, phase, root, &host, config, channel);
                 channel.send(&FromScanner::Verdict { refuse }.to_packet())?;
