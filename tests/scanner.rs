@@ -5,6 +5,7 @@ mod support;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+#[cfg(feature = "fault-injection")]
 use std::time::{Duration, Instant};
 use support::{cc, criu_all, dump, libdir, one_at_a_time, plugin, Criu, Scratch, Target};
 
@@ -29,6 +30,7 @@ fn copies_of(images: &Path) -> Vec<i32> {
 }
 
 /// CRIU has ended: so have they.
+#[cfg(feature = "fault-injection")]
 fn assert_all_gone(images: &Path) {
     let end = Instant::now() + Duration::from_secs(20);
     while !copies_of(images).is_empty() {

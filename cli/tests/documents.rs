@@ -31,6 +31,6 @@ fn the_manual_page_names_every_setting_and_its_variable() {
     let page = read("docs/criu-preflight.7");
     for name in NAMES {
         assert!(page.contains(&format!("\n.It Cm {name} ")), "{name}");
-        assert!(page.contains(&format!("CRIU_PREFLIGHT_{}", name.to_ascii_uppercase())), "{name}");
+        assert!(page.contains(&format!("CRIU_PREFLIGHT_{}", name.replace('-', "_").to_ascii_uppercase())), "{name}");
     }
 }

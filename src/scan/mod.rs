@@ -110,6 +110,8 @@ pub struct ScanSession<'a> {
     pub criu: i32,
     /// The registers of these threads, as far as their tracer can read them. In the frozen look CRIU is the tracer.
     pub registers: &'a dyn Fn(&[i32]) -> Vec<Option<Regs>>,
+    /// Inode of the socket by which that process asks this one: not a thing of the tree, should it be in it.
+    pub channel: Option<u64>,
     pub cache: ScanCache,
 }
 
@@ -117,7 +119,7 @@ impl ScanSession<'static> {
     /// One in which the calling process is the one that would dump, and the tracer if there is one.
     pub fn in_place() -> Self {
         let registers = &|tids: &[i32]| tids.iter().map(|tid| regs::read(*tid)).collect();
-        ScanSession { criu: nix::unistd::getpid().as_raw(), registers, cache: ScanCache::default() }
+        ScanSession { criu: nix::unistd::getpid().as_raw(), registers, channel: None, cache: ScanCache::default() }
     }
 }
 
@@ -126,8 +128,8 @@ impl ScanSession<'static> {
 /// With [`Look::Frozen`] every thread of the tree is stopped and traced (CRIU after seizing).
 pub fn look(root: i32, look: Look, host: &Host, session: &mut ScanSession) -> Result<Snapshot, ScanError> {
     let proc = open_proc()?;
-    let ScanSession { criu, registers, cache } = session;
-    let mut scan = Scan { look, b: Buffers::new(), log: Log::default(), proc };
+    let ScanSession { criu, registers, channel, cache } = session;
+    let mut scan = Scan { look, channel: *channel, b: Buffers::new(), log: Log::default(), proc };
     let kernel::Learned { criu, kernel, own } =
         kernel::facts(&mut cache.learned, *criu, &scan.proc, &mut scan.b, &mut scan.log);
     let (mut tasks, mounts) = scan.walk(root, host, &criu, &own, cache)?;
@@ -224,6 +226,8 @@ fn ours(criu: i32) -> Vec<i32> {
 struct Scan {
     proc: Dir,
     look: Look,
+    /// See [`ScanSession::channel`].
+    channel: Option<u64>,
     b: Buffers,
     log: Log,
 }
@@ -268,11 +272,13 @@ impl Scan {
                 let me = if through_us { self.myself() } else { None };
                 mounts.meet(task.ns.mnt, me.as_ref().unwrap_or(&dir), &mut self.b, &mut self.log);
                 links::look(&mut task, &dir, !frozen, &mut known_links, &mut self.b, &mut self.log);
-                // What CRIU itself has open, our channel to it too, is there only because it dumps.
-                if pid != criu.pid && !tables.knows(&mut task, above.parent, table_size, &mut self.log) {
+                if !tables.knows(&mut task, above.parent, table_size, &mut self.log) {
                     let cx = files::Context { own, mounts: &mounts, locks: &locks, caps: host.caps };
                     let (memo, b, log) = (&mut known_files, &mut self.b, &mut self.log);
                     task.files = files::look(&dir, &cx, memo, &mut task.statless, b, log);
+                    if pid == criu.pid {
+                        task.files.retain(|f| Some(f.ino) != self.channel || !own.is_socket(f));
+                    }
                     task.fd_count = task.files.len();
                 }
                 tables.note(&task);

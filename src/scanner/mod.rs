@@ -59,9 +59,9 @@ impl Scanner {
     pub fn start(host: &Host, config: &Config) -> Result<Scanner, Failure> {
         let criu = nix::unistd::getpid().as_raw();
         let mut facts = Some((host.clone(), config.clone()));
-        let mut serve = |channel: OwnedFd| {
+        let mut serve = |channel: OwnedFd, far: Option<u64>| {
             if let Some((host, config)) = facts.take() {
-                serve::serve(channel, criu, host, &config);
+                serve::serve(channel, far, criu, host, &config);
             }
         };
         let (keeper, channel) = process::start(&mut serve).map_err(Failure::NotMade)?;

@@ -63,17 +63,20 @@ pub enum End {
 struct Start<'a> {
     criu: c_int,
     channel: RawFd,
-    serve: &'a mut dyn FnMut(OwnedFd),
+    /// Inode of our own end.
+    far: Option<u64>,
+    serve: &'a mut dyn FnMut(OwnedFd, Option<u64>),
 }
 
-/// Makes a scanner that runs `serve` with its end of the channel; ours is handed back.
+/// Makes a scanner that runs `serve` with its end of the channel and the inode of ours, which is handed back.
 ///
 /// `serve` runs in the copy, where no other thread is: it may use what this library allocates, and must not wait for a lock of
 /// the C library.
-pub fn start(serve: &mut dyn FnMut(OwnedFd)) -> Result<(Keeper, OwnedFd), Errno> {
+pub fn start(serve: &mut dyn FnMut(OwnedFd, Option<u64>)) -> Result<(Keeper, OwnedFd), Errno> {
     let (ours, theirs) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     let stack = Stack::new()?;
-    let mut start = Start { criu: nix::unistd::getpid().as_raw(), channel: theirs.as_raw_fd(), serve };
+    let far = nix::sys::stat::fstat(&ours).ok().map(|stat| stat.st_ino);
+    let mut start = Start { far, criu: nix::unistd::getpid().as_raw(), channel: theirs.as_raw_fd(), serve };
     let mut before = SigSet::empty();
     // Neither has any use for handlers that CRIU installed: only SIGKILL reaches them, and what the keeper waits for.
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
@@ -275,7 +278,7 @@ unsafe fn run(start: *mut Start, keeper: c_int) -> ! {
         libc::prctl(libc::PR_SET_NAME, c"preflight".as_ptr());
         let start = &mut *start;
         limits::close_descriptors(start.channel);
-        (start.serve)(OwnedFd::from_raw_fd(start.channel));
+        (start.serve)(OwnedFd::from_raw_fd(start.channel), start.far);
         libc::_exit(0)
     }
 }

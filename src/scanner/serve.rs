@@ -19,13 +19,13 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 /// What the scanner exits with after a panic.
 pub const PANICKED: i32 = 101;
 
-/// Serves CRIU's process until it has no more questions. `criu`: its pid.
-pub fn serve(channel: OwnedFd, criu: i32, host: Host, config: &Config) {
+/// Serves CRIU's process until it has no more questions. `criu`: its pid; `far`: the inode of its end of the channel.
+pub fn serve(channel: OwnedFd, far: Option<u64>, criu: i32, host: Host, config: &Config) {
     limits::apply(config.memory_limit);
     // There is no stderr to print to.
     std::panic::set_hook(Box::new(|_| {}));
     let channel = Channel { fd: channel };
-    let served = catch_unwind(AssertUnwindSafe(|| looks(&channel, criu, host, config)));
+    let served = catch_unwind(AssertUnwindSafe(|| looks(&channel, far, criu, host, config)));
     if let Err(payload) = served {
         let text = crate::abi::fence::panic_text(payload.as_ref());
         let _ = channel.send(&FromScanner::Panic(&wire::sanitized(text)).to_packet());
@@ -35,10 +35,11 @@ pub fn serve(channel: OwnedFd, criu: i32, host: Host, config: &Config) {
 }
 
 /// An error is the other end's: it is gone, and nobody is left who could be told.
-fn looks(channel: &Channel, criu: i32, mut host: Host, config: &Config) -> nix::Result<()> {
+fn looks(channel: &Channel, far: Option<u64>, criu: i32, mut host: Host, config: &Config) -> nix::Result<()> {
     channel.send(&FromScanner::Ready.to_packet())?;
     let registers = |tids: &[i32]| channel.registers(tids);
-    let session = RefCell::new(ScanSession { criu, registers: &registers, cache: scan::ScanCache::default() });
+    let session =
+        RefCell::new(ScanSession { criu, registers: &registers, channel: far, cache: scan::ScanCache::default() });
     let scan = |root: i32, phase: Look, host: &Host| scan::look(root, phase, host, &mut session.borrow_mut());
     let eyes = Eyes { scan: &scan, ..Eyes::open() };
     let mut reporter = Reporter::default();
