@@ -28,6 +28,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("stat", stat),
     ("status", status),
     ("timers", timers),
+    ("wire", wire),
 ];
 
 // A snapshot is replayed from its JSON: nothing may get lost or change on the way.
@@ -126,4 +127,22 @@ pub fn status(data: &[u8]) -> usize {
 
 pub fn timers(data: &[u8]) -> usize {
     stored(timers::parse(data)).bad
+}
+
+// What CRIU's process reads from the scanner is as hostile as the tree.
+pub fn wire(data: &[u8]) -> usize {
+    use criu_preflight::scanner::wire::{FromScanner, ToScanner};
+    if let Some(message) = ToScanner::parse(data) {
+        assert_eq!(ToScanner::parse(&message.to_packet()).as_ref(), Some(&message));
+    }
+    match FromScanner::parse(data) {
+        Ok(message) => {
+            assert_eq!(message.to_packet(), data);
+            if let FromScanner::Line(_, text) | FromScanner::Syslog(text) | FromScanner::Panic(text) = message {
+                assert!(text.len() <= 4000 && !text.chars().any(char::is_control));
+            }
+            0
+        }
+        Err(_) => 1,
+    }
 }

@@ -50,7 +50,7 @@ impl Default for Config {
             syslog: true,
             early_limit: Duration::from_secs(30),
             frozen_limit: Duration::from_secs(10),
-            memory_limit: 1 << 30,
+            memory_limit: 512 << 20,
         }
     }
 }

@@ -248,3 +248,52 @@ fn when_criu_is_killed_nothing_stays() {
         }
     });
 }
+
+/// A scanner that hangs in the kernel obeys no signal. CRIU must not have it for a child: a dump that kills the tree ends with a
+/// wait until there is no child left (`pstree_wait()`, criu/seize.c).
+#[cfg(feature = "fault-injection")]
+#[test]
+fn one_that_cannot_be_killed_is_left_to_init() {
+    use std::io::BufRead as _;
+    each("unkillable", |criu, scratch, lib| {
+        let (program, dir) = (scratch.0.join("deaf_fuse"), scratch.dir("mount"));
+        cc("gcc", "deaf_fuse.c", &program, &[]);
+        for phase in ["early", "frozen"] {
+            let mut server = Command::new(&program).arg(&dir).stdout(Stdio::piped()).spawn().unwrap();
+            let mut line = String::new();
+            std::io::BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            if line != "ready\n" {
+                eprintln!("SKIP no FUSE here: {}", server.wait().unwrap());
+                return;
+            }
+            let file = format!("/proc/{}/root{}/file", server.id(), dir.display());
+            let (target, images) = (Target::good(), scratch.0.join("i"));
+            // Without --leave-running: the tree is killed in the end, and waited for.
+            std::fs::create_dir_all(&images).unwrap();
+            let status = Command::new(&criu.path)
+                .args(["dump", "-t", &target.pid().to_string(), "-v4", "-o", "log", "-D"])
+                .arg(&images)
+                .arg("-L")
+                .arg(lib)
+                .envs([
+                    ("CRIU_PREFLIGHT_FAULT", format!("{phase}-stuck").as_str()),
+                    ("CRIU_PREFLIGHT_FAULT_FILE", &file),
+                ])
+                .envs([("CRIU_PREFLIGHT_EARLY_LIMIT", "500ms"), ("CRIU_PREFLIGHT_FROZEN_LIMIT", "500ms")])
+                .stdin(Stdio::null())
+                .status()
+                .unwrap();
+            let log = std::fs::read_to_string(images.join("log")).unwrap();
+            assert!(status.success(), "{log}");
+            assert!(log.contains(&format!("the look took longer than {phase}-limit allows and was ended")), "{log}");
+            assert!(log.contains("Dumping finished successfully"), "{log}");
+            let left = copies_of(&images);
+            assert_eq!(left.len(), 1, "the scanner hangs, and its keeper is gone");
+            // The end of the server is the end of the wait.
+            server.kill().unwrap();
+            server.wait().unwrap();
+            assert_all_gone(&images);
+            std::fs::remove_dir_all(&images).unwrap();
+        }
+    });
+}

@@ -24,6 +24,8 @@ pub fn inject(frozen: bool, send: &dyn Fn(&[u8])) {
         "hang" => loop {
             std::thread::sleep(std::time::Duration::from_secs(1));
         },
+        // A file whose server never answers: state D, and no signal ends it.
+        "stuck" => drop(std::env::var_os("CRIU_PREFLIGHT_FAULT_FILE").map(std::fs::File::open)),
         "memory" => {
             let mut all: Vec<Vec<u8>> = Vec::new();
             loop {
