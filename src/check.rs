@@ -1,20 +1,26 @@
 //! The two looks at a dump, and what comes of them: look, judge, confirm, enrich.
 //!
-//! The early look is taken while the tree runs and refuses only what a second look, a moment later, sees again. The frozen
-//! look is the last word. All I/O on the tree is `scan/`'s, all words are `report/`'s.
+//! The early look is taken while the tree runs and refuses only what a second look, a moment later, sees again, and what
+//! cannot be a coincidence of two moments (`rules::Evidence`). The frozen look is the last word. All I/O on the tree is
+//! `scan/`'s, all words are `report/`'s.
 
 use crate::config::Config;
-use crate::host::Host;
+use crate::host::{Host, Stage};
 use crate::report::Report;
-use crate::rules::{judge, Finding, Verdict};
+use crate::rules::{confirm, judge, Finding, Proof, Verdict};
 use crate::scan::{self, ScanError};
 use crate::snapshot::{Look, Snapshot};
 use std::time::Duration;
 
 /// Between the two looks at a running tree: long enough for what is merely in passing to be gone.
 const MOMENT: Duration = Duration::from_millis(30);
+/// Where there will be no frozen look: so many looks more, one right after the other, to meet the tree standing still.
+const MORE_LOOKS: usize = 4;
 /// What the search for the other ends of the findings may take. Only a refused dump pays it.
 const SEARCH: Duration = Duration::from_millis(500);
+
+/// Answers finding by finding.
+type Watch<'a> = &'a dyn Fn(&[Finding], &Snapshot, Duration) -> Vec<bool>;
 
 /// How a tree is looked at; another one in tests.
 pub struct Eyes<'a> {
@@ -24,25 +30,61 @@ pub struct Eyes<'a> {
     pub paths: &'a dyn Fn(&mut [Finding], &Snapshot),
     /// Fills in who holds the other ends, as far as the time allows.
     pub holders: &'a dyn Fn(&mut [Finding], &Snapshot, Duration),
+    /// Lets a moment pass and tells which refusals are about something that stayed the same all the while.
+    pub watch: Watch<'a>,
+    /// Which refusals about a path hold when path and file are asked in one piece.
+    pub paths_again: &'a dyn Fn(&[Finding], &Snapshot) -> Vec<bool>,
 }
 
 impl Eyes<'static> {
     /// The real ones.
     pub fn open() -> Self {
-        Eyes { scan: &scan::look_once, paths: &scan::names::fill_in, holders: &scan::holders::resolve }
+        Eyes {
+            scan: &scan::look_once,
+            paths: &scan::names::fill_in,
+            holders: &scan::holders::resolve,
+            watch: &scan::again::watch,
+            paths_again: &scan::again::paths,
+        }
     }
 }
 
-/// Looks at a running tree. A finding refuses only if both of two looks saw the same object in the same state.
+/// Looks at a running tree. A finding refuses only if both of two looks saw the same object in the same state, and that
+/// cannot be a coincidence.
 pub fn early(eyes: &Eyes, root: i32, host: &Host, config: &Config) -> Result<Report, ScanError> {
-    let mut snap = (eyes.scan)(root, Look::Early, host)?;
-    let mut findings = judge::judge(&snap, host, config);
-    if refuses(&findings) {
-        std::thread::sleep(MOMENT);
-        snap = (eyes.scan)(root, Look::Early, host)?;
-        findings = judge::confirm(&findings, judge::judge(&snap, host, config));
+    let mut first = (eyes.scan)(root, Look::Early, host)?;
+    let mut before = judge::judge(&first, host, config);
+    if !refuses(&before) {
+        return Ok(enriched(eyes, &first, before, config));
     }
-    Ok(enriched(eyes, &snap, findings, config))
+    let steady = (eyes.watch)(&before, &first, MOMENT);
+    for (f, _) in before.iter_mut().zip(steady).filter(|(_, steady)| !steady) {
+        f.verdict = Verdict::Warn;
+    }
+    let mut more_looks = if frozen_look_follows(host) { 0 } else { MORE_LOOKS };
+    loop {
+        let second = (eyes.scan)(root, Look::Early, host)?;
+        let mut found = judge::judge(&second, host, config);
+        confirm::confirm((&first, &before), &second, &mut found);
+        if refuses(&found) {
+            (eyes.holders)(&mut found, &second, SEARCH);
+            let paths = (eyes.paths_again)(&found, &second);
+            confirm::settle((&first, &before), &second, &mut found, &paths);
+        }
+        if more_looks == 0 || !found.iter().any(|f| f.proof == Proof::Lacking) {
+            // A stable order: refusals first, then as the table and the tree have them.
+            found.sort_by_key(|f| f.verdict != Verdict::Refuse);
+            (eyes.paths)(&mut found, &second);
+            return Ok(Report::new(&second, found, config));
+        }
+        more_looks -= 1;
+        (first, before) = (second, found);
+    }
+}
+
+/// Whether CRIU will call us again when the tree is frozen.
+fn frozen_look_follows(host: &Host) -> bool {
+    host.stage == Stage::Dump && host.caps.checkpoint_hook
 }
 
 /// Looks at a tree that CRIU has seized.
@@ -64,6 +106,18 @@ fn enriched(eyes: &Eyes, snap: &Snapshot, mut findings: Vec<Finding>, config: &C
     Report::new(snap, findings, config)
 }
 
+/// Looks by this alone: whatever is asked again is as it was, nobody is searched.
+#[cfg(test)]
+pub fn eyes(scan: &dyn Fn(i32, Look, &Host) -> Result<Snapshot, ScanError>) -> Eyes<'_> {
+    Eyes {
+        scan,
+        paths: &|_, _| (),
+        holders: &|_, _, _| (),
+        watch: &|findings, _, _| vec![true; findings.len()],
+        paths_again: &|findings, _| vec![true; findings.len()],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,11 +137,8 @@ mod tests {
     /// Plays these trees one after another; the looks taken and the searches made.
     fn play(trees: &[bool], body: impl FnOnce(&Eyes) -> Result<Report, ScanError>) -> (Outcome, usize, usize) {
         let (left, searched) = (RefCell::new(trees.iter()), Cell::new(0));
-        let eyes = Eyes {
-            scan: &|_, look, _| left.borrow_mut().next().map(|d| tree(look, *d)).ok_or(ScanError::NoSuchTask),
-            paths: &|_, _| (),
-            holders: &|_, _, _| searched.set(searched.get() + 1),
-        };
+        let scan = |_, look, _: &Host| left.borrow_mut().next().map(|d| tree(look, *d)).ok_or(ScanError::NoSuchTask);
+        let eyes = Eyes { holders: &|_, _, _| searched.set(searched.get() + 1), ..eyes(&scan) };
         let verdict = body(&eyes).unwrap().verdict();
         let looks = trees.len() - left.borrow().len();
         (verdict, looks, searched.get())
@@ -101,6 +152,77 @@ mod tests {
         assert_eq!(early(&[false, true]), (Outcome::Pass, 1, 0));
         // It was only in passing.
         assert_eq!(early(&[true, false]), (Outcome::Pass, 2, 0));
+    }
+
+    #[test]
+    fn what_does_not_stay_the_same_between_the_looks_is_not_refused() {
+        let (host, config) = (testkit::host(), Config::default());
+        let scan = |_, look, _: &Host| Ok(tree(look, true));
+        for (steady, outcome) in [(true, Outcome::Refuse), (false, Outcome::Warn)] {
+            let eyes = Eyes { watch: &|findings, _, _| vec![steady; findings.len()], ..eyes(&scan) };
+            assert_eq!(early(&eyes, 100, &host, &config).unwrap().verdict(), outcome);
+        }
+    }
+
+    /// A namespace file that nobody lives in, of a process that has gone to sleep so often.
+    fn joined(ran: u64) -> Snapshot {
+        let mut file = testkit::file(3, libc::S_IFREG, 77);
+        file.link = Some("net:[77]".into());
+        let mut s = Snapshot { look: Look::Early, ..testkit::snap(vec![file]) };
+        s.tasks[0].threads[0].switches = Some(ran);
+        s
+    }
+
+    #[test]
+    fn a_join_of_two_observations_refuses_early_only_if_the_tree_stood_still() {
+        let config = Config::default();
+        let (mut host, dry) = (testkit::host(), Host { stage: Stage::DryRun, ..testkit::host() });
+        host.caps.checkpoint_hook = true;
+        let old = testkit::at_release(crate::host::Release::V3_17);
+        let looks = |host: &Host, ran: &[u64]| {
+            let left = RefCell::new(ran.iter());
+            let scan = |_, _, _: &Host| left.borrow_mut().next().map(|n| joined(*n)).ok_or(ScanError::NoSuchTask);
+            let report = early(&eyes(&scan), 100, host, &config).unwrap();
+            let lacking = report.findings.iter().any(|f| f.proof == Proof::Lacking);
+            let taken = ran.len() - left.borrow().len();
+            (report.verdict(), lacking, taken)
+        };
+        for host in [&host, &dry, &old] {
+            assert_eq!(looks(host, &[5, 5, 6, 7, 8, 9]), (Outcome::Refuse, false, 2));
+        }
+        // The frozen look decides.
+        assert_eq!(looks(&host, &[5, 6, 7, 8, 9, 10]), (Outcome::Warn, true, 2));
+        for host in [&dry, &old] {
+            assert_eq!(looks(host, &[5, 6, 7, 7, 8, 9]), (Outcome::Refuse, false, 4), "it stood still for a while");
+            assert_eq!(looks(host, &[5, 6, 7, 8, 9, 10]), (Outcome::Warn, true, 6));
+        }
+    }
+
+    #[test]
+    fn what_was_settled_once_stays_so_while_the_rest_is_waited_for() {
+        let (config, dry) = (Config::default(), Host { stage: Stage::DryRun, ..testkit::host() });
+        // The path is seen to be wrong once, the tree stands still only later.
+        let asked = Cell::new(0);
+        let tree = |ran| {
+            let mut s = joined(ran);
+            let mut gone = testkit::file(4, libc::S_IFREG, 9);
+            (gone.link, gone.stray) = (Some("/a".into()), Some(crate::snapshot::Stray::Errno(libc::ENOENT)));
+            s.tasks[0].files.push(gone);
+            s.mounts = vec![testkit::mount_table(testkit::CRIU_NS, 50, "15 1 8:1 / / rw - ext4 /dev/sda1 rw")];
+            s
+        };
+        let trees = RefCell::new([5, 6, 7, 7, 8].into_iter());
+        let scan = |_, _, _: &Host| trees.borrow_mut().next().map(tree).ok_or(ScanError::NoSuchTask);
+        let paths_again = |findings: &[Finding], _: &Snapshot| {
+            asked.set(asked.get() + 1);
+            vec![asked.get() == 1; findings.len()]
+        };
+        let eyes = Eyes { paths_again: &paths_again, ..eyes(&scan) };
+        let report = early(&eyes, 100, &dry, &config).unwrap();
+        let refused: Vec<_> =
+            report.findings.iter().filter(|f| f.verdict == Verdict::Refuse).map(|f| &*f.rule).collect();
+        assert_eq!(refused, ["link-remap-needed", "nsfd-outside"]);
+        assert_eq!((asked.get(), trees.borrow().len()), (3, 1));
     }
 
     #[test]

@@ -74,6 +74,12 @@ impl Reporter {
         if refused || last || report.findings.iter().any(|f| f.verdict == Verdict::Refuse) {
             self.emit(&mut report, host, config, output);
         } else {
+            // But what keeps CRIU from ever freezing the tree is reported before it tries.
+            let lasting = report.findings.iter().filter(|f| f.lasts).cloned().collect();
+            let lasting = Report { findings: lasting, unchecked: Vec::new(), ..report.clone() };
+            for line in lines::warnings(&lasting, host) {
+                self.log_once(Level::Warn, &line, output);
+            }
             self.deferred = Some((report, host.clone()));
         }
         refused
@@ -180,11 +186,7 @@ mod tests {
             (s.tasks[0].state, s.tasks[0].tty_nr, s.tasks[0].tpgid) = ('T', 0x8800, tpgid);
             s
         };
-        let eyes = |tpgid| Eyes {
-            scan: Box::leak(Box::new(move |_, look, _: &Host| Ok(stopped(look, tpgid)))),
-            paths: &|_, _| (),
-            holders: &|_, _, _| (),
-        };
+        let eyes = |tpgid| check::eyes(Box::leak(Box::new(move |_, look, _: &Host| Ok(stopped(look, tpgid)))));
         for (tpgid, frozen, failed, reported) in
             [(7, false, true, true), (7, false, false, false), (7, true, true, false), (100, false, true, false)]
         {
@@ -201,6 +203,29 @@ mod tests {
     }
 
     #[test]
+    fn what_keeps_criu_from_freezing_the_tree_is_reported_before_it_tries() {
+        let (host, config) = (testkit::host(), quiet());
+        // Of an age of one second, and of none.
+        for (uptime, at_once) in [(1100, true), (1050, false)] {
+            let scan = |_, look, _: &Host| {
+                let mut s = Snapshot { look, uptime, ..testkit::snap(Vec::new()) };
+                let mut child = testkit::task(101);
+                (child.ppid, child.shares.mm) = (100, Some(100));
+                s.tasks[0].threads[0].state = 'D';
+                s.tasks.push(child);
+                Ok(s)
+            };
+            let (mut reporter, kept) = (Reporter::default(), Kept::default());
+            assert!(!reporter.run(&check::eyes(&scan), Look::Early, 100, &host, &config, &kept));
+            let told = |lines: Vec<String>| lines.iter().filter(|l| l.contains("vfork-in-flight: pid 100")).count();
+            assert_eq!(told(kept.0.take()), usize::from(at_once));
+            // When it has failed, it is not said again.
+            reporter.end(true, &config, &kept);
+            assert_eq!(told(kept.0.take()), usize::from(!at_once));
+        }
+    }
+
+    #[test]
     fn a_tree_that_cannot_be_seen_or_may_not_be_refused_is_not() {
         let (host, mut config) = (testkit::host(), quiet());
         let run = |eyes: &Eyes, host: &Host, config: &Config| {
@@ -208,7 +233,7 @@ mod tests {
             let refused = Reporter::default().run(eyes, Look::Early, 100, host, config, &kept);
             (refused, kept.0.take())
         };
-        let gone = Eyes { scan: &|_, _, _| Err(ScanError::NoSuchTask), paths: &|_, _| (), holders: &|_, _, _| () };
+        let gone = check::eyes(&|_, _, _| Err(ScanError::NoSuchTask));
         let not_checked = "Warn  (preflight): pid 100 was not checked: there is no such process";
         assert_eq!(run(&gone, &host, &config), (false, vec![not_checked.to_owned()]));
         let tree = |look| {
@@ -217,7 +242,8 @@ mod tests {
             file.link = Some("/dev/loop-control".into());
             Snapshot { look, ..testkit::snap(vec![file]) }
         };
-        let device = Eyes { scan: &|_, look, _| Ok(tree(look)), paths: &|_, _| (), holders: &|_, _, _| () };
+        let scan = |_, look, _: &Host| Ok(tree(look));
+        let device = check::eyes(&scan);
         assert!(run(&device, &host, &config).0);
         assert!(!run(&device, &Host { stage: Stage::PreDump, ..host.clone() }, &config).0);
         config.mode = crate::config::Mode::Warn;

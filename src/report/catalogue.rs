@@ -16,7 +16,7 @@ struct Entry<'a> {
     source: &'a str,
     versions: &'a str,
     criu_finds_it: &'static str,
-    we_find_it: &'static str,
+    we_find_it: String,
     /// `early`, `volatile` or `frozen`: only the first can refuse in a dry run.
     certain: &'static str,
     lifted_by: Vec<String>,
@@ -51,7 +51,7 @@ pub fn json(rules: &[&Rule]) -> serde_json::Result<String> {
             source: rule.source,
             versions: rule.versions,
             criu_finds_it: phase(rule.phase),
-            we_find_it: when(rule.when),
+            we_find_it: when(rule),
             certain: match rule.when {
                 When::Early => "early",
                 When::Volatile => "volatile",

@@ -2,7 +2,7 @@
 //! answer to `explain`.
 
 use super::template;
-use crate::rules::{Lift, Phase, Rule, When};
+use crate::rules::{Evidence, Lift, Phase, Rule, When};
 use std::fmt::Write as _;
 
 /// Start and end of the part of the README that is made here.
@@ -25,7 +25,7 @@ pub fn rules_page(rules: &[&Rule]) -> String {
             cell(first_sentence(rule.what)),
             rule.versions,
             phase(rule.phase),
-            when(rule.when),
+            when(rule),
             lifted_by(rule),
             id = rule.id,
         );
@@ -42,7 +42,7 @@ pub fn rules_page(rules: &[&Rule]) -> String {
         let _ = writeln!(out, "* Where: {}", code(rule.source));
         let _ = writeln!(out, "* CRIU versions: {}", rule.versions);
         let _ = writeln!(out, "* CRIU finds it {}", phase(rule.phase));
-        let _ = writeln!(out, "* We find it {}", when(rule.when));
+        let _ = writeln!(out, "* We find it {}", when(rule));
         if rule.lifts.is_empty() {
             out.push_str("* Nothing lifts it\n");
         } else {
@@ -79,7 +79,7 @@ pub fn explain(rule: &Rule) -> String {
     let _ = writeln!(out, "where:          {}", rule.source);
     let _ = writeln!(out, "CRIU versions:  {}", rule.versions);
     let _ = writeln!(out, "CRIU finds it:  {}", phase(rule.phase));
-    let _ = writeln!(out, "we find it:     {}", when(rule.when));
+    let _ = writeln!(out, "we find it:     {}", when(rule));
     if rule.lifts.is_empty() {
         out.push_str("lifted by:      nothing\n");
     }
@@ -115,12 +115,32 @@ pub(super) fn phase(phase: Phase) -> &'static str {
     }
 }
 
-pub(super) fn when(when: When) -> &'static str {
-    match when {
-        When::Early => "before anything is frozen",
-        When::Volatile => "with the tree frozen, before anything is written; before CRIU 4.0 only a warning",
-        When::Frozen => "with the tree frozen, before anything is written (CRIU 4.0 and newer)",
-    }
+pub(super) fn when(rule: &Rule) -> String {
+    let when = match (rule.when, rule.phase) {
+        (When::Early, Phase::Never) => "before anything is frozen",
+        (When::Early, _) => return format!("before anything is frozen{}", certainty(rule.evidence)),
+        (When::Volatile, Phase::P0 | Phase::P1) => {
+            "before anything is frozen, as a warning, which is given when CRIU has failed: it mostly passes before CRIU gets there"
+        }
+        (When::Volatile, _) => "with the tree frozen, before anything is written; before CRIU 4.0 only a warning",
+        (When::Frozen, _) => "with the tree frozen, before anything is written (CRIU 4.0 and newer)",
+    };
+    when.to_string()
+}
+
+/// What has to be so for an early refusal.
+fn certainty(evidence: Evidence) -> String {
+    let condition = match evidence {
+        Evidence::Object => return String::new(),
+        Evidence::Process => "the process does not run meanwhile",
+        Evidence::Path => "file and path stay what they are meanwhile",
+        Evidence::Mounts => "no mount comes or goes meanwhile",
+        Evidence::Peer | Evidence::Outsider => {
+            "the other end is found outside of the tree, or the tree does not run meanwhile"
+        }
+        Evidence::Tree => "the tree does not run meanwhile",
+    };
+    format!(" if {condition}, else with the tree frozen (before CRIU 4.0 only a warning)")
 }
 
 /// What lifts a rule, in few words, as a table's cell.

@@ -136,7 +136,7 @@ pub(super) fn page(rules: &[&Rule]) -> String {
                     },
                     rule.versions,
                     phase(rule.phase),
-                    when(rule.when),
+                    when(rule),
                     lifted_by(rule),
                     id = row.id,
                 );

@@ -9,7 +9,7 @@ use super::{fact_text, reason, render_value, sentence, Outcome, Report};
 use crate::bytes::escape;
 use crate::config::Mode;
 use crate::host::{Host, Stage};
-use crate::rules::{Finding, Holder, Other, Phase, Value, Verdict};
+use crate::rules::{Finding, Holder, Other, Phase, Proof, Value, Verdict};
 use crate::snapshot::{Look, Unchecked};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +31,9 @@ const SHORT_LIST: usize = 3;
 /// What is said of a thread that hangs in the kernel.
 pub const STUCK: &str =
     "hangs in the kernel (state D: a dead file server?), and CRIU cannot stop it before it comes back";
+
+/// What is said of a finding that could be a coincidence of two moments.
+const UNSETTLED: &str = "; the tree did not stand still meanwhile, so only a stopped tree decides";
 
 const ERROR_PREFIX: &str = "Error (preflight): ";
 const WARN_PREFIX: &str = "Warn  (preflight): ";
@@ -101,10 +104,13 @@ pub(super) struct Kind<'a> {
 pub(super) fn kinds<'a>(report: &'a Report, host: &Host, verdict: Verdict) -> Vec<Kind<'a>> {
     let mut kinds: Vec<Kind> = Vec::new();
     for finding in report.findings.iter().filter(|f| f.verdict == verdict) {
-        let cure = match report.rule_of(finding) {
+        let mut cure = match report.rule_of(finding) {
             Some(rule) => cure(rule, finding, host),
             None => Cure { rank: Rank::Hopeless, text: "this version does not know the rule".to_string() },
         };
+        if finding.proof == Proof::Lacking {
+            cure.text.push_str(UNSETTLED);
+        }
         match kinds.iter_mut().find(|k| k.rule == finding.rule) {
             Some(kind) => {
                 kind.rank = kind.rank.min(cure.rank);

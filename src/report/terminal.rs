@@ -3,7 +3,7 @@
 use super::lines::{body, kinds, one_line, root, summary, unchecked};
 use super::{Outcome, Report};
 use crate::host::{Host, Release};
-use crate::rules::{Verdict, When};
+use crate::rules::{Proof, Verdict, When};
 
 /// What a dry run has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +18,10 @@ pub enum Answer {
 /// The answer in one word.
 pub fn answer(report: &Report, host: &Host) -> Answer {
     let unknown = host.release == Release::Unknown && !report.findings.is_empty();
+    let unsettled = report.findings.iter().any(|f| f.proof == Proof::Lacking);
     match report.verdict() {
         Outcome::Refuse => Answer::Cannot,
-        _ if unknown || !report.unchecked.is_empty() => Answer::CouldNotTell,
+        _ if unknown || unsettled || !report.unchecked.is_empty() => Answer::CouldNotTell,
         _ => Answer::Can,
     }
 }
@@ -92,6 +93,15 @@ mod tests {
         report.findings = vec![Finding::on_task(volatile, &testkit::task(100)).warn()];
         assert_eq!(answer(&report, &host), Answer::Can);
         assert!(text(&report, &host).ends_with("; it changes by itself, so only the frozen tree decides\n"));
+    }
+
+    #[test]
+    fn what_only_a_stopped_tree_decides_is_no_answer() {
+        let (mut report, host) = report(Release::V4_2, Vec::new());
+        (report.findings[0].verdict, report.findings[0].proof) = (Verdict::Warn, Proof::Lacking);
+        assert_eq!(answer(&report, &host), Answer::CouldNotTell);
+        let text = text(&report, &host);
+        assert!(text.ends_with("; the tree did not stand still meanwhile, so only a stopped tree decides\n"), "{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::lines::{lines, syslog_summary, warnings};
 use super::*;
 use crate::host::{Caps, Hook, Host, Opt, Options, Release, Runtime, Siblings, Stage};
-use crate::rules::{Ctx, Holder, Lift, Other, Phase, Place, Sink, When};
+use crate::rules::{Ctx, Evidence, Holder, Lift, Other, Phase, Place, Sink, When};
 use crate::snapshot::Dev;
 use expect_test::{expect, Expect};
 use proptest::prelude::*;
@@ -22,6 +22,7 @@ const fn rule(id: &'static str, says: &'static str, lifts: &'static [Lift]) -> R
         lifts,
         phase: Phase::P3,
         when: When::Early,
+        evidence: Evidence::Object,
         check: nothing,
     }
 }
@@ -84,6 +85,10 @@ fn finding(rule: &Rule, pid: i32, comm: &str, fd: Option<i32>) -> Finding {
         also: Vec::new(),
         other: None,
         holders: Vec::new(),
+        outside: None,
+        link: None,
+        lasts: false,
+        proof: Default::default(),
     }
 }
 fn tcp(pid: i32, fd: i32) -> Finding {

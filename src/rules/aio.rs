@@ -1,6 +1,6 @@
 //! Rings of the kernel's asynchronous I/O (io_setup), whose heads CRIU looks at in the memory of the process.
 
-use super::{Finding, Lift, Phase, Rule, When};
+use super::{Evidence, Finding, Lift, Phase, Rule, When};
 use crate::host::Gate;
 use crate::snapshot::{AioHead, Mapping};
 
@@ -38,6 +38,7 @@ pub static AIO_RING_BAD: Rule = Rule {
     lifts: &[Lift::Workload("have the program end that context (io_destroy) before the dump, or leave the ring's memory alone")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             for m in task.maps.iter().filter(|m| m.is_aio_ring()) {

@@ -1,6 +1,6 @@
 //! Kernel objects behind anonymous inodes: io_uring, userfaultfd, perf, BPF, KVM, pidfds and their like.
 
-use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, Verdict, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, Verdict, When};
 use crate::bytes::Bytes;
 use crate::host::{Gate, Hook};
 use crate::parse::nslink::{self, LinkTarget};
@@ -56,6 +56,7 @@ pub static FD_ANON: Rule = Rule {
     lifts: &[Lift::Workload("have the program close it before the dump"), Lift::Hook(Hook::DumpExtFile)],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file, name) in anon_files(ctx) {
             let long = long_name(file);
@@ -83,6 +84,7 @@ pub static FD_ANON_LONG_NAME: Rule = Rule {
     lifts: &[Lift::Workload("have the program close it before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file, name) in anon_files(ctx).filter(|(_, f, _)| long_name(f)) {
             sink.push(Gate::Stands, finding(rule, task, file, name));
@@ -106,6 +108,7 @@ pub static FD_IO_URING: Rule = Rule {
     )],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         // Before 6.7 the descriptor can be passed, and a plugin may take it.
         let gate = if ctx.snap.kernel.version >= (6, 7) {
@@ -158,6 +161,7 @@ pub static PIDFD_OLD: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if ctx.host.caps.pidfd {
             return;
@@ -179,6 +183,7 @@ pub static PIDFD_THREAD_RULE: Rule = Rule {
     lifts: &[Lift::Workload("have the program close it before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if !ctx.host.caps.pidfd {
             return;
@@ -205,6 +210,7 @@ pub static PIDFD_OUTSIDE: Rule = Rule {
     lifts: &[Lift::Workload("have the program close it before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Outsider,
     check: |rule, ctx, sink: &mut Sink| {
         if !ctx.host.caps.pidfd {
             return;

@@ -1,6 +1,6 @@
 //! The processor mode and state of the threads.
 
-use super::{Finding, Lift, Phase, Rule, Value, When};
+use super::{Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::Gate;
 use crate::snapshot::{Regs, Task};
 
@@ -28,6 +28,7 @@ pub static COMPAT_TASK: Rule = Rule {
     lifts: &[Lift::Workload("use a CRIU built with 32-bit support on a kernel with CONFIG_IA32_EMULATION, or a 64-bit build of the program")],
     phase: Phase::P3,
     when: When::Frozen,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let (why, gate) = match (ctx.host.caps.compat, ctx.snap.kernel.compat) {
             (false, _) => ("this CRIU is built without 32-bit support", Gate::Stands),
@@ -58,6 +59,7 @@ pub static LDT_SELECTOR: Rule = Rule {
     lifts: &[Lift::Workload("dump while the program is not running 16-bit code")],
     phase: Phase::P3,
     when: When::Frozen,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let Some(regs) = leader_regs(task).filter(|r| matches!(r.size, REGS_32 | REGS_64)) else { continue };
@@ -80,6 +82,7 @@ pub static SHSTK: Rule = Rule {
     lifts: &[Lift::Release("4.0"), Lift::Workload("run the program without shadow stacks (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if ctx.host.caps.shstk {
             return;

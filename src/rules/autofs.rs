@@ -2,7 +2,7 @@
 
 use super::mount::finding;
 use super::mount_content::each_looked_into;
-use super::{Lift, Other, Phase, Rule, When};
+use super::{Evidence, Lift, Other, Phase, Rule, When};
 use crate::host::Gate;
 use crate::snapshot::MasterPipe;
 
@@ -21,6 +21,7 @@ pub static MNT_AUTOFS: Rule = Rule {
     lifts: &[Lift::Value("external", "mnt[{path}]:NAME"), Lift::Workload("unmount it before the dump")],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         each_looked_into(ctx, &[b"autofs"], |model, node| {
             // Without a mount of the whole nobody looks: mnt-unreachable.

@@ -1,7 +1,7 @@
 //! Files that CRIU opens a second time, for the build-id it validates them by.
 
 use super::path_model::external_key;
-use super::{Finding, Lift, Phase, Rule, When};
+use super::{Evidence, Finding, Lift, Phase, Rule, When};
 use crate::host::Gate;
 use crate::snapshot::OpenFile;
 
@@ -36,6 +36,7 @@ pub static BUILDID_OPEN: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let gate = match ctx.host.options.validate_by_size {
             Some(true) => return,

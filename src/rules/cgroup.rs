@@ -2,7 +2,7 @@
 //! together (`parse_thread_cgroup`, criu/proc_parse.c), and the others may not be above (`dump_thread_cgroup`,
 //! criu/cgroup.c).
 
-use super::{Ctx, Finding, Lift, Other, Phase, Rule, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Value, When};
 use crate::bytes::Bytes;
 use crate::host::{Gate, Host, Release};
 use crate::parse::cgroup::Cgroup;
@@ -116,6 +116,7 @@ pub static CG_SUFFIX: Rule = Rule {
     lifts: &[MOVE, MOVE_SOMEWHERE, ENTER, LEAVE_OUT],
     phase: Phase::P5,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         let cgroups = &ctx.snap.cgroups;
@@ -149,6 +150,7 @@ pub static CG_SHORT: Rule = Rule {
     lifts: &[MOVE, ENTER, LEAVE_OUT],
     phase: Phase::P5,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         let cgroups = &ctx.snap.cgroups;
@@ -183,6 +185,7 @@ pub static CG_TOO_LONG: Rule = Rule {
     )],
     phase: Phase::P5,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         let cgroups = &ctx.snap.cgroups;
@@ -213,6 +216,7 @@ pub static FREEZE_OUTSIDE: Rule = Rule {
     )],
     phase: Phase::P1,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let Some(Some(dir)) = &ctx.host.options.freeze_cgroup else { return };
         for (pid, tid) in &ctx.snap.cgroups.not_frozen {
@@ -248,6 +252,7 @@ pub static FREEZE_TRACED: Rule = Rule {
     lifts: &[Lift::Workload("detach process {tracer} (or end it), or move {foreign} out of the cgroup, before the dump")],
     phase: Phase::P1,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let Some(Some(dir)) = &ctx.host.options.freeze_cgroup else { return };
         let Some(root) = ctx.snap.root_task() else { return };

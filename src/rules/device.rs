@@ -1,6 +1,6 @@
 //! Opened device nodes.
 
-use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::bytes::Bytes;
 use crate::host::{Gate, Hook, Host};
 use crate::parse::devices::TtyDriver;
@@ -85,6 +85,7 @@ pub static FD_CHRDEV: Rule = Rule {
     lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && !is_accepted(f.rdev)) {
             let driver = driver(&ctx.snap.kernel, file.rdev, false);
@@ -107,6 +108,7 @@ pub static FD_BLKDEV: Rule = Rule {
     lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| f.is_blkdev()) {
             sink.push(ctx.host.gate_hook(Hook::DumpExtFile), device_finding(rule, ctx, task, file, true));
@@ -132,6 +134,7 @@ pub static TUN_HOST_NETNS: Rule = Rule {
     lifts: &[Lift::Workload("run the tree in a network namespace of its own, or close the descriptor before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
         if ctx.snap.root_shares(|n| n.net) != Some(true) {
             return;

@@ -1,6 +1,6 @@
 //! Terminals that are bind mounted: the console of a container (criu/tty.c:devpts_check_bindmount).
 
-use super::{mount, mount_content, Ctx, Lift, Phase, Rule, When};
+use super::{mount, mount_content, Ctx, Evidence, Lift, Phase, Rule, When};
 use crate::host::{Gate, Opt};
 use crate::snapshot::Dev;
 
@@ -43,6 +43,7 @@ pub static MNT_DEVPTS_BIND: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         mount_content::each_dumped(ctx, |model, node| {
             // A part of a devpts that is not mounted whole is refused long before: mnt-no-root-mount.

@@ -1,6 +1,6 @@
 //! epoll descriptors.
 
-use super::{unix_queue, Finding, Lift, Phase, Rule, Value, When};
+use super::{unix_queue, Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::Gate;
 use crate::snapshot::{Escape, Why};
 
@@ -20,6 +20,7 @@ pub static EPOLL_ESCAPED: Rule = Rule {
     lifts: &[Lift::Workload("have the program remove a descriptor from epoll (EPOLL_CTL_DEL) before it closes it")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let mut queued = None;
         for (task, file) in ctx.files() {

@@ -1,7 +1,7 @@
 //! What CRIU asks of every socket, whatever its family (criu/sockets.c).
 
 use super::sock::{number, Sock};
-use super::{Ctx, Finding, Lift, Phase, Rule, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::{Gate, Release};
 use std::borrow::Cow;
 
@@ -18,6 +18,7 @@ pub static FAMILY: Rule = Rule {
     lifts: &[Lift::Workload("close the socket before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in &ctx.socks.all {
             if let Some(family) = s.family().filter(|f| !supported(*f)) {
@@ -39,6 +40,7 @@ pub static O_PATH: Rule = Rule {
     lifts: &[Lift::Workload("close the descriptor before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| f.is_socket() && f.socket().is_some_and(|s| s.o_path)) {
             // Each descriptor is one to be closed, whatever else refers to the file.
@@ -62,6 +64,7 @@ pub static EBPF_FILTER: Rule = Rule {
     lifts: &[Lift::Workload("let the process detach the filter (SO_DETACH_BPF), or close the socket, before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (s, family) in supported_sockets(ctx) {
             if let Some(Err(libc::EACCES)) = s.fact(|f| f.filter) {
@@ -85,6 +88,7 @@ pub static BOUND_DEV: Rule = Rule {
     )],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (s, family) in supported_sockets(ctx) {
             if let Some(Err(_)) = s.fact(|f| f.bound_device.as_ref()) {
@@ -111,6 +115,7 @@ pub static PASSCRED: Rule = Rule {
     lifts: &[Lift::Release("4.2+"), Lift::Workload("run a kernel before 6.16")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let fixed = ctx.host.release >= Release::V4_2 || ctx.host.caps.uprobes;
         if fixed || ctx.snap.kernel.passcred_refused != Some(true) {

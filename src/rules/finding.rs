@@ -99,6 +99,38 @@ pub struct Finding {
     pub other: Option<Other>,
     /// Filled in after judging.
     pub holders: Vec<Holder>,
+    /// With the holders: whether the other end was found, and its holder is not in the tree (`Some(false)`: it is, and has
+    /// come since the look). `None`: not found, or not known.
+    #[serde(skip)]
+    pub outside: Option<bool>,
+    /// Of the task's own links, the one that it is about.
+    #[serde(skip)]
+    pub link: Option<TaskLink>,
+    /// It lasts, and keeps CRIU from getting as far as the frozen look: told before.
+    #[serde(skip)]
+    pub lasts: bool,
+    /// Of a look at a running tree: whether this was seen in one piece, as its [`super::Evidence`] asks for.
+    #[serde(skip)]
+    pub proof: Proof,
+}
+
+/// Whether what two looks agree on could be a coincidence of two moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    #[default]
+    NotAsked,
+    /// It could: only a tree that stands still decides.
+    Lacking,
+    /// It could not.
+    Given,
+}
+
+/// A link of /proc/PID to a file that is no descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskLink {
+    Exe,
+    Cwd,
+    Root,
 }
 
 /// Collects what a rule finds: the same resource, met through several descriptors, once.
@@ -158,6 +190,10 @@ impl Finding {
             also: Vec::new(),
             other: None,
             holders: Vec::new(),
+            outside: None,
+            link: None,
+            lasts: false,
+            proof: Proof::NotAsked,
         }
     }
 

@@ -1,6 +1,6 @@
 //! inotify and fanotify descriptors.
 
-use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Opt, Release};
 use crate::parse::fdinfo::{FanotifyObject, FdInfo};
 use crate::parse::mountinfo::MountInfo;
@@ -93,6 +93,7 @@ pub static INOTIFY_HANDLE: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         lost(ctx, |l| {
             // 4.3 walks an overlayfs for the inode.
@@ -132,6 +133,7 @@ pub static INOTIFY_TMPFS: Rule = Rule {
     lifts: &[Lift::Workload("have the program remove the watch before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         lost(ctx, |l| {
             if matches!(l.handle, Handle::NoPath | Handle::Lost) && l.is_volatile_tmpfs() {
@@ -158,6 +160,7 @@ pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         lost(ctx, |l| {
             if l.handle == Handle::Lost && !l.is_volatile_tmpfs() {
@@ -178,6 +181,7 @@ pub static FANOTIFY_MOUNT: Rule = Rule {
     lifts: &[Lift::Workload("have the program remove the mark before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink: &mut Sink| {
         if ctx.snap.mounts.is_empty() {
             return;

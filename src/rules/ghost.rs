@@ -1,7 +1,7 @@
 //! Files whose name is gone.
 
 use super::path_model::{having, Problem, Unlinkable};
-use super::{Lift, Phase, Rule, Value, When};
+use super::{Evidence, Lift, Phase, Rule, Value, When};
 use crate::host::Opt;
 
 pub static GHOST_TOO_BIG: Rule = Rule {
@@ -22,6 +22,7 @@ pub static GHOST_TOO_BIG: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Path,
     check: |rule, ctx, sink| {
         for bad in &ctx.bad_paths {
             let Problem::Ghost(size) = bad.problem else { continue };
@@ -51,6 +52,7 @@ pub static LINK_REMAP_NEEDED: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Path,
     check: |rule, ctx, sink| {
         for bad in having(ctx, Problem::Unlinked) {
             sink.push(bad.gate, bad.finding(rule).num("nlink", bad.file.nlink));
@@ -77,6 +79,7 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Path,
     check: |rule, ctx, sink| {
         for bad in &ctx.bad_paths {
             let object = match bad.problem {
@@ -105,6 +108,7 @@ pub static NFS_SILLY: Rule = Rule {
     lifts: &[Lift::Option(Opt::LinkRemap), Lift::Workload("have the program close it before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for bad in having(ctx, Problem::Silly) {
             sink.push(bad.gate, bad.finding(rule));

@@ -1,7 +1,7 @@
 //! Huge pages on a mount that CRIU has not got to know.
 
 use super::path_model::external_key;
-use super::{Ctx, Finding, Lift, Phase, Rule, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::snapshot::{Kernel, OpenFile};
 
 /// The kernel's own hugetlbfs mounts: after that of shared memory in the list.
@@ -23,6 +23,7 @@ pub static HUGETLB_UNKNOWN: Rule = Rule {
     lifts: &[Lift::Workload("make one more huge page of that size before the dump (sysctl vm.nr_hugepages)")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx: &Ctx, sink| {
         let Some(known) = &ctx.host.hugetlb else { return };
         let lost = |f: &OpenFile| is_huge(&ctx.snap.kernel, f) && !known.contains(&f.dev.userspace());

@@ -2,7 +2,7 @@
 
 use super::sock::{module_missing, number, state::ESTABLISHED, type_name, Sock};
 use super::tcp::{accepted_by_option, local, refuse_without_option, remote};
-use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Release};
 use crate::parse::diag::InetDiag;
 use crate::snapshot::Task;
@@ -27,6 +27,7 @@ pub static PROTO: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_ip()) {
             let Some(protocol) = s.ip_protocol().filter(|p| !known_protocol(ctx, *p)) else { continue };
@@ -61,6 +62,7 @@ pub static RAW_CONNECTED: Rule = Rule {
     ),
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let connected = |t: &&InetDiag| i32::from(t.protocol) == libc::IPPROTO_RAW && t.state == ESTABLISHED;
         let found = ctx.socks.all.iter().filter_map(|s| {
@@ -84,6 +86,7 @@ pub static TYPE: Rule = Rule {
     lifts: &[Lift::Workload("close the socket before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_ip()) {
             // CRIU looks at the protocol first, and one that it does not know is told by ip-proto.
@@ -112,6 +115,7 @@ pub static NOT_COLLECTED: Rule = Rule {
     lifts: &[Lift::Workload("load the kernel module that lists {protocol} sockets: {module}")],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: not_collected,
 };
 
@@ -127,6 +131,7 @@ pub static NETNS_EXTERNAL: Rule = Rule {
     lifts: &[Lift::Workload("close the socket before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let gate = match ctx.snap.root_shares(|ns| ns.net) {
             Some(true) => return,
@@ -163,6 +168,7 @@ pub static NO_SCOPE_DEV: Rule = Rule {
     lifts: &[Lift::Workload("bind the socket to its interface (SO_BINDTODEVICE), or close it, before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.has_device() == Some(false)) {
             let Some(local) = s.local().filter(|a| a.port() != 0) else { continue };

@@ -20,7 +20,8 @@ pub fn judge_with(rules: &[&Rule], snap: &Snapshot, host: &Host, config: &Config
         }
         let mut sink = Sink::default();
         (rule.check)(rule, &ctx, &mut sink);
-        let demote = demoted(rule, snap.look, host);
+        let blind = rule.evidence.needs_whole_tree() && !snap.whole;
+        let demote = demoted(rule, snap.look, host) || blind;
         for mut f in sink.into_findings() {
             if demote || config.allows(&f) {
                 f.verdict = Verdict::Warn;
@@ -38,20 +39,4 @@ fn demoted(rule: &Rule, look: Look, host: &Host) -> bool {
     host.stage == Stage::PreDump
         || host.release == Release::Unknown
         || (look == Look::Early && rule.when != When::Early)
-}
-
-/// What both looks saw: the refusals of `second` that `first` had too; everything else of `second` only warns.
-pub fn confirm(first: &[Finding], mut second: Vec<Finding>) -> Vec<Finding> {
-    let before: std::collections::HashSet<(&str, i32, u64, &str)> = first
-        .iter()
-        .filter(|f| f.verdict == Verdict::Refuse)
-        .map(|f| (f.rule.as_ref(), f.pid, f.start_time, f.key.as_str()))
-        .collect();
-    for f in &mut second {
-        if !before.contains(&(f.rule.as_ref(), f.pid, f.start_time, f.key.as_str())) {
-            f.verdict = Verdict::Warn;
-        }
-    }
-    second.sort_by_key(|f| f.verdict != Verdict::Refuse);
-    second
 }

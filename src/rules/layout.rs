@@ -1,7 +1,7 @@
 //! Mappings that are refused for where and how they lie.
 
 use super::mapping::is_known_vvar;
-use super::{Finding, Lift, Phase, Rule, Value, When};
+use super::{Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::{Gate, Release};
 use crate::parse::maps::Vma;
 
@@ -17,6 +17,7 @@ pub static VMA_VVAR_GAP: Rule = Rule {
     lifts: &[Lift::Workload("run the program without what moves or unmaps its [vvar]")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if ctx.host.release < Release::V4_1 {
             return;
@@ -52,6 +53,7 @@ pub static VMA_SYSV_PRIVATE: Rule = Rule {
     lifts: &[Lift::Workload("have the program unmap it before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let before = std::iter::once(None).chain(task.maps.iter().map(Some));
@@ -83,6 +85,7 @@ pub static NO_EXEC_VMA: Rule = Rule {
     lifts: &[],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let maps = &task.maps;

@@ -1,6 +1,6 @@
 //! File locks and leases.
 
-use super::{unix_queue, Ctx, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
+use super::{unix_queue, Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Opt};
 use crate::parse::locks::{Lock, LockAccess, LockKind};
 use crate::snapshot::{OpenFile, Task};
@@ -61,6 +61,7 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
     lifts: &[Lift::Option(Opt::FileLocks), Lift::Workload("release the lock before the dump")],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
         let gate = ctx.host.gate(&[Opt::FileLocks]);
         if gate == Gate::Lifted {
@@ -93,6 +94,7 @@ pub static LOCK_LOST: Rule = Rule {
     lifts: &[Lift::Workload("release the lock before the dump, or have the process open the file itself and take it there")],
     phase: Phase::Never,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let queued = queued_first(ctx);
         for (task, file) in ctx.files().filter(|(_, f)| f.queued.is_none()) {
@@ -129,6 +131,7 @@ pub static LOCK_KIND: Rule = Rule {
     lifts: &[Lift::Workload("close the file before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file) in ctx.files() {
             for lock in held(file) {

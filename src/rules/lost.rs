@@ -1,7 +1,7 @@
 //! What CRIU accepts and loses without a word, or writes in a way that it cannot restore. Never a refusal.
 
 use super::tcp::local;
-use super::{Ctx, Finding, Lift, Other, Phase, Rule, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Value, When};
 use crate::host::Gate;
 use crate::snapshot::{Namespaces, Task, Thread, Unasked};
 use std::collections::HashSet;
@@ -24,6 +24,7 @@ pub static RECEIVE_QUEUE: Rule = Rule {
     lifts: &[Lift::Workload("let the program read them before the dump")],
     phase: Phase::Never,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| queue(rule, ctx, |s| s.rqueue, |f| sink.push(WARN, f)),
 };
 
@@ -39,6 +40,7 @@ pub static SEND_QUEUE: Rule = Rule {
     lifts: &[Lift::Workload("let the program send it before the dump (a send without MSG_MORE)")],
     phase: Phase::Never,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| queue(rule, ctx, |s| s.wqueue, |f| sink.push(WARN, f)),
 };
 
@@ -70,6 +72,7 @@ pub static WATCH_EVENTS: Rule = Rule {
     lifts: &[Lift::Workload("let the program read them before the dump")],
     phase: Phase::Never,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file) in ctx.files() {
             if let Some(bytes) = file.watches().and_then(|w| w.unread).filter(|n| *n > 0) {
@@ -93,6 +96,7 @@ pub static SIGNAL_OWNER: Rule = Rule {
     lifts: &[Lift::Workload("have the program give the descriptor another owner (F_SETOWN), or clear O_ASYNC")],
     phase: Phase::Never,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let mut inside = None;
         for (task, file) in ctx.files() {
@@ -139,6 +143,7 @@ pub static DEADLINE: Rule = Rule {
     lifts: &[Lift::Workload("give it another policy for the dump (chrt)")],
     phase: Phase::Never,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, thread, _) in threads(ctx).filter(|(.., u)| u.policy & !SCHED_RESET_ON_FORK == SCHED_DEADLINE) {
             sink.push(WARN, on_thread(rule, task, thread));
@@ -157,6 +162,7 @@ pub static IO_PRIORITY: Rule = Rule {
     lifts: &[Lift::Workload("set it again after the restore (ionice)")],
     phase: Phase::Never,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, thread, unasked) in threads(ctx) {
             // IOPRIO_PRIO_CLASS and IOPRIO_PRIO_LEVEL (linux/ioprio.h).
@@ -184,6 +190,7 @@ pub static THREAD_OWN: Rule = Rule {
     lifts: &[Lift::Workload("have the program share them between its threads")],
     phase: Phase::Never,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, thread, unasked) in threads(ctx) {
             let what = match (unasked.own_files, unasked.own_fs) {
@@ -210,6 +217,7 @@ pub static NS_NESTED: Rule = Rule {
     lifts: &[Lift::Workload("dump a tree whose root has all the namespaces that its processes are in")],
     phase: Phase::Never,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         type Of = fn(&Namespaces) -> Option<u64>;
         // CLONE_SUBNS (criu/include/namespaces.h): these may be nested in the root's own.

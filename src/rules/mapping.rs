@@ -1,6 +1,6 @@
 //! Memory mappings.
 
-use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Hook, Opt, Release};
 use crate::parse::maps::Vma;
 use crate::snapshot::{Dev, Mapping, Task};
@@ -41,6 +41,7 @@ pub static VMA_ANON_INODE: Rule = Rule {
     lifts: &[Lift::Workload("have the program unmap it before the dump, or run it without that interface")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, m) in mappings(ctx).filter(|(_, m)| is_anon_object(m)) {
             let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
@@ -62,6 +63,7 @@ pub static VMA_DEVICE: Rule = Rule {
     lifts: &[Lift::Workload("have the program unmap {path} before the dump"), Lift::Hook(Hook::HandleDeviceVma)],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, m) in mappings(ctx) {
             let Some(file) = &m.file else { continue };
@@ -104,6 +106,7 @@ pub static VMA_VVAR_VCLOCK: Rule = Rule {
     lifts: &[Lift::Release("4.1"), Lift::Workload("boot a kernel older than 6.13")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if ctx.host.release >= Release::V4_1 {
             return;
@@ -128,6 +131,7 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
     lifts: &[Lift::Workload("have the program unmap it before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
         for (task, m) in mappings(ctx) {
             let vma = &m.vma;
@@ -169,6 +173,7 @@ pub static VMA_UPROBES: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let gate = if ctx.host.caps.uprobes { ctx.host.gate(&[Opt::AllowUprobes]) } else { Gate::Stands };
         for (task, m) in mappings(ctx).filter(|(_, m)| *m.vma.path == *b"[uprobes]") {
@@ -193,6 +198,7 @@ pub static GUARD_PAGES_OLD_CRIU: Rule = Rule {
     ],
     phase: Phase::P4,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if ctx.host.caps.madv_guards {
             return;
@@ -219,6 +225,7 @@ pub static SYSV_SHM_NO_IPCNS: Rule = Rule {
     )],
     phase: Phase::P5,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if ctx.snap.root_shares(|n| n.ipc) != Some(true) {
             return;

@@ -1,7 +1,7 @@
 //! Programs executed from a memfd.
 
 use super::path_model::{is_internal, EXE_FAILS};
-use super::{Finding, Lift, Phase, Rule, Value, When};
+use super::{Evidence, Finding, Lift, Phase, Rule, Value, When};
 
 pub static EXE_MEMFD: Rule = Rule {
     id: "exe-memfd",
@@ -16,6 +16,7 @@ pub static EXE_MEMFD: Rule = Rule {
     lifts: &[Lift::Workload("execute it from a file")],
     phase: Phase::Never,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let Some((link, exe)) = task.exe.as_ref().and_then(|l| Some((l, l.file.as_ref()?))) else { continue };

@@ -10,9 +10,11 @@ pub mod arch;
 pub mod autofs;
 pub mod buildid;
 pub mod cgroup;
+pub mod confirm;
 pub mod device;
 pub mod devpts;
 pub mod epoll;
+pub mod evidence;
 pub mod family;
 pub mod finding;
 pub mod fsnotify;
@@ -69,7 +71,8 @@ pub mod user;
 
 use crate::host::{Hook, Host, Opt};
 use crate::snapshot::{Index, Look, OpenFile, Snapshot, Task};
-pub use finding::{Finding, Holder, Other, Place, Sink, Value, Verdict};
+pub use evidence::Evidence;
+pub use finding::{Finding, Holder, Other, Place, Proof, Sink, TaskLink, Value, Verdict};
 
 /// When CRIU itself would find out, and how much is lost by then (phases of criu/cr-dump.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,6 +148,7 @@ pub struct Rule {
     pub lifts: &'static [Lift],
     pub phase: Phase,
     pub when: When,
+    pub evidence: Evidence,
     /// Pushes a finding for every offending resource.
     pub check: fn(&Rule, &Ctx, &mut Sink),
 }

@@ -1,7 +1,7 @@
 //! Mounts of the dumped mount namespaces.
 
 use super::mount_model::{Model, Node};
-use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Hook, Opt, Release};
 use crate::parse::mountinfo::MountInfo;
 use crate::snapshot::MountTable;
@@ -82,6 +82,7 @@ pub static MNT_LINE: Rule = Rule {
     ],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         for (table, gate) in tables_read(ctx) {
             for info in &table.mounts {
@@ -121,6 +122,7 @@ pub static MNT_UNSUPPORTED_FS: Rule = Rule {
     ],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         each(ctx, |model, node| {
             if node.root != b"/" || model.is_external_bind(node) || model.is_root_bind(node) {
@@ -162,6 +164,7 @@ pub static MNT_NO_ROOT_MOUNT: Rule = Rule {
     ],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         each(ctx, |model, node| {
             if node.root == b"/" || model.is_external_bind(node) || model.is_root_bind(node) || model.has_fsroot(node) {
@@ -195,6 +198,7 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
     ],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         each(ctx, |model, node| {
             let Some(master) = node.info.master else { return };
@@ -223,6 +227,7 @@ pub static MNT_SAME_POINT_CHILDREN: Rule = Rule {
     lifts: &[Lift::Workload("unmount one of them before the dump")],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         each(ctx, |model, node| {
             let mut seen = std::collections::HashMap::new();
@@ -252,6 +257,7 @@ pub static MNT_TREE: Rule = Rule {
     lifts: &[Lift::Workload("unmount it before the dump")],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         each(ctx, |model, node| {
             if node.parent.is_some() {

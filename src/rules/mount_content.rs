@@ -3,7 +3,7 @@
 
 use super::mount::finding;
 use super::mount_model::{Model, Node};
-use super::{Ctx, Lift, Phase, Rule, When};
+use super::{Ctx, Evidence, Lift, Phase, Rule, When};
 
 /// Every mount that CRIU dumps, with the model.
 pub(super) fn each_dumped(ctx: &Ctx, mut judge: impl FnMut(&Model, &Node)) {
@@ -39,6 +39,7 @@ pub static MNT_FUSE: Rule = Rule {
     lifts: &[Lift::Value("external", "mnt[{path}]:NAME"), Lift::Workload("unmount it before the dump")],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         each_looked_into(ctx, &[b"fuse"], |model, node| {
             if node.root != b"/" {
@@ -65,6 +66,7 @@ pub static MNT_UNREACHABLE: Rule = Rule {
     lifts: &[Lift::Value("external", "mnt[{path}]:NAME"), Lift::Workload("{change} before the dump")],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         const LOOKED_INTO: &[&[u8]] = &[b"tmpfs", b"mqueue", b"pstore", b"fusectl", b"devtmpfs", b"autofs", b"fuse"];
         each_looked_into(ctx, LOOKED_INTO, |model, node| {
@@ -104,6 +106,7 @@ pub static MNT_MQUEUE: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         each_looked_into(ctx, &[b"mqueue"], |model, node| {
             let filled = || model.wholes(node).any(|b| b.table.filled.contains(&b.info.mnt_id));

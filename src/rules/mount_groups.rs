@@ -2,7 +2,7 @@
 
 use super::mount::finding;
 use super::mount_model::{Model, Node};
-use super::{Lift, Phase, Rule, Value, When};
+use super::{Evidence, Lift, Phase, Rule, Value, When};
 use std::collections::{HashMap, HashSet};
 
 /// Where a mount stands in the file system that its parent is a mount of (`root_path_from_parent`, criu/mount.c).
@@ -39,6 +39,7 @@ pub static MNT_PROPAGATED: Rule = Rule {
     lifts: &[Lift::Workload("unmount one of them before the dump, or make the mounts that they are on private")],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         let model = &ctx.mounts;
         if !model.validated {

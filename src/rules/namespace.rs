@@ -1,7 +1,7 @@
 //! Namespaces other than those for mounts and networks.
 
 use super::tracer::INIT_USER_NS;
-use super::{Finding, Lift, Phase, Rule, Value, When};
+use super::{Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::{Gate, Host};
 use crate::parse::idmap::IdRange;
 use crate::snapshot::Namespaces;
@@ -32,6 +32,7 @@ pub static NS_NESTED: Rule = Rule {
     )],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         for task in ctx.live_tasks().filter(|t| t.pid != root.pid) {
@@ -65,6 +66,7 @@ pub static NS_TIME_CHILDREN: Rule = Rule {
     lifts: &[Lift::Workload("dump the tree from the first process inside of the namespace")],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let (Some(own), Some(children)) = (task.ns.time, task.ns.time_for_children) else { continue };
@@ -99,6 +101,7 @@ pub static PIDNS_WITHOUT_INIT: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task().filter(|t| !t.is_zombie()) else { return };
         let (Some(ino), Some(false)) = (root.ns.pid, ctx.snap.root_shares(|n| n.pid)) else { return };
@@ -131,6 +134,7 @@ pub static NS_USER_OWNER: Rule = Rule {
     )],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         let (Some(user), Some(false)) = (root.ns.user, ctx.snap.root_shares(|n| n.user)) else { return };
@@ -172,6 +176,7 @@ pub static USERNS_BINFMT: Rule = Rule {
     lifts: &[Lift::Workload("start the program with a mount namespace too (unshare --user --mount)")],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         let own_user = ctx.snap.root_shares(|n| n.user) == Some(false);

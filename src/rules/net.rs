@@ -1,6 +1,6 @@
 //! What is in the network namespaces that CRIU dumps with the tree, and how it locks them (criu/net.c).
 
-use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Hook, Host, LockMethod, Release};
 use crate::parse::diag::NetLink;
 use crate::snapshot::{LinkTable, OpenFile};
@@ -97,6 +97,7 @@ pub static LINK_UNSUPPORTED: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for ns in dumped(ctx) {
             let gate = ns.external.or(ns.empty).or(ctx.host.gate_hook(Hook::DumpExtLink));
@@ -131,6 +132,7 @@ pub static TUN_NONPERSIST_UNHELD: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| unheld(rule, ctx, sink, |l| l.tun_persist == Some(false)),
 };
 
@@ -153,6 +155,7 @@ pub static TUN_PERSISTENT_HELD: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         unheld(rule, ctx, sink, |l| {
             (l.tun_persist, l.tun_multi_queue, l.carrier) == (Some(true), Some(false), Some(true))
@@ -204,6 +207,7 @@ pub static NETNS_MULTI_EMPTY: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         for ns in dumped(ctx).into_iter().filter(|ns| !ns.root && ns.empty == Gate::Lifted) {
             if let Some(f) = ns.finding(rule, ctx) {
@@ -230,6 +234,7 @@ pub static NETNS_LOCK: Rule = Rule {
     ],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
         let criu = &ctx.snap.criu;
         let tool = match (criu.iptables_restore, criu.ip6tables_restore) {
@@ -268,6 +273,7 @@ pub static NETNS_IP_TOOL: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if ctx.snap.criu.ip != Some(false) {
             return;
@@ -293,6 +299,7 @@ pub static NETNS_NO_NET_ADMIN: Rule = Rule {
     lifts: &[Lift::Workload("give criu CAP_NET_ADMIN (a container or sandbox may have dropped it)")],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for ns in dumped(ctx).into_iter().filter(|ns| ns.table.net_admin == Some(false)) {
             if let Some(f) = ns.finding(rule, ctx) {

@@ -1,7 +1,7 @@
 //! Netlink sockets (criu/sk-netlink.c).
 
 use super::sock::Sock;
-use super::{Ctx, Finding, Lift, Phase, Rule, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, When};
 use crate::host::Gate;
 use std::borrow::Cow;
 
@@ -17,6 +17,7 @@ pub static DATA: Rule = Rule {
     lifts: &[Lift::Workload("let the process read its netlink socket, or close it, before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in netlink_sockets(ctx) {
             let listed = s.netlink().and_then(|n| n.rmem).map(|bytes| bytes > 0);
@@ -40,6 +41,7 @@ pub static GROUPS32: Rule = Rule {
     lifts: &[Lift::Workload("close the socket before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in netlink_sockets(ctx) {
             let Some(groups) = s.netlink().and_then(|n| n.groups.as_deref()) else { continue };
@@ -62,6 +64,7 @@ pub static GROUP_NO_PORT: Rule = Rule {
     lifts: &[Lift::Workload("let the process bind() the socket, or close it, before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in netlink_sockets(ctx) {
             let Some(n) = s.netlink().filter(|n| n.portid == 0) else { continue };

@@ -1,6 +1,6 @@
 //! Open namespace files.
 
-use super::{Ctx, Finding, Lift, Phase, Rule, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::bytes::Bytes;
 use crate::hash::Set;
 use crate::host::Gate;
@@ -56,6 +56,7 @@ pub static NSFD_OUTSIDE: Rule = Rule {
     lifts: &[Lift::Workload("close it, or put the processes of that namespace into the tree, before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let mut collected: HashMap<Bytes, Collected> = HashMap::new();
         for (task, file) in ctx.files().filter(|(_, f)| f.kind() == libc::S_IFREG) {

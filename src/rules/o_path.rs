@@ -1,6 +1,6 @@
 //! Descriptors opened with O_PATH of what has no path: CRIU takes them for the thing itself.
 
-use super::{Finding, Lift, Phase, Rule, When};
+use super::{Evidence, Finding, Lift, Phase, Rule, When};
 use crate::host::Gate;
 use crate::parse::nslink::{self, LinkTarget};
 use crate::snapshot::OpenFile;
@@ -29,6 +29,7 @@ pub static FD_O_PATH: Rule = Rule {
     lifts: &[Lift::Workload("close the descriptor before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         // Pipes whose content CRIU has by then.
         let mut dumped = HashSet::new();

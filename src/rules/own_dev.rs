@@ -4,7 +4,7 @@
 use super::mount::{finding, on_mount, tables_read};
 use super::mount_content::each_looked_into;
 use super::mount_model::{is_skipped, type_of};
-use super::{Lift, Phase, Rule, When};
+use super::{Evidence, Lift, Phase, Rule, When};
 use crate::host::Gate;
 
 pub static MNT_OWN_DEVPTS: Rule = Rule {
@@ -22,6 +22,7 @@ pub static MNT_OWN_DEVPTS: Rule = Rule {
     ],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         if ctx.snap.criu.devpts != Some(false) {
             return;
@@ -53,6 +54,7 @@ pub static MNT_OWN_DEVTMPFS: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         if ctx.snap.criu.devtmpfs != Some(false) {
             return;

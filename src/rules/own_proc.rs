@@ -2,7 +2,7 @@
 
 use super::mount_model::type_of;
 use super::tracer::CAP_SYS_ADMIN;
-use super::{Ctx, Finding, Lift, Phase, Rule, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::Gate;
 use crate::snapshot::{ProcSelf, Task};
 
@@ -46,6 +46,7 @@ pub static PROC_FD_DENIED: Rule = Rule {
     lifts: &[Lift::Workload("mount a /proc of its pid namespace where the process sees it (unshare --mount-proc)")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let Some(task) = ctx.snap.root_task().filter(|t| !t.is_zombie()) else { return };
         let found = match task.proc_self {

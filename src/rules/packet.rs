@@ -1,7 +1,7 @@
 //! Packet sockets (criu/sk-packet.c).
 
 use super::sock::{number, Sock};
-use super::{room, Ctx, Finding, Lift, Phase, Rule, Sink, When};
+use super::{room, Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, When};
 use crate::hash::Map;
 use crate::host::Gate;
 use std::borrow::Cow;
@@ -26,6 +26,7 @@ pub static MISSING: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in packet_sockets(ctx).filter(|s| s.packet().is_none()) {
             let f = s.finding(rule, &ctx.index);
@@ -64,6 +65,7 @@ pub static MCLIST: Rule = Rule {
     lifts: &[Lift::Workload("let the process drop the membership, or close the socket, before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in packet_sockets(ctx) {
             let memberships = s.packet().and_then(|p| p.mclist.as_deref()).unwrap_or_default();
@@ -98,6 +100,7 @@ pub static RING_UNOPENED: Rule = Rule {
     lifts: &[Lift::Workload("have the program unmap it, or keep its descriptor open, before the dump")],
     phase: Phase::P5,
     when: When::Early,
+    evidence: Evidence::Object,
     check: ring_unopened,
 };
 

@@ -1,7 +1,7 @@
 //! Files, directories, FIFOs and terminals by their path: descriptors, mapped files, exe, cwd and root.
 
 use super::path_model::{confined, having, is_job_terminal, is_same_device, Bad, Problem};
-use super::{Lift, Phase, Rule, Sink, Value, When};
+use super::{Evidence, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Opt, Release};
 use crate::snapshot::{Mapping, OpenFile, Stray, Unchecked};
 use std::collections::HashSet;
@@ -36,6 +36,7 @@ pub static FILE_MOUNT_UNKNOWN: Rule = Rule {
     lifts: &[Lift::OptionFor(Opt::ShellJob, "tty"), Lift::Value("external", "{key}"), NOT_HERE],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         for bad in having(ctx, Problem::MountUnknown).filter(|b| !is_mqueue(b)) {
             let tty = is_job_terminal(ctx.host, bad.file, bad.role).then_some(Value::Dev(bad.file.rdev));
@@ -55,6 +56,7 @@ pub static MQUEUE_FD: Rule = Rule {
     lifts: &[Lift::Value("external", "{key}"), Lift::Workload("close it before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         for bad in having(ctx, Problem::MountUnknown).filter(|b| is_mqueue(b)) {
             sink.push(bad.gate, bad.finding(rule));
@@ -78,6 +80,7 @@ pub static FILE_OVERMOUNTED: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
         for bad in having(ctx, Problem::Overmounted) {
             sink.push(bad.gate, bad.finding(rule));
@@ -96,6 +99,7 @@ pub static FILE_ODD_PATH: Rule = Rule {
     lifts: &[Lift::Value("external", "{key}"), Lift::Workload("close it before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for bad in having(ctx, Problem::OddPath) {
             sink.push(bad.gate, bad.finding(rule));
@@ -119,6 +123,7 @@ pub static PATH_REUSED: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Path,
     check: |rule, ctx, sink| {
         for bad in having(ctx, Problem::Reused) {
             let Some(Stray::Other { dev, ino, rdev }) = bad.file.stray else { continue };
@@ -146,6 +151,7 @@ pub static PATH_STAT_ERROR: Rule = Rule {
     lifts: &[Lift::Value("external", "{key}"), Lift::Workload("close it before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Path,
     check: |rule, ctx, sink| {
         // What is too long has a rule of its own.
         for bad in ctx.bad_paths.iter().filter(|b| b.path.as_ref().is_none_or(|p| p.len() < LINK_BUFFER)) {
@@ -172,6 +178,7 @@ pub static CHROOT_ROOT_TASK: Rule = Rule {
     ],
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink: &mut Sink| {
         for (task, path) in confined(ctx).values() {
             let f = super::Finding::on_task(rule, task).fact("path", Value::Text((*path).clone()));
@@ -193,6 +200,7 @@ pub static PATH_TOO_LONG: Rule = Rule {
     lifts: &[Lift::Workload("have the program close it, unmap it or leave the directory before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let path = |f: &OpenFile| {
             matches!(f.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK | libc::S_IFIFO)

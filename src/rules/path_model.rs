@@ -6,7 +6,7 @@
 
 use super::device::{is_accepted, is_known_tty, tty_external};
 use super::mount_model::Model;
-use super::{Ctx, Finding, Rule, Value};
+use super::{Ctx, Finding, Rule, TaskLink, Value};
 use crate::bytes::Bytes;
 use crate::host::{Gate, Host, Opt, Release};
 use crate::parse::mountinfo::MountInfo;
@@ -331,9 +331,18 @@ impl Bad<'_> {
                 f = f.fact("range", Value::Range(start, end));
                 "mapped file"
             }
-            Role::Exe => "executable",
-            Role::Cwd => "current directory",
-            Role::Root => "root directory",
+            Role::Exe => {
+                f.link = Some(TaskLink::Exe);
+                "executable"
+            }
+            Role::Cwd => {
+                f.link = Some(TaskLink::Cwd);
+                "current directory"
+            }
+            Role::Root => {
+                f.link = Some(TaskLink::Root);
+                "root directory"
+            }
         };
         f.term("what", what)
             .fact_opt("mnt_id", self.file.mnt_id.and_then(|id| i64::try_from(id).ok()).map(Value::Num))

@@ -1,6 +1,6 @@
 //! Pipes.
 
-use super::{Finding, Lift, Phase, Rule, Value, When};
+use super::{Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::Gate;
 use crate::snapshot::{OpenFile, Snapshot};
 use std::collections::HashSet;
@@ -31,6 +31,7 @@ pub static PIPE_PACKET: Rule = Rule {
     lifts: &[Lift::Workload("have the program use a pipe without O_DIRECT, or close it before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let mut autofs = None;
         for (task, file) in ctx.files().filter(|(_, f)| is_pipe(f)) {
@@ -67,6 +68,7 @@ pub static PIPE_TOO_MANY: Rule = Rule {
     lifts: &[Lift::Workload("dump a smaller tree, or have the programs close what they do not use")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         for (kind, pipes) in [("pipes", true), ("FIFOs", false)] {
             let mut seen = HashSet::new();

@@ -1,6 +1,6 @@
 //! Sessions: who leads them, and from where.
 
-use super::{Finding, Lift, Other, Phase, Rule, When};
+use super::{Evidence, Finding, Lift, Other, Phase, Rule, When};
 use crate::host::{Gate, Opt};
 use crate::snapshot::Task;
 
@@ -24,6 +24,7 @@ pub static ROOT_NOT_SESSION_LEADER: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task().filter(|t| !t.is_zombie()) else { return };
         let Some(sid) = own_sid(root, ctx.snap.root_shares(|n| n.pid)) else { return };
@@ -50,6 +51,7 @@ pub static SESSION_OUTSIDE_PIDNS: Rule = Rule {
     lifts: &[Lift::Workload("start it with setsid inside of the container")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let shared = ctx.snap.root_shares(|n| n.pid);
         for task in ctx.live_tasks().filter(|t| own_sid(t, shared) == Some(0)) {
@@ -69,6 +71,7 @@ pub static ZOMBIE_SESSION_OUTSIDE: Rule = Rule {
     lifts: &[Lift::Workload("have its parent {parent} wait for it, or start it with setsid inside of the container")],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let shared = ctx.snap.root_shares(|n| n.pid);
         for task in ctx.snap.tasks.iter().filter(|t| t.is_zombie() && own_sid(t, shared) == Some(0)) {

@@ -1,11 +1,15 @@
 //! Things of the kernel that two processes share and CRIU would have to restore as shared.
 
-use super::{Ctx, Finding, Lift, Other, Phase, Rule, Sink, When};
+use super::sock::number;
+use super::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, When};
 use crate::host::Gate;
 use crate::snapshot::{Shares, Task};
 
 const GROUP: &str = "Shared between processes";
 const NO_CURE: &[Lift] = &[Lift::Workload("end one of the processes before the dump")];
+
+/// USER_HZ of all architectures that CRIU knows.
+const TICKS: u64 = 100;
 
 /// Every process that shares with an earlier one, but for what [`VFORK_IN_FLIGHT`] tells.
 fn sharing(rule: &Rule, ctx: &Ctx, sink: &mut Sink, pick: fn(&Shares) -> Option<i32>) {
@@ -41,6 +45,7 @@ pub static SHARED_MM: Rule = Rule {
     lifts: NO_CURE,
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.mm),
 };
 
@@ -55,6 +60,7 @@ pub static SHARED_FS: Rule = Rule {
     lifts: NO_CURE,
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.fs),
 };
 
@@ -69,6 +75,7 @@ pub static SHARED_SIGHAND: Rule = Rule {
     lifts: NO_CURE,
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.sighand),
 };
 
@@ -84,6 +91,7 @@ pub static SHARED_FILES_NOT_PARENT: Rule = Rule {
     lifts: NO_CURE,
     phase: Phase::P2,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             if let Some(with) = task.shares.files.filter(|_| vfork_parent(ctx, task).is_none()) {
@@ -97,18 +105,23 @@ pub static VFORK_IN_FLIGHT: Rule = Rule {
     id: "vfork-in-flight",
     group: GROUP,
     what: "A process waits in vfork (or posix_spawn) for its child to run a program: it cannot be interrupted, and CRIU gives \
-           up when its timeout ends, with the tree frozen all that time. It mostly lasts for milliseconds only.",
-    says: "waits in vfork for its child {child}, and cannot be interrupted until that runs a program",
+           up when its timeout ends, with the tree frozen all that time. It mostly lasts for milliseconds only, and nobody can tell \
+           when it will end: a warning, given before CRIU tries if it has lasted for a second, else when CRIU has failed.",
+    says: "waits in vfork for its child {child}[, for {seconds} s now], and cannot be interrupted until that runs a program",
     criu: "Timeout reached. Try to interrupt: %d",
     source: "criu/seize.c:collect_pstree, compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
     lifts: &[Lift::Workload("dump again; if it lasts, end process {child}")],
     phase: Phase::P1,
     when: When::Volatile,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             if let Some(parent) = vfork_parent(ctx, task) {
                 let f = Finding::on_task(rule, parent).num("child", task.pid).other(Other::Process(task.pid));
+                let lasted = ctx.snap.uptime.saturating_sub(task.start_time) / TICKS;
+                let lasts = lasted > 0 && ctx.snap.uptime > 0;
+                let f = Finding { lasts, ..f.fact_opt("seconds", lasts.then(|| number(lasted))) };
                 sink.push(Gate::Stands, f);
             }
         }
@@ -119,7 +132,7 @@ pub static VFORK_IN_FLIGHT: Rule = Rule {
 mod tests {
     use super::*;
     use crate::rules::testkit::*;
-    use crate::rules::Verdict;
+    use crate::rules::{Value, Verdict};
     use crate::snapshot::{Look, Snapshot};
 
     type Change = fn(&mut Shares);
@@ -172,6 +185,10 @@ mod tests {
         assert_eq!(verdict(&SHARED_MM, &s, &host()), None);
         let f = found(&VFORK_IN_FLIGHT, &s, &host());
         assert_eq!((f[0].pid, f[0].verdict, f[0].other.clone()), (100, Verdict::Warn, Some(Other::Process(101))));
+        assert_eq!((f[0].lasts, f[0].get("seconds")), (true, Some(&Value::Num(10))));
+        s.uptime = 1099;
+        let f = found(&VFORK_IN_FLIGHT, &s, &host());
+        assert_eq!((f[0].lasts, f[0].get("seconds")), (false, None));
         // Another process of the tree in a disk wait has nothing to do with it.
         s.tasks[0].threads[0].state = 'S';
         s.tasks[2].threads[0].state = 'D';

@@ -1,6 +1,6 @@
 //! What has a name and nothing else.
 
-use super::{Finding, Lift, Phase, Rule, Value, When};
+use super::{Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::Gate;
 
 pub static NO_STAT: Rule = Rule {
@@ -15,6 +15,7 @@ pub static NO_STAT: Rule = Rule {
     lifts: &[Lift::Workload("have the program close it, or leave the directory, before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             for s in &task.statless {

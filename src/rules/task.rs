@@ -1,6 +1,6 @@
 //! The state a process is in: dead, dying, stopped, out of descriptors.
 
-use super::{Ctx, Finding, Lift, Phase, Rule, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::{Gate, Release};
 use crate::snapshot::{Task, Thread};
 use std::collections::HashMap;
@@ -35,6 +35,7 @@ pub static ROOT_IS_DEAD: Rule = Rule {
     lifts: &[],
     phase: Phase::P1,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         // With living threads it is the rule below.
         if let Some(root) = ctx.snap.root_task().filter(|t| t.is_zombie() && other_threads(t).all(is_dead)) {
@@ -56,6 +57,7 @@ pub static LEADER_ZOMBIE_THREADS: Rule = Rule {
     )],
     phase: Phase::P1,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.snap.tasks.iter().filter(|t| t.is_zombie()) {
             let count = other_threads(task).filter(|t| !is_dead(t)).count();
@@ -78,6 +80,7 @@ pub static THREAD_ZOMBIE: Rule = Rule {
     lifts: &[Lift::Workload("dump again")],
     phase: Phase::P1,
     when: When::Volatile,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             for thread in other_threads(task).filter(|t| is_dead(t)) {
@@ -100,6 +103,7 @@ pub static ZOMBIE_WITH_CHILDREN: Rule = Rule {
     lifts: &[Lift::Workload("dump again")],
     phase: Phase::P1,
     when: When::Volatile,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let others = ctx.snap.tasks.iter().rev().filter(|c| c.ppid != c.pid);
         let children: HashMap<i32, i32> = others.map(|child| (child.ppid, child.pid)).collect();
@@ -115,14 +119,16 @@ pub static PENDING_SIGTRAP: Rule = Rule {
     id: "pending-sigtrap",
     group: "Processes",
     what: "SIGTRAP is pending for a thread or its process (blocked, mostly): CRIU's own code in the process could not be told \
-           from it.",
-    says: "SIGTRAP is pending",
+           from it. While the tree runs, only a signal that is blocked, or that of a stopped process, is sure to stay: another is a \
+           warning then.",
+    says: "SIGTRAP is pending[, {doubt}]",
     criu: "Can't dump the %d thread with a pending SIGTRAP.",
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: "3.16+",
     lifts: &[Lift::Workload("have the program take the signal (unblock SIGTRAP)")],
     phase: Phase::P1,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let shared = task.shd_pnd & SIGTRAP_BIT != 0;
@@ -131,11 +137,23 @@ pub static PENDING_SIGTRAP: Rule = Rule {
                 if thread.tid != task.pid {
                     f = f.tid(thread.tid);
                 }
-                sink.push(Gate::Stands, f);
+                if !ctx.frozen() && !stays_pending(task, thread, shared) {
+                    sink.push(Gate::Unknown, f.term("doubt", "and not blocked: it is about to be taken"));
+                } else {
+                    sink.push(Gate::Stands, f);
+                }
             }
         }
     },
 };
+
+/// Whether a running process will not take the signal: a stopped one takes none, and one of all threads is taken by any that does
+/// not block it (`complete_signal`, kernel/signal.c).
+fn stays_pending(task: &Task, thread: &Thread, shared: bool) -> bool {
+    let blocks = |t: &Thread| t.sig_blk & SIGTRAP_BIT != 0;
+    let own = thread.sig_pnd & SIGTRAP_BIT != 0 && blocks(thread);
+    task.state == 'T' || own || (shared && task.threads.iter().filter(|t| !is_dead(t)).all(blocks))
+}
 
 pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
     id: "stop-signal-unsupported",
@@ -151,6 +169,7 @@ pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
     lifts: &[Lift::Workload("bring the job to the foreground (fg), or continue it if it does not want the terminal any more (kill -CONT {pid})")],
     phase: Phase::P1,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         // Seized already: the signal was one that CRIU knows.
         if ctx.frozen() {
@@ -191,6 +210,7 @@ pub static FD_TABLE_FULL: Rule = Rule {
     lifts: &[Lift::Workload("raise the limit of the running process: prlimit --pid {pid} --nofile={enough}:")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Process,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let Some(limit) = task.nofile else { continue };
@@ -275,8 +295,36 @@ mod tests {
         s.tasks[0].threads[1].sig_pnd = 1 << 4;
         assert_eq!(found(&PENDING_SIGTRAP, &s, &host())[0].tid, Some(101));
         s.tasks[0].shd_pnd = 1 << 4;
+        s.tasks[0].threads.iter_mut().for_each(|t| t.sig_blk = 1 << 4);
         let f = found(&PENDING_SIGTRAP, &s, &host());
         assert_eq!((f.len(), f[0].tid, f[0].verdict), (1, None, Verdict::Refuse));
+    }
+
+    #[test]
+    fn a_signal_that_is_about_to_be_taken_is_for_the_frozen_look() {
+        let mut s = early();
+        s.tasks[0].threads.push(thread(101, 'S'));
+        let blocked = |s: &mut Snapshot, by: [bool; 2]| {
+            s.tasks[0].threads.iter_mut().zip(by).for_each(|(t, by)| t.sig_blk = u64::from(by) << 4);
+        };
+        let verdict = |s: &Snapshot| verdict(&PENDING_SIGTRAP, s, &host());
+        s.tasks[0].threads[1].sig_pnd = SIGTRAP_BIT;
+        assert_eq!(verdict(&s), Some(Verdict::Warn));
+        blocked(&mut s, [true, false]);
+        assert_eq!(verdict(&s), Some(Verdict::Warn), "by another thread");
+        blocked(&mut s, [false, true]);
+        assert_eq!(verdict(&s), Some(Verdict::Refuse));
+        (s.tasks[0].shd_pnd, s.tasks[0].threads[1].sig_pnd) = (SIGTRAP_BIT, 0);
+        assert_eq!(verdict(&s), Some(Verdict::Warn), "the first thread takes it");
+        s.tasks[0].threads[0].state = 'Z';
+        assert_eq!(verdict(&s), Some(Verdict::Refuse));
+        blocked(&mut s, [false, false]);
+        assert_eq!(verdict(&s), Some(Verdict::Warn));
+        s.tasks[0].state = 'T';
+        assert_eq!(verdict(&s), Some(Verdict::Refuse));
+        s.tasks[0].state = 'S';
+        s.look = Look::Frozen;
+        assert_eq!(verdict(&s), Some(Verdict::Refuse));
     }
 
     #[test]

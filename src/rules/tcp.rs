@@ -2,7 +2,7 @@
 //! (criu/sk-inet.c:can_dump_inet_sk, criu/sk-tcp.c).
 
 use super::sock::{number, state, state_name, Sock};
-use super::{Ctx, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, LockMethod, Opt};
 use crate::parse::diag::InetDiag;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +23,7 @@ pub static ESTABLISHED: Rule = Rule {
     lifts: &accepted_by_option("close the connection before the dump"),
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let connected = tcp_sockets(ctx).filter(|(_, t)| CONNECTED.contains(&t.state));
         refuse_without_option(ctx, sink, connected.map(|(s, t)| connection(rule, ctx, s, t)));
@@ -58,6 +59,7 @@ pub static INFLIGHT: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let gate = ctx.host.gate(&[Opt::SkipInFlight]);
         for (s, t) in tcp_sockets(ctx).filter(|(_, t)| t.state == state::LISTEN && t.rqueue != 0) {
@@ -79,6 +81,7 @@ pub static ODD_STATE: Rule = Rule {
     lifts: &[Lift::Workload("wait until the handshake is over, or close the connection, before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let odd = [state::SYN_RECV, state::TIME_WAIT, state::NEW_SYN_RECV];
         for (s, t) in tcp_sockets(ctx).filter(|(_, t)| odd.contains(&t.state)) {
@@ -100,6 +103,7 @@ pub static UNDIAGGED: Rule = Rule {
     lifts: &[Lift::Workload("close the socket before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: undiagged,
 };
 
@@ -115,6 +119,7 @@ pub static LOCK: Rule = Rule {
     lifts: LOCK_LIFTS,
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if ctx.host.options.tcp_established != Some(true) {
             return;
@@ -145,6 +150,7 @@ pub static CLOSED_LOCKED: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_tcp()) {
             let Some(remote) = closed_peer(s) else { continue };
@@ -175,6 +181,7 @@ pub static RECV_QUEUE: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_tcp()) {
             let offset = s.fact(|f| f.peek_off);
@@ -214,6 +221,7 @@ pub static REPAIR: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_tcp() && ctx.socks.net_admin(s) == Some(false)) {
             if let Some((gate, f)) = saved(rule, ctx, s) {

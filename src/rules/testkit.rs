@@ -65,6 +65,8 @@ pub fn snap(files: Vec<OpenFile>) -> Snapshot {
         links: Vec::new(),
         cgroups: Cgroups::default(),
         unchecked: Vec::new(),
+        uptime: 2000,
+        whole: true,
     }
 }
 

@@ -1,6 +1,6 @@
 //! timerfd descriptors.
 
-use super::{Finding, Lift, Phase, Rule, Value, When};
+use super::{Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::Gate;
 
 pub static TIMERFD_CLOCK: Rule = Rule {
@@ -17,6 +17,7 @@ pub static TIMERFD_CLOCK: Rule = Rule {
     )],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file) in ctx.files() {
             let Some(timer) = file.info.as_ref().and_then(|i| i.timerfd.as_ref()) else { continue };

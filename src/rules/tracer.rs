@@ -1,6 +1,6 @@
 //! Who else traces the tree, and whether CRIU may: what stops the seizing itself.
 
-use super::{Ctx, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Stage};
 use crate::snapshot::Task;
 
@@ -37,6 +37,7 @@ pub static TASK_TRACED: Rule = Rule {
     lifts: &[Lift::Workload("detach process {tracer} (or end it)")],
     phase: Phase::P1,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             for thread in task.threads.iter().filter(|t| t.tracer > 0 && t.tracer != ctx.snap.criu.pid) {
@@ -65,6 +66,7 @@ pub static SELF_IN_TREE: Rule = Rule {
     lifts: &[Lift::Workload("start criu from outside of the tree")],
     phase: Phase::P1,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         // The dry run looks from another process than CRIU will.
         if ctx.host.stage == Stage::DryRun {
@@ -90,6 +92,7 @@ pub static PTRACE_DENIED: Rule = Rule {
     lifts: &[Lift::Workload("run criu as root, or with CAP_SYS_PTRACE")],
     phase: Phase::P1,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
         // Seized already.
         if ctx.frozen() {
@@ -141,6 +144,7 @@ pub static PROC_DENIED: Rule = Rule {
     lifts: &[Lift::Workload("run criu as root, or with CAP_DAC_READ_SEARCH")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
         for task in ctx.live_tasks().filter(|t| denied(ctx, t, b"fd")) {
             sink.push(Gate::Stands, Finding::on_task(rule, task));
@@ -160,6 +164,7 @@ pub static SECCOMP_SUSPEND: Rule = Rule {
     lifts: &[Lift::Workload("run criu on the host, or in a container without seccomp and user namespace")],
     phase: Phase::P1,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let criu = &ctx.snap.criu;
         // check_ptrace_options(), kernel/ptrace.c

@@ -2,7 +2,7 @@
 
 use super::device::tty_key;
 use super::tty::{driver, index, is_terminal, terminals, Driver, Session, Terminal};
-use super::{Ctx, Finding, Lift, Other, Phase, Rule, Sink, Value, Verdict, When};
+use super::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, Value, Verdict, When};
 use crate::host::{Gate, Opt};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -30,6 +30,7 @@ pub static TTY_INDEX: Rule = Rule {
     lifts: &[EXTERNAL, Lift::Workload("start the program in a fresh terminal when fewer are open")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| is_terminal(ctx, f)) {
             let (driver, gate) = driver(ctx, file);
@@ -57,6 +58,7 @@ pub static TTY_IOCTL: Rule = Rule {
     lifts: &[Lift::Workload("have the program close it before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for t in terminals(ctx) {
             let flags = t.file.flags.or_else(|| t.file.info.as_ref()?.flags);
@@ -84,6 +86,7 @@ pub static TTY_EXT_TOO_MANY: Rule = Rule {
     lifts: &[Lift::Workload("dump a smaller tree")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let mut files = HashSet::new();
         // Of those that could not be compared, each inode is one at least and each descriptor one at most.
@@ -142,6 +145,7 @@ pub static TTY_DANGLING_SID: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Outsider,
     check: |rule, ctx, sink| {
         let gate = ctx.host.gate(&[Opt::ShellJob]);
         let foreign_pidns = ctx.snap.root_shares(|n| n.pid) != Some(true);
@@ -203,6 +207,7 @@ pub static TTY_SLAVE_UNPAIRED: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let gate = ctx.host.gate(&SLAVE_OPTIONS);
         if gate == Gate::Lifted {
@@ -230,6 +235,7 @@ pub static TTY_WRITE_ONLY: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let list = terminals(ctx);
         // Of each side and index there is one.
@@ -265,6 +271,7 @@ pub static TTY_TWO_UNPAIRED: Rule = Rule {
     lifts: &[EXTERNAL, Lift::Workload("have the program close all but one of them before the dump")],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink: &mut Sink| {
         // Without an option the rule above tells them all; with options not known this one holds all the same.
         if ctx.host.gate(&SLAVE_OPTIONS) == Gate::Stands {
@@ -289,6 +296,7 @@ pub static TTY_CTTY_INHERIT: Rule = Rule {
     lifts: &[Lift::Workload("have the program close /dev/tty before the dump")],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let list = terminals(ctx);
         // All of them share one record, that of the first.

@@ -1,7 +1,7 @@
 //! TUN and TAP descriptors in a tree with a network namespace of its own (elsewhere: `tun-host-netns`).
 
 use super::device::is_tun;
-use super::{Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::Gate;
 use crate::snapshot::{OpenFile, Task, TunFacts};
 
@@ -32,6 +32,7 @@ pub static TUN_NETNS_EXTERNAL: Rule = Rule {
     lifts: &[Lift::Workload("close the descriptor, or open it in the network namespace of the tree")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink: &mut Sink| {
         for (task, file, tun) in tuns(ctx) {
             let Some(netns) = tun.netns else { continue };
@@ -57,6 +58,7 @@ pub static TUN_FILTER: Rule = Rule {
     lifts: &[Lift::Workload("have the program detach the filter (TUNDETACHFILTER) before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file, tun) in tuns(ctx) {
             let tap = tun.flags.is_some_and(|f| f & libc::IFF_TAP as u32 != 0);
@@ -78,6 +80,7 @@ pub static TUN_NOFILTER_INFO: Rule = Rule {
     lifts: &[Lift::Workload("boot a kernel of 3.11 or newer")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file, tun) in tuns(ctx) {
             let Some(flags) = tun.flags else { continue };

@@ -1,7 +1,7 @@
 //! UDP and UDP-Lite (criu/sk-inet.c:do_dump_one_inet_fd).
 
 use super::tcp::local;
-use super::{Lift, Phase, Rule, When};
+use super::{Evidence, Lift, Phase, Rule, When};
 use crate::host::Gate;
 
 pub static CORKED: Rule = Rule {
@@ -16,6 +16,7 @@ pub static CORKED: Rule = Rule {
     lifts: &[Lift::Workload("let the process clear UDP_CORK before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_ip() && s.ip_type() != Some(libc::SOCK_RAW)) {
             let protocol = match s.ip_protocol() {

@@ -3,7 +3,7 @@
 //! Names are in `unix_name`, unread data in `unix_queue`, connections that wait for accept in `unix_accept`.
 
 use super::sock::{number, shown_name, state, state_name, type_name, Sock};
-use super::{room, Ctx, Finding, Lift, Phase, Rule, Sink, Value, When};
+use super::{room, Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
 use crate::host::{Gate, Hook, Opt};
 use crate::parse::diag::UnixDiag;
 
@@ -32,6 +32,7 @@ pub static EXTERNAL_PEER: Rule = Rule {
     ],
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Peer,
     check: |rule, ctx, sink| external(rule, ctx, sink, Outside::Named),
 };
 
@@ -49,6 +50,7 @@ pub static EXTERNAL_STREAM: Rule = Rule {
     lifts: ANY_KEY,
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Peer,
     check: |rule, ctx, sink| external(rule, ctx, sink, Outside::Stream),
 };
 
@@ -67,6 +69,7 @@ pub static EXTERNAL_NAMELESS: Rule = Rule {
     lifts: ANY_KEY,
     phase: Phase::P6,
     when: When::Early,
+    evidence: Evidence::Peer,
     check: |rule, ctx, sink| external(rule, ctx, sink, Outside::Nameless),
 };
 
@@ -89,6 +92,7 @@ pub static NOT_COLLECTED: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: not_collected,
 };
 
@@ -105,6 +109,7 @@ pub static PEER_UNCOLLECTED: Rule = Rule {
     lifts: &[Lift::Workload("close the connection before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: peer_uncollected,
 };
 
@@ -120,6 +125,7 @@ pub static UNREACHABLE_PEER: Rule = Rule {
     lifts: &[Lift::Workload("close one of the two sockets before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: unreachable_peer,
 };
 
@@ -136,6 +142,7 @@ pub static DANGLING: Rule = Rule {
     lifts: &[Lift::Workload("let the server accept the connection, or close it, before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Tree,
     check: dangling,
 };
 
@@ -150,6 +157,7 @@ pub static TYPE: Rule = Rule {
     lifts: &[Lift::Workload("close the socket before the dump")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             let known = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET];
@@ -171,6 +179,7 @@ pub static STATE: Rule = Rule {
     lifts: &[Lift::Workload("close the socket before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             if ![state::LISTEN, state::ESTABLISHED, state::CLOSE].contains(&u.state) {

@@ -3,7 +3,7 @@
 
 use super::sock::{number, shown_name, state};
 use super::unix::{finding, unix_sockets};
-use super::{Lift, Phase, Rule, Value, When};
+use super::{Evidence, Lift, Phase, Rule, Value, When};
 use crate::host::{Gate, Release};
 
 pub static ICON_NOT_LISTENING: Rule = Rule {
@@ -17,6 +17,7 @@ pub static ICON_NOT_LISTENING: Rule = Rule {
     lifts: &[Lift::Workload("close the connection before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| is_waiting(u)) {
             if let Some(listener) = ctx.socks.listener_of(u.ino).filter(|l| l.state != state::LISTEN) {
@@ -39,6 +40,7 @@ pub static ICON_DATA: Rule = Rule {
     lifts: &[Lift::Workload("let the server accept the connection, or close it, before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         if ctx.host.release < Release::V3_18 {
             return;
@@ -68,6 +70,7 @@ pub static ICON_CLOSED: Rule = Rule {
     lifts: &[Lift::Workload("let the server accept the waiting connections before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         if ctx.host.release < Release::V3_18 {
             return;

@@ -1,7 +1,7 @@
 //! Names of UNIX sockets that CRIU must find again in the filesystem (criu/sk-unix.c:unix_resolve_name).
 
 use super::unix::{finding, unix_sockets};
-use super::{Ctx, Lift, Phase, Rule, Value, When};
+use super::{Ctx, Evidence, Lift, Phase, Rule, Value, When};
 use crate::bytes::Bytes;
 use crate::host::{Gate, Release};
 
@@ -41,6 +41,7 @@ pub static NAME_UNRESOLVED: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if asks(ctx) != Some(false) {
             return;
@@ -69,6 +70,7 @@ pub static SIOCUNIXFILE: Rule = Rule {
     ],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if asks(ctx) != Some(true) {
             return;
@@ -99,6 +101,7 @@ pub static PATH_NOT_SUFFIX: Rule = Rule {
     lifts: &[Lift::Workload("bind the socket to an absolute path, or move its file back")],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if asks(ctx) == Some(false) {
             return;

@@ -4,7 +4,7 @@
 use super::sock::{number, state, Sock};
 use super::tty::terminals;
 use super::unix::{finding, unix_sockets};
-use super::{Ctx, Finding, Lift, Phase, Rule, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, When};
 use crate::host::{Gate, Release};
 use crate::parse::diag::UnixDiag;
 use crate::snapshot::SocketFacts;
@@ -35,6 +35,7 @@ pub static QUEUE_CMSG: Rule = Rule {
     lifts: &[Lift::Workload("let the process read its messages before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             let Some(bytes) = unread(u) else { continue };
@@ -101,6 +102,7 @@ pub static QUEUE_RESET: Rule = Rule {
     lifts: &[Lift::Workload("let the process read its messages, or close the socket, before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             let Some(bytes) = unread(u).filter(|_| s.fact(|f| f.error) == Some(true)) else { continue };
@@ -126,6 +128,7 @@ pub static QUEUE_TRUNC: Rule = Rule {
     lifts: &[Lift::Workload("let the process read its messages, or give its socket a larger SO_SNDBUF, before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             if unread(u).is_none() || i32::from(u.type_) == libc::SOCK_STREAM {
@@ -155,6 +158,7 @@ pub static QUEUE_SCM_FD: Rule = Rule {
     lifts: &[Lift::Workload("let the process receive the descriptors before the dump")],
     phase: Phase::P3,
     when: When::Volatile,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx).filter(|(s, _)| !is_examined(s)) {
             let Some(fds) = s.fact(|f| f.scm_fds).filter(|n| *n > 0 && unread(u).is_some()) else { continue };
@@ -176,6 +180,7 @@ pub static QUEUE_TTY: Rule = Rule {
     lifts: &[Lift::Workload("let the process receive the descriptor before the dump")],
     phase: Phase::P3,
     when: When::Frozen,
+    evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         for t in terminals(ctx).iter().filter(|t| t.file.queued.is_some()) {
             sink.push(Gate::Stands, Finding::on_file(rule, t.task, t.file));

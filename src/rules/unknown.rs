@@ -1,6 +1,6 @@
 //! Files of no kind that CRIU knows.
 
-use super::{Finding, Lift, Phase, Rule, Value, When};
+use super::{Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::Hook;
 use crate::parse::nslink::{self, LinkTarget};
 use crate::snapshot::{OpenFile, Task};
@@ -36,6 +36,7 @@ pub static FD_REG_NONAME: Rule = Rule {
     lifts: &[Lift::Workload("have the program close it before the dump"), Lift::Hook(Hook::DumpExtFile)],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file) in ctx.files() {
             if !matches!(file.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK)
@@ -60,6 +61,7 @@ pub static FD_UNKNOWN: Rule = Rule {
     lifts: &[Lift::Workload("have the program close it before the dump"), Lift::Hook(Hook::DumpExtFile)],
     phase: Phase::P3,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| f.kind() == 0) {
             let Some(link) = odd_link(file).filter(|l| !l.is_empty()) else { continue };

@@ -1,7 +1,7 @@
 //! Whose the processes are, and what CRIU may do with those of others.
 
 use super::tracer::{has_cap, same_ids};
-use super::{Ctx, Finding, Lift, Phase, Rule, Value, When};
+use super::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
 use crate::host::{Gate, Opt, Release};
 use crate::snapshot::Task;
 
@@ -37,6 +37,7 @@ pub static RLIMIT_DENIED: Rule = Rule {
     lifts: &[Lift::Workload("give criu CAP_SYS_RESOURCE (a container or sandbox may have dropped it)")],
     phase: Phase::P5,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks().filter(|t| !same_ids(ctx, t)) {
             if lacks_resource(ctx, task) == Some(true) {
@@ -59,6 +60,7 @@ pub static UNPRIVILEGED_NEEDS_OPTION: Rule = Rule {
     lifts: &[Lift::Option(Opt::Unprivileged), Lift::Workload("run criu as root")],
     phase: Phase::P0,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let [_, euid, ..] = ctx.snap.criu.uid;
         let (Some(root), true) = (ctx.snap.root_task(), euid != 0 && ctx.host.release >= Release::V3_18) else {
@@ -80,6 +82,7 @@ pub static UNPRIVILEGED_NO_CAP: Rule = Rule {
     lifts: &[Lift::Workload("run criu as root, or give its file the capability: setcap cap_checkpoint_restore+eip")],
     phase: Phase::P0,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let enough = has_cap(ctx, CAP_SYS_ADMIN) || has_cap(ctx, CAP_CHECKPOINT_RESTORE);
         if enough || ctx.host.release < Release::V3_18 {
@@ -124,6 +127,7 @@ pub static STATUS_PARSE: Rule = Rule {
     lifts: &[Lift::Release("4.3"), Lift::Workload("run the program with fewer supplementary groups")],
     phase: Phase::P1,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         if ctx.host.release >= Release::V4_3 {
             return;
@@ -146,6 +150,7 @@ pub static GROUPS_TOO_MANY: Rule = Rule {
     lifts: &[Lift::Workload("run the program with fewer supplementary groups")],
     phase: Phase::P5,
     when: When::Early,
+    evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let room = max_groups(ctx.host.release);
         for task in ctx.live_tasks().filter(|t| t.groups.0 >= room) {

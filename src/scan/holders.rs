@@ -5,7 +5,7 @@ use super::stuck::is_uninterruptible;
 use super::sys::Seen;
 use crate::bytes::Bytes;
 use crate::parse::nslink::{self, LinkTarget};
-use crate::parse::status;
+use crate::parse::{stat, status};
 use crate::rules::{Finding, Holder, Other, Place};
 use crate::snapshot::{Snapshot, Task};
 use std::collections::HashMap;
@@ -26,7 +26,10 @@ pub fn resolve(findings: &mut [Finding], snap: &Snapshot, budget: Duration) {
     let mut search = Search::default();
     for finding in findings.iter_mut() {
         match finding.other {
-            Some(Other::Process(pid)) => finding.holders.extend(process(pid, snap, &proc, &mut bufs)),
+            Some(Other::Process(pid)) => {
+                finding.holders.extend(process(pid, snap, &proc, &mut bufs));
+                finding.outside = proc.process(pid).ok().and_then(|dir| is_outside(&dir, snap, &proc, &mut bufs));
+            }
             Some(Other::Socket(ino)) => {
                 finding.holders = in_tree(finding, snap, |f| f.is_socket() && f.ino == ino);
                 if finding.holders.is_empty() {
@@ -40,6 +43,7 @@ pub fn resolve(findings: &mut [Finding], snap: &Snapshot, budget: Duration) {
     for finding in findings.iter_mut().filter(|f| f.holders.is_empty()) {
         let Some(Other::Socket(ino)) = finding.other else { continue };
         finding.holders = search.sockets.get(&ino).cloned().unwrap_or_default();
+        finding.outside = search.outside.get(&ino).copied().flatten();
         if finding.holders.is_empty() {
             finding.holders.extend(peer(finding, snap).and_then(|pid| process(pid, snap, &proc, &mut bufs)));
         }
@@ -83,6 +87,8 @@ fn peer(finding: &Finding, snap: &Snapshot) -> Option<i32> {
 #[derive(Default)]
 struct Search {
     sockets: HashMap<u64, Vec<Holder>>,
+    /// Whether the holders are outside of the tree: `Some(false)` if one is not, `None` if of one it is not known.
+    outside: HashMap<u64, Option<bool>>,
 }
 
 impl Search {
@@ -104,31 +110,72 @@ impl Search {
                 return;
             }
             if let Some(dir) = proc.process(pid).ok().filter(|dir| answers(dir, bufs)) {
-                self.process(&dir, bufs, until);
+                let found = self.process(&dir, bufs, until);
+                if found.is_empty() {
+                    continue;
+                }
+                let outside = is_outside(&dir, snap, proc, bufs);
+                for ino in found {
+                    let known = self.outside.entry(ino).or_insert(outside);
+                    // One in the tree counts more than one outside, and more than one that is not known.
+                    *known = if [*known, outside].contains(&Some(false)) { Some(false) } else { known.and(outside) };
+                }
             }
         }
     }
 
-    fn process(&mut self, dir: &Dir, bufs: &mut Buffers, until: Instant) {
-        let Seen::Seen(fds) = dir.listing(c"fd") else { return };
+    /// What of the wanted it has.
+    fn process(&mut self, dir: &Dir, bufs: &mut Buffers, until: Instant) -> Vec<u64> {
+        let mut found = Vec::new();
+        let Seen::Seen(fds) = dir.listing(c"fd") else { return found };
         let mut names: Vec<CString> = Vec::new();
         let _ = fds.each(&mut bufs.dents, |name| names.push(name.to_owned()));
         for (nth, name) in names.iter().enumerate() {
             // One process may have a million of them.
             if nth % 64 == 63 && Instant::now() >= until {
-                return;
+                break;
             }
-            self.descriptor(dir, &fds, name, bufs);
+            found.extend(self.descriptor(dir, &fds, name, bufs));
         }
+        found
     }
 
-    fn descriptor(&mut self, dir: &Dir, fds: &Dir, name: &CStr, bufs: &mut Buffers) {
+    fn descriptor(&mut self, dir: &Dir, fds: &Dir, name: &CStr, bufs: &mut Buffers) -> Option<u64> {
         // The text is made by the kernel alone (d_path): no file server is asked.
-        let Seen::Seen(text) = fds.link(name, &mut bufs.link) else { return };
-        let LinkTarget::Socket(ino) = nslink::parse(text) else { return };
-        let Some(holders) = self.sockets.get_mut(&ino).filter(|holders| holders.len() < MOST) else { return };
-        holders.extend(holder(dir, name, bufs));
+        let Seen::Seen(text) = fds.link(name, &mut bufs.link) else { return None };
+        let LinkTarget::Socket(ino) = nslink::parse(text) else { return None };
+        let holders = self.sockets.get_mut(&ino)?;
+        if holders.len() < MOST {
+            holders.extend(holder(dir, name, bufs));
+        }
+        Some(ino)
     }
+}
+
+/// More processes above one another than this are not looked at.
+const DEEPEST: usize = 1000;
+
+/// Whether a process is not below the root of the tree, and so never will be: nothing comes into a tree but what is made in it.
+/// `None`: it has gone, or one above it has while it was looked at.
+fn is_outside(dir: &Dir, snap: &Snapshot, proc: &Dir, bufs: &mut Buffers) -> Option<bool> {
+    let mut is = stat::parse(dir.read_one(c"stat", &mut bufs.text).ok()?)?;
+    let mut pid = dir.pid;
+    for _ in 0..DEEPEST {
+        if pid == snap.root || snap.task(pid).is_some_and(|t| t.start_time == is.starttime) {
+            return Some(false);
+        }
+        // 0: above our own pid namespace, or nobody.
+        if is.ppid == 0 {
+            return Some(true);
+        }
+        let above = stat::parse(proc.process(is.ppid).ok()?.read_one(c"stat", &mut bufs.text).ok()?)?;
+        // The number was used again.
+        if above.starttime > is.starttime {
+            return None;
+        }
+        (pid, is) = (is.ppid, above);
+    }
+    None
 }
 
 /// Not of a process that may hang in execve: its links would be waited for (see [`super::stuck`]).

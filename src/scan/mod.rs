@@ -4,6 +4,7 @@
 //! file server is called, and no trace is left behind. What has gone meanwhile is left out without a word; what the
 //! kernel denies stands in [`Snapshot::unchecked`].
 
+pub mod again;
 pub mod autofs;
 pub mod borrow;
 pub mod cgroups;
@@ -23,6 +24,7 @@ pub mod kernel;
 pub mod layers;
 pub mod links;
 pub mod locks;
+mod lookup;
 pub mod lost;
 pub mod maps;
 pub mod mounts;
@@ -75,6 +77,15 @@ impl Log {
         if self.0.last() != Some(&entry) {
             self.0.push(entry);
         }
+    }
+
+    /// Whether no list of tasks or descriptors was denied, in whole or in part. What is wrong with the file behind a single
+    /// descriptor (a dead server) says nothing of the others.
+    fn is_whole(&self) -> bool {
+        let of_lists: [&[u8]; 6] = [b"/proc/PID", b"status", b"stat", b"task", b"task/children", b"fd"];
+        let of_file =
+            |errno| matches!(errno, libc::EIO | libc::ENOTCONN | libc::ESTALE | libc::EHOSTDOWN | libc::ETIMEDOUT);
+        !self.0.iter().any(|u| of_lists.contains(&&*u.what.0) && !(u.fd.is_some() && of_file(u.errno)))
     }
 
     /// The value if it was seen; a refusal is noted.
@@ -147,6 +158,8 @@ pub fn look(root: i32, look: Look, host: &Host, session: &mut ScanSession) -> Re
         links: Vec::new(),
         cgroups: Cgroups::default(),
         unchecked: Vec::new(),
+        uptime: sys::uptime(),
+        whole: false,
     };
     kernel::drivers(&mut snap, &own, &scan.proc, &mut scan.b, &mut scan.log);
     kernel::ttys(&mut snap, &own, &scan.proc, &mut scan.b);
@@ -181,6 +194,7 @@ pub fn look(root: i32, look: Look, host: &Host, session: &mut ScanSession) -> Re
     if lost::is_last(look, host) {
         lost::look(&mut snap);
     }
+    snap.whole = scan.log.is_whole();
     snap.unchecked = scan.log.0;
     if look == Look::Early {
         cache.anonymous = files::remember(&snap.tasks);

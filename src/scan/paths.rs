@@ -229,37 +229,40 @@ impl Looker<'_, '_> {
 
     fn stray(&mut self, file: &OpenFile, text: &[u8]) -> Option<Stray> {
         let table = self.tables.get(*self.mounts.get(&file.mnt_id?)?)?;
-        let root = self.roots.of(table)?;
-        let below = text.strip_prefix(b"/")?;
-        // CRIU cannot even read it, and a "." before it makes it too long for any look-up.
-        if text.len() >= nix::libc::PATH_MAX as usize - 1 {
-            return Some(Stray::Errno(Errno::ENAMETOOLONG as i32));
-        }
-        if root.may_wait(text) {
-            return None;
-        }
-        let path = CString::new(if below.is_empty() { b"." } else { below }).ok()?;
-        // One call while a file server behind a link could still answer, three when it may be frozen.
-        let stat = match self.look {
-            Look::Early => sys::lstatx(&root.fd, &path),
-            Look::Frozen => sys::open_path(&root.fd, &path).and_then(|fd| sys::statx(fd, c"")),
-        };
-        let found = match stat {
-            Ok(found) => found,
-            Err(Errno::ENOENT) if is_beside(root, file, text) => return Some(Stray::Beside),
-            Err(e @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ESTALE | Errno::ENAMETOOLONG)) => {
-                return Some(Stray::Errno(e as i32));
-            }
-            // A symbolic link on the way (CRIU would follow it), an old kernel, no descriptor left for us: not known.
-            Err(_) => return None,
-        };
-        if (found.dev, found.ino) == (file.dev, file.ino)
-            || (found.kind() == libc::S_IFLNK && found.kind() != file.kind())
-        {
-            return None;
-        }
-        Some(Stray::Other { dev: found.dev, ino: found.ino, rdev: found.rdev })
+        stray(self.roots.of(table)?, file, text, self.look)
     }
+}
+
+/// Where a path leads to, if not to the file. `None`: to the file, or it is not known.
+pub fn stray(root: &Root, file: &OpenFile, text: &[u8], look: Look) -> Option<Stray> {
+    let below = text.strip_prefix(b"/")?;
+    // CRIU cannot even read it, and a "." before it makes it too long for any look-up.
+    if text.len() >= nix::libc::PATH_MAX as usize - 1 {
+        return Some(Stray::Errno(Errno::ENAMETOOLONG as i32));
+    }
+    if root.may_wait(text) {
+        return None;
+    }
+    let path = CString::new(if below.is_empty() { b"." } else { below }).ok()?;
+    // One call while a file server behind a link could still answer, three when it may be frozen.
+    let stat = match look {
+        Look::Early => sys::lstatx(&root.fd, &path),
+        Look::Frozen => sys::open_path(&root.fd, &path).and_then(|fd| sys::statx(fd, c"")),
+    };
+    let found = match stat {
+        Ok(found) => found,
+        Err(Errno::ENOENT) if is_beside(root, file, text) => return Some(Stray::Beside),
+        Err(e @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ESTALE | Errno::ENAMETOOLONG)) => {
+            return Some(Stray::Errno(e as i32));
+        }
+        // A symbolic link on the way (CRIU would follow it), an old kernel, no descriptor left for us: not known.
+        Err(_) => return None,
+    };
+    if (found.dev, found.ino) == (file.dev, file.ino) || (found.kind() == libc::S_IFLNK && found.kind() != file.kind())
+    {
+        return None;
+    }
+    Some(Stray::Other { dev: found.dev, ino: found.ino, rdev: found.rdev })
 }
 
 /// Whether the directory in which CRIU would make a new name for a file (the first there is of those that were above it,

@@ -189,7 +189,7 @@ fn fd_of(r: libc::c_long) -> nix::Result<OwnedFd> {
 }
 
 /// O_PATH of a path below a directory, following no symbolic link: neither it nor its directories can lead elsewhere.
-/// ELOOP where one is met. Linux 5.6+.
+/// ELOOP where one is met.
 pub fn open_path(root: impl AsFd, path: &CStr) -> nix::Result<OwnedFd> {
     resolve(root, path, nix::fcntl::ResolveFlag::RESOLVE_NO_SYMLINKS)
 }
@@ -201,7 +201,13 @@ pub fn open_linked(root: impl AsFd, path: &CStr) -> nix::Result<OwnedFd> {
 
 fn resolve(root: impl AsFd, path: &CStr, flags: nix::fcntl::ResolveFlag) -> nix::Result<OwnedFd> {
     let how = nix::fcntl::OpenHow::new().flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(flags);
-    retry(|| nix::fcntl::openat2(root.as_fd(), path, how))
+    match retry(|| nix::fcntl::openat2(root.as_fd(), path, how)) {
+        // No such call in this kernel, or none for us (seccomp).
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            super::lookup::walk(root, path, flags.contains(nix::fcntl::ResolveFlag::RESOLVE_IN_ROOT))
+        }
+        done => done,
+    }
 }
 
 /// Largest file handle (linux/exportfs.h).
@@ -233,6 +239,16 @@ pub fn memfd(flags: libc::c_uint) -> nix::Result<OwnedFd> {
 pub fn eventfd() -> nix::Result<OwnedFd> {
     // SAFETY: takes two numbers.
     fd_of(unsafe { libc::syscall(libc::SYS_eventfd2, 0, libc::EFD_CLOEXEC) })
+}
+
+/// Clock ticks since boot, as field 22 of /proc/PID/stat counts them in our time namespace; 0: not known.
+pub fn uptime() -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one `struct timespec`.
+    if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut t) } != 0 {
+        return 0;
+    }
+    t.tv_sec.unsigned_abs().saturating_mul(100).saturating_add(t.tv_nsec.unsigned_abs() / 10_000_000)
 }
 
 /// Processor time that the calling thread has had.

@@ -159,6 +159,8 @@ fn thread_of(tid: i32, status: &Status) -> Thread {
         state: status.state.unwrap_or('?'),
         tracer: status.tracer_pid.unwrap_or_default(),
         sig_pnd: status.sig_pnd.unwrap_or_default(),
+        sig_blk: status.sig_blk.unwrap_or_default(),
+        switches: status.switches,
         seccomp: status.seccomp.unwrap_or_default(),
         ns_tid: status.ns_pid.last().copied(),
         regs: None,

@@ -262,16 +262,26 @@ fn place(root: &Root, mount: &MountInfo, noisy: &Set<(Dev, u64)>) -> Place {
         return Place::Unknown;
     }
     let Some(at) = c_path(&mount.mountpoint) else { return Place::Unknown };
-    let Ok(there) = sys::open_path(&root.fd, &at) else { return Place::No };
+    let there = match sys::open_path(&root.fd, &at) {
+        Ok(there) => there,
+        Err(e) if is_absent(e) => return Place::No,
+        Err(_) => return Place::Unknown,
+    };
     match sys::statx(&there, c"") {
         // Not a directory: CRIU passes it over. Hidden by another mount: CRIU notices by the device.
         Ok(f) if f.kind() != libc::S_IFDIR => return Place::No,
         Ok(f) if f.mnt_id.is_some_and(|id| Ok(id) != u64::try_from(mount.mnt_id)) => return Place::No,
         Ok(f) if noisy.contains(&(Dev { major: mount.major, minor: mount.minor }, f.ino)) => return Place::Later,
         Ok(_) => {}
-        Err(_) => return Place::No,
+        Err(_) => return Place::Unknown,
     }
     reopen(&there).map_or(Place::Unknown, Place::Open)
+}
+
+/// What a file system or a path says of itself, to CRIU as to us. Any other error tells only that it could not be asked: no such
+/// system call, one that is forbidden (seccomp), no memory or descriptor left.
+fn is_absent(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG | Errno::EACCES)
 }
 
 /// Opens the handle on one mount, and the path that it shows.
@@ -286,8 +296,9 @@ fn by_handle(root: &Root, place: &Place, ino: u64, handle: &FileHandle) -> Opene
     let bytes = bytes.get(..usize::try_from(handle.len).unwrap_or(usize::MAX)).unwrap_or(bytes);
     let found = match sys::open_by_handle(dir, handle.handle_type, bytes) {
         Ok(found) => found,
-        Err(Errno::EPERM | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOSYS) => return Opened::Unknown,
-        Err(_) => return Opened::No,
+        // The file system does not know the handle, or has none (`handle_to_path`, fs/fhandle.c).
+        Err(Errno::ESTALE | Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EINVAL) => return Opened::No,
+        Err(_) => return Opened::Unknown,
     };
     let Some(text) = path_of(&found).filter(|text| !root.may_wait(text)) else { return Opened::Unknown };
     let Some(path) = c_path(&text) else { return Opened::Unknown };
@@ -306,10 +317,9 @@ fn path_of(fd: &OwnedFd) -> Option<Vec<u8>> {
 }
 
 /// A directory for listing and for handles: O_PATH is not enough for either.
-fn reopen(there: &OwnedFd) -> Option<OwnedFd> {
+fn reopen(there: &OwnedFd) -> nix::Result<OwnedFd> {
     sys::open(there, c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK | OFlag::O_NOATIME)
         .or_else(|_| sys::open(there, c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK))
-        .ok()
 }
 
 impl Search {
@@ -324,11 +334,14 @@ impl Search {
             return None;
         }
         self.count = self.count.saturating_add(1);
-        let fd = match sys::open_path(&root.fd, &c_path(path)?) {
-            Ok(fd) => fd,
-            Err(_) => return None,
+        let found = sys::open_path(&root.fd, &c_path(path)?).and_then(|fd| Ok((sys::statx(&fd, c"")?, fd)));
+        let (file, fd) = match found {
+            Ok(found) => found,
+            Err(e) => {
+                self.partial |= !is_absent(e);
+                return None;
+            }
         };
-        let file = sys::statx(&fd, c"").ok()?;
         self.inodes.insert((file.dev, file.ino));
         (file.kind() == libc::S_IFDIR).then_some((fd, file))
     }
@@ -340,8 +353,16 @@ impl Search {
             return;
         }
         // Links on the way there are followed (/lib), those below are not.
-        let Some(path) = c_path(path).and_then(|p| sys::open_linked(&root.fd, &p).ok()).and_then(|fd| path_of(&fd))
-        else {
+        let Some(path) = c_path(path) else { return };
+        let path = match sys::open_linked(&root.fd, &path) {
+            Ok(fd) => path_of(&fd),
+            Err(e) => {
+                self.partial |= !is_absent(e);
+                return;
+            }
+        };
+        let Some(path) = path else {
+            self.partial = true;
             return;
         };
         let mut dents = vec![0; 32 * 1024];
@@ -352,11 +373,22 @@ impl Search {
                 self.noisy = true;
                 continue;
             }
-            let Some(dir) = reopen(&dir) else { continue };
-            while let Ok(n) = sys::retry(|| sys::getdents(&dir, &mut dents)) {
-                if n == 0 {
-                    break;
+            let dir = match reopen(&dir) {
+                Ok(dir) => dir,
+                Err(e) => {
+                    self.partial |= !is_absent(e);
+                    continue;
                 }
+            };
+            loop {
+                let n = match sys::retry(|| sys::getdents(&dir, &mut dents)) {
+                    Ok(0) => break,
+                    Ok(n) => n,
+                    Err(_) => {
+                        self.partial = true;
+                        break;
+                    }
+                };
                 let names = sys::names(dents.get(..n).unwrap_or_default());
                 todo.extend(names.map(|name| [&path[..], b"/", name.to_bytes()].concat()));
                 // A directory may have any number of names.

@@ -8,6 +8,7 @@ pub mod cgroups;
 pub mod file;
 pub mod index;
 pub mod socket;
+pub mod still;
 pub mod task;
 
 use crate::bytes::Bytes;
@@ -55,6 +56,13 @@ pub struct Snapshot {
     pub cgroups: Cgroups,
     /// What could not be looked at.
     pub unchecked: Vec<Unchecked>,
+    /// When the look began, in clock ticks since boot as [`Task::start_time`]; 0: not known.
+    #[serde(default)]
+    pub uptime: u64,
+    /// The kernel has denied no list of children and of descriptors: what is in none of them is not in the tree, as far as
+    /// that could be seen while it moved.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// The process that looks (CRIU itself, or the dry run).

@@ -35,8 +35,13 @@ pub struct Thread {
     pub state: char,
     /// TracerPid; in the frozen look CRIU's own pid, which means no foreign tracer.
     pub tracer: i32,
-    /// SigPnd of the thread.
+    /// SigPnd and SigBlk of the thread.
     pub sig_pnd: u64,
+    #[serde(default)]
+    pub sig_blk: u64,
+    /// How often it has gone to sleep; `None`: not known.
+    #[serde(default)]
+    pub switches: Option<u64>,
     /// 0, 1 strict, 2 filter.
     pub seccomp: u32,
     /// Last column of NSpid.

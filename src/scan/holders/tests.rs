@@ -22,6 +22,10 @@ fn finding(pid: i32, fd: i32, other: Other) -> Finding {
         also: Vec::new(),
         other: Some(other),
         holders: Vec::new(),
+        outside: None,
+        link: None,
+        lasts: false,
+        proof: Default::default(),
     }
 }
 
@@ -37,6 +41,8 @@ fn snapshot(tasks: Vec<Task>) -> Snapshot {
         links: Vec::new(),
         cgroups: Default::default(),
         unchecked: Vec::new(),
+        uptime: 0,
+        whole: true,
     }
 }
 
@@ -94,6 +100,9 @@ fn a_socket_held_outside_is_found_and_a_closed_one_not() {
         }
     }
     assert_eq!(findings[0].holders, [sleep(Some(0))]);
+    // It is a child of the root that has come since the look.
+    assert_eq!((findings[0].outside, findings[3].outside), (Some(false), Some(false)));
+    assert_eq!((findings[1].outside, findings[2].outside), (None, None), "nobody was found");
     assert_eq!(findings[1].holders, [sleep(None)], "SO_PEERCRED is the fallback");
     assert_eq!(findings[2].holders, []);
     assert_eq!(findings[3].holders, [sleep(None)]);
@@ -115,4 +124,24 @@ fn the_tree_comes_first_and_a_finding_is_not_its_own_other_end() {
     resolve(&mut findings, &snap, LONG);
     assert_eq!(findings[0].holders, [Holder { pid: b, comm: "b\n".into(), fd: Some(5) }]);
     assert_eq!(findings[1].holders, [Holder { pid: b, comm: "b\n".into(), fd: None }]);
+}
+
+#[test]
+fn who_is_not_below_the_root_is_outside() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let ino = inode(&theirs);
+    let (holder, root) = (sleeper(std::os::fd::OwnedFd::from(theirs)), sleeper(Stdio::null()));
+    let (pid, root_pid) = (holder.id().cast_signed(), root.id().cast_signed());
+    let snap = snapshot(vec![Task { pid: root_pid, ..Task::default() }]);
+    let asked = [
+        finding(root_pid, ours.as_raw_fd(), Other::Socket(ino)),
+        finding(root_pid, 0, Other::Process(pid)),
+        finding(root_pid, 0, Other::Process(root_pid)),
+        finding(root_pid, 0, Other::Process(1 << 28)),
+    ];
+    let mut findings = asked.clone();
+    resolve(&mut findings, &snap, LONG);
+    assert_eq!(findings.map(|f| f.outside), [Some(true), Some(true), Some(false), None]);
+    end(holder);
+    end(root);
 }
