@@ -80,13 +80,13 @@ pub fn apply(config: &mut Config, name: &str, value: Option<&str>) -> Result<(),
     let flag = || match value {
         None | Some("on" | "yes" | "true" | "1") => Ok(true),
         Some("off" | "no" | "false" | "0") => Ok(false),
-        Some(other) => Err(format!("{name} is 'on' or 'off', not '{}'", shown(other))),
+        Some(other) => Err(format!("{name} is 'on' or 'off', not '{}'", beginning(other))),
     };
     match (name, value) {
         ("mode", Some("enforce")) => config.mode = Mode::Enforce,
         ("mode", Some("warn")) => config.mode = Mode::Warn,
         ("mode", Some("off")) => config.mode = Mode::Off,
-        ("mode", Some(other)) => return Err(format!("mode is 'enforce', 'warn' or 'off', not '{}'", shown(other))),
+        ("mode", Some(other)) => return Err(format!("mode is 'enforce', 'warn' or 'off', not '{}'", beginning(other))),
         ("early", _) => config.early = flag()?,
         ("report", _) => config.report = flag()?,
         ("syslog", _) => config.syslog = flag()?,
@@ -100,14 +100,14 @@ pub fn apply(config: &mut Config, name: &str, value: Option<&str>) -> Result<(),
             Some((rule, resource)) if !resource.is_empty() && crate::rules::registry::by_id(rule).is_some() => {
                 config.allowed.push((rule.to_owned(), resource.to_owned()));
             }
-            Some((_, "")) | None => return Err(format!("allow wants RULE:RESOURCE, not '{}'", shown(pair))),
-            Some((rule, _)) => return Err(format!("there is no rule '{}'", shown(rule))),
+            Some((_, "")) | None => return Err(format!("allow wants RULE:RESOURCE, not '{}'", beginning(pair))),
+            Some((rule, _)) => return Err(format!("there is no rule '{}'", beginning(rule))),
         },
-        ("disable", Some(rule)) => return Err(format!("there is no rule '{}'", shown(rule))),
+        ("disable", Some(rule)) => return Err(format!("there is no rule '{}'", beginning(rule))),
         ("mode" | "disable" | "allow" | "early-limit" | "frozen-limit" | "memory-limit", None) => {
             return Err(format!("{name} wants a value"))
         }
-        _ => return Err(format!("there is no setting '{}'", shown(name))),
+        _ => return Err(format!("there is no setting '{}'", beginning(name))),
     }
     Ok(())
 }
@@ -124,7 +124,7 @@ fn time(name: &str, text: &str) -> Result<Duration, String> {
     millis.filter(|t| (Duration::from_millis(1)..=DAY).contains(t)).ok_or_else(|| {
         format!(
             "{name} is a number of seconds, or of milliseconds as in '500ms', from 1ms to a day, not '{}'",
-            shown(text)
+            beginning(text)
         )
     })
 }
@@ -139,7 +139,7 @@ fn memory(name: &str, text: &str) -> Result<u64, String> {
     let bytes = digits(number).and_then(|n| n.checked_mul(1 << shift));
     bytes
         .filter(|n| (1 << 20..=1 << 40).contains(n))
-        .ok_or_else(|| format!("{name} is a number of MiB, or as '2G', from 1M to 1024G, not '{}'", shown(text)))
+        .ok_or_else(|| format!("{name} is a number of MiB, or as '2G', from 1M to 1024G, not '{}'", beginning(text)))
 }
 
 /// A number without sign or blanks.
@@ -223,7 +223,7 @@ pub fn statement(line: &str) -> Result<Option<(String, Option<String>)>, String>
     if rest.is_empty() || rest.starts_with('#') {
         Ok(Some((name.to_owned(), value)))
     } else {
-        Err(format!("'{}' after the value; a value with blanks needs quotes", shown(rest)))
+        Err("more than one value; a value with blanks needs quotes".to_owned())
     }
 }
 
@@ -241,10 +241,17 @@ fn unquote(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// Text of a file or a command line, fit for a log line.
-fn shown(text: &str) -> String {
-    crate::bytes::escape(text.as_bytes())
+/// The beginning of a word that was not understood, enough to find it by. The file may be none of settings and hold secrets,
+/// and others than its owner read the log.
+pub fn beginning(word: &str) -> String {
+    let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let mut shown: String = word.chars().take_while(plain).take(SHOWN).collect();
+    if shown.len() < word.len() {
+        shown.push_str("...");
+    }
+    shown
 }
+const SHOWN: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -271,7 +278,7 @@ mod tests {
             (3, "no name before '='"),
             (4, "there is no setting 'speed'"),
             (5, "the quote is not closed"),
-            (6, "'on' after the value; a value with blanks needs quotes"),
+            (6, "more than one value; a value with blanks needs quotes"),
             (7, "allow wants RULE:RESOURCE, not 'x'"),
             (8, "there is no rule 'no-such'"),
             (9, "there is no rule 'no-such'"),
@@ -279,6 +286,24 @@ mod tests {
         ];
         assert_eq!(problems, want.map(|(n, s)| (n, s.to_owned())));
         assert_eq!(config, Config { mode: Mode::Off, ..Config::default() });
+    }
+
+    /// Whoever may name the file need not be one who may read it.
+    #[test]
+    fn what_is_not_understood_is_not_told() {
+        let secrets = ["$6$pepper", "AAAAB3NzaC1yc2E", "correct", "horse", "longer2", "0123456789abcdef"];
+        let text =
+            b"root:$6$pepper$Q3lkf9/zzz:19000:0:99999:7:::\nssh-rsa AAAAB3NzaC1yc2E= me@here\nthe correct horse\n\
+            token=hunterlonger2\n= hunterlonger2\nearly hunterlonger2 hunterlonger2\nxxxxxxxx0123456789abcdef\n\"hunterlonger2\"\n\x1b[31mhunterlonger2\n\
+            disable /hunterlonger2\nallow :hunterlonger2\nallow ?hunterlonger2:/x\nmode =hunterlonger2\nearly (hunterlonger2)\n";
+        let problems = apply_file(&mut Config::default(), text);
+        assert_eq!(problems.len(), text.split(|b| *b == b'\n').count() - 1);
+        for (line, problem) in &problems {
+            assert!(problem.is_ascii() && !secrets.iter().any(|s| problem.contains(s)), "{line}: {problem}");
+        }
+        let want = ["there is no setting 'root...'", "more than one value; a value with blanks needs quotes"];
+        assert_eq!(problems[..2].iter().map(|(_, problem)| problem.as_str()).collect::<Vec<_>>(), want);
+        assert_eq!(problems[6].1, "there is no setting 'xxxxxxxx...'");
     }
 
     #[test]

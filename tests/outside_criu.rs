@@ -181,6 +181,53 @@ fn a_neighbour_of_a_known_release_is_none() {
     }
 }
 
+/// The log is for others than those who may read the file, and for other things.
+#[test]
+fn settings_that_are_none_are_not_told() {
+    let scratch = Scratch::new("settings");
+    let libdir = support::libdir(&scratch);
+    let program = scratch.0.join("fake_criu");
+    cc("gcc", "fake_criu.c", &program, &["-DHOOKS=12", "-DOPTS=504", "-rdynamic"]);
+    let good = Target::good();
+    let said = |program: &Path, config: &Path, uid: u32| {
+        use std::os::unix::process::CommandExt;
+        let mut run = Command::new(program);
+        run.arg(libdir.join("preflight_plugin.so")).arg(good.pid().to_string()).uid(uid);
+        run.env("CRIU_PREFLIGHT_CONFIG", config).env("CRIU_PREFLIGHT_SYSLOG", "off").current_dir(&scratch.0);
+        let out = run.output().unwrap();
+        assert!(out.status.success(), "{:?} {}", out.status, text(&out.stderr));
+        text(&out.stdout)
+    };
+    let secret = scratch.0.join("secret");
+    std::fs::write(&secret, "user:$6$pepper$Q3lkf9/zzz:19000:0:99999:7:::\n".repeat(1000)).unwrap();
+    let told = said(&program, &secret, 0);
+    let about = format!("Warn  (preflight): {}:", secret.display());
+    assert_eq!(told.matches(&about).count(), 8, "{told}");
+    assert!(told.contains(&format!("{about}8: there is no setting 'user...'")), "{told}");
+    assert!(told.contains("Warn  (preflight): 992 more settings were not understood"), "{told}");
+    assert!(!told.contains("pepper") && !told.contains("$6"), "{told}");
+
+    let fifo = scratch.0.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let told = said(&program, &fifo, 0);
+    assert!(told.contains(&format!("{}: not a regular file; file ignored", fifo.display())), "{told}");
+    assert!(told.contains("\ninit 0\n"), "{told}");
+
+    // A program that may read more than who starts it. Whoever that is must reach program and plugin.
+    use std::os::unix::fs::PermissionsExt;
+    for (path, mode) in [(&scratch.0, 0o755), (&secret, 0o600), (&program, 0o4755)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let elsewhere = nix::sys::statvfs::statvfs(&scratch.0).unwrap();
+    if elsewhere.flags().contains(nix::sys::statvfs::FsFlags::ST_NOSUID) {
+        eprintln!("SKIP set-user-ID has no effect in {}", scratch.0.display());
+        return;
+    }
+    let told = said(&program, &secret, 65534);
+    assert!(told.contains("CRIU_PREFLIGHT_CONFIG: ignored, criu may read more than its user"), "{told}");
+    assert!(!told.contains(&about), "{told}");
+}
+
 #[test]
 fn the_plugin_shows_only_its_door() {
     let out = Command::new("nm").args(["-D", "--defined-only"]).arg(plugin()).output().unwrap();

@@ -8,7 +8,8 @@
 use crate::args::said;
 use crate::criu_options;
 use criu_preflight::bytes::escape;
-use criu_preflight::config::statement;
+use criu_preflight::config::{beginning, statement};
+use criu_preflight::host::settings::read_file;
 use criu_preflight::host::{Host, Release};
 use lexopt::Parser;
 use std::ffi::{OsStr, OsString};
@@ -19,9 +20,10 @@ use std::path::{Path, PathBuf};
 pub fn start(args: &[OsString]) -> Result<Host, String> {
     let mut host = Host::dry_run(Release::NEWEST);
     for (path, named) in files(args) {
-        match std::fs::read(&path) {
+        match read_file(&path) {
             Ok(text) => read(&mut host, &path, &text)?,
-            Err(e) if named => return Err(format!("{}: {e}", shown(&path))),
+            // Other than CRIU we do not read what is no regular file, or a very long one.
+            Err(e) if named || e.kind() == std::io::ErrorKind::Other => return Err(format!("{}: {e}", shown(&path))),
             // CRIU goes on without it, too.
             Err(_) => {}
         }
@@ -67,7 +69,7 @@ fn read(host: &mut Host, path: &Path, text: &[u8]) -> Result<(), String> {
         };
         let mut parser = Parser::from_args(words);
         let Some(arg) = parser.next().map_err(|e| wrong(said(e)))? else { continue };
-        let unknown = || wrong(format!("CRIU has no option '{}'", escape(name.as_bytes())));
+        let unknown = || wrong(format!("CRIU has no option '{}'", beginning(&name)));
         let (opt, on) = criu_options::find(&arg).ok_or_else(unknown)?;
         criu_options::apply(host, opt, on, &mut parser).map_err(wrong)?;
     }

@@ -121,7 +121,17 @@ fn a_configuration_that_criu_would_not_take_is_not_guessed_at() {
     std::fs::write(&conf, "file-locks\nno-such-option\n").unwrap();
     let (status, out, err) = said(&tree.check(&["--config", conf.to_str().unwrap()]));
     assert_eq!((status, out.as_str()), (2, ""));
-    assert_eq!(err, format!("criu-preflight: {}:2: CRIU has no option 'no-such-option'\n", conf.display()));
+    assert_eq!(err, format!("criu-preflight: {}:2: CRIU has no option 'no-such-...'\n", conf.display()));
+    // What was no configuration at all.
+    std::fs::write(&conf, "root:$6$pepper$Q3lkf9/zzz:19000:0:99999:7:::\n").unwrap();
+    let (status, _, err) = said(&tree.check(&["--config", conf.to_str().unwrap()]));
+    assert_eq!(status, 2);
+    assert_eq!(err, format!("criu-preflight: {}:1: CRIU has no option 'root...'\n", conf.display()));
+    let fifo = tree.dir.join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let (status, _, err) = said(&tree.check(&["--config", fifo.to_str().unwrap()]));
+    assert_eq!(status, 2);
+    assert_eq!(err, format!("criu-preflight: {}: not a regular file\n", fifo.display()));
     let (status, _, err) = said(&tree.check(&["--config", "/no/such/file"]));
     assert_eq!(status, 2);
     assert!(err.starts_with("criu-preflight: /no/such/file: No such file"), "{err}");

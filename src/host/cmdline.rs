@@ -7,6 +7,7 @@
 use super::{settings, Runtime};
 use crate::bytes::Bytes;
 use crate::config;
+use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -88,9 +89,11 @@ fn files(args: &[&[u8]]) -> Option<Vec<PathBuf>> {
 impl Found {
     fn in_files(&mut self, files: &[PathBuf]) -> Option<()> {
         for file in files {
-            // What CRIU cannot open it does without (parse_config, criu/config.c).
-            if let Ok(text) = settings::read_file(file) {
-                self.in_file(&text)?;
+            match settings::read_file(file) {
+                Ok(text) => self.in_file(&text)?,
+                // What CRIU cannot open it does without (parse_config, criu/config.c).
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {}
+                Err(_) => return None,
             }
         }
         Some(())
@@ -187,6 +190,11 @@ mod tests {
         assert!(!none.enable_fs.contains(&"squashfs".into()));
         assert_eq!(read_rpc(Runtime::Crun, Some(b"here.conf")), None);
         assert_eq!(read_rpc(Runtime::Rpc, Some(conf)), None);
+        assert_eq!(read_rpc(Runtime::Runc, Some(b"/no/such/file")), read_rpc(Runtime::Runc, None));
+        // CRIU may have read more of it than is read here.
+        std::fs::write(dir.join("runc.conf"), vec![b'#'; 100_000]).unwrap();
+        assert_eq!(read_rpc(Runtime::Runc, Some(conf)), None);
+        assert_eq!(read_rpc(Runtime::Runc, Some(dir.as_os_str().as_bytes())), None);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
