@@ -15,7 +15,7 @@ PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*
 CONFIG := /etc/criu/preflight.conf
 DOCDIR := $(PREFIX)/share/doc/criu-preflight
 
-.PHONY: help docs build setup provision test test-vm test-runtimes test-programs demo bench race soak fmt lint check-plugin install uninstall deb rpm test-package clean
+.PHONY: help docs build setup provision test test-vm test-runtimes test-programs demo bench scale race soak fmt lint check-plugin install uninstall deb rpm test-package clean
 .DEFAULT_GOAL := build
 
 help: ## this list
@@ -76,6 +76,11 @@ PAIRS ?= 20
 race: provision build ## moving trees, PAIRS dumps of each kind without and with the plugin: none is refused that CRIU dumps (root)
 	@$(CARGO) build -q --release --locked -p criu-tests --bin race
 	@$(TARGET)/release/race --plugin $(PLUGIN) --pairs $(PAIRS) --seed $(SEED) $(addprefix --criu ,$(CRIU)) $(FILTER)
+
+# FILTER="maps mounts" takes these alone, REAL=1 takes real dumps of each tree, too (slow).
+scale: provision build ## how time, memory and system calls of a look grow with each thing in a tree, beside lsfd (root)
+	@$(CARGO) build -q --release --locked -p criu-tests --bin scale
+	@$(TARGET)/release/scale $(and $(REAL),--criu "$$(scripts/provision-criu --list | awk -F'\t' '$$3 == "works" { path = $$2 } END { print path }')" --plugin $(PLUGIN)) $(FILTER)
 
 docs: ## docs/rules.md, docs/inventory.md and the README's table, made from the rules
 	UPDATE_DOCS=1 $(CARGO) test -q --locked --lib docs_are_current
