@@ -82,7 +82,8 @@ pub static INOTIFY_HANDLE: Rule = Rule {
     group: "Event files",
     what: "A watched inode cannot be opened by its file handle on any collected mount of its device (file systems like \
            procfs, sysfs and, up to CRIU 4.2, overlayfs), and is not found below the directories that CRIU searches: \
-           /etc, /var/spool, /var/log, those of dbus, polkit and udev, and each --irmap-scan-path.",
+           /etc, /var/spool, /var/log, those of dbus, polkit and udev, and each --irmap-scan-path. Where these have more than \
+           100,000 names, the search is given up, and this is a warning.",
     says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], which cannot be opened by its handle",
     criu: "Handle 0x%x:0x%lx cannot be opened, then Can't dump that handle",
     source: "criu/fsnotify.c:check_open_handle",

@@ -53,7 +53,7 @@ fn all(snap: &Snapshot, kernel: &Kernel, log: &mut Log) -> Vec<(Place, Vec<Escap
     // CRIU dumps an open file once, in the first process.
     let groups = super::order::group(&holders, |a, b| (kernel.files)(a.0, b.0)).groups;
     let firsts = groups.into_iter().filter_map(|group| group.first().copied());
-    let mut search = Search { snap, kernel, queued: &queued, alike: None, sorted: Map::default() };
+    let mut search = Search { snap, kernel, queued: &queued, descriptors: None, sorted: Map::default() };
     // It does not verify an epoll file that it meets in a queue.
     let verified = firsts.filter(|(fd, _)| !queued.contains(fd));
     let lost = verified.filter_map(|(_, (t, f))| {
@@ -78,6 +78,12 @@ struct Candidate {
     place: Place,
 }
 
+/// All descriptors of the tree.
+struct Descriptors {
+    by_inode: Map<Inode, Vec<Candidate>>,
+    numbers: Set<Fd>,
+}
+
 /// The descriptors of one inode in the kernel's order, and in which group each of them is.
 struct Alike {
     sorted: Sorted<Candidate>,
@@ -88,8 +94,8 @@ struct Search<'a> {
     snap: &'a Snapshot,
     kernel: &'a Kernel<'a>,
     queued: &'a Set<Fd>,
-    /// All descriptors of the tree by inode; made with the first need.
-    alike: Option<Map<Inode, Vec<Candidate>>>,
+    /// Made with the first need.
+    descriptors: Option<Descriptors>,
     sorted: Map<Inode, Alike>,
 }
 
@@ -133,8 +139,12 @@ impl Search<'_> {
         // A kernel before 4.13 does not say what the entry refers to, nor does it know this kcmp.
         let Some(target) = &entry.item.target else { return Seen::Seen(None) };
         let (snap, kernel, queued) = (self.snap, self.kernel, self.queued);
-        let alike = self.alike((target.ino, target.sdev));
         let fd = (entry.epoll.0, entry.item.tfd);
+        // It has come to its number since that was looked at.
+        if kept && !self.descriptors().numbers.contains(&fd) {
+            return Seen::Seen(None);
+        }
+        let alike = self.alike((target.ino, target.sdev));
         let known = if kept { alike.group.get(&fd).copied() } else { None };
         let group = match known {
             Some(group) => Some(group),
@@ -163,11 +173,16 @@ impl Search<'_> {
         Seen::Seen(misread.then_some(Why::Device))
     }
 
+    fn descriptors(&mut self) -> &Descriptors {
+        let snap = self.snap;
+        self.descriptors.get_or_insert_with(|| Descriptors::of(snap))
+    }
+
     fn alike(&mut self, inode: Inode) -> &Alike {
         let (snap, kernel) = (self.snap, self.kernel);
-        let all = self.alike.get_or_insert_with(|| by_inode(snap));
+        let all = self.descriptors.get_or_insert_with(|| Descriptors::of(snap));
         self.sorted.entry(inode).or_insert_with(|| {
-            let candidates = all.get(&inode).map(Vec::as_slice).unwrap_or_default();
+            let candidates = all.by_inode.get(&inode).map(Vec::as_slice).unwrap_or_default();
             let sorted = super::order::sort(candidates, |a, b| (kernel.files)(a.fd, b.fd));
             let members =
                 sorted.groups.iter().enumerate().flat_map(|(at, group)| group.iter().map(move |m| (m.fd, at)));
@@ -177,15 +192,19 @@ impl Search<'_> {
     }
 }
 
-fn by_inode(snap: &Snapshot) -> Map<Inode, Vec<Candidate>> {
-    let mut all: Map<Inode, Vec<Candidate>> = Map::default();
-    for (t, task) in snap.tasks.iter().enumerate() {
-        for (f, file) in task.files.iter().enumerate().filter(|(_, file)| file.queued.is_none()) {
-            let inode = (file.ino, file.dev.major << 20 | file.dev.minor);
-            all.entry(inode).or_default().push(Candidate { fd: (task.pid, file.fd), place: (t, f) });
+impl Descriptors {
+    fn of(snap: &Snapshot) -> Descriptors {
+        let mut all = Descriptors { by_inode: Map::default(), numbers: Set::default() };
+        for (t, task) in snap.tasks.iter().enumerate() {
+            for (f, file) in task.files.iter().enumerate().filter(|(_, file)| file.queued.is_none()) {
+                let inode = (file.ino, file.dev.major << 20 | file.dev.minor);
+                let fd = (task.pid, file.fd);
+                all.by_inode.entry(inode).or_default().push(Candidate { fd, place: (t, f) });
+                all.numbers.insert(fd);
+            }
         }
+        all
     }
-    all
 }
 
 /// One watched file.

@@ -138,6 +138,19 @@ fn why_it_is_not_found() {
 }
 
 #[test]
+fn what_has_its_number_and_was_not_listed_is_not_lost() {
+    // 10 is gone for good, and 11 was opened since the listing.
+    let file = |fd: Fd| if fd.1 == 10 { Seen::Gone } else { plain(fd) };
+    let fake = Fake { file: &file, watched: &watched };
+    let lost = vec![escape(10, None, Why::Closed)];
+    assert_eq!(ask(&snap(vec![epoll([10, 11])]), &fake).0, [((0, 0), lost.clone())]);
+    // A file system whose files show another device than that of its superblock.
+    let other = OpenFile { dev: Dev { major: 0, minor: 40 }, ..event(11) };
+    let both = [lost, vec![escape(11, Some(10), Why::Closed)]].concat();
+    assert_eq!(ask(&snap(vec![epoll([10, 11]), other]), &fake).0, [((0, 0), both)]);
+}
+
+#[test]
 fn a_failed_call_is_no_escape() {
     let s = snap(vec![epoll([10]), event(20), event(21), event(22)]);
     let denied = |fd: Fd| match fd.1 {
