@@ -112,7 +112,7 @@ pub struct ScanCache {
     refused: diag::Refused,
     compared: shares::Compared,
     cgroups: Option<(i32, Cgroups)>,
-    right_paths: Set<paths::Key>,
+    right_paths: paths::Right,
 }
 
 /// Who looks, on whose behalf, and what is kept between two looks at one tree.

@@ -12,6 +12,7 @@ use crate::snapshot::{Dev, Look, MountTable, OpenFile, Snapshot, Stray, Task};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::hash::{BuildHasher, Hash, Hasher};
 
 /// Whether a look-up on such a file system may have to wait for somebody, who may be a frozen task of the tree.
 pub fn has_server(fstype: &[u8]) -> bool {
@@ -99,15 +100,51 @@ pub type Key = (i32, Dev, u64, u64, (i64, u32));
 /// So many of them are kept from one look for the next.
 const MAX_SEEN: usize = 1 << 18;
 
+/// Files whose paths a look at the running tree saw to be right. The frozen look asks again only what has changed, and all
+/// if a mount has: what is mounted over a directory changes nothing of the files below.
+#[derive(Debug, Default)]
+pub struct Right {
+    files: Set<Key>,
+    /// Of the mounts as they were: [`Right::hash`].
+    mounts: u64,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl Right {
+    /// What is still right, with these mounts.
+    fn take(&mut self, tables: &[MountTable]) -> Set<Key> {
+        let files = std::mem::take(&mut self.files);
+        if self.hash(tables) == self.mounts {
+            files
+        } else {
+            Set::default()
+        }
+    }
+
+    fn keep(&mut self, files: impl Iterator<Item = Key>, tables: &[MountTable]) {
+        (self.files, self.mounts) = (files.take(MAX_SEEN).collect(), self.hash(tables));
+    }
+
+    fn hash(&self, tables: &[MountTable]) -> u64 {
+        let mut hash = self.hasher.build_hasher();
+        for table in tables {
+            table.ns.hash(&mut hash);
+            for m in &table.mounts {
+                (m.mnt_id, m.parent, m.major, m.minor, &m.root, &m.mountpoint).hash(&mut hash);
+            }
+        }
+        hash.finish()
+    }
+}
+
 /// What became of a path: nothing wrong, or the text and where it leads to.
 type Found = Option<(Bytes, Stray)>;
 
 /// Fills in [`OpenFile::stray`], and the link of each file that has one.
 ///
-/// `seen_right`: files whose paths a look at the running tree saw to be right. The frozen look asks again only what has changed.
-pub fn look(snap: &mut Snapshot, proc: &Dir, seen_right: &mut Set<Key>, b: &mut Buffers, log: &mut Log) {
-    let before = std::mem::take(seen_right);
-    let before = if snap.look == Look::Frozen { before } else { Set::default() };
+/// `right`: what the look at the running tree has seen, for the frozen one.
+pub fn look(snap: &mut Snapshot, proc: &Dir, right: &mut Right, b: &mut Buffers, log: &mut Log) {
+    let before = if snap.look == Look::Frozen { right.take(&snap.mounts) } else { Set::default() };
     let mut tasks = std::mem::take(&mut snap.tasks);
     let mut roots = Roots::new(proc, snap, &tasks);
     let mut look = Looker {
@@ -124,8 +161,8 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, seen_right: &mut Set<Key>, b: &mut 
         look.task(task, proc);
     }
     if snap.look == Look::Early {
-        let right = look.known.into_iter().filter(|(key, found)| found.is_none() && key.0 != MAPPED);
-        *seen_right = right.map(|(key, _)| key).take(MAX_SEEN).collect();
+        let found = look.known.into_iter().filter(|(key, found)| found.is_none() && key.0 != MAPPED);
+        right.keep(found.map(|(key, _)| key), &snap.mounts);
     }
     snap.tasks = tasks;
 }
@@ -286,6 +323,24 @@ fn is_beside(root: &Root, file: &OpenFile, text: &[u8]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn nothing_is_known_to_be_right_any_more_when_something_was_mounted() {
+        let mounts = |text: &str| {
+            let mounts = crate::parse::mountinfo::parse(text.as_bytes()).items;
+            vec![MountTable { ns: 1, pid: 1, mounts, filled: Vec::new(), masters: Vec::new(), bad: 0 }]
+        };
+        let root = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        let over = format!("{root}30 21 0:40 / /files rw - tmpfs none rw\n");
+        let key: Key = (3, Dev { major: 8, minor: 1 }, 12, 21, (0, 0));
+        let left = |before: &str, now: &str| {
+            let mut right = Right::default();
+            right.keep([key].into_iter(), &mounts(before));
+            right.take(&mounts(now)).len()
+        };
+        assert_eq!((left(root, root), left(root, &over), left(&over, root)), (1, 0, 0));
+        assert_eq!(Right::default().take(&mounts(root)).len(), 0);
+    }
 
     proptest! {
         #[test]
