@@ -194,7 +194,7 @@ pub static FANOTIFY_MOUNT: Rule = Rule {
                     let f = Finding::on_file(rule, task, file)
                         .key(format!("mark:{}:{}:{mnt_id}", task.pid, file.fd))
                         .num("mnt_id", mnt_id);
-                    sink.push(Gate::Stands, f);
+                    sink.push(if ctx.snap.knows_mounts() { Gate::Stands } else { Gate::Unknown }, f);
                 }
             }
         }

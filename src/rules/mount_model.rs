@@ -86,7 +86,7 @@ pub(super) struct Model<'a> {
     pub dumped: bool,
     /// CRIU validates: some collected namespace is not its own.
     pub validated: bool,
-    /// The externals and the skipped mounts are known.
+    /// The mounts, the externals and the skipped mounts are known.
     known: bool,
 }
 
@@ -128,7 +128,8 @@ impl<'a> Model<'a> {
             cgroup_ns,
             dumped: snap.root_shares(|n| n.mnt) == Some(false),
             validated: false,
-            known: host.externals.is_some()
+            known: snap.knows_mounts()
+                && host.externals.is_some()
                 && host.options.autodetect_ext_mounts.is_some()
                 && host.options.skip_mnt.is_some(),
         };
@@ -386,7 +387,7 @@ impl<'a> Model<'a> {
         same_dev && same && a.root == b.root
     }
 
-    /// What a finding about a mount is worth when the externals or the skipped mounts are not known.
+    /// What a finding about a mount is worth when the mounts, the externals or the skipped mounts are not known.
     pub fn gate(&self) -> Gate {
         if self.known {
             Gate::Stands

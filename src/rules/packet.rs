@@ -112,9 +112,13 @@ fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             let Some(ino) = m.file.as_ref().filter(|f| f.is_socket()).map(|f| f.ino) else { continue };
             // The owner of a shared table comes first.
             let opened = ctx.index.first_holder(ino).is_some_and(|first| first <= at);
+            let mut whole = true;
             let why = match socks.get(&ino) {
                 Some(s) if opened && s.packet().is_some() => continue,
-                Some(s) if opened && s.family() == Some(libc::AF_PACKET) => "CRIU has not listed",
+                Some(s) if opened && s.family() == Some(libc::AF_PACKET) => {
+                    whole = s.netns().is_some_and(|ns| ctx.socks.is_told(ns, libc::AF_PACKET));
+                    "CRIU has not listed"
+                }
                 Some(_) if opened => "is no packet socket",
                 _ => "neither it nor a process before it has a descriptor of",
             };
@@ -124,7 +128,7 @@ fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
                 .term("why", why);
             // A descriptor that lies in a queue counts too.
             let queued = !opened && *hidden.get_or_insert_with(|| super::unix_queue::may_hold_descriptors(ctx));
-            sink.push(if queued { Gate::Unknown } else { Gate::Stands }, f);
+            sink.push(if queued || !whole { Gate::Unknown } else { Gate::Stands }, f);
         }
     }
 }

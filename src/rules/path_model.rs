@@ -258,10 +258,10 @@ pub(super) fn is_same_device(file: &OpenFile, found: Dev) -> bool {
 
 /// A mount may be unknown only because a table is not complete.
 fn table_gate(ctx: &Ctx) -> Gate {
-    if ctx.snap.mounts.iter().any(|t| t.bad > 0) || ctx.live_tasks().any(|t| t.ns.mnt.is_none()) {
-        Gate::Unknown
-    } else {
+    if ctx.snap.knows_mounts() {
         Gate::Stands
+    } else {
+        Gate::Unknown
     }
 }
 

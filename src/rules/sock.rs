@@ -287,6 +287,14 @@ impl<'a> Socks<'a> {
         self.tables.get(&netns).is_some_and(|t| !t.failed.iter().any(|f| is(f, family, protocol)))
     }
 
+    /// Whether the kernel has told in full what there is of these sockets in this namespace, or that it cannot list them; or
+    /// CRIU does not ask.
+    pub fn is_told(&self, netns: u64, family: i32) -> bool {
+        self.collects(netns) == Some(false)
+            || self.listed_whole(netns, family, 0)
+            || self.diag_missing(netns, family, 0).is_some()
+    }
+
     /// Whether that list has not a single UNIX or packet socket.
     pub fn lists_none(&self, netns: u64, family: i32) -> bool {
         self.tables.get(&netns).is_none_or(|t| match family {

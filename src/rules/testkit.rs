@@ -50,7 +50,7 @@ pub fn snap(files: Vec<OpenFile>) -> Snapshot {
     Snapshot {
         look: Look::Frozen,
         root: 100,
-        criu: Observer { pid: 50, ns: namespaces(CRIU_NS), cap_eff: u64::MAX, ..Observer::default() },
+        criu: Observer { pid: 50, ns: namespaces(CRIU_NS), cap_eff: Some(u64::MAX), ..Observer::default() },
         kernel: Kernel {
             version: (6, 1),
             passcred_refused: Some(false),

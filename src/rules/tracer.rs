@@ -9,9 +9,9 @@ pub(super) const CAP_SYS_ADMIN: u32 = 21;
 /// PROC_USER_INIT_INO (include/linux/proc_ns.h): the initial user namespace.
 pub(super) const INIT_USER_NS: u64 = 0xEFFF_FFFD;
 
-/// Whether the observer has a capability in its own user namespace.
-pub(super) fn has_cap(ctx: &Ctx, cap: u32) -> bool {
-    ctx.snap.criu.cap_eff & (1u64 << (cap & 63)) != 0
+/// Whether the observer has a capability in its own user namespace; `None`: not known.
+pub(super) fn has_cap(ctx: &Ctx, cap: u32) -> Option<bool> {
+    Some(ctx.snap.criu.cap_eff? & (1u64 << (cap & 63)) != 0)
 }
 
 /// Whether real, effective and saved ids of the task are all the observer's real one, as the kernel compares them before
@@ -98,7 +98,8 @@ pub static PTRACE_DENIED: Rule = Rule {
         if ctx.frozen() {
             return;
         }
-        let able = has_cap(ctx, CAP_SYS_PTRACE);
+        // Where the capabilities are not known, nothing is known of the ids.
+        let able = has_cap(ctx, CAP_SYS_PTRACE) != Some(false);
         for task in ctx.live_tasks() {
             // What the `ns` directory shows is subject to the same check, in its milder form (PTRACE_MODE_READ). In another
             // user namespace CRIU may be the maker, who has every capability there, whatever CapEff says.
@@ -168,9 +169,9 @@ pub static SECCOMP_SUSPEND: Rule = Rule {
     check: |rule, ctx, sink| {
         let criu = &ctx.snap.criu;
         // check_ptrace_options(), kernel/ptrace.c
-        let why = if criu.seccomp != 0 {
+        let why = if criu.seccomp.is_some_and(|mode| mode != 0) {
             "CRIU is under seccomp itself"
-        } else if !has_cap(ctx, CAP_SYS_ADMIN) {
+        } else if has_cap(ctx, CAP_SYS_ADMIN) == Some(false) {
             "CRIU lacks CAP_SYS_ADMIN"
         } else if criu.ns.user.is_some_and(|ns| ns != INIT_USER_NS) {
             "CRIU runs in a user namespace, where its CAP_SYS_ADMIN does not count"
@@ -242,8 +243,11 @@ mod tests {
         let mut s = early();
         s.tasks[0].uid = [1000; 4];
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
-        s.criu.cap_eff &= !(1 << CAP_SYS_PTRACE);
+        s.criu.cap_eff = Some(!(1 << CAP_SYS_PTRACE));
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
+        s.criu.cap_eff = None;
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None, "not known");
+        s.criu.cap_eff = Some(0);
         // The filesystem id is not compared.
         s.tasks[0].uid = [0, 0, 0, 1000];
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
@@ -269,9 +273,9 @@ mod tests {
             [(Some(false), [Some(Verdict::Refuse); 2]), (Some(true), [None; 2]), (None, [None; 2])]
         {
             s.tasks[0].attach = attach;
-            s.criu.cap_eff = u64::MAX;
+            s.criu.cap_eff = Some(u64::MAX);
             let able = verdict(&PTRACE_DENIED, &s, &host());
-            s.criu.cap_eff = 0;
+            s.criu.cap_eff = Some(0);
             assert_eq!([able, verdict(&PTRACE_DENIED, &s, &host())], verdicts, "{attach:?}");
         }
         s.tasks[0].uid = [1000; 4];
@@ -297,8 +301,8 @@ mod tests {
         s.tasks[0].threads.push(Thread { tid: 101, seccomp: 2, ..Thread::default() });
         assert_eq!(verdict(&SECCOMP_SUSPEND, &s, &host()), None);
         for change in [
-            |s: &mut Snapshot| s.criu.seccomp = 2,
-            |s: &mut Snapshot| s.criu.cap_eff &= !(1 << CAP_SYS_ADMIN),
+            |s: &mut Snapshot| s.criu.seccomp = Some(2),
+            |s: &mut Snapshot| s.criu.cap_eff = Some(!(1 << CAP_SYS_ADMIN)),
             |s: &mut Snapshot| s.criu.ns.user = Some(9),
         ] {
             let mut s = s.clone();

@@ -15,7 +15,7 @@ const CAP_CHECKPOINT_RESTORE: u32 = 40;
 /// (`cap_capable`, security/commoncap.c).
 fn lacks_resource(ctx: &Ctx, task: &Task) -> Option<bool> {
     let criu = &ctx.snap.criu;
-    if has_cap(ctx, CAP_SYS_RESOURCE) {
+    if has_cap(ctx, CAP_SYS_RESOURCE)? {
         return Some(false);
     }
     if task.ns.user? == criu.ns.user? {
@@ -84,8 +84,8 @@ pub static UNPRIVILEGED_NO_CAP: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
-        let enough = has_cap(ctx, CAP_SYS_ADMIN) || has_cap(ctx, CAP_CHECKPOINT_RESTORE);
-        if enough || ctx.host.release < Release::V3_18 {
+        let enough = |cap| has_cap(ctx, cap) != Some(false);
+        if enough(CAP_SYS_ADMIN) || enough(CAP_CHECKPOINT_RESTORE) || ctx.host.release < Release::V3_18 {
             return;
         }
         if let Some(root) = ctx.snap.root_task() {
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{Snapshot, UserNs};
+    use crate::snapshot::{Observer, Snapshot, UserNs};
 
     fn of_user(uid: u32) -> Snapshot {
         let mut s = snap(vec![]);
@@ -177,7 +177,7 @@ mod tests {
     fn limits_of_others_need_the_capability() {
         let mut s = of_user(1000);
         assert_eq!(verdict(&RLIMIT_DENIED, &s, &host()), None);
-        s.criu.cap_eff &= !(1 << CAP_SYS_RESOURCE);
+        s.criu.cap_eff = Some(!(1 << CAP_SYS_RESOURCE));
         assert_eq!(verdict(&RLIMIT_DENIED, &s, &host()), Some(Verdict::Refuse));
         // In a namespace of its own: only its maker needs no capability.
         s.tasks[0].ns.user = Some(9);
@@ -187,7 +187,7 @@ mod tests {
             assert_eq!(verdict(&RLIMIT_DENIED, &s, &host()), expect);
         }
         let mut same = of_user(0);
-        same.criu.cap_eff = 0;
+        same.criu.cap_eff = Some(0);
         assert_eq!(verdict(&RLIMIT_DENIED, &same, &host()), None);
         same.tasks[0].state = 'Z';
         same.tasks[0].uid = [5; 4];
@@ -200,14 +200,16 @@ mod tests {
         assert_eq!(verdict(&UNPRIVILEGED_NEEDS_OPTION, &s, &host()), None);
         assert_eq!(verdict(&UNPRIVILEGED_NO_CAP, &s, &host()), None);
         s.criu.uid = [0, 7, 0, 0];
-        s.criu.cap_eff = 1 << CAP_CHECKPOINT_RESTORE;
+        s.criu.cap_eff = Some(1 << CAP_CHECKPOINT_RESTORE);
         assert_eq!(verdict(&UNPRIVILEGED_NEEDS_OPTION, &s, &host()), Some(Verdict::Refuse));
         assert_eq!(verdict(&UNPRIVILEGED_NEEDS_OPTION, &s, &with(Opt::Unprivileged)), None);
         assert_eq!(verdict(&UNPRIVILEGED_NEEDS_OPTION, &s, &unknown(Opt::Unprivileged)), Some(Verdict::Warn));
         assert_eq!(verdict(&UNPRIVILEGED_NEEDS_OPTION, &s, &at_release(Release::V3_17)), None);
         assert_eq!(verdict(&UNPRIVILEGED_NO_CAP, &s, &host()), None);
-        s.criu.cap_eff = !(1 << CAP_CHECKPOINT_RESTORE | 1 << CAP_SYS_ADMIN);
+        s.criu.cap_eff = Some(!(1 << CAP_CHECKPOINT_RESTORE | 1 << CAP_SYS_ADMIN));
         assert_eq!(verdict(&UNPRIVILEGED_NO_CAP, &s, &host()), Some(Verdict::Refuse));
+        let unknown = Observer { cap_eff: None, ..s.criu.clone() };
+        assert_eq!(verdict(&UNPRIVILEGED_NO_CAP, &Snapshot { criu: unknown, ..s.clone() }, &host()), None);
         assert_eq!(verdict(&UNPRIVILEGED_NO_CAP, &s, &at_release(Release::V3_17)), None);
     }
 

@@ -173,6 +173,8 @@ pub struct Facts {
     /// Of one with O_ASYNC: F_GETOWN.
     pub owner: Option<i32>,
     pub detail: Option<Detail>,
+    /// An errno that was no answer: something of this is not known.
+    pub unasked: Option<i32>,
 }
 
 /// Borrows the descriptor, asks and closes it.
@@ -180,30 +182,35 @@ pub struct Facts {
 /// [`Seen::Gone`]: the process has ended or the descriptor is closed. [`Seen::Denied`]: EPERM (no right to trace the
 /// process), ENOSYS (Linux before 5.6), EMFILE (our own table is full).
 pub fn facts(process: &Process, fd: i32, want: Want) -> Seen<Facts> {
-    process.borrow(fd).map(|file| facts_of(&file, want))
+    match process.borrow(fd) {
+        Seen::Seen(file) => facts_of(&file, want).into(),
+        Seen::Gone => Seen::Gone,
+        Seen::Denied(errno) => Seen::Denied(errno),
+    }
 }
 
 /// Asks a descriptor of our own.
-pub fn facts_of(file: &OwnedFd, want: Want) -> Facts {
-    let flags = flags(file);
+pub fn facts_of(file: &OwnedFd, want: Want) -> nix::Result<Facts> {
+    let flags = ask::flags(file)?;
+    let unasked = ask::Unasked::default();
     // An O_PATH descriptor answers nothing at all (EBADF).
     let o_path = flags & libc::O_PATH as u32 != 0;
     let detail = match want {
         Want::Flags => None,
         Want::Socket(_) if o_path => Some(Detail::Socket(SocketFacts { o_path, ..SocketFacts::default() })),
-        Want::Socket(what) => Some(Detail::Socket(ask::socket(file, what))),
+        Want::Socket(what) => Some(Detail::Socket(ask::socket(file, what, &unasked))),
         Want::Tty if o_path => Some(Detail::Tty(TtyFacts::default())),
-        Want::Tty => Some(Detail::Tty(ask::tty(file))),
+        Want::Tty => Some(Detail::Tty(ask::tty(file, &unasked))),
         Want::Tun if o_path => Some(Detail::Tun(TunFacts::default())),
-        Want::Tun => Some(Detail::Tun(ask::tun(file))),
+        Want::Tun => Some(Detail::Tun(ask::tun(file, &unasked))),
     };
     let owner = (flags & libc::O_ASYNC as u32 != 0).then(|| ask::owner(file).ok()).flatten();
-    Facts { flags, owner, detail }
+    Ok(Facts { flags, owner, detail, unasked: unasked.errno().map(|errno| errno as i32) })
 }
 
 /// The f_flags of a descriptor of our own.
-pub fn flags(file: &OwnedFd) -> u32 {
-    ask::flags(file).unwrap_or_default()
+pub fn flags(file: &OwnedFd) -> nix::Result<u32> {
+    ask::flags(file)
 }
 
 /// Bytes that an inotify or fanotify descriptor has to be read.

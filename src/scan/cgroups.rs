@@ -7,7 +7,7 @@
 //! takes over its answer.
 
 use super::proc::{Buffers, Dir};
-use super::{child, freezer, sys, Log};
+use super::{child, freezer, sys, Log, Seen};
 use crate::host::{Host, Release};
 use crate::parse::cgroup;
 use crate::snapshot::{Cgroups, Inside, Look, Member, Places, Snapshot, Task};
@@ -41,12 +41,14 @@ pub fn look(
         snap.cgroups = cgroups;
         return;
     }
+    let known = log.0.len();
     snap.cgroups = ask(snap, proc, host, b, log).unwrap_or_default();
     if snap.look == Look::Early {
         if let Some(Some(dir)) = &host.options.freeze_cgroup {
             freezer::look(&mut snap.cgroups, &dir.0, &snap.tasks, proc, b, log);
         }
-        *seen = Some((snap.root, snap.cgroups.clone()));
+        // What could not be told is asked again.
+        *seen = (log.0.len() == known).then(|| (snap.root, snap.cgroups.clone()));
     }
 }
 
@@ -116,14 +118,16 @@ fn file(tid: i32) -> CString {
 
 /// What the root task would read of these threads, as far as that can be known. An error is about its namespace.
 fn inside(root: &Task, threads: &[(i32, i32)], proc: &Dir) -> nix::Result<Vec<Option<Vec<u8>>>> {
-    let Some(ns) = proc.process(root.pid).ok().and_then(|p| p.dir(c"ns").ok()?.namespace(c"cgroup").ok()) else {
-        return Ok(Vec::new());
-    };
+    let ns = there(proc.process(root.pid))?.map(|p| there(p.dir(c"ns"))).transpose()?.flatten();
+    let Some(ns) = ns.map(|ns| there(ns.namespace(c"cgroup"))).transpose()?.flatten() else { return Ok(Vec::new()) };
     if Some(sys::statx(&ns, c"")?.ino) != root.ns.cgroup {
         return Ok(Vec::new());
     }
-    let open = |(pid, tid): &(i32, i32)| proc.process(*pid).ok()?.open(&file(*tid), OFlag::O_RDONLY).ok();
-    let files: Vec<Option<OwnedFd>> = threads.iter().take(LIMIT).map(open).collect();
+    let open = |(pid, tid): &(i32, i32)| match there(proc.process(*pid))? {
+        Some(dir) => there(dir.open(&file(*tid), OFlag::O_RDONLY)),
+        None => Ok(None),
+    };
+    let files = threads.iter().take(LIMIT).map(open).collect::<nix::Result<Vec<Option<OwnedFd>>>>()?;
     let fds: Vec<RawFd> = files.iter().map(|f| f.as_ref().map_or(-1, AsRawFd::as_raw_fd)).collect();
     let until = Instant::now() + PATIENCE;
     let hear = |from: BorrowedFd| fds.iter().map(|_| receive(from, until)).collect::<nix::Result<Vec<_>>>();
@@ -131,11 +135,17 @@ fn inside(root: &Task, threads: &[(i32, i32)], proc: &Dir) -> nix::Result<Vec<Op
     // SAFETY: `in_child` only makes system calls and ends in `_exit`.
     let answers = unsafe { child::ask(|answer| in_child(ns, &fds, answer), hear) }?;
     // A thread that has gone, a path that is too long for the kernel: of one text.
-    let alone = |answer: nix::Result<Vec<u8>>| match answer {
-        Err(errno @ (Errno::EPERM | Errno::EINVAL)) => Err(errno),
-        other => Ok(other.ok()),
-    };
-    answers.into_iter().map(alone).collect()
+    const ALONE: [Errno; 5] = [Errno::ENOENT, Errno::ESRCH, Errno::ENODEV, Errno::EBADF, Errno::ENAMETOOLONG];
+    answers.into_iter().map(|text| Ok(sys::answer(text, &ALONE)?.ok())).collect()
+}
+
+/// `None`: it is gone.
+fn there<T>(seen: Seen<T>) -> nix::Result<Option<T>> {
+    match seen {
+        Seen::Seen(value) => Ok(Some(value)),
+        Seen::Gone => Ok(None),
+        Seen::Denied(errno) => Err(Errno::from_raw(errno)),
+    }
 }
 
 /// Enters the namespace, reads the files there and sends each: an errno, and the text if that is 0.

@@ -58,14 +58,13 @@ pub unsafe fn ask<T>(
 
 /// Waits for the next packet, or the child's end.
 pub fn wait(from: BorrowedFd, until: Instant) -> nix::Result<()> {
-    loop {
+    let ready = retry(|| {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut [PollFd::new(from, PollFlags::POLLIN)], timeout) {
-            Ok(0) => return Err(Errno::ETIMEDOUT),
-            Ok(_) => return Ok(()),
-            Err(Errno::EINTR) => {}
-            Err(e) => return Err(e),
-        }
+        poll(&mut [PollFd::new(from, PollFlags::POLLIN)], timeout)
+    })?;
+    if ready == 0 {
+        return Err(Errno::ETIMEDOUT);
     }
+    Ok(())
 }

@@ -90,6 +90,9 @@ impl Second<'_> {
             if !refused {
                 match borrow::facts(&process, file.fd, want) {
                     Seen::Seen(facts) => {
+                        if let Some(errno) = facts.unasked {
+                            self.log.deny(pid, Some(file.fd), b"open file", errno);
+                        }
                         // What an O_PATH descriptor cannot tell, another of the same socket can.
                         let o_path = facts.flags & libc::O_PATH as u32 != 0;
                         if let (Some(ino), None, false) = (shared.filter(|_| several), &known, o_path) {

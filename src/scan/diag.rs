@@ -120,11 +120,11 @@ fn tables(
         };
         match socket {
             Ok(Some(socket)) => {
-                let table = table(&socket, net, wanted, &mut missing, refused.get(&net));
-                // What the kernel cannot list at all is a rule's; what it did not tell in time is nobody's.
-                if table.failed.iter().any(|(_, _, errno)| *errno == libc::ETIMEDOUT) {
+                let (table, cut_short) = table(&socket, net, wanted, &mut missing, refused.get(&net));
+                // What the kernel cannot list at all is a rule's; what it did not tell is nobody's.
+                if let Some(errno) = cut_short {
                     let pid = members.get(&net).and_then(|pids| pids.first()).copied().unwrap_or_default();
-                    unchecked.push(not_seen(pid, net, libc::ETIMEDOUT));
+                    unchecked.push(not_seen(pid, net, errno));
                 }
                 tables.push(table);
             }
@@ -171,14 +171,14 @@ fn net_admin(socket: &OwnedFd) -> Option<bool> {
     }
 }
 
-/// Takes what it finds out of `missing`.
+/// Takes what it finds out of `missing`. Also the errno, if an answer did not come to its end.
 fn table(
     socket: &OwnedFd,
     netns: u64,
     wanted: Families,
     missing: &mut Option<Set<u64>>,
     refused: Option<&Vec<(u8, u16, i32)>>,
-) -> SocketTable {
+) -> (SocketTable, Option<i32>) {
     let mut table = SocketTable { netns, net_admin: net_admin(socket), ..SocketTable::default() };
     let mut wire = Wire::new(socket);
     for (family, protocol) in wanted.requests() {
@@ -206,7 +206,7 @@ fn table(
             table.failed.push((family, protocol, errno));
         }
     }
-    table
+    (table, wire.cut_short)
 }
 
 /// How a dump ended, as the kernel's errno.
@@ -223,6 +223,8 @@ struct Wire<'a> {
     until: Instant,
     buf: Vec<u8>,
     seq: u32,
+    /// The last errno of the socket itself.
+    cut_short: Option<i32>,
 }
 
 impl<'a> Wire<'a> {
@@ -231,7 +233,7 @@ impl<'a> Wire<'a> {
         // (`netlink_dump()`, net/netlink/af_netlink.c).
         let patience = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(1), 0);
         let _ = socket::setsockopt(socket, sockopt::ReceiveTimeout, &patience);
-        Wire { socket, until: Instant::now() + PATIENCE, buf: vec![0; DATAGRAM], seq: 0 }
+        Wire { socket, until: Instant::now() + PATIENCE, buf: vec![0; DATAGRAM], seq: 0, cut_short: None }
     }
 
     /// One dump, each socket once, into `out`; the error is the kernel's errno.
@@ -272,26 +274,33 @@ impl<'a> Wire<'a> {
         self.seq = self.seq.wrapping_add(1);
         let request = request(self.seq);
         let asked = Instant::now();
-        let sent = retry(|| socket::send(self.socket.as_raw_fd(), &request, MsgFlags::empty())).map_err(|e| e as i32);
+        let sent = retry(|| socket::send(self.socket.as_raw_fd(), &request, MsgFlags::empty()));
         // There the kernel looks for its module, once for each kind where there is none.
         self.until += asked.elapsed();
-        sent?;
+        sent.map_err(|e| self.fail(e))?;
         let mut dump = Dump::new(self.seq);
         loop {
             if Instant::now() >= self.until {
-                return Err(libc::ETIMEDOUT);
+                return Err(self.fail(Errno::ETIMEDOUT));
             }
-            match socket::recv(self.socket.as_raw_fd(), &mut self.buf, MsgFlags::empty()) {
-                Ok(n) => {
-                    if dump.feed(self.buf.get(..n).unwrap_or_default(), &decode) {
-                        return Ok(dump);
-                    }
-                }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Err(libc::ETIMEDOUT),
-                Err(e) => return Err(e as i32),
+            let (socket, buf) = (self.socket.as_raw_fd(), &mut self.buf);
+            let n = retry(|| socket::recv(socket, buf, MsgFlags::empty())).map_err(|e| self.fail(e))?;
+            if dump.feed(self.buf.get(..n).unwrap_or_default(), &decode) {
+                return Ok(dump);
             }
         }
+    }
+
+    /// Notes an error of send(2) or recv(2), which is no answer: never an errno by which the kernel says that it cannot list
+    /// sockets of a kind.
+    fn fail(&mut self, errno: Errno) -> i32 {
+        let errno = match errno {
+            Errno::EAGAIN => Errno::ETIMEDOUT,
+            Errno::ENOENT | Errno::EINVAL => Errno::EIO,
+            other => other,
+        };
+        self.cut_short = Some(errno as i32);
+        errno as i32
     }
 }
 

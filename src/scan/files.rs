@@ -2,7 +2,7 @@
 //! fire ([`needs`]).
 
 use super::kcmp::{self, Kind, Sharers};
-use super::kernel::Own;
+use super::kernel::{self, Own};
 use super::locks::Locks;
 use super::mounts::{Fs, Mounts};
 use super::proc::{number, owned, Buffers, Dir};
@@ -57,8 +57,9 @@ pub struct Context<'a> {
 pub fn classify(file: &OpenFile, own: &Own) -> Class {
     match file.kind() {
         libc::S_IFSOCK => Class::Socket,
-        libc::S_IFIFO if own.pipe == Some(file.dev) => Class::Pipe,
+        libc::S_IFIFO if own.pipe.map_or_else(|| kernel::names(file, b"pipe:["), |dev| dev == file.dev) => Class::Pipe,
         _ if own.pidfs == Some(file.dev) => Class::Pidfd,
+        libc::S_IFREG if own.pidfs.is_none() && kernel::names(file, b"anon_inode:[pidfd]") => Class::Pidfd,
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK | libc::S_IFIFO => Class::Path,
         libc::S_IFCHR => match (file.rdev.major, file.rdev.minor) {
             (1, _) => Class::Mem,
@@ -84,7 +85,7 @@ pub fn needs(class: Class, file: &OpenFile, cx: &Context) -> Needs {
 fn needs_unlocked(class: Class, file: &OpenFile, cx: &Context) -> Needs {
     match class {
         // A socket file, opened with O_PATH.
-        Class::Socket if cx.own.socket.is_some_and(|dev| dev != file.dev) => Needs { link: true, info: false },
+        Class::Socket if cx.own.socket != Some(file.dev) => Needs { link: true, info: false },
         // sock_diag and the borrowed descriptor tell the rest, see `super::details`.
         Class::Socket | Class::Pipe => Needs::default(),
         Class::Path => {
@@ -264,12 +265,14 @@ impl One<'_> {
         file.fd = fd;
         let class = classify(&file, self.cx.own);
         self.run = if class == Class::Anon { self.run.saturating_add(1) } else { 0 };
-        let needs = needs(class, &file, self.cx);
-        if needs.link {
+        let mut what = needs(class, &file, self.cx);
+        if what.link {
             file.link = early.or_else(|| self.read_link(fd, name));
+            // Where a device could not be learned, the link tells the class.
+            what = needs(classify(&file, self.cx.own), &file, self.cx);
         }
         self.memo.learn(&file, self.cx.own);
-        self.add_info(&mut file, name, needs.info);
+        self.add_info(&mut file, name, what.info);
         // A lock is reported with the name of its file.
         if file.link.is_none() && file.info.as_ref().is_some_and(|info| !info.locks.is_empty()) {
             file.link = self.read_link(fd, name);
@@ -327,7 +330,7 @@ mod tests {
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         let (event, file) = (event.as_raw_fd(), file.as_raw_fd());
         let me = std::process::id().cast_signed();
-        let (own, mounts) = (Own::learn(), Mounts::default());
+        let (own, mounts) = (Own::learn(&mut Log::default()), Mounts::default());
         let locks = Locks::new(&Namespaces::default(), false);
         let cx = Context { own: &own, mounts: &mounts, locks: &locks, caps: Caps::default() };
         let dir = Dir::proc().unwrap().process(me).ok().unwrap();

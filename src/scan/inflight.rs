@@ -61,11 +61,14 @@ pub fn look(snap: &mut Snapshot, own: &Own, host: &Host, b: &mut Buffers, log: &
     }
     // Bytes that the most talkative sender has in others' queues.
     let most = snap.sockets.iter().flat_map(|t| &t.unix).filter_map(|s| s.rqlen.as_ref()).map(|q| q.wqueue).max();
-    let Some(me) = Dir::proc().ok().and_then(|proc| proc.process(nix::unistd::getpid().as_raw()).ok()) else { return };
+    let pid = nix::unistd::getpid().as_raw();
+    let proc = log.take(Dir::proc().into(), pid, None, b"/proc");
+    let Some(me) = proc.and_then(|proc| log.take(proc.process(pid), pid, None, b"/proc/PID")) else { return };
     let usual = usual_room();
     let room = (host.release < Release::V4_3).then_some(OLD_CONTROL);
     let mut look = Looker {
         me,
+        pid,
         room,
         own,
         waiting,
@@ -83,8 +86,11 @@ pub fn look(snap: &mut Snapshot, own: &Own, host: &Host, b: &mut Buffers, log: &
             if !own.is_socket(file) || o_path || !look.seen.insert(file.ino) || !look.waiting.contains_key(&file.ino) {
                 continue;
             }
-            let Some(process) = process.get_or_insert_with(|| Process::open(task.pid).ok()) else { continue };
-            let Seen::Seen(socket) = process.borrow(file.fd) else { continue };
+            let open = || look.log.take(Process::open(task.pid), task.pid, None, b"pidfd_open");
+            let Some(process) = process.get_or_insert_with(open) else { continue };
+            let borrowed = look.log.take(process.borrow(file.fd), task.pid, Some(file.fd), b"pidfd_getfd");
+            let Some(socket) = borrowed else { continue };
+            look.pid = task.pid;
             let at = Queued { fd: file.fd, ..Queued::default() };
             if let Some(Detail::Socket(facts)) = file.detail.as_deref_mut() {
                 look.queue(&socket, file.ino, facts, (t, f), &at);
@@ -112,6 +118,8 @@ fn usual_room() -> i64 {
 struct Looker<'a> {
     /// /proc/PID of ourselves.
     me: Dir,
+    /// The process whose queues are looked at.
+    pid: i32,
     /// What CRIU has for control messages, if that is not enough for all.
     room: Option<usize>,
     own: &'a Own,
@@ -153,7 +161,9 @@ impl Looker<'_> {
             return None;
         }
         let ask = borrow::Ask { queue: true, ..borrow::Ask::default() };
-        let mut facts = match borrow::facts_of(taken.file(), borrow::Want::Socket(ask)).detail {
+        let facts =
+            self.noted(found.queued.as_ref().map(|q| q.fd), borrow::facts_of(taken.file(), borrow::Want::Socket(ask)));
+        let mut facts = match facts.and_then(|facts| facts.detail) {
             Some(Detail::Socket(facts)) => facts,
             _ => SocketFacts::default(),
         };
@@ -180,12 +190,13 @@ impl Looker<'_> {
         let mut left = if whole { u32::MAX } else { facts.scm_fds.unwrap_or(u32::MAX) };
         let mut nth = 0u32;
         let mut examined = true;
-        let Ok(mut queue) = Queue::open(socket, kind, self.room) else { return inside };
+        let Some(mut queue) = self.noted(Some(at.fd), Queue::open(socket, kind, self.room)) else { return inside };
         loop {
             let message = match queue.message() {
                 Ok(Some(message)) => message,
                 Ok(None) => break,
-                Err(_) => {
+                Err(errno) => {
+                    self.noted::<()>(Some(at.fd), Err(errno));
                     examined = false;
                     break;
                 }
@@ -201,7 +212,8 @@ impl Looker<'_> {
             for taken in fds {
                 nth = nth.saturating_add(1);
                 let path = [at.path.as_slice(), &[nth]].concat();
-                match self.file(&taken, Queued { fd: at.fd, path, later: Vec::new() }) {
+                let found = self.file(&taken, Queued { fd: at.fd, path, later: Vec::new() });
+                match self.noted(Some(at.fd), found) {
                     // CRIU stops at a message of no length, and dumps nothing of it.
                     Some(_) if length == 0 => {}
                     Some(found) => inside.push((found, taken)),
@@ -221,20 +233,25 @@ impl Looker<'_> {
         inside
     }
 
-    /// What statx, the link and fdinfo tell of a descriptor of ours. `None`: not all of it.
-    fn file(&mut self, taken: &Taken, queued: Queued) -> Option<OpenFile> {
+    /// Notes what could not be seen of a queue.
+    fn noted<T>(&mut self, fd: Option<i32>, result: nix::Result<T>) -> Option<T> {
+        result.map_err(|errno| self.log.deny(self.pid, fd, b"unread message", errno as i32)).ok()
+    }
+
+    /// What statx, the link and fdinfo tell of a descriptor of ours.
+    fn file(&mut self, taken: &Taken, queued: Queued) -> nix::Result<OpenFile> {
         let fd = taken.file().as_raw_fd();
-        let mut file = sys::statx(taken.file(), c"").ok()?;
+        let name = |dir: &str| CString::new(format!("{dir}/{fd}")).unwrap_or_default();
+        let mut file = sys::statx(taken.file(), c"")?;
         file.fd = fd;
-        let link = CString::new(format!("fd/{fd}")).ok()?;
-        file.link = Some(self.me.link(&link, &mut self.b.link).map(owned).ok()?);
-        let name = CString::new(format!("fdinfo/{fd}")).ok()?;
-        let info = fdinfo::parse(self.me.read(&name, &mut self.b.text).ok()?);
+        file.link = Some(sys::readlink(&self.me, &name("fd"), &mut self.b.link).map(owned)?);
+        sys::slurp(&self.me, &name("fdinfo"), &mut self.b.text, false)?;
+        let info = fdinfo::parse(&self.b.text);
         file.mnt_id = file.mnt_id.or(info.mnt_id.and_then(|id| u64::try_from(id).ok()));
-        file.flags = Some(borrow::flags(taken.file()));
+        file.flags = Some(borrow::flags(taken.file())?);
         file.info = Some(Box::new(info));
         file.queued = Some(Box::new(queued));
-        Some(file)
+        Ok(file)
     }
 }
 
@@ -270,7 +287,11 @@ fn place(snap: &mut Snapshot, own: &Own, mut met: Vec<Met>, log: &mut Log) {
             let before = m.found.detail.take().map(|d| *d);
             if let Some(what) = want(&m.found, own, &index) {
                 let facts = borrow::facts_of(m.taken.file(), what);
-                m.found.detail = facts.detail.map(Box::new);
+                let unasked = facts.as_ref().map_or_else(|errno| Some(*errno as i32), |facts| facts.unasked);
+                if let Some(errno) = unasked {
+                    log.deny(me, None, b"unread message", errno);
+                }
+                m.found.detail = facts.ok().and_then(|facts| facts.detail).map(Box::new);
             }
             // What its own queue holds was seen already.
             if let (Some(Detail::Socket(seen)), Some(Detail::Socket(facts))) = (before, m.found.detail.as_deref_mut()) {

@@ -26,16 +26,28 @@ pub struct Own {
 }
 
 impl Own {
-    pub fn learn() -> Own {
-        let stat = |fd: nix::Result<OwnedFd>| -> Option<OpenFile> { sys::statx(fd.ok()?, c"").ok() };
-        let anon = stat(sys::eventfd()).map(|f| (f.dev, f.ino));
-        let pipe = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC);
-        let pidfd = stat(sys::pidfd_open(nix::unistd::getpid().as_raw())).map(|f| f.dev);
+    pub fn learn(log: &mut Log) -> Own {
+        let mut stat = |what: &[u8], fd: nix::Result<OwnedFd>| -> Option<OpenFile> {
+            match fd.and_then(|fd| sys::statx(fd, c"")) {
+                Ok(file) => Some(file),
+                Err(errno) => {
+                    log.deny(0, None, what, errno as i32);
+                    None
+                }
+            }
+        };
+        let anon = stat(b"eventfd", sys::eventfd()).map(|f| (f.dev, f.ino));
+        let pipe = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map(|(read, _)| read);
+        let pidfd = match sys::pidfd_open(nix::unistd::getpid().as_raw()) {
+            // Before Linux 5.3.
+            Err(Errno::ENOSYS) => None,
+            pidfd => stat(b"pidfd_open", pidfd),
+        };
         Own {
             anon,
-            socket: stat(udp()).map(|f| f.dev),
-            pipe: stat(pipe.map(|(read, _)| read)).map(|f| f.dev),
-            pidfs: pidfd.filter(|dev| Some(*dev) != anon.map(|(dev, _)| dev)),
+            socket: stat(b"socket", udp()).map(|f| f.dev),
+            pipe: stat(b"pipe", pipe).map(|f| f.dev),
+            pidfs: pidfd.map(|f| f.dev).filter(|dev| Some(*dev) != anon.map(|(dev, _)| dev)),
         }
     }
 }
@@ -43,8 +55,13 @@ impl Own {
 impl Own {
     /// Whether this is a socket, and not the file of one that was opened with O_PATH.
     pub fn is_socket(&self, file: &OpenFile) -> bool {
-        file.is_socket() && self.socket.is_none_or(|dev| dev == file.dev)
+        file.is_socket() && self.socket.map_or_else(|| names(file, b"socket:["), |dev| dev == file.dev)
     }
+}
+
+/// Whether the link says so of a file whose device is not known. (The link is read then.)
+pub fn names(file: &OpenFile, kind: &[u8]) -> bool {
+    file.link.as_ref().is_some_and(|link| link.starts_with(kind))
 }
 
 /// CRIU's pid, and its namespaces, ids and capabilities, which are our own: we are that process or a copy of it.
@@ -58,8 +75,8 @@ fn observer(criu: i32, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
         Ok(s) => {
             me.uid = [s.ruid, s.euid, s.suid, s.fuid];
             me.gid = [s.rgid, s.egid, s.sgid, s.fgid];
-            me.cap_eff = s.capeff;
-            me.seccomp = s.seccomp.unwrap_or_default();
+            me.cap_eff = Some(s.capeff);
+            me.seccomp = s.seccomp;
         }
         Err(_) => log.deny(pid, None, b"status", 0),
     }
@@ -100,7 +117,7 @@ pub fn facts(before: &mut Option<Learned>, criu: i32, proc: &Dir, b: &mut Buffer
         return known.clone();
     }
     let known = log.0.len();
-    let facts = Learned { criu: observer(criu, proc, b, log), kernel: constants(log), own: Own::learn() };
+    let facts = Learned { criu: observer(criu, proc, b, log), kernel: constants(log), own: Own::learn(log) };
     let own = &facts.own;
     if log.0.len() == known && own.anon.is_some() && own.pipe.is_some() && own.socket.is_some() {
         *before = Some(facts.clone());
@@ -242,7 +259,7 @@ mod tests {
 
     #[test]
     fn our_own_files_are_told_apart() {
-        let own = Own::learn();
+        let own = Own::learn(&mut Log::default());
         assert!(own.anon.is_some());
         assert!(own.pipe.is_some());
         assert_ne!(own.pipe, own.anon.map(|(dev, _)| dev));

@@ -3,11 +3,12 @@
 
 use super::kcmp::{Kind, Sharers};
 use super::proc::{Buffers, Dir};
-use super::{Log, Seen};
+use super::{sys, Log, Seen};
 use crate::bytes::Bytes;
 use crate::parse::maps::{self, Vma};
 use crate::parse::Parsed;
 use crate::snapshot::{AioHead, Mapping, OpenFile};
+use nix::errno::Errno;
 use nix::sys::uio::{process_vm_readv, RemoteIoVec};
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -78,7 +79,7 @@ fn mappings(
     let mut maps: Vec<Mapping> = table.items.into_iter().map(|vma| Mapping::new(vma, None)).collect();
     stat_files(dir, &mut maps, mnt_ns, files, log);
     for m in maps.iter_mut().filter(|m| m.is_aio_ring()) {
-        m.aio_head = aio_head(dir.pid, m.vma.start);
+        m.aio_head = log.take(aio_head(dir.pid, m.vma.start).into(), dir.pid, None, b"process_vm_readv").flatten();
     }
     if maps.iter().any(flags_decide) {
         add_flags(dir, &mut maps, b, log);
@@ -121,15 +122,27 @@ fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, known: &mut 
 }
 
 /// What stands at the beginning of a ring. Its pages are the kernel's and always there: nobody is waited for.
-fn aio_head(pid: i32, at: u64) -> Option<AioHead> {
+fn aio_head(pid: i32, at: u64) -> nix::Result<Option<AioHead>> {
     let mut bytes = [0u8; AIO_HEAD];
-    let from = RemoteIoVec { base: usize::try_from(at).ok()?, len: AIO_HEAD };
+    let from = RemoteIoVec { base: usize::try_from(at).map_err(|_| Errno::EFAULT)?, len: AIO_HEAD };
     let pid = nix::unistd::Pid::from_raw(pid);
-    let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &[from]).ok()?;
+    // EFAULT: protected or not there any more.
+    let read = sys::answer(process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &[from]), &[Errno::EFAULT])?;
+    if read != Ok(AIO_HEAD) {
+        return Ok(None);
+    }
     let word = |i: usize| bytes.get(i..)?.first_chunk().map(|w| u32::from_ne_bytes(*w));
-    (read == AIO_HEAD).then_some(())?;
     // id, nr, head, tail, magic, compat_features, incompat_features, header_length
-    Some(AioHead { nr: word(4)?, magic: word(16)?, compat: word(20)?, incompat: word(24)?, header_length: word(28)? })
+    let head = || {
+        Some(AioHead {
+            nr: word(4)?,
+            magic: word(16)?,
+            compat: word(20)?,
+            incompat: word(24)?,
+            header_length: word(28)?,
+        })
+    };
+    Ok(head())
 }
 
 /// Whether `io` or `pf` in the VmFlags of this mapping could make a difference (`vma_list_add`, criu/proc_parse.c): it is

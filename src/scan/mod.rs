@@ -185,7 +185,7 @@ pub fn look(root: i32, look: Look, host: &Host, session: &mut ScanSession) -> Re
     terminals::look(&mut snap);
     inflight::look(&mut snap, &own, host, &mut scan.b, &mut scan.log);
     queues::look(&mut snap, &scan.proc);
-    autofs::look(&mut snap, &scan.proc, &mut scan.b);
+    autofs::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
     ownproc::look(&mut snap, &scan.proc, &mut scan.b);
     paths::look(&mut snap, &scan.proc, &mut cache.right_paths, &mut scan.b, &mut scan.log);
     layers::look(&mut snap, &scan.proc, &mut scan.b);

@@ -1,8 +1,10 @@
 //! Programs of the host that CRIU runs in a dump: whether they would be found, as CRIU's own child looks for them.
 
+use nix::errno::Errno;
 use nix::unistd::{access, AccessFlags};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// What execvp(3) searches without a PATH. The C libraries differ; these are all that any of them has.
@@ -26,15 +28,33 @@ pub fn ip() -> Option<bool> {
 }
 
 fn find(path: &OsStr, program: &str) -> Option<bool> {
-    let runs = |file: &Path| access(file, AccessFlags::X_OK).is_ok();
     if program.contains('/') {
-        return program.starts_with('/').then(|| runs(Path::new(program)));
+        return program.starts_with('/').then(|| runs(Path::new(program))).flatten();
     }
     let (fixed, relative): (Vec<_>, Vec<_>) = std::env::split_paths(path).partition(|dir| dir.is_absolute());
-    if fixed.iter().any(|dir| runs(&dir.join(program))) {
-        return Some(true);
+    let mut all_known = relative.is_empty() && !path.as_bytes().is_empty();
+    for dir in fixed {
+        match runs(&dir.join(program)) {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => all_known = false,
+        }
     }
-    (relative.is_empty() && !path.as_bytes().is_empty()).then_some(false)
+    all_known.then_some(false)
+}
+
+/// Whether it can be run. `None`: that could not be asked.
+fn runs(file: &Path) -> Option<bool> {
+    match access(file, AccessFlags::X_OK) {
+        Ok(()) => Some(true),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => Some(false),
+        // Nobody may run it; or we may not ask.
+        Err(Errno::EACCES) => {
+            let found = std::fs::metadata(file).ok()?;
+            (!found.is_file() || found.permissions().mode() & 0o111 == 0).then_some(false)
+        }
+        Err(_) => None,
+    }
 }
 
 #[cfg(test)]

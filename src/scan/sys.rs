@@ -47,13 +47,30 @@ impl<T> From<nix::Result<T>> for Seen<T> {
     }
 }
 
-/// Repeats a call that a signal interrupted: CRIU's alarm has no SA_RESTART.
+/// Signals do not come so often that one of these calls, none of which lasts, is interrupted every time.
+const MOST_SIGNALS: usize = 32;
+
+/// Repeats a call that a signal interrupted: CRIU's alarm has no SA_RESTART. Something else than a signal that answers EINTR (a
+/// filter of system calls) is not asked for ever.
 pub fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
-    loop {
+    for _ in 0..MOST_SIGNALS {
         match call() {
             Err(Errno::EINTR) => {}
             done => return done,
         }
+    }
+    Err(Errno::EINTR)
+}
+
+/// What the kernel says of the thing that was asked about: the value, or an errno that is an answer itself. Any other errno tells
+/// of the asking (no such call, none for us, no memory or descriptor left, a signal), and nothing is known.
+///
+/// `answers`: those by which this call tells a fact, and by which CRIU will be told the same.
+pub fn answer<T>(result: nix::Result<T>, answers: &[Errno]) -> nix::Result<Result<T, Errno>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(errno) if answers.contains(&errno) => Ok(Err(errno)),
+        Err(errno) => Err(errno),
     }
 }
 

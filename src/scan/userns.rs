@@ -20,7 +20,7 @@ const NS_GET_OWNER_UID: libc::Ioctl = 0xb704 as libc::Ioctl;
 pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Log) {
     let Some(ours) = snap.criu.ns.user else { return };
     let root = snap.root;
-    let everyone = snap.criu.cap_eff & CAP_SYS_RESOURCE == 0;
+    let everyone = snap.criu.cap_eff.is_none_or(|caps| caps & CAP_SYS_RESOURCE == 0);
     for task in snap.tasks.iter_mut().filter(|t| (everyone || t.pid == root) && t.ns.user.is_some_and(|n| n != ours)) {
         let Some(dir) = log.take(proc.process(task.pid), task.pid, None, b"/proc/PID") else { continue };
         let mut map = |name: &CStr| dir.read_or_log(name, &mut b.text, log).map(|text| idmap::parse(text).items);

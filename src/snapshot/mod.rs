@@ -73,10 +73,10 @@ pub struct Observer {
     /// Real, effective, saved, filesystem.
     pub uid: [u32; 4],
     pub gid: [u32; 4],
-    /// CapEff of /proc/self/status.
-    pub cap_eff: u64,
+    /// CapEff of /proc/self/status. `None`: it could not be read, and the ids neither.
+    pub cap_eff: Option<u64>,
     /// Seccomp mode of /proc/self/status.
-    pub seccomp: u32,
+    pub seccomp: Option<u32>,
     /// Programs named `iptables` and `ip6tables` are in the PATH that CRIU's shell would search.
     pub iptables: Option<bool>,
     pub ip6tables: Option<bool>,
@@ -194,6 +194,14 @@ impl Snapshot {
     /// The task with this pid.
     pub fn task(&self, pid: i32) -> Option<&Task> {
         self.tasks.iter().find(|t| t.pid == pid)
+    }
+
+    /// Whether the mounts of every namespace of the tree, and which of them is CRIU's, are known: what is in no table is
+    /// nowhere then.
+    pub fn knows_mounts(&self) -> bool {
+        let table = |ns: u64| self.mounts.iter().any(|t| t.ns == ns && t.bad == 0);
+        let live = self.tasks.iter().filter(|t| !t.is_zombie());
+        self.criu.ns.mnt.is_some() && live.map(|t| t.ns.mnt).all(|ns| ns.is_some_and(table))
     }
 
     /// The root task.

@@ -8,6 +8,7 @@ use crate::parse::nslink::{self, LinkTarget};
 use crate::snapshot::{Dev, SocketFacts, TtyFacts, TunFacts};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -38,9 +39,9 @@ pub fn owner(file: &OwnedFd) -> nix::Result<i32> {
 }
 
 /// Everything of `what` that fits the socket's family.
-pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
+pub fn socket(file: &OwnedFd, what: Ask, unasked: &Unasked) -> SocketFacts {
     let mut facts = SocketFacts::default();
-    let int = |level, name| number(file, level, name).ok();
+    let int = |level, name| unasked.value(number(file, level, name));
     if what.identity {
         facts.domain = int(libc::SOL_SOCKET, libc::SO_DOMAIN);
         facts.kind = int(libc::SOL_SOCKET, libc::SO_TYPE);
@@ -57,34 +58,34 @@ pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
     let unix = fits(&[libc::AF_UNIX], None);
     let netlink = fits(&[libc::AF_NETLINK], None);
     if what.tcp_state && stream {
-        facts.tcp_state = tcp_state(file).ok();
-        facts.peer = peer_name(file).ok().flatten();
+        facts.tcp_state = unasked.value(tcp_state(file));
+        facts.peer = unasked.value(peer_name(file)).flatten();
     }
     if what.tcp_queue && stream {
-        facts.peek_off =
-            int(libc::SOL_SOCKET, libc::SO_PEEK_OFF).filter(|off| *off > 0 && unread(file).is_ok_and(|n| n > 0));
+        facts.peek_off = int(libc::SOL_SOCKET, libc::SO_PEEK_OFF)
+            .filter(|off| *off > 0 && unasked.value(unread(file)).is_some_and(|n| n > 0));
         facts.urgent_inline = int(libc::SOL_SOCKET, libc::SO_OOBINLINE).map(|on| on != 0 && urgent_behind(file));
     }
-    if what.tls && stream && receives_tls(file) {
-        facts.tls_unread = unread(file).ok();
+    if what.tls && stream && unasked.value(receives_tls(file)).is_some() {
+        facts.tls_unread = unasked.value(unread(file));
     }
     if what.udp_cork && datagram {
         facts.udp_cork = int(libc::SOL_UDP, libc::UDP_CORK).map(|v| v != 0);
     }
     if what.netns {
-        facts.netns = netns(file).ok();
+        facts.netns = unasked.value(netns(file));
     }
     if what.readable && netlink {
-        facts.readable = readable(file).ok();
+        facts.readable = unasked.value(readable(file));
     }
     if what.unix_file && unix {
-        facts.unix_file = Some(unix_file(file).map_err(|e| e as i32));
+        facts.unix_file = unasked.told(unix_file(file), &UNIX_FILE);
     }
     if what.peer_pid && unix {
-        facts.peer_pid = peer_pid(file).ok().filter(|pid| *pid > 0);
+        facts.peer_pid = unasked.value(peer_pid(file)).filter(|pid| *pid > 0);
     }
     if what.queue && unix {
-        facts.scm_fds = scm_fds(file);
+        facts.scm_fds = unasked.value(scm_fds(file)).flatten();
         let on = |name| int(libc::SOL_SOCKET, name).map(|v| v != 0);
         facts.passcred = on(libc::SO_PASSCRED);
         facts.passsec = on(libc::SO_PASSSEC);
@@ -95,25 +96,61 @@ pub fn socket(file: &OwnedFd, what: Ask) -> SocketFacts {
         };
         facts.timestamps = either(TIMESTAMPS);
         facts.timestamps64 = either(TIMESTAMPS_NEW);
-        facts.error = has_error(file).ok();
+        facts.error = unasked.value(has_error(file));
         facts.sndbuf = int(libc::SOL_SOCKET, libc::SO_SNDBUF);
     }
     if what.filter {
-        facts.filter = Some(filter_length(file).map_err(|e| e as i32));
+        facts.filter = unasked.told(filter_length(file), &[Errno::EACCES]);
     }
     if what.bound_device {
-        facts.bound_device = Some(bound_device(file).map_err(|e| e as i32));
+        facts.bound_device = unasked.told(bound_device(file), &[Errno::ENODEV]);
     }
     if what.local && fits(&inet, None) {
-        facts.local = local_name(file).ok().flatten();
+        facts.local = unasked.value(local_name(file)).flatten();
     }
     facts
 }
 
+/// No file, one that CRIU may not have or that has a path longer than a page, no such request (Linux before 4.10).
+const UNIX_FILE: [Errno; 5] = [Errno::ENOENT, Errno::EPERM, Errno::ENAMETOOLONG, Errno::ENOTTY, Errno::EINVAL];
+/// Not the terminal that this is asked of, or one that was hung up.
+const NO_NUMBER: [Errno; 3] = [Errno::ENOTTY, Errno::EINVAL, Errno::EIO];
+/// A line discipline without settings, a terminal that was hung up.
+const NO_PARAMS: [Errno; 3] = [Errno::ENOTTY, Errno::EINVAL, Errno::EIO];
+
+/// By which a socket says that there is no such thing here: not of this family, not in this kernel, not connected, not set.
+const NO_ANSWER: [Errno; 6] =
+    [Errno::EOPNOTSUPP, Errno::ENOPROTOOPT, Errno::ENOTCONN, Errno::EBUSY, Errno::ENOTTY, Errno::EINVAL];
+
+/// The last errno that was no answer.
+#[derive(Debug, Default)]
+pub struct Unasked(Cell<Option<Errno>>);
+
+impl Unasked {
+    pub fn errno(&self) -> Option<Errno> {
+        self.0.get()
+    }
+
+    fn note<T>(&self, result: nix::Result<T>) -> Option<T> {
+        result.map_err(|errno| self.0.set(Some(errno))).ok()
+    }
+
+    /// An answer as rules read it: an errno only where it is one.
+    fn told<T>(&self, result: nix::Result<T>, answers: &[Errno]) -> Option<Result<T, i32>> {
+        self.note(sys::answer(result, answers)).map(|answer| answer.map_err(|errno| errno as i32))
+    }
+
+    /// A value, where there is one.
+    fn value<T>(&self, result: nix::Result<T>) -> Option<T> {
+        self.note(sys::answer(result, &NO_ANSWER))?.ok()
+    }
+}
+
 /// Of our own descriptor, which is the same open file.
-fn scm_fds(file: &OwnedFd) -> Option<u32> {
-    let text = std::fs::read(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
-    crate::parse::fdinfo::parse(&text).scm_fds
+fn scm_fds(file: &OwnedFd) -> nix::Result<Option<u32>> {
+    let text = std::fs::read(format!("/proc/self/fdinfo/{}", file.as_raw_fd()));
+    let text = text.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    Ok(crate::parse::fdinfo::parse(&text).scm_fds)
 }
 
 /// An option that is a plain number.
@@ -167,10 +204,10 @@ fn peer_name(file: &OwnedFd) -> nix::Result<Option<SocketAddr>> {
 
 /// TLS_RX, with room for the version and the cipher only: the keys are not given out. EBUSY: none are set; ENOPROTOOPT: no kTLS
 /// (`do_tls_getsockopt_conf()`, net/tls/tls_main.c).
-fn receives_tls(file: &OwnedFd) -> bool {
+fn receives_tls(file: &OwnedFd) -> nix::Result<()> {
     // struct tls_crypto_info
     let mut what = [0u8; 4];
-    get(file, libc::SOL_TLS, TLS_RX, &mut what).is_ok()
+    get(file, libc::SOL_TLS, TLS_RX, &mut what).map(drop)
 }
 
 /// getsockname(2) of a socket of any family; `None` for another than IPv4 and IPv6.
@@ -275,18 +312,19 @@ fn unix_file(file: &OwnedFd) -> nix::Result<Bytes> {
 }
 
 /// As CRIU's parasite asks (`parasite_dump_tty()`): EIO for any of these means that the other side is closed.
-pub fn tty(file: &OwnedFd) -> TtyFacts {
-    let ask = |request| tty_number(file, request);
+pub fn tty(file: &OwnedFd, unasked: &Unasked) -> TtyFacts {
+    let ask = |request| unasked.told(tty_number(file, request), &NO_NUMBER);
     let (sid, pgrp, exclusive) = (ask(libc::TIOCGSID), ask(libc::TIOCGPGRP), ask(libc::TIOCGEXCL as libc::Ioctl));
-    let hung_up = [sid, pgrp, exclusive].contains(&Err(Errno::EIO));
-    let index = ask(libc::TIOCGPTN as libc::Ioctl).ok().map(|n| n as u32);
+    let hung_up = [sid, pgrp, exclusive].contains(&Some(Err(libc::EIO)));
+    let value = |answer: Option<Result<i32, i32>>| answer?.ok();
+    let index = value(ask(libc::TIOCGPTN as libc::Ioctl)).map(|n| n as u32);
     // A slave answers only those whose own controlling terminal it is. Should it be ours: that says nothing of its owner.
     let master = index.is_some();
-    let of_master = |answer: nix::Result<i32>| answer.ok().filter(|_| master);
+    let of_master = |answer| value(answer).filter(|_| master);
     let sid = of_master(sid);
     let sid_pidns = sid.filter(|s| *s > 0).and_then(pidns);
-    let device = ask(libc::TIOCGDEV as libc::Ioctl).ok().map(Dev::from_tty_nr);
-    let unset = params(file).err().map(|errno| errno as i32);
+    let device = value(ask(libc::TIOCGDEV as libc::Ioctl)).map(Dev::from_tty_nr);
+    let unset = unasked.told(params(file), &NO_PARAMS).and_then(Result::err);
     TtyFacts {
         index,
         master,
@@ -324,12 +362,14 @@ fn tty_number(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<i32> {
 }
 
 /// TUNGETIFF, TUNGETFILTER (a tap's only), and SIOCGSKNS as CRIU's `get_socket_ns()` does.
-pub fn tun(file: &OwnedFd) -> TunFacts {
-    let mut facts = TunFacts { netns: netns(file).ok(), ..TunFacts::default() };
+pub fn tun(file: &OwnedFd, unasked: &Unasked) -> TunFacts {
+    let mut facts = TunFacts { netns: unasked.value(netns(file)), ..TunFacts::default() };
     // SAFETY: struct ifreq is made of numbers; zero is a value.
     let mut interface: libc::ifreq = unsafe { std::mem::zeroed() };
     // SAFETY: TUNGETIFF writes one struct ifreq.
-    if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF as libc::Ioctl, &mut interface) } == 0 {
+    let r = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF as libc::Ioctl, &mut interface) };
+    // EBADFD: it has none.
+    if let Some(Ok(_)) = unasked.told(Errno::result(r), &[Errno::EBADFD]) {
         // SAFETY: any bytes are a number.
         let flags = unsafe { interface.ifr_ifru.ifru_flags };
         facts.flags = Some(u32::from(flags as u16));
@@ -338,7 +378,7 @@ pub fn tun(file: &OwnedFd) -> TunFacts {
         let mut filter = libc::sock_fprog { len: 0, filter: std::ptr::null_mut() };
         // SAFETY: TUNGETFILTER writes one struct sock_fprog; its pointer is not used.
         let r = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETFILTER as libc::Ioctl, &mut filter) };
-        facts.filter = Errno::result(r).ok().map(|_| filter.len != 0);
+        facts.filter = unasked.value(Errno::result(r)).map(|_| filter.len != 0);
     }
     facts
 }

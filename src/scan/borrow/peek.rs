@@ -4,6 +4,7 @@
 //! would be taken away. One trace stays: a datagram of no length at which CRIU would have stopped is marked as peeked at by
 //! the kernel (`skb_set_peeked`), and CRIU's own look, a moment later, passes over it and saves what is behind it as well.
 
+use super::super::sys::retry;
 use super::ask::{number, unread};
 use nix::errno::Errno;
 use std::mem::ManuallyDrop;
@@ -96,7 +97,8 @@ impl<'a> Queue<'a> {
         message.msg_controllen = self.room as _;
         let flags = libc::MSG_PEEK | libc::MSG_TRUNC | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
         // SAFETY: the kernel writes at most `iov_len` bytes of text and `msg_controllen` bytes of control messages.
-        let length = match Errno::result(unsafe { libc::recvmsg(self.file.as_raw_fd(), &mut message, flags) }) {
+        let length = match retry(|| Errno::result(unsafe { libc::recvmsg(self.file.as_raw_fd(), &mut message, flags) }))
+        {
             Ok(n) => u64::try_from(n).unwrap_or_default(),
             Err(Errno::EAGAIN) => return Ok(None),
             Err(e) => return Err(e),
@@ -113,8 +115,8 @@ impl<'a> Queue<'a> {
 
 impl Drop for Queue<'_> {
     fn drop(&mut self) {
-        // It cannot fail where setting it did not.
-        let _ = set_peek_off(self.file, self.before);
+        // It cannot fail where setting it did not; but it is the tree's.
+        let _ = (0..3).any(|_| set_peek_off(self.file, self.before).is_ok());
     }
 }
 

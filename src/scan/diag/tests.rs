@@ -240,7 +240,7 @@ fn the_child_leaves_nothing_behind() {
     assert_eq!(mask(), before);
     let flags = nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_GETFD).unwrap();
     assert_eq!(flags, libc::FD_CLOEXEC);
-    assert!(!table(&socket, 1, Families::ALL, &mut None, None).unix.is_empty());
+    assert!(!table(&socket, 1, Families::ALL, &mut None, None).0.unix.is_empty());
     // A descriptor that is no network namespace: the child's errno comes back.
     let file = std::fs::File::open("/proc/self/ns/uts").unwrap();
     assert_eq!(
