@@ -15,7 +15,7 @@ PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*
 CONFIG := /etc/criu/preflight.conf
 DOCDIR := $(PREFIX)/share/doc/criu-preflight
 
-.PHONY: help docs build setup provision test test-vm test-runtimes test-programs demo bench scale race soak fmt lint check-plugin install uninstall deb rpm test-package clean
+.PHONY: help docs build setup provision test test-vm test-runtimes test-programs demo bench scale race soak faults fmt lint check-plugin install uninstall deb rpm test-package clean
 .DEFAULT_GOAL := build
 
 help: ## this list
@@ -81,6 +81,12 @@ race: provision build ## moving trees, PAIRS dumps of each kind without and with
 scale: provision build ## how time, memory and system calls of a look grow with each thing in a tree, beside lsfd (root)
 	@$(CARGO) build -q --release --locked -p criu-tests --bin scale
 	@$(TARGET)/release/scale $(and $(REAL),--criu "$$(scripts/provision-criu --list | awk -F'\t' '$$3 == "works" { path = $$2 } END { print path }')" --plugin $(PLUGIN)) $(FILTER)
+
+# SAMPLE=1 takes every plan (five times as many), FAULTS="--tree clean --call openat" some of them: see --bin faults.
+SAMPLE ?= 5
+faults: setup ## each system call of the look fails in turn: nothing may be refused, left behind or lost in silence (root)
+	@$(CARGO) build -q --profile checked --locked -p criu-tests --bin faults --bin mkres
+	@$(TARGET)/checked/faults --sample $(SAMPLE) $(FAULTS)
 
 docs: ## docs/rules.md, docs/inventory.md and the README's table, made from the rules
 	UPDATE_DOCS=1 $(CARGO) test -q --locked --lib docs_are_current
