@@ -53,7 +53,7 @@ pub fn watch(findings: &[Finding], snap: &Snapshot, moment: Duration) -> Vec<boo
         std::thread::sleep(moment);
         return vec![false; findings.len()];
     };
-    let mut asker = Asker { proc: &proc, snap, dirs: HashMap::new(), b: Buffers::new() };
+    let mut asker = Asker { proc: &proc, snap, dirs: HashMap::new(), files: HashMap::new(), b: Buffers::new() };
     let mut states: HashMap<usize, State> = HashMap::new();
     for _ in 0..TIMES {
         std::thread::sleep(moment / TIMES);
@@ -76,6 +76,8 @@ struct Asker<'a> {
     snap: &'a Snapshot,
     /// By pid; `None`: it is another process by now.
     dirs: HashMap<i32, Option<Dir>>,
+    /// By pid and descriptor: what the look saw there.
+    files: HashMap<(i32, i32), Option<&'a OpenFile>>,
     b: Buffers,
 }
 
@@ -99,7 +101,8 @@ impl Asker<'_> {
         }
         match (f.fd.filter(|_| f.queued.is_empty()), task.and_then(|t| mapping(f, t))) {
             (Some(fd), _) => {
-                let known = task.and_then(|t| t.files.iter().find(|file| file.fd == fd));
+                let seen = || task.and_then(|t| t.files.iter().find(|file| file.fd == fd));
+                let known = *self.files.entry((f.pid, fd)).or_insert_with(seen);
                 file_state(dir, fd, known, b).map(Some)
             }
             (None, Some(name)) => dir.link(&name, &mut b.link).map(|text| Some(State::Link(text.into()))),
@@ -110,7 +113,8 @@ impl Asker<'_> {
 
 /// The link of the mapping of a file that a finding is about.
 fn mapping(f: &Finding, task: &Task) -> Option<CString> {
-    let vma = task.maps.iter().find(|m| Some(m.vma.start) == f.addr && m.file.is_some()).map(|m| &m.vma)?;
+    let start = f.addr?;
+    let vma = task.maps.iter().find(|m| m.vma.start == start && m.file.is_some()).map(|m| &m.vma)?;
     CString::new(format!("map_files/{:x}-{:x}", vma.start, vma.end)).ok()
 }
 

@@ -7,8 +7,9 @@ use crate::bytes::Bytes;
 use crate::parse::nslink::{self, LinkTarget};
 use crate::parse::{stat, status};
 use crate::rules::{Finding, Holder, Other, Place};
-use crate::snapshot::{Snapshot, Task};
-use std::collections::HashMap;
+use crate::snapshot::{Index, OpenFile, Snapshot};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
@@ -23,36 +24,40 @@ pub fn resolve(findings: &mut [Finding], snap: &Snapshot, budget: Duration) {
     let until = Instant::now() + budget;
     let Ok(proc) = Dir::proc() else { return };
     let mut bufs = Buffers::new();
+    let index = Index::new(snap);
     let mut search = Search::default();
     for finding in findings.iter_mut() {
         match finding.other {
             Some(Other::Process(pid)) => {
-                finding.holders.extend(process(pid, snap, &proc, &mut bufs));
-                finding.outside = proc.process(pid).ok().and_then(|dir| is_outside(&dir, snap, &proc, &mut bufs));
+                finding.holders.extend(process(pid, &index, &proc, &mut bufs));
+                finding.outside =
+                    proc.process(pid).ok().and_then(|dir| is_outside(&dir, snap.root, &index, &proc, &mut bufs));
             }
             Some(Other::Socket(ino)) => {
-                finding.holders = in_tree(finding, snap, |f| f.is_socket() && f.ino == ino);
+                finding.holders = in_tree(finding, &index, ino);
                 if finding.holders.is_empty() {
-                    search.sockets.entry(ino).or_default();
+                    search.want(ino);
                 }
             }
             None => {}
         }
     }
-    search.run(snap, &proc, &mut bufs, until);
+    search.run(snap.root, &index, &proc, &mut bufs, until);
+    let mut named = None;
     for finding in findings.iter_mut().filter(|f| f.holders.is_empty()) {
         let Some(Other::Socket(ino)) = finding.other else { continue };
         finding.holders = search.sockets.get(&ino).cloned().unwrap_or_default();
         finding.outside = search.outside.get(&ino).copied().flatten();
         if finding.holders.is_empty() {
-            finding.holders.extend(peer(finding, snap).and_then(|pid| process(pid, snap, &proc, &mut bufs)));
+            let named = named.get_or_insert_with(|| peers(snap)).get(&finding.place()).copied();
+            finding.holders.extend(named.and_then(|pid| process(pid, &index, &proc, &mut bufs)));
         }
     }
 }
 
 /// The process itself; `None` if it is not there (any more).
-fn process(pid: i32, snap: &Snapshot, proc: &Dir, bufs: &mut Buffers) -> Option<Holder> {
-    let comm = match snap.task(pid) {
+fn process(pid: i32, index: &Index, proc: &Dir, bufs: &mut Buffers) -> Option<Holder> {
+    let comm = match index.task(pid) {
         Some(task) => task.comm.clone(),
         None => comm(&proc.process(pid).ok()?, bufs)?,
     };
@@ -64,49 +69,55 @@ fn comm(dir: &Dir, bufs: &mut Buffers) -> Option<Bytes> {
     Some(text.strip_suffix(b"\n").unwrap_or(text).into())
 }
 
-/// Who else of the tree has such a file; the finding's own places are no other end.
-fn in_tree(finding: &Finding, snap: &Snapshot, same: impl Fn(&crate::snapshot::OpenFile) -> bool) -> Vec<Holder> {
-    let own = |place: &Place| finding.place() == *place || finding.also.contains(place);
-    let held = snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t, f)));
-    held.filter(|(_, f)| same(f))
-        .map(|(t, f)| (t, Place::of(t, f)))
-        .filter(|(_, place)| !own(place))
+/// Who else of the tree has this socket; the finding's own places are no other end.
+fn in_tree(finding: &Finding, index: &Index, ino: u64) -> Vec<Holder> {
+    let mut own = None;
+    let held = index.socket_holders(ino).map(|(t, f)| (t, Place::of(t, f)));
+    held.filter(|(_, place)| !own.get_or_insert_with(|| places(finding)).contains(place))
         .take(MOST)
         .map(|(t, place)| Holder { pid: t.pid, comm: t.comm.clone(), fd: place.fd })
         .collect()
 }
 
-/// Whom SO_PEERCRED of the finding's own descriptor named: who connected or listened, not always who holds it now.
-fn peer(finding: &Finding, snap: &Snapshot) -> Option<i32> {
-    let at = finding.place();
-    let of = |task: &Task| task.files.iter().find(|f| Place::of(task, f) == at)?.socket()?.peer_pid;
-    of(snap.task(finding.pid)?)
+fn places(finding: &Finding) -> HashSet<Place> {
+    finding.also.iter().cloned().chain([finding.place()]).collect()
+}
+
+/// Whom SO_PEERCRED of each descriptor named: who connected or listened, not always who holds the other end now.
+fn peers(snap: &Snapshot) -> HashMap<Place, i32> {
+    let of = |task, file: &OpenFile| Some((Place::of(task, file), file.socket()?.peer_pid?));
+    snap.tasks.iter().flat_map(|task| task.files.iter().filter_map(move |file| of(task, file))).collect()
 }
 
 /// The one walk over /proc for all that is looked for.
 #[derive(Default)]
 struct Search {
     sockets: HashMap<u64, Vec<Holder>>,
+    /// How many of them have no holder yet.
+    missing: usize,
     /// Whether the holders are outside of the tree: `Some(false)` if one is not, `None` if of one it is not known.
     outside: HashMap<u64, Option<bool>>,
 }
 
 impl Search {
-    fn over(&self) -> bool {
-        self.sockets.values().all(|h| !h.is_empty())
+    fn want(&mut self, ino: u64) {
+        if let Entry::Vacant(new) = self.sockets.entry(ino) {
+            new.insert(Vec::new());
+            self.missing = self.missing.saturating_add(1);
+        }
     }
 
-    fn run(&mut self, snap: &Snapshot, proc: &Dir, bufs: &mut Buffers, until: Instant) {
-        if self.over() {
+    fn run(&mut self, root: i32, index: &Index, proc: &Dir, bufs: &mut Buffers, until: Instant) {
+        if self.missing == 0 {
             return;
         }
         let mut pids: Vec<i32> = Vec::new();
         if let Seen::Seen(listing) = proc.listing(c".") {
             let _ = listing.each(&mut bufs.dents, |name| pids.extend(number(name)));
         }
-        pids.retain(|pid| snap.task(*pid).is_none());
+        pids.retain(|pid| index.task(*pid).is_none());
         for pid in pids {
-            if self.over() || Instant::now() >= until {
+            if self.missing == 0 || Instant::now() >= until {
                 return;
             }
             if let Some(dir) = proc.process(pid).ok().filter(|dir| answers(dir, bufs)) {
@@ -114,7 +125,7 @@ impl Search {
                 if found.is_empty() {
                     continue;
                 }
-                let outside = is_outside(&dir, snap, proc, bufs);
+                let outside = is_outside(&dir, root, index, proc, bufs);
                 for ino in found {
                     let known = self.outside.entry(ino).or_insert(outside);
                     // One in the tree counts more than one outside, and more than one that is not known.
@@ -146,7 +157,11 @@ impl Search {
         let LinkTarget::Socket(ino) = nslink::parse(text) else { return None };
         let holders = self.sockets.get_mut(&ino)?;
         if holders.len() < MOST {
+            let first = holders.is_empty();
             holders.extend(holder(dir, name, bufs));
+            if first && !holders.is_empty() {
+                self.missing = self.missing.saturating_sub(1);
+            }
         }
         Some(ino)
     }
@@ -157,11 +172,11 @@ const DEEPEST: usize = 1000;
 
 /// Whether a process is not below the root of the tree, and so never will be: nothing comes into a tree but what is made in it.
 /// `None`: it has gone, or one above it has while it was looked at.
-fn is_outside(dir: &Dir, snap: &Snapshot, proc: &Dir, bufs: &mut Buffers) -> Option<bool> {
+fn is_outside(dir: &Dir, root: i32, index: &Index, proc: &Dir, bufs: &mut Buffers) -> Option<bool> {
     let mut is = stat::parse(dir.read_one(c"stat", &mut bufs.text).ok()?)?;
     let mut pid = dir.pid;
     for _ in 0..DEEPEST {
-        if pid == snap.root || snap.task(pid).is_some_and(|t| t.start_time == is.starttime) {
+        if pid == root || index.task(pid).is_some_and(|t| t.start_time == is.starttime) {
             return Some(false);
         }
         // 0: above our own pid namespace, or nobody.

@@ -1,7 +1,7 @@
 //! On live sockets and files held by own children.
 use super::*;
 use crate::rules::{Place, Verdict};
-use crate::snapshot::{Detail, Kernel, Look, Observer, OpenFile, SocketFacts};
+use crate::snapshot::{Detail, Kernel, Look, Observer, OpenFile, SocketFacts, Task};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
