@@ -20,6 +20,21 @@ pub fn own_namespace() -> Result<(), String> {
     ok.then_some(()).ok_or_else(|| format!("a mount namespace: {}", std::io::Error::last_os_error()))
 }
 
+/// In a network namespace of our own.
+pub fn loopback_up() -> Result<(), String> {
+    // SAFETY: numbers and a pointer to a local; UNIX sockets take interface requests as well, and nobody is told of their end.
+    unsafe {
+        let fd = libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        (request.ifr_name[0], request.ifr_name[1]) = (b'l' as _, b'o' as _);
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+        let done = libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw mut request) == 0;
+        let why = std::io::Error::last_os_error();
+        libc::close(fd);
+        done.then_some(()).ok_or_else(|| format!("lo: {why}"))
+    }
+}
+
 /// For a child before its exec: a mount namespace of its own, what is mounted in it seen by nobody else.
 fn apart() -> std::io::Result<()> {
     let (null, private) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);

@@ -10,7 +10,7 @@ use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, Soc
 use nix::sys::statfs;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Devices and inodes of the kernel's internal file systems, learned from short-lived files of our own.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +45,7 @@ impl Own {
         };
         Own {
             anon,
-            socket: stat(b"socket", udp()).map(|f| f.dev),
+            socket: stat(b"socket", unix()).map(|f| f.dev),
             pipe: stat(b"pipe", pipe).map(|f| f.dev),
             pidfs: pidfd.map(|f| f.dev).filter(|dev| Some(*dev) != anon.map(|(dev, _)| dev)),
         }
@@ -133,7 +133,7 @@ fn constants(log: &mut Log) -> Kernel {
     let version = version.ok();
     Kernel {
         version: version.unwrap_or_default(),
-        passcred_refused: passcred_refused(),
+        passcred_refused: passcred_refused(version),
         siocunixfile: siocunixfile(),
         compat: version.and_then(compat),
         // show_fd_locks() in fs/proc/fd.c
@@ -204,8 +204,11 @@ fn by_number(names: Vec<devices::NamedNumber>) -> BTreeMap<u32, crate::bytes::By
     map
 }
 
-fn udp() -> nix::Result<OwnedFd> {
-    socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+/// Whoever listens for the end of TCP and UDP sockets (NETLINK_SOCK_DIAG, `ss -E`) is told of every one of the network
+/// namespace, ours as well; and an unread message is what CRIU refuses a netlink socket for. Of UNIX sockets nobody is told
+/// (`sock_diag_destroy_group`, linux/sock_diag.h).
+fn unix() -> nix::Result<OwnedFd> {
+    socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
 }
 
 /// As CRIU tells it (`get_ipv6`, criu/kerndat.c).
@@ -217,20 +220,29 @@ fn ipv6() -> Option<bool> {
     }
 }
 
-/// SO_PASSCRED on a UDP socket: EOPNOTSUPP since Linux 6.16 (`sk_getsockopt`, net/core/sock.c).
-fn passcred_refused() -> Option<bool> {
-    match getsockopt(&udp().ok()?, sockopt::PassCred) {
+/// SO_PASSCRED on an IP socket: EOPNOTSUPP since Linux 6.16 (`sk_may_scm_recv`, include/net/sock.h). It must be one whose end
+/// nobody is told of (see [`unix`]): a raw one, of the protocol that receives nothing. Without CAP_NET_RAW, which that takes,
+/// only the version is left, and an earlier kernel may have it as well.
+fn passcred_refused(version: Option<(u32, u32)>) -> Option<bool> {
+    match raw().and_then(|raw| getsockopt(&raw, sockopt::PassCred)) {
         Ok(_) => Some(false),
         Err(Errno::EOPNOTSUPP) => Some(true),
-        Err(_) => None,
+        Err(_) => version.filter(|v| *v >= (6, 16)).map(|_| true),
+    }
+}
+
+fn raw() -> nix::Result<OwnedFd> {
+    // SAFETY: takes three numbers; the result is a new descriptor that nobody else knows.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW);
+        Errno::result(fd).map(|fd| OwnedFd::from_raw_fd(fd))
     }
 }
 
 /// SIOCUNIXFILE on an unbound socket: ENOENT where it is known (`unix_open_file`, net/unix/af_unix.c), EPERM without
 /// CAP_NET_ADMIN, ENOTTY before Linux 4.10.
 fn siocunixfile() -> Option<bool> {
-    let sk = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
-    match sys::siocunixfile(sk.as_fd().as_raw_fd()) {
+    match sys::siocunixfile(unix().ok()?.as_fd().as_raw_fd()) {
         Err(Errno::ENOENT) => Some(true),
         Err(Errno::ENOTTY | Errno::EINVAL) => Some(false),
         _ => None,

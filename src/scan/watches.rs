@@ -50,8 +50,24 @@ fn watched(info: &FdInfo) -> impl Iterator<Item = (u32, u64, Option<&FileHandle>
     inotify.chain(fanotify)
 }
 
-/// The inodes whose opening, reading or closing the tree is told of.
-fn noisy(snap: &Snapshot) -> Set<(Dev, u64)> {
+/// Of which directories somebody in the tree is told that they were opened, read or closed.
+#[derive(Default)]
+struct Noisy {
+    inodes: Set<(Dev, u64)>,
+    mounts: Set<u64>,
+    devices: Set<Dev>,
+}
+
+impl Noisy {
+    /// `dev`: as mountinfo has it, or stat.
+    fn has(&self, dev: Dev, dir: &OpenFile) -> bool {
+        self.inodes.contains(&(dev, dir.ino))
+            || self.devices.contains(&dev)
+            || dir.mnt_id.is_some_and(|id| self.mounts.contains(&id))
+    }
+}
+
+fn noisy(snap: &Snapshot) -> Noisy {
     const TOLD: u32 = libc::IN_OPEN | libc::IN_ACCESS | libc::IN_CLOSE_NOWRITE;
     let infos = || snap.tasks.iter().flat_map(|t| &t.files).filter_map(|f| f.info.as_deref());
     let inotify = infos().flat_map(|i| &i.inotify).filter(|w| w.mask & TOLD != 0).map(|w| (dev_of(w.sdev), w.ino));
@@ -59,7 +75,19 @@ fn noisy(snap: &Snapshot) -> Set<(Dev, u64)> {
         FanotifyObject::Inode { ino, sdev, .. } => Some((dev_of(sdev), ino)),
         _ => None,
     });
-    inotify.chain(fanotify).collect()
+    let mut noisy = Noisy { inodes: inotify.chain(fanotify).collect(), ..Noisy::default() };
+    for mark in infos().flat_map(|i| &i.fanotify_marks) {
+        match mark.on {
+            FanotifyObject::Mount { mnt_id } => {
+                noisy.mounts.insert(u64::from(mnt_id));
+            }
+            FanotifyObject::Filesystem { sdev } => {
+                noisy.devices.insert(dev_of(sdev));
+            }
+            _ => {}
+        }
+    }
+    noisy
 }
 
 fn has_watches(file: &OpenFile) -> bool {
@@ -73,7 +101,7 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, host: &Host) {
     }
     // The command's look is the only one there will be.
     let quiet = snap.look == Look::Early && host.caps.checkpoint_hook && host.stage != Stage::DryRun;
-    let noisy = if quiet { noisy(snap) } else { Set::default() };
+    let noisy = if quiet { noisy(snap) } else { Noisy::default() };
     let mut tasks = std::mem::take(&mut snap.tasks);
     let root_ns = tasks.first().and_then(|t| t.ns.mnt);
     let tables: Vec<_> =
@@ -118,7 +146,7 @@ struct Looker<'a> {
     roots: Roots<'a>,
     host: &'a Host,
     /// Directories that are not opened.
-    noisy: Set<(Dev, u64)>,
+    noisy: Noisy,
     /// The directories that were opened, by mount.
     places: Map<i32, Place>,
     /// What became of an inode that was asked for before.
@@ -257,7 +285,7 @@ fn c_path(path: &[u8]) -> Option<CString> {
     CString::new(if below.is_empty() { b"." } else { below }).ok()
 }
 
-fn place(root: &Root, mount: &MountInfo, noisy: &Set<(Dev, u64)>) -> Place {
+fn place(root: &Root, mount: &MountInfo, noisy: &Noisy) -> Place {
     if has_server(&mount.fstype) || root.may_wait(&mount.mountpoint) {
         return Place::Unknown;
     }
@@ -271,7 +299,7 @@ fn place(root: &Root, mount: &MountInfo, noisy: &Set<(Dev, u64)>) -> Place {
         // Not a directory: CRIU passes it over. Hidden by another mount: CRIU notices by the device.
         Ok(f) if f.kind() != libc::S_IFDIR => return Place::No,
         Ok(f) if f.mnt_id.is_some_and(|id| Ok(id) != u64::try_from(mount.mnt_id)) => return Place::No,
-        Ok(f) if noisy.contains(&(Dev { major: mount.major, minor: mount.minor }, f.ino)) => return Place::Later,
+        Ok(f) if noisy.has(Dev { major: mount.major, minor: mount.minor }, &f) => return Place::Later,
         Ok(_) => {}
         Err(_) => return Place::Unknown,
     }
@@ -347,7 +375,7 @@ impl Search {
     }
 
     /// irmap_scan, depth first.
-    fn tree(&mut self, root: &Root, path: &[u8], noisy: &Set<(Dev, u64)>) {
+    fn tree(&mut self, root: &Root, path: &[u8], noisy: &Noisy) {
         if root.may_wait(path) {
             self.partial = true;
             return;
@@ -369,7 +397,7 @@ impl Search {
         let mut todo = vec![path];
         while let Some(path) = todo.pop() {
             let Some((dir, file)) = self.one(root, &path) else { continue };
-            if noisy.contains(&(file.dev, file.ino)) {
+            if noisy.has(file.dev, &file) {
                 self.noisy = true;
                 continue;
             }
@@ -441,6 +469,25 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_on_a_mount_or_a_file_system_is_told_of_every_directory_there() {
+        let dir = |dev, mnt_id, ino| OpenFile { dev, mnt_id: Some(mnt_id), ino, ..OpenFile::default() };
+        let (marked, other) = (Dev { major: 8, minor: 1 }, Dev { major: 8, minor: 2 });
+        for (line, there) in [
+            ("sdev:800001", dir(marked, 5, 2)),
+            ("mnt_id:1b", dir(other, 0x1b, 2)),
+            ("ino:9 sdev:800002", dir(other, 5, 9)),
+        ] {
+            let mut file = testkit::file(3, 0, 1);
+            let text = format!("fanotify {line} mflags:0 mask:20 ignored_mask:0\n");
+            file.info = Some(Box::new(crate::parse::fdinfo::parse(text.as_bytes())));
+            let noisy = noisy(&testkit::snap(vec![file]));
+            assert!(noisy.has(there.dev, &there), "{line}");
+            let elsewhere = dir(other, 6, 3);
+            assert!(!noisy.has(elsewhere.dev, &elsewhere), "{line}");
+        }
+    }
+
+    #[test]
     fn a_search_ends_where_there_is_too_much() {
         let dir = std::env::temp_dir().join(format!("watches-{}", std::process::id()));
         let wide = dir.join("wide");
@@ -456,7 +503,7 @@ mod tests {
         let root = roots.of(&table).unwrap();
         let search = |most| {
             let mut search = Search::new(most);
-            search.tree(root, dir.as_os_str().as_encoded_bytes(), &Set::default());
+            search.tree(root, dir.as_os_str().as_encoded_bytes(), &Noisy::default());
             (search.inodes.len(), search.partial)
         };
         // The directories, the link, the files.
