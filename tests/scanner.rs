@@ -142,6 +142,51 @@ fn no_process_can_be_made() {
     });
 }
 
+/// A filter of system calls that forbids a process with our flags, of which CRIU makes none.
+#[test]
+fn a_filter_forbids_the_process() {
+    use std::os::unix::process::CommandExt as _;
+    each("filter", |criu, scratch, lib| {
+        let (target, images) = (Target::good(), scratch.dir("i"));
+        let mut command = Command::new(&criu.path);
+        command
+            .args(["dump", "-t", &target.pid().to_string(), "-v4", "-o", "log", "--leave-running", "-D"])
+            .arg(&images)
+            .arg("-L")
+            .arg(lib)
+            .stdin(Stdio::null());
+        // SAFETY: two system calls, after which the child executes CRIU.
+        unsafe {
+            command.pre_exec(|| {
+                let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+                let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+                let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+                let mut filter = [
+                    // struct seccomp_data: the number, then at 16 the first argument, the flags.
+                    op(load, 0, 0, 0),
+                    op(equal, 0, 3, libc::SYS_clone as u32),
+                    op(load, 0, 0, 16),
+                    op(equal, 0, 1, libc::CLONE_VM as u32),
+                    op(libc::BPF_RET, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+                    op(libc::BPF_RET, 0, 0, libc::SECCOMP_RET_ALLOW),
+                ];
+                let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+                if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                    || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0
+                {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+        let status = command.status().unwrap();
+        let log = std::fs::read_to_string(images.join("log")).unwrap();
+        assert!(log.contains("no process could be made for the look (Operation not permitted"), "{log}");
+        assert!(status.success(), "{log}");
+        std::fs::remove_dir_all(&images).unwrap();
+    });
+}
+
 #[test]
 fn settings_that_make_no_sense_hold_nothing_up() {
     each("limits", |criu, scratch, lib| {
