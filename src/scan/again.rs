@@ -54,21 +54,41 @@ pub fn watch(findings: &[Finding], snap: &Snapshot, moment: Duration) -> Vec<boo
         return vec![false; findings.len()];
     };
     let mut asker = Asker { proc: &proc, snap, dirs: HashMap::new(), files: HashMap::new(), b: Buffers::new() };
-    let mut states: HashMap<usize, State> = HashMap::new();
+    // Many findings may be about one thing: thousands of locks of one descriptor, all of which it shows at once.
+    let mut things: HashMap<_, Watched> = HashMap::new();
+    let refused = findings.iter().enumerate().filter(|(_, f)| f.verdict == Verdict::Refuse);
+    for (nth, f) in refused.take(MOST) {
+        let thing = things.entry((f.pid, f.tid, f.fd, f.addr, f.queued.is_empty()));
+        thing.or_insert_with(|| Watched { first: f, of: Vec::new(), state: None, steady: true }).of.push(nth);
+    }
     for _ in 0..TIMES {
         std::thread::sleep(moment / TIMES);
-        let refused = findings.iter().enumerate().filter(|(_, f)| f.verdict == Verdict::Refuse);
-        for (nth, f) in refused.take(MOST) {
-            let Some(steady) = steady.get_mut(nth).filter(|steady| **steady) else { continue };
-            match asker.state(f) {
-                Seen::Seen(Some(state)) => *steady = *states.entry(nth).or_insert_with(|| state.clone()) == state,
+        for thing in things.values_mut().filter(|thing| thing.steady) {
+            thing.steady = match asker.state(thing.first) {
+                Seen::Seen(Some(state)) => *thing.state.get_or_insert_with(|| state.clone()) == state,
                 // It cannot be asked without waiting for somebody.
-                Seen::Seen(None) => {}
-                Seen::Gone | Seen::Denied(_) => *steady = false,
+                Seen::Seen(None) => true,
+                Seen::Gone | Seen::Denied(_) => false,
+            }
+        }
+    }
+    for thing in things.into_values().filter(|thing| !thing.steady) {
+        for nth in thing.of {
+            if let Some(steady) = steady.get_mut(nth) {
+                *steady = false;
             }
         }
     }
     steady
+}
+
+/// What findings are about, and how it was when it was first asked.
+struct Watched<'f> {
+    first: &'f Finding,
+    /// Indices of the findings.
+    of: Vec<usize>,
+    state: Option<State>,
+    steady: bool,
 }
 
 struct Asker<'a> {

@@ -26,24 +26,33 @@ pub fn resolve(findings: &mut [Finding], snap: &Snapshot, budget: Duration) {
     let mut bufs = Buffers::new();
     let index = Index::new(snap);
     let mut search = Search::default();
+    let (mut asked, mut named) = (HashMap::new(), None);
     for finding in findings.iter_mut() {
         match finding.other {
             Some(Other::Process(pid)) => {
-                finding.holders.extend(process(pid, &index, &proc, &mut bufs));
-                finding.outside =
-                    proc.process(pid).ok().and_then(|dir| is_outside(&dir, snap.root, &index, &proc, &mut bufs));
+                // Thousands of findings may name one process, or thousands, and each may have a thousand above it.
+                if Instant::now() >= until && !asked.contains_key(&pid) {
+                    continue;
+                }
+                let (holder, outside) = asked.entry(pid).or_insert_with(|| {
+                    let outside = |dir: Dir| is_outside(&dir, snap.root, &index, &proc, &mut bufs);
+                    let outside = proc.process(pid).ok().and_then(outside);
+                    (process(pid, &index, &proc, &mut bufs), outside)
+                });
+                finding.holders.extend(holder.clone());
+                finding.outside = *outside;
             }
             Some(Other::Socket(ino)) => {
                 finding.holders = in_tree(finding, &index, ino);
                 if finding.holders.is_empty() {
                     search.want(ino);
+                    search.likely.extend(named.get_or_insert_with(|| peers(snap)).get(&finding.place()));
                 }
             }
             None => {}
         }
     }
     search.run(snap.root, &index, &proc, &mut bufs, until);
-    let mut named = None;
     for finding in findings.iter_mut().filter(|f| f.holders.is_empty()) {
         let Some(Other::Socket(ino)) = finding.other else { continue };
         finding.holders = search.sockets.get(&ino).cloned().unwrap_or_default();
@@ -93,6 +102,8 @@ fn peers(snap: &Snapshot) -> HashMap<Place, i32> {
 #[derive(Default)]
 struct Search {
     sockets: HashMap<u64, Vec<Holder>>,
+    /// Processes that may well hold some of them: these are looked at first.
+    likely: Vec<i32>,
     /// How many of them have no holder yet.
     missing: usize,
     /// Whether the holders are outside of the tree: `Some(false)` if one is not, `None` if of one it is not known.
@@ -111,11 +122,12 @@ impl Search {
         if self.missing == 0 {
             return;
         }
-        let mut pids: Vec<i32> = Vec::new();
+        let mut pids = std::mem::take(&mut self.likely);
         if let Seen::Seen(listing) = proc.listing(c".") {
             let _ = listing.each(&mut bufs.dents, |name| pids.extend(number(name)));
         }
-        pids.retain(|pid| index.task(*pid).is_none());
+        let mut met = HashSet::new();
+        pids.retain(|pid| met.insert(*pid) && index.task(*pid).is_none());
         for pid in pids {
             if self.missing == 0 || Instant::now() >= until {
                 return;
