@@ -9,10 +9,12 @@
 mod ask;
 pub mod peek;
 
+use super::child;
 use super::sys::Seen;
 use crate::parse::diag::UnixDiag;
 use crate::snapshot::{Detail, Socket, SocketFacts, Task, TtyFacts, TunFacts};
 use nix::errno::Errno;
+use nix::sys::socket::{self, MsgFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A process, held by a pidfd: its number cannot be used again for another while we ask.
@@ -183,10 +185,38 @@ pub struct Facts {
 /// process), ENOSYS (Linux before 5.6), EMFILE (our own table is full).
 pub fn facts(process: &Process, fd: i32, want: Want) -> Seen<Facts> {
     match process.borrow(fd) {
-        Seen::Seen(file) => facts_of(&file, want).into(),
+        Seen::Seen(file) => {
+            let facts = facts_of(&file, want).into();
+            close(file, want);
+            facts
+        }
         Seen::Gone => Seen::Gone,
         Seen::Denied(errno) => Seen::Denied(errno),
     }
+}
+
+/// Closes what was borrowed. Its owner may have closed it meanwhile, or ended: then this is the close of the socket itself, which
+/// waits for as long as its owner has asked for (SO_LINGER). It does not where a process ends with it (PF_EXITING in
+/// `inet_release()`, net/ipv4/af_inet.c), so such a socket is left to a child that does nothing but end. If none can be made, it
+/// is closed here.
+fn close(file: OwnedFd, want: Want) {
+    if !matches!(want, Want::Socket(_)) || !ask::lingers(&file) {
+        return;
+    }
+    let mut byte = [0u8; 1];
+    // SAFETY: two system calls on an open descriptor and on memory that the child has a copy of.
+    let _ = unsafe {
+        child::ask(
+            |told| {
+                libc::recv(told, byte.as_mut_ptr().cast(), byte.len(), 0);
+                libc::_exit(0)
+            },
+            |child| {
+                drop(file);
+                socket::send(child.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL)
+            },
+        )
+    };
 }
 
 /// Asks a descriptor of our own.

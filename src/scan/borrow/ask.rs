@@ -338,6 +338,12 @@ pub fn tty(file: &OwnedFd, unasked: &Unasked) -> TtyFacts {
     }
 }
 
+/// Whether the last close of the socket waits for the other end (SO_LINGER).
+pub fn lingers(socket: &OwnedFd) -> bool {
+    let linger = nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::Linger);
+    linger.is_ok_and(|l| l.l_onoff != 0 && l.l_linger != 0)
+}
+
 /// The pid namespace of a process, of the tree or not.
 fn pidns(pid: i32) -> Option<u64> {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;

@@ -465,3 +465,23 @@ fn cost_of_borrowing() {
         writeln!(out, "{name}: {:.2} us", start.elapsed().as_secs_f64() * 1e6 / 20_000.0).unwrap();
     }
 }
+
+/// A socket with data that nobody reads, whose owner has asked that its close waits ten minutes.
+#[test]
+fn the_last_close_of_what_was_borrowed_does_not_wait_for_its_peer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let _server = listener.accept().unwrap();
+    client.set_nonblocking(true).unwrap();
+    while client.write(&[0; 65536]).is_ok() {}
+    client.set_nonblocking(false).unwrap();
+    let linger = libc::linger { l_onoff: 1, l_linger: 600 };
+    sk::setsockopt(&client, sockopt::Linger, &linger).unwrap();
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        close(OwnedFd::from(client), Want::Socket(Ask::default()));
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(Duration::from_secs(60)).expect("the close waits");
+    assert!(!test_signals::has_silent_child());
+}
