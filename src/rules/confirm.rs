@@ -252,4 +252,16 @@ mod tests {
         }
         assert!(!stays(outsider, |_, f| f.outside = Some(false), false));
     }
+
+    #[test]
+    fn with_a_list_that_is_not_complete_nobody_is_known_to_be_outside() {
+        let mut file = file(3, libc::S_IFREG, 77);
+        file.link = Some("net:[77]".into());
+        let mut s = snap(vec![file]);
+        let rule = registry::by_id("nsfd-outside").unwrap();
+        assert_eq!(verdict(rule, &s, &host()), Some(Verdict::Refuse));
+        // In the frozen look as well.
+        s.whole = false;
+        assert_eq!(verdict(rule, &s, &host()), Some(Verdict::Warn));
+    }
 }

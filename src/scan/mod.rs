@@ -358,4 +358,24 @@ impl Scan {
 }
 
 #[cfg(test)]
+mod log_tests {
+    use super::Log;
+
+    #[test]
+    fn a_list_that_was_denied_is_not_whole() {
+        let whole = |fd, what: &[u8], errno| {
+            let mut log = Log::default();
+            log.deny(100, fd, what, errno);
+            log.is_whole()
+        };
+        assert!(Log::default().is_whole());
+        assert!(!whole(None, b"fd", libc::EACCES) && !whole(None, b"fd", libc::EMFILE));
+        assert!(!whole(None, b"task/children", libc::ENOMEM) && !whole(None, b"status", 0));
+        assert!(!whole(Some(3), b"fd", libc::ENOMEM));
+        // A dead server below one file.
+        assert!(whole(Some(3), b"fd", libc::ENOTCONN) && whole(None, b"maps", libc::EACCES));
+    }
+}
+
+#[cfg(test)]
 mod tests;
