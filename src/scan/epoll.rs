@@ -5,7 +5,8 @@
 //! process that it met it in, which must be the very same process (`flush_eventpoll_dinfo_queue`).
 //!
 //! The kernel finds an entry of an epoll file by going through all of them (`ep_find_tfd()`, fs/eventpoll.c), so each is asked
-//! for once; the files of one inode, as all eventfds are, are sorted once and the missing one is searched by halves.
+//! for once; the files of one inode, as all eventfds are, are sorted once and the missing one is searched by halves. Of an
+//! epoll file with many entries those are not asked for that are sockets: each of these has an inode, and one open file, of its own.
 
 use super::kcmp::{self, Fd};
 use super::order::Sorted;
@@ -71,6 +72,13 @@ fn is_epoll(file: &OpenFile) -> bool {
 /// Inode and device as fdinfo tells them of what is watched.
 type Inode = (u64, u32);
 
+fn inode_of(file: &OpenFile) -> Inode {
+    (file.ino, file.dev.major << 20 | file.dev.minor)
+}
+
+/// More entries than this, and a table of all descriptors costs less than to ask for each.
+const MANY: usize = 64;
+
 /// One descriptor among those of the same inode.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -81,7 +89,7 @@ struct Candidate {
 /// All descriptors of the tree.
 struct Descriptors {
     by_inode: Map<Inode, Vec<Candidate>>,
-    numbers: Set<Fd>,
+    numbers: Map<Fd, Place>,
 }
 
 /// The descriptors of one inode in the kernel's order, and in which group each of them is.
@@ -103,6 +111,7 @@ impl Search<'_> {
     /// The entries that escaped.
     fn lost(&mut self, nth: usize, task: &Task, file: &OpenFile, log: &mut Log) -> Vec<Escape> {
         let items = file.info.iter().flat_map(|i| &i.epoll);
+        let many = file.info.as_ref().is_some_and(|i| i.epoll.len() > MANY);
         let epoll = (task.pid, file.fd);
         let mut entries = Vec::new();
         // Entries with the same number are told apart by their order.
@@ -111,7 +120,11 @@ impl Search<'_> {
             let Ok(tfd) = u32::try_from(item.tfd) else { continue };
             let offset = *offsets.entry(tfd).and_modify(|n| *n = n.saturating_add(1)).or_insert(0);
             let entry = Entry { epoll, item, tfd, offset };
-            match entry.kept_its_number(self.kernel) {
+            let kept = match many && self.is_watched_socket(&entry) {
+                true => Seen::Seen(true),
+                false => entry.kept_its_number(self.kernel),
+            };
+            match kept {
                 Seen::Seen(kept) => entries.push((entry, kept)),
                 Seen::Denied(errno) => log.deny(task.pid, Some(file.fd), b"kcmp", errno),
                 Seen::Gone => {}
@@ -134,6 +147,15 @@ impl Search<'_> {
         escapes
     }
 
+    /// Whether the number of an entry is the socket that it watches.
+    fn is_watched_socket(&mut self, entry: &Entry) -> bool {
+        let Some(target) = &entry.item.target else { return false };
+        let snap = self.snap;
+        let place = self.descriptors().numbers.get(&(entry.epoll.0, entry.item.tfd)).copied();
+        let file = place.and_then(|(t, f)| snap.tasks.get(t)?.files.get(f));
+        file.is_some_and(|f| f.is_socket() && inode_of(f) == (target.ino, target.sdev))
+    }
+
     /// Why CRIU does not find the file in its tree under this process; `None`: it does, or that is not known.
     fn why(&mut self, nth: usize, entry: &Entry, kept: bool) -> Seen<Option<Why>> {
         // A kernel before 4.13 does not say what the entry refers to, nor does it know this kcmp.
@@ -141,7 +163,7 @@ impl Search<'_> {
         let (snap, kernel, queued) = (self.snap, self.kernel, self.queued);
         let fd = (entry.epoll.0, entry.item.tfd);
         // It has come to its number since that was looked at.
-        if kept && !self.descriptors().numbers.contains(&fd) {
+        if kept && !self.descriptors().numbers.contains_key(&fd) {
             return Seen::Seen(None);
         }
         let alike = self.alike((target.ino, target.sdev));
@@ -194,13 +216,12 @@ impl Search<'_> {
 
 impl Descriptors {
     fn of(snap: &Snapshot) -> Descriptors {
-        let mut all = Descriptors { by_inode: Map::default(), numbers: Set::default() };
+        let mut all = Descriptors { by_inode: Map::default(), numbers: Map::default() };
         for (t, task) in snap.tasks.iter().enumerate() {
             for (f, file) in task.files.iter().enumerate().filter(|(_, file)| file.queued.is_none()) {
-                let inode = (file.ino, file.dev.major << 20 | file.dev.minor);
                 let fd = (task.pid, file.fd);
-                all.by_inode.entry(inode).or_default().push(Candidate { fd, place: (t, f) });
-                all.numbers.insert(fd);
+                all.by_inode.entry(inode_of(file)).or_default().push(Candidate { fd, place: (t, f) });
+                all.numbers.insert(fd, (t, f));
             }
         }
         all

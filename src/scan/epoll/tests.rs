@@ -184,3 +184,23 @@ fn one_number_may_stand_for_several_entries() {
     let found = ask(&s, &Fake { file: &file, watched: &watched }).0;
     assert_eq!(found, [((0, 0), vec![escape(10, None, Why::Closed)])]);
 }
+
+#[test]
+fn of_many_the_sockets_are_not_asked_for() {
+    let socket = |fd: i32| OpenFile { dev: DEV, ..file(fd, libc::S_IFSOCK, fd.unsigned_abs().into()) };
+    let watching = |ino_of: &dyn Fn(i32) -> u64| {
+        let item = |tfd: i32| {
+            let target = Some(EpollTarget { pos: 0, ino: ino_of(tfd), sdev: 15 });
+            EpollItem { tfd, events: 1, data: 0, target }
+        };
+        let info = FdInfo { epoll: (10..110).map(item).collect(), ..FdInfo::default() };
+        snap([OpenFile { info: Some(Box::new(info)), ..epoll([]) }].into_iter().chain((10..110).map(socket)).collect())
+    };
+    let same = watching(&|tfd| tfd.unsigned_abs().into());
+    assert_eq!(ask(&same, &Fake { file: &plain, watched: &watched }), (vec![], 1, 0, 0));
+    // The number has become another socket.
+    let other = watching(&|tfd| if tfd == 50 { 5000 } else { tfd.unsigned_abs().into() });
+    let moved = |tfd: u32, _: u32| Seen::Seen(if tfd == 50 { 7 } else { u64::from(tfd) * 1000 });
+    let (found, ..) = ask(&other, &Fake { file: &plain, watched: &moved });
+    assert_eq!(found, [((0, 0), vec![escape(50, None, Why::Closed)])]);
+}

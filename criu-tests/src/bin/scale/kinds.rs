@@ -90,6 +90,7 @@ pub const KINDS: &[Kind] = &[
         each(n, |_| ok(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) }))
     }),
     kind("epoll-entries", [250, 1_000], &[1_000, 3_000, 10_000], |n, _| epoll(n, false)),
+    kind("epoll-sockets", [250, 1_000], &[1_000, 3_000, 9_000], |n, _| epoll_sockets(n)),
     kind("epoll-moved", [100, 400], &[300, 1_000, 3_000], |n, _| epoll(n, true)),
     kind("epolls", [100, 400], &[300, 1_000, 3_000], |n, _| each(n, |_| epoll(2, false))),
     kind("inotify-watches", [250, 1_000], &[1_000, 3_000, 10_000], |n, dir| watches(n, dir, false)),

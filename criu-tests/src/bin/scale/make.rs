@@ -265,6 +265,19 @@ pub fn epoll(n: usize, moved: bool) -> Option<()> {
     Some(())
 }
 
+/// What a server with many connections has.
+pub fn epoll_sockets(n: usize) -> Option<()> {
+    // SAFETY: plain numbers, and an event that lives.
+    unsafe {
+        let epoll = ok(libc::epoll_create1(0))?;
+        each(n, |_| {
+            let [watched, _] = pair(libc::SOCK_STREAM)?;
+            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+            ok(libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, watched, &mut event))
+        })
+    }
+}
+
 /// One inotify with many watches; of files deep below, if `apart` in one directory each.
 pub fn watches(n: usize, dir: &str, apart: bool) -> Option<()> {
     // SAFETY: plain numbers and a path that lives.
