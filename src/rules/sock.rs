@@ -317,6 +317,11 @@ impl<'a> Socks<'a> {
         *self.unix_listed.get_or_init(listed)
     }
 
+    /// Whether the kernel has told of the UNIX sockets of every namespace of the tree, or that it cannot list them.
+    pub fn all_unix_told(&self) -> bool {
+        !self.nets_unknown && self.nets.iter().all(|ns| self.is_told(*ns, libc::AF_UNIX))
+    }
+
     /// The errno with which the kernel refused to list sockets of this kind in the namespace, if CRIU would be refused the
     /// same way: the module is missing (`collect_err`, criu/sockets.c).
     pub fn diag_missing(&self, netns: u64, family: i32, protocol: i32) -> Option<i32> {

@@ -199,6 +199,9 @@ fn unread(u: &UnixDiag) -> Option<u32> {
 }
 
 /// Whether some socket of the tree may have descriptors in its queue that were not looked at: what nobody holds may lie there.
+/// Where they could not be listed, that is so of any that is in no list.
 pub fn may_hold_descriptors(ctx: &Ctx) -> bool {
-    unix_sockets(ctx).any(|(s, u)| unread(u).is_some() && !is_examined(s) && s.fact(|f| f.scm_fds) != Some(0))
+    let unlisted = |s: &Sock| s.diag().is_none() && s.family().is_none_or(|family| family == libc::AF_UNIX);
+    (!ctx.socks.all_unix_told() && ctx.socks.all.iter().any(unlisted))
+        || unix_sockets(ctx).any(|(s, u)| unread(u).is_some() && !is_examined(s) && s.fact(|f| f.scm_fds) != Some(0))
 }

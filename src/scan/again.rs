@@ -219,7 +219,7 @@ fn path_holds(f: &Finding, snap: &Snapshot, proc: &Dir, roots: &mut Roots, b: &m
     for _ in 0..ROUNDS {
         let before = ask()?;
         if let Some(expected) = file.stray {
-            let found = paths::stray(roots.of(table)?, file, &text, snap.look);
+            let found = paths::stray(roots.of(table)?, file, &text, snap.look).ok()?;
             let absent = |s: Option<Stray>| match s {
                 Some(Stray::Layer) => Some(Stray::Errno(libc::ENOENT)),
                 other => other,

@@ -48,7 +48,8 @@ pub fn look(
             freezer::look(&mut snap.cgroups, &dir.0, &snap.tasks, proc, b, log);
         }
         // What could not be told is asked again.
-        *seen = (log.0.len() == known).then(|| (snap.root, snap.cgroups.clone()));
+        let told = log.0.len() == known && snap.root_shares(|n| n.cgroup).is_some();
+        *seen = told.then(|| (snap.root, snap.cgroups.clone()));
     }
 }
 

@@ -18,6 +18,10 @@ use std::cmp::Ordering;
 
 /// Fills in the details of epoll descriptors, in the first task that has them.
 pub fn look(snap: &mut Snapshot, log: &mut Log) {
+    // One of which it is not known what it watches may be the first that CRIU meets of the same open file.
+    if snap.tasks.iter().flat_map(|t| &t.files).any(|f| has_link(f) && f.info.is_none()) {
+        return;
+    }
     for ((task, file), escaped) in all(snap, &KERNEL, log) {
         if let Some(file) = snap.tasks.get_mut(task).and_then(|t| t.files.get_mut(file)) {
             file.detail = Some(Box::new(Detail::Epoll(EpollFacts { escaped })));
@@ -66,7 +70,11 @@ fn all(snap: &Snapshot, kernel: &Kernel, log: &mut Log) -> Vec<(Place, Vec<Escap
 }
 
 fn is_epoll(file: &OpenFile) -> bool {
-    file.queued.is_none() && file.link.as_deref().is_some_and(|l| l == b"anon_inode:[eventpoll]") && file.info.is_some()
+    has_link(file) && file.info.is_some()
+}
+
+fn has_link(file: &OpenFile) -> bool {
+    file.queued.is_none() && file.link.as_deref().is_some_and(|l| l == b"anon_inode:[eventpoll]")
 }
 
 /// Inode and device as fdinfo tells them of what is watched.

@@ -5,7 +5,7 @@
 //! in a frozen tree symbolic links are not followed (the kernel's text for an open file has none, unless the tree has changed).
 
 use super::proc::{owned, Buffers, Dir};
-use super::{sys, Log};
+use super::{sys, Log, Seen};
 use crate::bytes::Bytes;
 use crate::hash::{Map, Set};
 use crate::snapshot::{Dev, Look, MountTable, OpenFile, Snapshot, Stray, Task};
@@ -67,12 +67,14 @@ pub struct Roots<'a> {
     /// The root task shares CRIU's namespace: then CRIU looks up every path from its own root.
     shared: bool,
     open: HashMap<u64, Option<Root>>,
+    /// Why one could not be opened, for whoever notes it.
+    denied: Option<i32>,
 }
 
 impl<'a> Roots<'a> {
     pub fn new(proc: &'a Dir, snap: &Snapshot, tasks: &[Task]) -> Self {
         let root = tasks.first().and_then(|t| t.ns.mnt);
-        Roots { proc, shared: root == snap.criu.ns.mnt, open: HashMap::new() }
+        Roots { proc, shared: root == snap.criu.ns.mnt, open: HashMap::new(), denied: None }
     }
 
     /// Mountpoints behind which a file server may be asked.
@@ -82,10 +84,17 @@ impl<'a> Roots<'a> {
 
     /// Where CRIU looks up the paths of files on the mounts of this table.
     pub fn of(&mut self, table: &MountTable) -> Option<&Root> {
-        let (proc, shared) = (self.proc, self.shared);
+        let (proc, shared, denied) = (self.proc, self.shared, &mut self.denied);
         let open = || {
             let name = if shared { c"self/root".into() } else { CString::new(format!("{}/root", table.pid)).ok()? };
-            let fd = proc.dir(&name).ok()?;
+            let fd = match proc.dir(&name) {
+                Seen::Seen(fd) => fd,
+                Seen::Gone => return None,
+                Seen::Denied(errno) => {
+                    *denied = Some(errno);
+                    return None;
+                }
+            };
             let servers = Roots::servers(table).map(|at| at.strip_suffix(b"/").unwrap_or(at).to_vec()).collect();
             Some(Root { fd, servers })
         };
@@ -137,8 +146,11 @@ impl Right {
     }
 }
 
-/// What became of a path: nothing wrong, or the text and where it leads to.
-type Found = Option<(Bytes, Stray)>;
+/// What became of a path; an error: that could not be told.
+type Found = Result<Option<Wrong>, ()>;
+
+/// The text, and where it leads to instead.
+type Wrong = (Bytes, Stray);
 
 /// Fills in [`OpenFile::stray`], and the link of each file that has one.
 ///
@@ -161,7 +173,7 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, right: &mut Right, b: &mut Buffers,
         look.task(task, proc);
     }
     if snap.look == Look::Early {
-        let found = look.known.into_iter().filter(|(key, found)| found.is_none() && key.0 != MAPPED);
+        let found = look.known.into_iter().filter(|(key, found)| *found == Ok(None) && key.0 != MAPPED);
         right.keep(found.map(|(key, _)| key), &snap.mounts);
     }
     snap.tasks = tasks;
@@ -217,10 +229,10 @@ impl Looker<'_, '_> {
                         self.log.take(dir.link(&name, &mut self.b.link), pid, Some(file.fd), b"fd link").map(owned)
                     }
                 };
-                let found = text.and_then(|text| self.stray(file, &text).map(|s| (text, s)));
+                let found = text.ok_or(()).and_then(|text| self.stray(pid, file, &text));
                 self.known.insert(key, found);
             }
-            if let Some(Some((text, stray))) = self.known.get(&key) {
+            if let Some(Ok(Some((text, stray)))) = self.known.get(&key) {
                 file.link.get_or_insert_with(|| text.clone());
                 file.stray = Some(*stray);
             }
@@ -233,10 +245,10 @@ impl Looker<'_, '_> {
             let Some(key) = self.key(file, MAPPED) else { continue };
             if !self.known.contains_key(&key) {
                 let text = m.vma.unescaped();
-                let found = self.stray(file, &text).map(|s| (text, s));
+                let found = self.stray(pid, file, &text);
                 self.known.insert(key, found);
             }
-            if let Some(Some((text, stray))) = self.known.get(&key) {
+            if let Some(Ok(Some((text, stray)))) = self.known.get(&key) {
                 file.link.get_or_insert_with(|| text.clone());
                 file.stray = Some(*stray);
             }
@@ -249,10 +261,10 @@ impl Looker<'_, '_> {
                 continue;
             }
             if !self.known.contains_key(&key) {
-                let found = self.stray(file, &link.text).map(|s| (link.text.clone(), s));
+                let found = self.stray(pid, file, &link.text);
                 self.known.insert(key, found);
             }
-            if let Some(Some((_, stray))) = self.known.get(&key) {
+            if let Some(Ok(Some((_, stray)))) = self.known.get(&key) {
                 file.stray = Some(*stray);
             }
         }
@@ -264,59 +276,72 @@ impl Looker<'_, '_> {
         (file.nlink > 0 && self.mounts.contains_key(&mnt_id)).then_some((place, file.dev, file.ino, mnt_id, file.ctime))
     }
 
-    fn stray(&mut self, file: &OpenFile, text: &[u8]) -> Option<Stray> {
-        let table = self.tables.get(*self.mounts.get(&file.mnt_id?)?)?;
-        stray(self.roots.of(table)?, file, text, self.look)
+    fn stray(&mut self, pid: i32, file: &OpenFile, text: &[u8]) -> Found {
+        let nth = file.mnt_id.and_then(|id| self.mounts.get(&id)).copied();
+        let root = nth.and_then(|nth| self.tables.get(nth)).and_then(|table| self.roots.of(table));
+        // Who is gone has no paths.
+        let found = root.ok_or(Errno::EAGAIN).and_then(|root| stray(root, file, text, self.look));
+        if let Some(errno) = self.roots.denied.take() {
+            self.log.deny(pid, None, b"root", errno);
+        }
+        match found {
+            Ok(found) => Ok(found.map(|stray| (text.into(), stray))),
+            // Known to be beyond us: a server would have to be asked, a symbolic link to be followed.
+            Err(Errno::EAGAIN | Errno::ELOOP) => Err(()),
+            Err(errno) => {
+                self.log.deny(pid, (file.fd >= 0).then_some(file.fd), b"path", errno as i32);
+                Err(())
+            }
+        }
     }
 }
 
-/// Where a path leads to, if not to the file. `None`: to the file, or it is not known.
-pub fn stray(root: &Root, file: &OpenFile, text: &[u8], look: Look) -> Option<Stray> {
-    let below = text.strip_prefix(b"/")?;
+/// Where a path leads to, if not to the file. EAGAIN: a file server would have to be asked. ELOOP: a symbolic link is on the
+/// way. Other errors are no answer either.
+pub fn stray(root: &Root, file: &OpenFile, text: &[u8], look: Look) -> nix::Result<Option<Stray>> {
+    let Some(below) = text.strip_prefix(b"/") else { return Ok(None) };
     // CRIU cannot even read it, and a "." before it makes it too long for any look-up.
     if text.len() >= nix::libc::PATH_MAX as usize - 1 {
-        return Some(Stray::Errno(Errno::ENAMETOOLONG as i32));
+        return Ok(Some(Stray::Errno(Errno::ENAMETOOLONG as i32)));
     }
     if root.may_wait(text) {
-        return None;
+        return Err(Errno::EAGAIN);
     }
-    let path = CString::new(if below.is_empty() { b"." } else { below }).ok()?;
+    let Ok(path) = CString::new(if below.is_empty() { b"." } else { below }) else { return Ok(None) };
     // One call while a file server behind a link could still answer, three when it may be frozen.
     let stat = match look {
         Look::Early => sys::lstatx(&root.fd, &path),
         Look::Frozen => sys::open_path(&root.fd, &path).and_then(|fd| sys::statx(fd, c"")),
     };
-    let found = match stat {
+    const WRONG: [Errno; 5] = [Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ESTALE, Errno::ENAMETOOLONG];
+    let found = match sys::answer(stat, &WRONG)? {
         Ok(found) => found,
-        Err(Errno::ENOENT) if is_beside(root, file, text) => return Some(Stray::Beside),
-        Err(e @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ESTALE | Errno::ENAMETOOLONG)) => {
-            return Some(Stray::Errno(e as i32));
-        }
-        // A symbolic link on the way (CRIU would follow it), an old kernel, no descriptor left for us: not known.
-        Err(_) => return None,
+        Err(Errno::ENOENT) if is_beside(root, file, text)? => return Ok(Some(Stray::Beside)),
+        Err(errno) => return Ok(Some(Stray::Errno(errno as i32))),
     };
     if (found.dev, found.ino) == (file.dev, file.ino) || (found.kind() == libc::S_IFLNK && found.kind() != file.kind())
     {
-        return None;
+        return Ok(None);
     }
-    Some(Stray::Other { dev: found.dev, ino: found.ino, rdev: found.rdev })
+    Ok(Some(Stray::Other { dev: found.dev, ino: found.ino, rdev: found.rdev }))
 }
 
 /// Whether the directory in which CRIU would make a new name for a file (the first there is of those that were above it,
 /// `create_link_remap`) is on another mount than the file: no hard link leads from one mount to another (EXDEV, fs/namei.c).
-fn is_beside(root: &Root, file: &OpenFile, text: &[u8]) -> bool {
+fn is_beside(root: &Root, file: &OpenFile, text: &[u8]) -> nix::Result<bool> {
     let mut path = text;
     while let Some(slash) = path.iter().rposition(|b| *b == b'/') {
         path = path.get(..slash).unwrap_or_default();
         let below = path.strip_prefix(b"/").unwrap_or(path);
-        let Ok(dir) = CString::new(if below.is_empty() { b"." } else { below }) else { return false };
-        match sys::open_path(&root.fd, &dir).and_then(|fd| sys::statx(fd, c"")) {
-            Ok(dir) => return dir.mnt_id.is_some_and(|id| file.mnt_id.is_some_and(|of| of != id)),
+        let Ok(dir) = CString::new(if below.is_empty() { b"." } else { below }) else { return Ok(false) };
+        let found = sys::open_path(&root.fd, &dir).and_then(|fd| sys::statx(fd, c""));
+        match sys::answer(found, &[Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ELOOP])? {
+            Ok(dir) => return Ok(dir.mnt_id.is_some_and(|id| file.mnt_id.is_some_and(|of| of != id))),
             Err(Errno::ENOENT) => {}
-            Err(_) => return false,
+            Err(_) => return Ok(false),
         }
     }
-    false
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ pub fn socket(file: &OwnedFd, what: Ask, unasked: &Unasked) -> SocketFacts {
         facts.udp_cork = int(libc::SOL_UDP, libc::UDP_CORK).map(|v| v != 0);
     }
     if what.netns {
-        facts.netns = unasked.value(netns(file));
+        facts.netns = unasked.told(netns(file), &NO_NETNS).and_then(Result::ok);
     }
     if what.readable && netlink {
         facts.readable = unasked.value(readable(file));
@@ -119,8 +119,9 @@ const NO_NUMBER: [Errno; 3] = [Errno::ENOTTY, Errno::EINVAL, Errno::EIO];
 const NO_PARAMS: [Errno; 3] = [Errno::ENOTTY, Errno::EINVAL, Errno::EIO];
 
 /// By which a socket says that there is no such thing here: not of this family, not in this kernel, not connected, not set.
-const NO_ANSWER: [Errno; 6] =
-    [Errno::EOPNOTSUPP, Errno::ENOPROTOOPT, Errno::ENOTCONN, Errno::EBUSY, Errno::ENOTTY, Errno::EINVAL];
+const NO_ANSWER: [Errno; 5] = [Errno::EOPNOTSUPP, Errno::ENOPROTOOPT, Errno::ENOTCONN, Errno::EBUSY, Errno::ENOTTY];
+/// Not ours to know (no CAP_NET_ADMIN over it), or no such request (Linux before 4.10, and of tun before 5.2).
+const NO_NETNS: [Errno; 3] = [Errno::EPERM, Errno::ENOTTY, Errno::EINVAL];
 
 /// The last errno that was no answer.
 #[derive(Debug, Default)]
@@ -369,7 +370,8 @@ fn tty_number(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<i32> {
 
 /// TUNGETIFF, TUNGETFILTER (a tap's only), and SIOCGSKNS as CRIU's `get_socket_ns()` does.
 pub fn tun(file: &OwnedFd, unasked: &Unasked) -> TunFacts {
-    let mut facts = TunFacts { netns: unasked.value(netns(file)), ..TunFacts::default() };
+    let netns = unasked.told(netns(file), &NO_NETNS).and_then(Result::ok);
+    let mut facts = TunFacts { netns, ..TunFacts::default() };
     // SAFETY: struct ifreq is made of numbers; zero is a value.
     let mut interface: libc::ifreq = unsafe { std::mem::zeroed() };
     // SAFETY: TUNGETIFF writes one struct ifreq.
@@ -384,7 +386,9 @@ pub fn tun(file: &OwnedFd, unasked: &Unasked) -> TunFacts {
         let mut filter = libc::sock_fprog { len: 0, filter: std::ptr::null_mut() };
         // SAFETY: TUNGETFILTER writes one struct sock_fprog; its pointer is not used.
         let r = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETFILTER as libc::Ioctl, &mut filter) };
-        facts.filter = unasked.value(Errno::result(r)).map(|_| filter.len != 0);
+        let tap = i32::from(flags) & libc::IFF_TAP != 0;
+        let answer = unasked.told(Errno::result(r), if tap { &[] } else { &[Errno::EINVAL] });
+        facts.filter = answer.and_then(Result::ok).map(|_| filter.len != 0);
     }
     facts
 }

@@ -68,7 +68,7 @@ const CLEAN_MNT: &[&str] = &[
 
 const CLEAN_NET: &[&str] = &[
     "newns:net,uts,ipc tun",
-    "tun:tap",
+    "tun:tap,name=faulttap",
     "netlink:bind,proto=0 unix-listen:name=path unix-waiting:client=outside,many=3 udp tcp-listen tcp-pair",
     "iface:kind=veth,name=v0",
     "packet raw",
@@ -92,7 +92,6 @@ const RICH: &[&str] = &[
     "othernet:what=unix othernet-peer othernet:what=netlink",
     "tcp-outside tcp-pair vsock packet packet:ring=open udp:cork filtered:domain=2,type=2",
     "netlink:data mptcp raw sock:domain=2,type=3,proto=1",
-    "tcp-outside:state=syn_sent",
     "tcp-listen:backlog",
     "tty-slave tty-pair:ldisc=27 tty-master:slave=outside sysv-shm aio:bad=tail guard seccomp",
     "[ newns:ipc,uts ] [ newns:net ] [ newns:cgroup ] [ eventfd chr:maj=10,min=229 in-queue:together ] zombie",

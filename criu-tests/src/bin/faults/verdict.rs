@@ -42,6 +42,8 @@ const CONDITIONS: &[(i64, &[i32], &[&str])] = &[
     // CRIU's own stat.
     (libc::SYS_statx, &[libc::EACCES], &["path-stat-error"]),
     (libc::SYS_openat2, &[libc::EACCES], &["path-stat-error"]),
+    // No link.
+    (libc::SYS_readlinkat, &[libc::EINVAL], &["proc-fd-denied"]),
     (libc::SYS_pidfd_getfd, &[libc::EPERM], &["ptrace-denied"]),
 ];
 
