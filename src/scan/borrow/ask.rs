@@ -308,7 +308,9 @@ fn unix_file(file: &OwnedFd) -> nix::Result<Bytes> {
     let bound = opened(file, SIOCUNIXFILE)?;
     match std::fs::read_link(format!("/proc/self/fd/{}", bound.as_raw_fd())) {
         Ok(path) => Ok(Bytes(path.into_os_string().into_vec())),
-        Err(e) => Err(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))),
+        // Of the link this alone is an answer.
+        Err(e) if e.raw_os_error() == Some(libc::ENAMETOOLONG) => Err(Errno::ENAMETOOLONG),
+        Err(_) => Err(Errno::EIO),
     }
 }
 
