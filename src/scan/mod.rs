@@ -36,6 +36,7 @@ pub mod proc;
 pub mod programs;
 pub mod queues;
 pub mod regs;
+mod right_paths;
 pub mod shares;
 pub mod stuck;
 pub mod sys;
@@ -112,7 +113,7 @@ pub struct ScanCache {
     refused: diag::Refused,
     compared: shares::Compared,
     cgroups: Option<(i32, Cgroups)>,
-    right_paths: paths::Right,
+    right_paths: right_paths::Right,
 }
 
 /// Who looks, on whose behalf, and what is kept between two looks at one tree.

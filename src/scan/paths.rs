@@ -5,6 +5,7 @@
 //! in a frozen tree symbolic links are not followed (the kernel's text for an open file has none, unless the tree has changed).
 
 use super::proc::{owned, Buffers, Dir};
+use super::right_paths::{Covers, Right};
 use super::{sys, Log, Seen};
 use crate::bytes::Bytes;
 use crate::hash::{Map, Set};
@@ -12,7 +13,6 @@ use crate::snapshot::{Dev, Look, MountTable, OpenFile, Snapshot, Stray, Task};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::hash::{BuildHasher, Hash, Hasher};
 
 /// Whether a look-up on such a file system may have to wait for somebody, who may be a frozen task of the tree.
 pub fn has_server(fstype: &[u8]) -> bool {
@@ -106,46 +106,6 @@ impl<'a> Roots<'a> {
 /// child), device, inode, mount, time of the inode's last change.
 pub type Key = (i32, Dev, u64, u64, (i64, u32));
 
-/// So many of them are kept from one look for the next.
-const MAX_SEEN: usize = 1 << 18;
-
-/// Files whose paths a look at the running tree saw to be right. The frozen look asks again only what has changed, and all
-/// if a mount has: what is mounted over a directory changes nothing of the files below.
-#[derive(Debug, Default)]
-pub struct Right {
-    files: Set<Key>,
-    /// Of the mounts as they were: [`Right::hash`].
-    mounts: u64,
-    hasher: foldhash::fast::RandomState,
-}
-
-impl Right {
-    /// What is still right, with these mounts.
-    fn take(&mut self, tables: &[MountTable]) -> Set<Key> {
-        let files = std::mem::take(&mut self.files);
-        if self.hash(tables) == self.mounts {
-            files
-        } else {
-            Set::default()
-        }
-    }
-
-    fn keep(&mut self, files: impl Iterator<Item = Key>, tables: &[MountTable]) {
-        (self.files, self.mounts) = (files.take(MAX_SEEN).collect(), self.hash(tables));
-    }
-
-    fn hash(&self, tables: &[MountTable]) -> u64 {
-        let mut hash = self.hasher.build_hasher();
-        for table in tables {
-            table.ns.hash(&mut hash);
-            for m in &table.mounts {
-                (m.mnt_id, m.parent, m.major, m.minor, &m.root, &m.mountpoint).hash(&mut hash);
-            }
-        }
-        hash.finish()
-    }
-}
-
 /// What became of a path; an error: that could not be told.
 type Found = Result<Option<Wrong>, ()>;
 
@@ -165,6 +125,8 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, right: &mut Right, b: &mut Buffers,
         mounts: mounts(&snap.mounts),
         roots: &mut roots,
         known: Map::default(),
+        covers: Covers::of(if snap.look == Look::Early { &snap.mounts } else { &[] }),
+        doubtful: Set::default(),
         before,
         b,
         log,
@@ -173,8 +135,9 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, right: &mut Right, b: &mut Buffers,
         look.task(task, proc);
     }
     if snap.look == Look::Early {
-        let found = look.known.into_iter().filter(|(key, found)| *found == Ok(None) && key.0 != MAPPED);
-        right.keep(found.map(|(key, _)| key), &snap.mounts);
+        let Looker { known, doubtful, .. } = look;
+        let found = known.into_iter().filter(|(key, found)| *found == Ok(None) && key.0 != MAPPED);
+        right.keep(found.map(|(key, _)| key).filter(|key| !doubtful.contains(key)), &snap.mounts);
     }
     snap.tasks = tasks;
 }
@@ -199,6 +162,9 @@ struct Looker<'a, 'r> {
     mounts: Map<u64, usize>,
     roots: &'a mut Roots<'r>,
     known: Map<Key, Found>,
+    /// Of what is to be asked again, though nothing was found.
+    covers: Covers<'a>,
+    doubtful: Set<Key>,
     before: Set<Key>,
     b: &'a mut Buffers,
     log: &'a mut Log,
@@ -229,6 +195,9 @@ impl Looker<'_, '_> {
                         self.log.take(dir.link(&name, &mut self.b.link), pid, Some(file.fd), b"fd link").map(owned)
                     }
                 };
+                if !text.as_ref().is_some_and(|text| self.covers.leave(file, text)) {
+                    self.doubtful.insert(key);
+                }
                 let found = text.ok_or(()).and_then(|text| self.stray(pid, file, &text));
                 self.known.insert(key, found);
             }
@@ -261,6 +230,9 @@ impl Looker<'_, '_> {
                 continue;
             }
             if !self.known.contains_key(&key) {
+                if !self.covers.leave(file, &link.text) {
+                    self.doubtful.insert(key);
+                }
                 let found = self.stray(pid, file, &link.text);
                 self.known.insert(key, found);
             }
@@ -348,24 +320,6 @@ fn is_beside(root: &Root, file: &OpenFile, text: &[u8]) -> nix::Result<bool> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn nothing_is_known_to_be_right_any_more_when_something_was_mounted() {
-        let mounts = |text: &str| {
-            let mounts = crate::parse::mountinfo::parse(text.as_bytes()).items;
-            vec![MountTable { ns: 1, pid: 1, mounts, filled: Vec::new(), masters: Vec::new(), bad: 0 }]
-        };
-        let root = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
-        let over = format!("{root}30 21 0:40 / /files rw - tmpfs none rw\n");
-        let key: Key = (3, Dev { major: 8, minor: 1 }, 12, 21, (0, 0));
-        let left = |before: &str, now: &str| {
-            let mut right = Right::default();
-            right.keep([key].into_iter(), &mounts(before));
-            right.take(&mounts(now)).len()
-        };
-        assert_eq!((left(root, root), left(root, &over), left(&over, root)), (1, 0, 0));
-        assert_eq!(Right::default().take(&mounts(root)).len(), 0);
-    }
 
     proptest! {
         #[test]
