@@ -117,7 +117,7 @@ pub fn facts(before: &mut Option<Learned>, criu: i32, proc: &Dir, b: &mut Buffer
         return known.clone();
     }
     let known = log.0.len();
-    let facts = Learned { criu: observer(criu, proc, b, log), kernel: constants(log), own: Own::learn(log) };
+    let facts = Learned { criu: observer(criu, proc, b, log), kernel: constants(proc, b, log), own: Own::learn(log) };
     let own = &facts.own;
     if log.0.len() == known && own.anon.is_some() && own.pipe.is_some() && own.socket.is_some() {
         *before = Some(facts.clone());
@@ -125,12 +125,8 @@ pub fn facts(before: &mut Option<Learned>, criu: i32, proc: &Dir, b: &mut Buffer
     facts
 }
 
-fn constants(log: &mut Log) -> Kernel {
-    let version = procfs::KernelVersion::current().map(|v| (u32::from(v.major), u32::from(v.minor)));
-    if version.is_err() {
-        log.deny(0, None, b"sys/kernel/osrelease", 0);
-    }
-    let version = version.ok();
+fn constants(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Kernel {
+    let version = version(proc, b, log);
     Kernel {
         version: version.unwrap_or_default(),
         passcred_refused: passcred_refused(version),
@@ -142,6 +138,16 @@ fn constants(log: &mut Log) -> Kernel {
         ipv6: ipv6(),
         ..Kernel::default()
     }
+}
+
+/// Major and minor number of the release. The file is read by us, with an end to how often a signal may interrupt that.
+fn version(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Option<(u32, u32)> {
+    let text = log.take(proc.read_one(c"sys/kernel/osrelease", &mut b.text), 0, None, b"sys/kernel/osrelease")?;
+    let release = std::str::from_utf8(text).ok().and_then(|text| procfs::KernelVersion::from_str(text).ok());
+    if release.is_none() {
+        log.deny(0, None, b"sys/kernel/osrelease", 0);
+    }
+    release.map(|v| (u32::from(v.major), u32::from(v.minor)))
 }
 
 /// The drivers' names, if there is a device to be named: /proc/devices is long, and asks the drivers for more.
