@@ -71,11 +71,11 @@ soak: provision build ## COUNT random trees of random resources: CRIU and the pl
 	@$(TARGET)/release/soak --plugin $(PLUGIN) --count $(COUNT) --seed $(SEED) --time $(TIME)
 
 # FILTER="tcp 4.3::exec" takes the kinds with these in their names (race --list names them), CRIU="4.2.1 4.3" or "all" these
-# versions, SEED=N makes other trees.
+# versions, SEED=N makes other trees, WARN=1 lets CRIU go on and say whether the frozen look was right.
 PAIRS ?= 20
 race: provision build ## moving trees, PAIRS dumps of each kind without and with the plugin: none is refused that CRIU dumps (root)
 	@$(CARGO) build -q --release --locked -p criu-tests --bin race
-	@$(TARGET)/release/race --plugin $(PLUGIN) --pairs $(PAIRS) --seed $(SEED) $(addprefix --criu ,$(CRIU)) $(FILTER)
+	@$(TARGET)/release/race --plugin $(PLUGIN) --pairs $(PAIRS) --seed $(SEED) $(if $(WARN),--warn) $(addprefix --criu ,$(CRIU)) $(FILTER)
 
 # FILTER="maps mounts" takes these alone, REAL=1 takes real dumps of each tree, too (slow).
 scale: provision build ## how time, memory and system calls of a look grow with each thing in a tree, beside lsfd (root)

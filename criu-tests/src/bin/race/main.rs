@@ -1,7 +1,7 @@
 //! Trees that move: what CRIU alone dumps, it dumps with the plugin.
 //!
 //! ```text
-//! race --plugin PLUGIN.so [--criu VERSION|PATH]... [--pairs N] [--seed N] [FILTER]...
+//! race --plugin PLUGIN.so [--criu VERSION|PATH]... [--pairs N] [--seed N] [--warn] [FILTER]...
 //! race --list
 //! ```
 //!
@@ -11,6 +11,10 @@
 //! (`--seed` is told, and gives the same trees again; what they do in which microsecond it cannot give). Nothing is judged by time:
 //! counted is what was dumped, what CRIU refuses and why, what the plugin refuses early or frozen and by which rule, who is named, what crashes,
 //! what is left stopped. `judge.rs` says when the two sides disagree; any disagreement is a failed test and the exit status.
+//!
+//! With `--warn` the plugin only warns, and looks at the frozen tree alone: CRIU goes on with that very tree, and says for each dump
+//! whether the look was right. A dump that is made though the look would have refused it, or one that is not though nothing was found,
+//! is a failure.
 //!
 //! A test is one kind on one CRIU. FILTER is a part of `VERSION::KIND`; without `--criu` the newest that works here is
 //! taken, `--criu all` takes all. Needs root. KEEP=1 leaves the directory, with the logs of all dumps that were not
@@ -43,11 +47,12 @@ struct Asked {
     criu: Vec<String>,
     pairs: usize,
     seed: u64,
+    warn: bool,
     filters: Vec<String>,
 }
 
 fn asked(args: &[String]) -> Result<Asked, String> {
-    let mut a = Asked { plugin: PathBuf::new(), criu: vec![], pairs: 20, seed: now(), filters: vec![] };
+    let mut a = Asked { plugin: PathBuf::new(), criu: vec![], pairs: 20, seed: now(), warn: false, filters: vec![] };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -57,6 +62,7 @@ fn asked(args: &[String]) -> Result<Asked, String> {
             "--criu" => a.criu.push(value()?.clone()),
             "--pairs" => a.pairs = number(value()?)? as usize,
             "--seed" => a.seed = number(value()?)?,
+            "--warn" => a.warn = true,
             o if o.starts_with('-') => return Err(format!("{o}? See the head of race/main.rs")),
             _ => a.filters.push(arg.clone()),
         }
@@ -128,7 +134,7 @@ fn body(args: &[String]) -> Result<ExitCode, String> {
     }
     let all = criu(&a.criu)?;
     let base = std::env::temp_dir().join(format!("preflight-race-{}", std::process::id()));
-    let place = prepare(&a.plugin, &base).map_err(|e| format!("{}: {e}", base.display()))?;
+    let place = prepare(&a.plugin, &base, a.warn).map_err(|e| format!("{}: {e}", base.display()))?;
     println!("seed {}, {} pairs of each kind", a.seed, a.pairs);
     let mut totals = Totals::default();
     for criu in &all {
@@ -146,10 +152,13 @@ fn body(args: &[String]) -> Result<ExitCode, String> {
     Ok(ExitCode::from(u8::from(totals.tell())))
 }
 
-fn prepare(plugin: &Path, base: &Path) -> std::io::Result<Place> {
-    let place = Place { base: base.into(), plugin: base.join("plugin"), no_plugins: base.join("none") };
+fn prepare(plugin: &Path, base: &Path, warn: bool) -> std::io::Result<Place> {
+    let place = Place { base: base.into(), plugin: base.join("plugin"), no_plugins: base.join("none"), warn };
     std::fs::create_dir_all(&place.plugin)?;
     std::fs::create_dir_all(&place.no_plugins)?;
+    let settings = base.join("settings");
+    std::fs::write(&settings, if warn { "mode warn\nearly off\n" } else { "" })?;
+    std::env::set_var("CRIU_PREFLIGHT_CONFIG", settings);
     std::fs::copy(plugin, place.plugin.join("preflight_plugin.so"))?;
     // Copies, which no build replaces meanwhile: what a tree runs from has to stay.
     for name in ["rc-race", "rc-other"] {
