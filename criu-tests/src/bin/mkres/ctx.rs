@@ -140,10 +140,16 @@ impl Ctx {
         let middle = sys::fork()?;
         if middle == 0 {
             sys::close(r);
+            let middle = unsafe { libc::getpid() };
             match sys::fork() {
                 Ok(0) => {
                     let w = sys::move_high(w);
                     unsafe { libc::setsid() };
+                    // What ends below a process that is traced stops that (SIGCHLD): a tracer begins when the end is over. (The
+                    // kernel gives us another parent and sends the signal under one lock, exit_notify() in kernel/exit.c.)
+                    while unsafe { libc::getppid() } == middle {
+                        std::thread::sleep(std::time::Duration::from_micros(100));
+                    }
                     settle(keep, w);
                     unsafe { libc::alarm(1200) };
                     finish(f, w)
