@@ -100,7 +100,7 @@ pub static RING_UNOPENED: Rule = Rule {
     lifts: &[Lift::Workload("have the program unmap it, or keep its descriptor open, before the dump")],
     phase: Phase::P5,
     when: When::Early,
-    evidence: Evidence::Object,
+    evidence: Evidence::Tree,
     check: ring_unopened,
 };
 

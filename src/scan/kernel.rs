@@ -8,6 +8,7 @@ use crate::snapshot::{Dev, Kernel, Observer, OpenFile, Snapshot, Task};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
 use nix::sys::statfs;
+use procfs::FromRead as _;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -70,15 +71,18 @@ fn observer(criu: i32, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
     let mut me = Observer { pid: criu, ..Observer::default() };
     if let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") {
         me.ns = tasks::namespaces(&dir, None, b, log);
-    }
-    match procfs::process::Process::myself().and_then(|p| p.status()) {
-        Ok(s) => {
-            me.uid = [s.ruid, s.euid, s.suid, s.fuid];
-            me.gid = [s.rgid, s.egid, s.sgid, s.fgid];
-            me.cap_eff = Some(s.capeff);
-            me.seccomp = s.seccomp;
+        // Read by us, parsed by procfs: that reads on for as long as signals interrupt it.
+        let text = log.take(dir.read_one(c"status", &mut b.text), pid, None, b"status");
+        match text.map(procfs::process::Status::from_read) {
+            Some(Ok(s)) => {
+                me.uid = [s.ruid, s.euid, s.suid, s.fuid];
+                me.gid = [s.rgid, s.egid, s.sgid, s.fgid];
+                me.cap_eff = Some(s.capeff);
+                me.seccomp = s.seccomp;
+            }
+            Some(Err(_)) => log.deny(pid, None, b"status", 0),
+            None => {}
         }
-        Err(_) => log.deny(pid, None, b"status", 0),
     }
     me.iptables = programs::by_shell("iptables");
     me.ip6tables = programs::by_shell("ip6tables");

@@ -81,11 +81,10 @@ impl Log {
     }
 
     /// Whether no list of tasks or descriptors was denied, in whole or in part. What is wrong with the file behind a single
-    /// descriptor (a dead server) says nothing of the others.
+    /// descriptor (a dead server) says nothing of the others. EIO may have other reasons.
     fn is_whole(&self) -> bool {
         let of_lists: [&[u8]; 6] = [b"/proc/PID", b"status", b"stat", b"task", b"task/children", b"fd"];
-        let of_file =
-            |errno| matches!(errno, libc::EIO | libc::ENOTCONN | libc::ESTALE | libc::EHOSTDOWN | libc::ETIMEDOUT);
+        let of_file = |errno| matches!(errno, libc::ENOTCONN | libc::ESTALE | libc::EHOSTDOWN | libc::ETIMEDOUT);
         !self.0.iter().any(|u| of_lists.contains(&&*u.what.0) && !(u.fd.is_some() && of_file(u.errno)))
     }
 

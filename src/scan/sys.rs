@@ -219,8 +219,9 @@ pub fn open_linked(root: impl AsFd, path: &CStr) -> nix::Result<OwnedFd> {
 fn resolve(root: impl AsFd, path: &CStr, flags: nix::fcntl::ResolveFlag) -> nix::Result<OwnedFd> {
     let how = nix::fcntl::OpenHow::new().flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(flags);
     match retry(|| nix::fcntl::openat2(root.as_fd(), path, how)) {
-        // No such call in this kernel, or none for us (seccomp).
-        Err(Errno::ENOSYS | Errno::EPERM) => {
+        // No such call in this kernel, or none for us: which errno a seccomp filter answers is its author's choice. An EACCES
+        // that is about the path comes back from the walk.
+        Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => {
             super::lookup::walk(root, path, flags.contains(nix::fcntl::ResolveFlag::RESOLVE_IN_ROOT))
         }
         done => done,
