@@ -176,7 +176,9 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
     let gate = if file.is_chrdev() { gate.or(tty_external(host, file)) } else { gate };
     let Some(node) = node else {
         let job = if is_job_terminal(host, file, role) { host.gate(&[Opt::ShellJob]) } else { Gate::Stands };
-        return Some((Problem::MountUnknown, gate.or(job).or(table_gate(ctx))));
+        // Without its link it may be a memfd or a segment of shared memory, which are on no mount of anybody's.
+        let seen = if path.is_some() { Gate::Stands } else { Gate::Unknown };
+        return Some((Problem::MountUnknown, gate.or(job).or(table_gate(ctx)).or(seen)));
     };
     if model.is_overmounted(node) {
         // --skip-mnt takes mounts away, those that cover too; the model knows the rest.
