@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::host::{log::Level, Host, Stage};
 use crate::report::{json, lines, Outcome, Report};
 use crate::rules::{registry, Finding, Phase, Verdict};
-use crate::scan::{self, ScanError};
+use crate::scan;
 use crate::snapshot::Look;
 use std::collections::HashSet;
 use std::time::Instant;
@@ -133,24 +133,11 @@ impl Reporter {
     }
 }
 
-/// Why a tree could not be looked at.
-impl std::fmt::Display for ScanError {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        match self {
-            ScanError::NoSuchTask => write!(f, "there is no such process"),
-            ScanError::NoProc(errno) => {
-                write!(f, "/proc cannot be used ({})", std::io::Error::from_raw_os_error(*errno))
-            }
-            ScanError::NoChildren => write!(f, "this kernel has no /proc/PID/task/TID/children"),
-            ScanError::Stuck { pid, tid } => write!(f, "thread {tid} of process {pid} {}", lines::STUCK),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rules::testkit;
+    use crate::scan::ScanError;
     use crate::snapshot::{Dev, Snapshot};
     use std::cell::RefCell;
 

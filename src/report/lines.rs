@@ -10,6 +10,7 @@ use crate::bytes::escape;
 use crate::config::Mode;
 use crate::host::{Host, Stage};
 use crate::rules::{Finding, Holder, Other, Phase, Proof, Value, Verdict};
+use crate::scan::ScanError;
 use crate::snapshot::{Look, Unchecked};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +35,20 @@ pub const STUCK: &str =
 
 /// What is said of a finding that could be a coincidence of two moments.
 const UNSETTLED: &str = "; the tree did not stand still meanwhile, so only a stopped tree decides";
+
+/// Why a tree could not be looked at.
+impl std::fmt::Display for ScanError {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            ScanError::NoSuchTask => write!(f, "there is no such process"),
+            ScanError::NoProc(errno) => {
+                write!(f, "/proc cannot be used ({})", std::io::Error::from_raw_os_error(*errno))
+            }
+            ScanError::NoChildren => write!(f, "this kernel has no /proc/PID/task/TID/children"),
+            ScanError::Stuck { pid, tid } => write!(f, "thread {tid} of process {pid} {}", STUCK),
+        }
+    }
+}
 
 const ERROR_PREFIX: &str = "Error (preflight): ";
 const WARN_PREFIX: &str = "Warn  (preflight): ";
