@@ -16,7 +16,7 @@ const fn rule(id: &'static str, says: &'static str, lifts: &'static [Lift]) -> R
         group: "Made up",
         what: "What `it` is <not>. More of it.",
         says,
-        criu: "No way|back",
+        criu: &["No way|back"],
         source: "criu/none.c:none",
         versions: "all",
         lifts,

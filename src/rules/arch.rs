@@ -22,7 +22,7 @@ pub static COMPAT_TASK: Rule = Rule {
     what: "A process runs in 32-bit mode and CRIU cannot handle that: it is built without it, or the kernel lacks it \
            (CONFIG_IA32_EMULATION, before 4.12). What counts is the mode at the moment of the dump: x32 programs are 64-bit.",
     says: "runs in 32-bit mode, and {why}",
-    criu: "Can't dump task %d running in 32-bit mode",
+    criu: &["Can't dump task %d running in 32-bit mode"],
     source: "compel/arch/x86/src/lib/infect.c:arch_can_dump_task",
     versions: "all",
     lifts: &[Lift::Workload("use a CRIU built with 32-bit support on a kernel with CONFIG_IA32_EMULATION, or a 64-bit build of the program")],
@@ -53,7 +53,7 @@ pub static LDT_SELECTOR: Rule = Rule {
     what: "The first thread of a process runs in a code segment of its own making (modify_ldt: dosemu, 16-bit programs under \
            Wine). A local descriptor table that is not in use at that moment is no obstacle.",
     says: "runs in code segment {cs}, one of a local descriptor table",
-    criu: "Can't dump task %d with LDT descriptors",
+    criu: &["Can't dump task %d with LDT descriptors"],
     source: "compel/arch/x86/src/lib/infect.c:ldt_task_selectors",
     versions: "all",
     lifts: &[Lift::Workload("dump while the program is not running 16-bit code")],
@@ -76,7 +76,7 @@ pub static SHSTK: Rule = Rule {
     what: "A process has a shadow stack (x86 user shadow stacks, `x86_Thread_features: shstk` in its status), and this CRIU \
            does not know them: it does not refuse, but the code it puts into the process for the dump breaks on them.",
     says: "has a shadow stack, which this CRIU does not know: the dump may kill it",
-    criu: "",
+    criu: &[],
     source: "compel/arch/x86/src/lib/infect.c (parasite_setup_shstk is there since 4.0)",
     versions: "3.17.1-3.19",
     lifts: &[Lift::Release("4.0"), Lift::Workload("run the program without shadow stacks (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)")],

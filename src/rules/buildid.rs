@@ -27,7 +27,7 @@ pub static BUILDID_OPEN: Rule = Rule {
            --external file[...] names. CRIU opens every regular file a second time to look for a build-id, unless it is open for \
            appending only.",
     says: "open file[ {path}], which CRIU cannot open for reading: {why}",
-    criu: "Build-ID (For validation) could not be obtained for file %s because can't open the file",
+    criu: &["Build-ID (For validation) could not be obtained for file %s because can't open the file"],
     source: "criu/files-reg.c:store_validation_data_build_id",
     versions: "all",
     lifts: &[

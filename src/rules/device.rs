@@ -79,7 +79,7 @@ pub static FD_CHRDEV: Rule = Rule {
            (10:235), terminals (4:1 to 4:63, 5:0 to 5:2, majors 128 to 136, 188 and 204), or a device named by an \
            external or inherited tty[...] key.",
     says: "character device {dev}[, driver {driver}][, {path}]",
-    criu: "Can't dump file %d of that type [%o] (chr %d:%d)",
+    criu: &["Can't dump file %d of that type [%o] (chr %d:%d)"],
     source: "criu/files-ext.c:dump_unsupp_fd, criu/files.c:dump_chrdev",
     versions: "all",
     lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
@@ -102,7 +102,7 @@ pub static FD_BLKDEV: Rule = Rule {
     group: "Devices",
     what: "A block device is open.",
     says: "block device {dev}[, driver {driver}][, {path}]",
-    criu: "Can't dump file %d of that type [%o] (unknown <path>)",
+    criu: &["Can't dump file %d of that type [%o] (unknown %s)"],
     source: "criu/files.c:dump_one_file",
     versions: "all",
     lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
@@ -128,7 +128,7 @@ pub static TUN_HOST_NETNS: Rule = Rule {
     what: "/dev/net/tun is open and the root task lives in CRIU's own network namespace: the interface could only be \
            recreated in a namespace of its own.",
     says: "TUN/TAP descriptor[ of interface {name}] in a tree that shares CRIU's network namespace",
-    criu: "Net namespace is required to dump tun link",
+    criu: &["Net namespace is required to dump tun link"],
     source: "criu/tun.c:dump_tunfile",
     versions: "all",
     lifts: &[Lift::Workload("run the tree in a network namespace of its own, or close the descriptor before the dump")],

@@ -33,7 +33,7 @@ pub static MNT_DEVPTS_BIND: Rule = Rule {
     what: "A single terminal of a devpts that is mounted in the tree's mount namespaces is bind mounted somewhere (as /dev/console \
            of a container is), it is not external, and no process of the tree has the master with its number open.",
     says: "mount {mnt_id} on {mountpoint} is the terminal {root} of a devpts, whose master is outside of the tree",
-    criu: "Unable to find a master for %s",
+    criu: &["Unable to find a master for %s"],
     source: "criu/tty.c:devpts_check_bindmount",
     versions: "all",
     lifts: &[

@@ -14,7 +14,7 @@ pub static EPOLL_ESCAPED: Rule = Rule {
            file system whose device number has a major part. An epoll descriptor that is met in a socket's queue first is not \
            verified: while queues have not been looked into, this is a warning.",
     says: "epoll descriptor still watches what was descriptor {tfd}{fault}",
-    criu: "Dump eventpoll (pid: %d) failed with %d",
+    criu: &["Dump eventpoll (pid: %d) failed with %d"],
     source: "criu/eventpoll.c:flush_eventpoll_dinfo_queue",
     versions: "all",
     lifts: &[Lift::Workload("have the program remove a descriptor from epoll (EPOLL_CTL_DEL) before it closes it")],

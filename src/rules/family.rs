@@ -12,7 +12,7 @@ pub static FAMILY: Rule = Rule {
            RDS, TIPC, SMC, KCM, key management and so on. There is no option, and no plugin is asked: DUMP_EXT_FILE is not for \
            sockets.",
     says: "{family} socket (inode {ino})",
-    criu: "BUG! Unknown socket collected (family %d)",
+    criu: &["BUG! Unknown socket collected (family %d)"],
     source: "criu/sockets.c:dump_socket",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],
@@ -34,7 +34,7 @@ pub static O_PATH: Rule = Rule {
     what: "A socket file, or a socket through /proc/PID/fd, was opened with O_PATH. CRIU takes the descriptor for a socket, and \
            asks it for options that only a socket has.",
     says: "{what}[ {path}] opened with O_PATH, which CRIU takes for a socket",
-    criu: "Can't get 1:39 opt: Bad file descriptor",
+    criu: &["Can't get 1:39 opt: Bad file descriptor"],
     source: "criu/sockets.c:dump_socket",
     versions: "all",
     lifts: &[Lift::Workload("close the descriptor before the dump")],
@@ -58,7 +58,7 @@ pub static EBPF_FILTER: Rule = Rule {
     what: "A socket has an eBPF filter (SO_ATTACH_BPF), which the kernel does not give out again; CRIU can save only classic \
            filters.",
     says: "{family} socket (inode {ino}) with an eBPF filter",
-    criu: "Can't get socket filter len",
+    criu: &["Can't get socket filter len"],
     source: "criu/sockets.c:dump_socket_filter",
     versions: "all",
     lifts: &[Lift::Workload("let the process detach the filter (SO_DETACH_BPF), or close the socket, before the dump")],
@@ -80,7 +80,7 @@ pub static BOUND_DEV: Rule = Rule {
     what: "A socket is bound to an interface (SO_BINDTODEVICE, or an IPv6 address with a scope), and the interface has been \
            deleted or moved to another network namespace since. UNIX sockets count, for which that means nothing.",
     says: "{family} socket (inode {ino})[ {local}] bound to an interface that is gone[ (number {index})]",
-    criu: "Can't get bound dev: No such device / can't get ifname: No such device",
+    criu: &["Can't get bound dev: No such device", "can't get ifname: No such device"],
     source: "criu/sockets.c:dump_bound_dev",
     versions: "all",
     lifts: &[Lift::Workload(
@@ -109,7 +109,7 @@ pub static PASSCRED: Rule = Rule {
     what: "CRIU up to 4.1.1 asks every socket for SO_PASSCRED and SO_PASSSEC. Linux 6.16 and later answer that only for UNIX, \
            netlink and Bluetooth sockets, so no process with an IP or packet socket can be dumped.",
     says: "{family} socket (inode {ino}): CRIU asks it for SO_PASSCRED, which this kernel (6.16 or later) refuses",
-    criu: "Can't get 1:16 opt: Operation not supported",
+    criu: &["Can't get 1:16 opt: Operation not supported"],
     source: "criu/sockets.c:dump_socket_opts",
     versions: "3.17.1-4.1.1",
     lifts: &[Lift::Release("4.2+"), Lift::Workload("run a kernel before 6.16")],

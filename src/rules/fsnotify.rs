@@ -85,7 +85,7 @@ pub static INOTIFY_HANDLE: Rule = Rule {
            /etc, /var/spool, /var/log, those of dbus, polkit and udev, and each --irmap-scan-path. Where these have more than \
            100,000 names, the search is given up, and this is a warning.",
     says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], which cannot be opened by its handle",
-    criu: "Handle 0x%x:0x%lx cannot be opened, then Can't dump that handle",
+    criu: &["Handle 0x%x:0x%lx cannot be opened", "Can't dump that handle"],
     source: "criu/fsnotify.c:check_open_handle",
     versions: "all",
     lifts: &[
@@ -128,7 +128,7 @@ pub static INOTIFY_TMPFS: Rule = Rule {
     what: "A watched inode on tmpfs or devtmpfs opens by its handle, but no path leads to it: it was removed, or is hidden \
            by a mount.",
     says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more",
-    criu: "Can't find suitable path for handle (dev %#x ino %#lx): %d",
+    criu: &["Can't find suitable path for handle (dev %#x ino %#lx): %d"],
     source: "criu/fsnotify.c:check_open_handle",
     versions: "all",
     lifts: &[Lift::Workload("have the program remove the watch before the dump")],
@@ -152,7 +152,7 @@ pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
            not find it. Without the option it is content with the handle.",
     says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more, under \
            --force-irmap",
-    criu: "Handle 0x%x:0x%lx cannot be opened, then Can't dump that handle",
+    criu: &["Handle 0x%x:0x%lx cannot be opened", "Can't dump that handle"],
     source: "criu/fsnotify.c:check_open_handle",
     versions: "all",
     lifts: &[
@@ -176,7 +176,7 @@ pub static FANOTIFY_MOUNT: Rule = Rule {
     group: "Event files",
     what: "A fanotify mark is on a mount that is not in the mount tables CRIU collects.",
     says: "fanotify mark on mount {mnt_id}, which is in no mount namespace of the tree",
-    criu: "Can't find mnt_id 0x%x",
+    criu: &["Can't find mnt_id 0x%x"],
     source: "criu/fsnotify.c:check_one_mark",
     versions: "all",
     lifts: &[Lift::Workload("have the program remove the mark before the dump")],

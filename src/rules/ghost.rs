@@ -12,7 +12,7 @@ pub static GHOST_TOO_BIG: Rule = Rule {
            --link-remap the removed files of the lower layers of an overlayfs on / are among them, whose link count is \
            not 0.",
     says: "{what}[ {path}] has no name left and {size} bytes, more than the limit for such files[ of {limit}]",
-    criu: "Can't dump ghost file %s of %lu size, increase limit",
+    criu: &["Can't dump ghost file %s of %lu size, increase limit"],
     source: "criu/files-reg.c:dump_ghost_remap",
     versions: "all",
     lifts: &[
@@ -42,7 +42,7 @@ pub static LINK_REMAP_NEEDED: Rule = Rule {
     what: "An open file has lost the name it was opened by, but has another one (its link count is not 0): CRIU would have \
            to make a temporary hard link.",
     says: "{what} {path}: that name is gone, but the file still has another ({nlink} hard links)",
-    criu: "Can't create link remap for %s. Use link-remap option.",
+    criu: &["Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:create_link_remap",
     versions: "all",
     lifts: &[
@@ -70,7 +70,7 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
            --link-remap; without the option it does not even try. Where the layers of an overlayfs cannot be looked at, a \
            removed file with a name left is only a warning, and only with --link-remap.",
     says: "{what} {path}: that name is gone, and no hard link can be made to {object}",
-    criu: "Can't link remap to %s: Operation not permitted (without --link-remap: Can't create link remap for %s)",
+    criu: &["Can't link remap to %s: Operation not permitted", "{without --link-remap} Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:create_link_remap",
     versions: "all",
     lifts: &[
@@ -102,7 +102,7 @@ pub static NFS_SILLY: Rule = Rule {
         "A file on NFS is named .nfs and 24 hexadecimal digits: what is left there of a removed file that is open. Any \
            file with such a name counts.",
     says: "{what} {path}, a removed file on NFS",
-    criu: "Can't create link remap for %s. Use link-remap option.",
+    criu: &["Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:nfs_silly_rename",
     versions: "all",
     lifts: &[Lift::Option(Opt::LinkRemap), Lift::Workload("have the program close it before the dump")],

@@ -16,7 +16,7 @@ pub static HUGETLB_UNKNOWN: Rule = Rule {
            it maps one to learn on which device of the kernel's they are, and takes what lies there for an ordinary file \
            otherwise. A device it got to know in an earlier run may be in its cache.",
     says: "{what} of huge pages, of which none was free for CRIU to learn where they are",
-    criu: "Can't lookup mount=%d for fd=%d path=%s",
+    criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/kerndat.c:kerndat_get_hugetlb_dev, criu/hugetlb.c:is_hugetlb_dev",
     versions: "all",
     // An external key lifts it too, and the memory is lost.

@@ -17,7 +17,7 @@ pub static PROTO: Rule = Rule {
            sockets: MPTCP (which servers written in Go use by default since Go 1.24), SCTP, DCCP, L2TP, SMC. Raw sockets \
            of any protocol pass. There is neither an option nor a plugin hook for it.",
     says: "{protocol} socket (inode {ino})[ {local}][ <-> {remote}]",
-    criu: "Unsupported proto %d for socket %x",
+    criu: &["Unsupported proto %d for socket %x"],
     source: "criu/sk-inet.c:can_dump_ipproto",
     versions: "all; ICMP up to 4.1.1",
     lifts: &[
@@ -54,7 +54,7 @@ pub static RAW_CONNECTED: Rule = Rule {
     what: "A raw socket is connected, and the kernel can list raw sockets (raw_diag, as those of distributions can): CRIU takes \
            it for a TCP connection, and wants one of the options for those, which then do nothing to it.",
     says: "raw socket of IP protocol {protocol} (inode {ino}) connected to {remote}",
-    criu: "Connected TCP socket, consider using --tcp-established option.",
+    criu: &["Connected TCP socket, consider using --tcp-established option."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
     lifts: &accepted_by_option(
@@ -80,7 +80,7 @@ pub static TYPE: Rule = Rule {
     group: "IP sockets",
     what: "An IPv4 or IPv6 socket that is neither stream nor datagram nor raw.",
     says: "{type} IP socket (inode {ino})",
-    criu: "Can't dump %d inet socket %x. Only stream, dgram and raw are supported.",
+    criu: &["Can't dump %d inet socket %x. Only stream, dgram and raw are supported."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],
@@ -109,7 +109,7 @@ pub static NOT_COLLECTED: Rule = Rule {
            and earlier ones do not.",
     says: "this kernel cannot list {protocol} sockets (sock_diag: error {errno})[, and network namespace {netns} is dumped]\
            [; socket inode {ino} is one]",
-    criu: "Sockets (family %d proto %d) are not collected / in a dumped network namespace: no text",
+    criu: &["Sockets (family %d proto %d) are not collected", "{in a dumped network namespace: nothing}"],
     source: "criu/sockets.c:lookup_socket, collect_sockets",
     versions: "all",
     lifts: &[Lift::Workload("load the kernel module that lists {protocol} sockets: {module}")],
@@ -125,7 +125,7 @@ pub static NETNS_EXTERNAL: Rule = Rule {
     what: "The root process has a network namespace of its own, and an IPv4, IPv6 or netlink socket belongs to one that neither \
            a process of the tree nor CRIU is in.",
     says: "{family} socket (inode {ino}) of network namespace {netns}, which no process of the tree is in",
-    criu: "Unable to dump a socket from an external network namespace",
+    criu: &["Unable to dump a socket from an external network namespace"],
     source: "criu/net.c:get_socket_ns",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],
@@ -162,7 +162,7 @@ pub static NO_SCOPE_DEV: Rule = Rule {
     what: "An IPv6 socket is bound to a link-local address (fe80::/10) and a port, but to no interface: restore could not bind \
            it again. (CRIU's test for multicast addresses never fires.)",
     says: "IPv6 socket (inode {ino}) bound to {local}, a link-local address, without an interface",
-    criu: "couldn't find ifname for %d, can't bind",
+    criu: &["couldn't find ifname for %d, can't bind"],
     source: "criu/sk-inet.c:do_dump_one_inet_fd, needs_scope_id",
     versions: "all",
     lifts: &[Lift::Workload("bind the socket to its interface (SO_BINDTODEVICE), or close it, before the dump")],

@@ -55,7 +55,7 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
            same open file (a child has taken it on what it inherited: CRIU loses it). CRIU forgets the locks of an open file that it meets first in a socket's \
            queue: while queues have not been looked into, this is a warning.",
     says: "{access} {kind} lock[ of bytes {bytes}] on {path}[, taken by process {owner}]",
-    criu: "Some file locks are hold by dumping tasks! You can try --file-locks to dump them.",
+    criu: &["Some file locks are hold by dumping tasks! You can try --file-locks to dump them."],
     source: "criu/file-lock.c:dump_file_locks (kernels before 4.1: note_file_lock)",
     versions: "all",
     lifts: &[Lift::Option(Opt::FileLocks), Lift::Workload("release the lock before the dump")],
@@ -88,7 +88,7 @@ pub static LOCK_LOST: Rule = Rule {
            inherited), or any lock on an open file that CRIU meets in a socket's queue first: with --file-locks or without, the lock \
            is not in the images.",
     says: "{access} {kind} lock[ of bytes {bytes}] on {path}, which is lost: {why}",
-    criu: "nothing",
+    criu: &[],
     source: "criu/file-lock.c:discard_dup_locks_tail",
     versions: "all",
     lifts: &[Lift::Workload("release the lock before the dump, or have the process open the file itself and take it there")],
@@ -125,7 +125,7 @@ pub static LOCK_KIND: Rule = Rule {
         "A lock of another class than POSIX, flock, OFD or lease (a delegation or a layout of an NFS server, an access \
            lock) is held through a descriptor of the tree.",
     says: "{access} lock of class {class} on {path}",
-    criu: "Unknown file lock!",
+    criu: &["Unknown file lock!"],
     source: "criu/proc_parse.c:parse_file_lock_buf",
     versions: "all",
     lifts: &[Lift::Workload("close the file before the dump")],

@@ -73,7 +73,7 @@ pub static MNT_LINE: Rule = Rule {
            mountpoint or what is mounted there has a carriage return, form feed or vertical tab in its name. The tables are \
            those of the dumped mount namespaces, and CRIU's own if the root process shares it or with --external mnt[].",
     says: "mount {mnt_id} of {fstype} on {mountpoint}[ of {whose} mount namespace] has a line in the mount table {why}",
-    criu: "Bad format in %d mountinfo: '%s'",
+    criu: &["Bad format in %d mountinfo: '%s'"],
     source: "criu/proc_parse.c:parse_mountinfo",
     versions: "all",
     lifts: &[
@@ -111,7 +111,7 @@ pub static MNT_UNSUPPORTED_FS: Rule = Rule {
            aufs, fuse, overlay, autofs; it is not the root of the namespace or a bind of it, not external or a bind of \
            an external one, and not named by --enable-fs (which never helps for Btrfs).",
     says: "mount {mnt_id} of {fstype} ({dev}, source {source}) on {mountpoint} is of a file system that CRIU cannot mount again",
-    criu: "FS mnt %s dev %#x root %s unsupported id %d",
+    criu: &["FS mnt %s dev %#x root %s unsupported id %d"],
     source: "criu/mount.c:validate_mounts",
     versions: "all",
     lifts: &[
@@ -153,7 +153,7 @@ pub static MNT_NO_ROOT_MOUNT: Rule = Rule {
            dumped namespaces, it is not external, and no plugin takes it.",
     says: "bind mount {mnt_id} of {root} of {fstype} ({dev}, source {source}) on {mountpoint}, which comes from outside of the \
            tree's mount namespace",
-    criu: "%d:%s doesn't have a proper root mount",
+    criu: &["%d:%s doesn't have a proper root mount"],
     source: "criu/mount.c:validate_mounts",
     versions: "all",
     lifts: &[
@@ -188,7 +188,7 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
     what: "A mount is a slave of a peer group (master:N in mountinfo) that has no member in the dumped namespaces, and no \
            external mount, nor the root, of the same superblock has that master.",
     says: "mount {mnt_id} of {fstype} on {mountpoint} receives mounts from peer group {master}, which is outside of the tree",
-    criu: "Mount %d %s (master_id: %d shared_id: %d) has unreachable sharing. Try --enable-external-masters.",
+    criu: &["Mount %d %s (master_id: %d shared_id: %d) has unreachable sharing. Try --enable-external-masters."],
     source: "criu/mount.c:resolve_shared_mounts",
     versions: "all",
     lifts: &[
@@ -221,7 +221,7 @@ pub static MNT_SAME_POINT_CHILDREN: Rule = Rule {
     group: "Mounts",
     what: "A mount has two child mounts with the same mountpoint.",
     says: "mount {mnt_id} on {mountpoint} has two mounts on {child}: {first} and {second}",
-    criu: "Mount %d has two children with same mountpoint: %d %d",
+    criu: &["Mount %d has two children with same mountpoint: %d %d"],
     source: "criu/mount.c:validate_children_collision",
     versions: "all",
     lifts: &[Lift::Workload("unmount one of them before the dump")],
@@ -251,7 +251,7 @@ pub static MNT_TREE: Rule = Rule {
     what: "A mount of the table has no parent in it and is not its root. tracefs mounts are taken out of the table first, \
            so a mount below one of them counts too.",
     says: "mount {mnt_id} of {fstype} on {mountpoint} has no parent in the mount table that CRIU builds",
-    criu: "No parent found for mountpoint %d (@%s)",
+    criu: &["No parent found for mountpoint %d (@%s)"],
     source: "criu/mount.c:mnt_build_ids_tree",
     versions: "all",
     lifts: &[Lift::Workload("unmount it before the dump")],

@@ -33,7 +33,7 @@ pub static MNT_FUSE: Rule = Rule {
         "A FUSE file system is mounted in a dumped namespace and is neither external nor a bind of the root or of an \
            external mount.",
     says: "mount {mnt_id} of {fstype} (source {source}) on {mountpoint}",
-    criu: "failed to dump fs %s (fuse): always fail",
+    criu: &["failed to dump fs %s (fuse): always fail"],
     source: "criu/filesystems.c:always_fail",
     versions: "all",
     lifts: &[Lift::Value("external", "mnt[{path}]:NAME"), Lift::Workload("unmount it before the dump")],
@@ -60,7 +60,7 @@ pub static MNT_UNREACHABLE: Rule = Rule {
            a newline in its name, which CRIU does not know from the kernel's text for it, or is hidden by a mount that CRIU \
            does not collect, tracefs or one that --skip-mnt names.",
     says: "{fstype} ({dev}, source {source}) on {mountpoint}, whose contents CRIU cannot reach: {why}",
-    criu: "Unable to dump a file system for %d:%s",
+    criu: &["Unable to dump a file system for %d:%s"],
     source: "criu/mount.c:dump_one_fs",
     versions: "all",
     lifts: &[Lift::Value("external", "mnt[{path}]:NAME"), Lift::Workload("{change} before the dump")],
@@ -97,7 +97,7 @@ pub static MNT_MQUEUE: Rule = Rule {
     what: "A file system of POSIX message queues is mounted in a dumped namespace, is not external, and there is a queue in it, \
            opened by a process or not.",
     says: "message queues in the mqueue file system on {mountpoint}",
-    criu: "mqueue isn't empty",
+    criu: &["mqueue isn't empty"],
     source: "criu/filesystems.c:dump_empty_fs",
     versions: "all",
     lifts: &[

@@ -33,7 +33,7 @@ pub static MNT_PROPAGATED: Rule = Rule {
            CRIU takes them for one mount that has propagated, sees that they are not, and ends with a signal.",
     says: "mount {mnt_id} of {fstype} on {mountpoint} and mount {second} of {other_fstype} on {other_mountpoint} stand at the \
            same place of peer group {peers}",
-    criu: "BUG at criu/mount.c",
+    criu: &["BUG at criu/mount.c"],
     source: "criu/mount.c:resolve_shared_mounts",
     versions: "all",
     lifts: &[Lift::Workload("unmount one of them before the dump, or make the mounts that they are on private")],

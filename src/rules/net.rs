@@ -86,7 +86,7 @@ pub static LINK_UNSUPPORTED: Rule = Rule {
            ip6tnl0 are refused. The namespaces of all processes of the tree count, but CRIU's own; if the root process \
            has no namespace of its own at all, none does.",
     says: "network namespace {netns} has the interface {name} ([{kind}, ]type {type}), which CRIU cannot make again",
-    criu: "Unsupported link %d (type %d kind %s)",
+    criu: &["Unsupported link %d (type %d kind %s)"],
     source: "criu/net.c:dump_one_link, dump_unknown_device",
     versions: "all; tunl0 up to 4.2",
     lifts: &[
@@ -122,7 +122,7 @@ pub static TUN_NONPERSIST_UNHELD: Rule = Rule {
            another network namespace.",
     says: "network namespace {netns} has the tun interface {name}, which lives by a descriptor outside of the tree (or opened \
            in another network namespace)",
-    criu: "No fd info for non persistent tun device %s",
+    criu: &["No fd info for non persistent tun device %s"],
     source: "criu/tun.c:get_tun_link_fd",
     versions: "all",
     lifts: &[
@@ -145,7 +145,7 @@ pub static TUN_PERSISTENT_HELD: Rule = Rule {
            (If the holder has switched the carrier off by TUNSETCARRIER, it is not seen.)",
     says: "network namespace {netns} has the persistent tun interface {name}, to which a descriptor outside of the tree (or \
            opened in another network namespace) is attached",
-    criu: "Can't create tun device: Device or resource busy",
+    criu: &["Can't create tun device: Device or resource busy"],
     source: "criu/tun.c:get_tun_link_fd, open_tun_dev",
     versions: "all",
     lifts: &[
@@ -198,7 +198,7 @@ pub static NETNS_MULTI_EMPTY: Rule = Rule {
     what: "--empty-ns net is given and a process of the tree lives in another network namespace than the root process (and \
            not in CRIU's).",
     says: "network namespace {netns}, which is not that of the root process: --empty-ns net is for that one only",
-    criu: "Unable to dump more than one netns if the --emptyns is set",
+    criu: &["Unable to dump more than one netns if the --emptyns is set"],
     source: "criu/net.c:dump_net_ns",
     versions: "all",
     lifts: &[
@@ -224,7 +224,7 @@ pub static NETNS_LOCK: Rule = Rule {
            iptables-restore and, on a kernel with IPv6, ip6tables-restore, and there is no such program in its PATH. (That \
            they are there does not mean that they work: the kernel may lack a module.)",
     says: "CRIU would lock network namespace {netns} with {tool}, which is not in its PATH",
-    criu: "Locking network failed: iptables-restore returned %d",
+    criu: &["Locking network failed: iptables-restore returned %d"],
     source: "criu/net.c:network_lock_internal",
     versions: "all",
     lifts: &[
@@ -263,7 +263,7 @@ pub static NETNS_IP_TOOL: Rule = Rule {
     what: "A network namespace is dumped with the tree. CRIU saves its addresses and routes with the program ip (or what the \
            environment variable CR_IP_TOOL names), and there is none in its PATH.",
     says: "CRIU would save the addresses of network namespace {netns} with the program ip, which is not in its PATH",
-    criu: "IP tool failed on addr save",
+    criu: &["IP tool failed on addr save"],
     source: "criu/net.c:dump_ifaddr",
     versions: "all",
     lifts: &[
@@ -293,7 +293,7 @@ pub static NETNS_NO_NET_ADMIN: Rule = Rule {
            it may neither lock its traffic nor read its packet filters and connection tracking, which it reads of an \
            external and of an empty one too.",
     says: "network namespace {netns}, which CRIU may not dump without CAP_NET_ADMIN",
-    criu: "Locking network failed / cache initialization failed: Operation not permitted / Namespaces dumping finished with error %d",
+    criu: &["Locking network failed", "cache initialization failed: Operation not permitted", "Namespaces dumping finished with error %d"],
     source: "criu/net.c:dump_net_ns, network_lock_internal",
     versions: "all",
     lifts: &[Lift::Workload("give criu CAP_NET_ADMIN (a container or sandbox may have dropped it)")],

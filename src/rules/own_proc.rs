@@ -40,7 +40,7 @@ pub static PROC_FD_DENIED: Rule = Rule {
            /proc), and cannot mount one in its current directory: it has no CAP_SYS_ADMIN over its mounts, or no directory can \
            be made there.",
     says: "the process does not find itself in its /proc ({found}), and CRIU cannot mount another: {why}",
-    criu: "can't dump unprivileged task whose /proc doesn't belong to it; Can't create a directory; Can't readlink /proc/self",
+    criu: &["can't dump unprivileged task whose /proc doesn't belong to it", "Can't create a directory", "Can't readlink /proc/self"],
     source: "criu/pie/parasite.c:get_proc_fd",
     versions: "all",
     lifts: &[Lift::Workload("mount a /proc of its pid namespace where the process sees it (unshare --mount-proc)")],

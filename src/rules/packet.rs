@@ -16,7 +16,7 @@ pub static MISSING: Rule = Rule {
            to a network namespace that CRIU does not list, or the kernel's list, for which CRIU has room in pieces of 16384 \
            bytes, ends before it: at a packet socket of that namespace, of any process, with more than some 370 memberships.",
     says: "packet socket (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
-    criu: "Can't find packet socket %lu / Sockets (family 17 proto 0) are not collected",
+    criu: &["Can't find packet socket %lu", "Sockets (family 17 proto 0) are not collected"],
     source: "criu/sk-packet.c:dump_one_packet_fd",
     versions: "all",
     lifts: &[
@@ -59,7 +59,7 @@ pub static MCLIST: Rule = Rule {
         "A packet socket has joined the same group more than once, or has a membership of a kind other than multicast, \
            promiscuous, all-multicast and unicast.",
     says: "packet socket (inode {ino}): {kind} membership on interface number {interface}, joined {count} times",
-    criu: "Multiple MC membership not supported (but can be) / Unknown mc membership type %d",
+    criu: &["Multiple MC membership not supported (but can be)", "Unknown mc membership type %d"],
     source: "criu/sk-packet.c:dump_mreqs",
     versions: "all",
     lifts: &[Lift::Workload("let the process drop the membership, or close the socket, before the dump")],
@@ -94,7 +94,7 @@ pub static RING_UNOPENED: Rule = Rule {
     what: "The ring of a packet socket is mapped, and neither this process nor one that CRIU dumps before it has a descriptor \
            of the socket; or what is mapped is no packet socket that CRIU has listed.",
     says: "mapping {range} of socket inode {ino}, which {why}",
-    criu: "Mmap-ed socket %u not open / Can't find packet socket %u to mmap",
+    criu: &["Mmap-ed socket %u not open", "Can't find packet socket %u to mmap"],
     source: "criu/sk-packet.c:dump_socket_map",
     versions: "all",
     lifts: &[Lift::Workload("have the program unmap it, or keep its descriptor open, before the dump")],

@@ -15,7 +15,7 @@ pub static ROOT_NOT_SESSION_LEADER: Rule = Rule {
     what: "The root of the tree does not lead its session (its pid and its session's id differ) and --shell-job is not given. \
            A program started from a shell is in the shell's session, also when it leads a process group of its own.",
     says: "the root is not the leader of its session {sid}",
-    criu: "The root process %d is not a session leader. Consider using --shell-job option",
+    criu: &["The root process %d is not a session leader. Consider using --shell-job option"],
     source: "criu/pstree.c:dump_pstree",
     versions: "all",
     lifts: &[
@@ -45,7 +45,7 @@ pub static SESSION_OUTSIDE_PIDNS: Rule = Rule {
     what: "The leader of a process's session is outside of the process's pid namespace (a program started into a container \
            from a terminal outside, as `docker exec` and `nsenter` do).",
     says: "the leader of its session[, process {leader},] is outside of its pid namespace",
-    criu: "A session leader of %d(%d) is outside of its pid namespace",
+    criu: &["A session leader of %d(%d) is outside of its pid namespace"],
     source: "criu/cr-dump.c:dump_one_task",
     versions: "all",
     lifts: &[Lift::Workload("start it with setsid inside of the container")],
@@ -65,7 +65,7 @@ pub static ZOMBIE_SESSION_OUTSIDE: Rule = Rule {
     group: "Sessions",
     what: "A process that has exited belongs to a session whose leader is outside of the pid namespace.",
     says: "a zombie, and the leader of its session[, process {leader},] is outside of its pid namespace",
-    criu: "A session leader of zombie process %d(%d) is outside of its pid namespace",
+    criu: &["A session leader of zombie process %d(%d) is outside of its pid namespace"],
     source: "criu/cr-dump.c:dump_zombies",
     versions: "all",
     lifts: &[Lift::Workload("have its parent {parent} wait for it, or start it with setsid inside of the container")],

@@ -29,7 +29,7 @@ pub static ROOT_IS_DEAD: Rule = Rule {
     group: "Processes",
     what: "The root of the tree has exited and is a zombie. (Zombies further down are dumped.)",
     says: "the root process has exited and waits for its parent",
-    criu: "Unable to interrupt task: %d (%s); with --freeze-cgroup: A root task is dead",
+    criu: &["Unable to interrupt task: %d (%s)", "{with --freeze-cgroup} A root task is dead"],
     source: "criu/seize.c:collect_pstree, criu/cr-dump.c:dump_zombies",
     versions: "all",
     lifts: &[],
@@ -49,7 +49,10 @@ pub static LEADER_ZOMBIE_THREADS: Rule = Rule {
     group: "Processes",
     what: "The first thread of a process has ended (pthread_exit in main) while others run on.",
     says: "its first thread has exited while {count} other(s) run",
-    criu: "Zombies with threads are not supported; for the root task the warning Unable to interrupt task: %d (%s)",
+    criu: &[
+        "Zombies with threads are not supported",
+        "{for the root task, as a warning} Unable to interrupt task: %d (%s)",
+    ],
     source: "criu/seize.c:collect_threads",
     versions: "all",
     lifts: &[Lift::Workload(
@@ -74,7 +77,7 @@ pub static THREAD_ZOMBIE: Rule = Rule {
     what: "A thread other than the first is dead at the moment CRIU seizes it. Threads that exit pass through that state; it \
            lasts where a tracer has not yet taken note.",
     says: "a thread has exited and is not gone yet",
-    criu: "Zombie thread not supported",
+    criu: &["Zombie thread not supported"],
     source: "criu/seize.c:collect_threads",
     versions: "all",
     lifts: &[Lift::Workload("dump again")],
@@ -97,7 +100,7 @@ pub static ZOMBIE_WITH_CHILDREN: Rule = Rule {
     what: "A process has exited and still has children. The kernel gives children away when the last thread ends, so that this \
            is seen only together with leader-zombie-threads or while a process is ending.",
     says: "has exited, but process {child} is still its child",
-    criu: "Zombie with children?! O_o Run, run, run!",
+    criu: &["Zombie with children?! O_o Run, run, run!"],
     source: "criu/seize.c:collect_task",
     versions: "all",
     lifts: &[Lift::Workload("dump again")],
@@ -122,7 +125,7 @@ pub static PENDING_SIGTRAP: Rule = Rule {
            from it. While the tree runs, only a signal that is blocked, or that of a stopped process, is sure to stay: another is a \
            warning then.",
     says: "SIGTRAP is pending[, {doubt}]",
-    criu: "Can't dump the %d thread with a pending SIGTRAP.",
+    criu: &["Can't dump the %d thread with a pending SIGTRAP."],
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: "3.16+",
     lifts: &[Lift::Workload("have the program take the signal (unblock SIGTRAP)")],
@@ -163,7 +166,7 @@ pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
            parent has waited for the stop, as shells do; then it is only a warning, for stopped jobs in the background of a \
            terminal.",
     says: "stopped [by {signal}][in the background of its {terminal}]: CRIU accepts only {accepted}",
-    criu: "SEIZE %d: unsupported stop signal %d",
+    criu: &["SEIZE %d: unsupported stop signal %d"],
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
     lifts: &[Lift::Workload("bring the job to the foreground (fg), or continue it if it does not want the terminal any more (kill -CONT {pid})")],
@@ -203,7 +206,7 @@ pub static FD_TABLE_FULL: Rule = Rule {
            the process needs two to be put there at all, a third until all is handed over, and in the root task one more to \
            read its cgroup.",
     says: "{used} descriptors of at most {limit} (soft RLIMIT_NOFILE) are in use, CRIU needs {needed} free ones",
-    criu: "Can't create memfd in victim, Command 66 for daemon failed with -1, or can't get /proc/self/cgroup fd",
+    criu: &["Can't create memfd in victim", "Command 66 for daemon failed with -1", "can't get /proc/self/cgroup fd"],
     source: "compel/src/lib/infect.c:parasite_memfd_exchange, criu/mem.c:__parasite_dump_pages_seized, \
              criu/pie/parasite.c:parasite_get_proc_fd",
     versions: "all",

@@ -17,7 +17,7 @@ pub static ESTABLISHED: Rule = Rule {
            or CLOSING. Connections over loopback and with both ends in the tree count too. With --tcp-established the \
            connection is saved and restored; with --tcp-close it is restored as closed.",
     says: "TCP {local} <-> {remote} {state}",
-    criu: "Connected TCP socket, consider using --tcp-established option.",
+    criu: &["Connected TCP socket, consider using --tcp-established option."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
     lifts: &accepted_by_option("close the connection before the dump"),
@@ -50,7 +50,10 @@ pub static INFLIGHT: Rule = Rule {
         "A listening TCP socket has connections in its backlog that the process has not accepted yet. --skip-in-flight \
            drops them; neither --tcp-established nor --tcp-close does. It comes and goes with the traffic.",
     says: "TCP {local} LISTEN, connections not accepted yet: {backlog}",
-    criu: "In-flight connection (l) for %x / In-flight connections can be ignored with the --skip-in-flight option.",
+    criu: &[
+        "In-flight connection (l) for %x",
+        "In-flight connections can be ignored with the --skip-in-flight option.",
+    ],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
     lifts: &[
@@ -75,7 +78,7 @@ pub static ODD_STATE: Rule = Rule {
         "An open TCP socket is in a state that CRIU knows nothing of: SYN_RECV (accepted by TCP Fast Open before the \
            handshake was over), TIME_WAIT or NEW_SYN_RECV.",
     says: "TCP {local} <-> {remote} {state}",
-    criu: "Socket state %d obtained but expected %d / Unknown inet socket %x state %d",
+    criu: &["Socket state %d obtained but expected %d", "Unknown inet socket %x state %d"],
     source: "criu/sk-inet.c:gen_uncon_sk, can_dump_inet_sk",
     versions: "all",
     lifts: &[Lift::Workload("wait until the handshake is over, or close the connection, before the dump")],
@@ -97,7 +100,7 @@ pub static UNDIAGGED: Rule = Rule {
            network namespace that CRIU does not list: one that no process of the tree is in, or CRIU's own while the root \
            process has another. No option is asked, not even for a socket that only listens.",
     says: "TCP socket (inode {ino})[ {local}][ <-> {remote}] {state}[ of network namespace {netns}], which CRIU does not list",
-    criu: "Socket state %d obtained but expected %d",
+    criu: &["Socket state %d obtained but expected %d"],
     source: "criu/sk-inet.c:gen_uncon_sk",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],
@@ -113,7 +116,7 @@ pub static LOCK: Rule = Rule {
     what: "With --tcp-established CRIU blocks the traffic of each connection, in a network namespace that is not dumped with \
            the tree by iptables or ip6tables, and there is no such program in its PATH.",
     says: "TCP {local} <-> {remote} {state}: CRIU would lock the connection with {tool}, which is not in its PATH",
-    criu: "Iptables configuration failed / Failed to lock TCP connection %x",
+    criu: &["Iptables configuration failed", "Failed to lock TCP connection %x"],
     source: "criu/sk-tcp.c:lock_connection, criu/netfilter.c:iptables_connection_switch_raw",
     versions: "all",
     lifts: LOCK_LIFTS,
@@ -139,7 +142,7 @@ pub static CLOSED_LOCKED: Rule = Rule {
            peer, and CRIU locks it like a connection, whatever the options but --tcp-close; the program for it is not in its \
            PATH. A socket that never was connected is no matter.",
     says: "TCP socket (inode {ino}), closed, once connected to {remote}: CRIU would lock it with {tool}, which is not in its PATH",
-    criu: "Iptables configuration failed / Failed to lock TCP connection %x",
+    criu: &["Iptables configuration failed", "Failed to lock TCP connection %x"],
     source: "criu/sk-tcp.c:dump_one_tcp, lock_connection",
     versions: "all",
     lifts: &[
@@ -172,7 +175,7 @@ pub static RECV_QUEUE: Rule = Rule {
            kTLS the kernel takes what was peeked at out of the queue, so that the next dump passes, without it.) What such a \
            socket of kTLS has sent cannot be read back either, until the other side has acknowledged it: a warning.",
     says: "TCP [{local} <-> ]{remote} {state}: its {queue} data cannot be peeked at whole, {why}[ {offset}]",
-    criu: "recv failed (%d, want %d) / libsoccr_save() failed with -5",
+    criu: &["recv failed (%d, want %d)", "libsoccr_save() failed with -5"],
     source: "soccr/soccr.c:get_queue",
     versions: "all",
     lifts: &[
@@ -212,7 +215,7 @@ pub static REPAIR: Rule = Rule {
            CAP_NET_ADMIN in the user namespace that the socket's network namespace belongs to: the kernel does not let it turn \
            on TCP_REPAIR, nor lock the connection.",
     says: "TCP [{local} <-> ]{remote} {state}: CRIU may not save it without CAP_NET_ADMIN",
-    criu: "Can't turn TCP repair mode ON: Operation not permitted / Failed to lock TCP connection %x",
+    criu: &["Can't turn TCP repair mode ON: Operation not permitted", "Failed to lock TCP connection %x"],
     source: "soccr/soccr.c:tcp_repair_on",
     versions: "all",
     lifts: &[

@@ -9,7 +9,7 @@ pub static TIMERFD_CLOCK: Rule = Rule {
     what: "A timerfd of another clock than CLOCK_REALTIME, CLOCK_MONOTONIC and CLOCK_BOOTTIME: one that wakes the machine \
            (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM).",
     says: "timerfd of {clock}, a clock that CRIU does not know",
-    criu: "Unknown clock type %d for %#x",
+    criu: &["Unknown clock type %d for %#x"],
     source: "criu/include/timerfd.h:verify_timerfd",
     versions: "all",
     lifts: &[Lift::Workload(

@@ -31,7 +31,7 @@ pub static TASK_TRACED: Rule = Rule {
     what: "A thread has a tracer already (a debugger, strace, another CRIU): a thread can have only one. The tracer may hold \
            any single thread, not only the first.",
     says: "traced by process {tracer}",
-    criu: "Unseizable non-zombie %d found, state %c, err %d/%d; for the root task the warning Unable to interrupt task: %d (%s)",
+    criu: &["Unseizable non-zombie %d found, state %c, err %d/%d", "{for the root task, as a warning} Unable to interrupt task: %d (%s)"],
     source: "criu/seize.c:collect_pstree, compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
     lifts: &[Lift::Workload("detach process {tracer} (or end it)")],
@@ -60,7 +60,7 @@ pub static SELF_IN_TREE: Rule = Rule {
     what: "CRIU itself is a process of the tree it is to dump. (A program that asks a CRIU service to dump it is no such case: \
            the service works outside of it.)",
     says: "this is the CRIU that makes the dump",
-    criu: "The criu itself is within dumped tree.",
+    criu: &["The criu itself is within dumped tree."],
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
     lifts: &[Lift::Workload("start criu from outside of the tree")],
@@ -86,7 +86,7 @@ pub static PTRACE_DENIED: Rule = Rule {
            security module (Yama, AppArmor, SELinux) forbids it. On kernels before 5.6, where that cannot be asked, a task \
            of the same ids that /proc does not show either is only a warning.",
     says: "CRIU may not trace this process[ of user {uid}, group {gid}, without CAP_SYS_PTRACE][: {why}]",
-    criu: "Unseizable non-zombie %d found, state %c, err -1/1; for the root task the warning Unable to interrupt task: %d (%s)",
+    criu: &["Unseizable non-zombie %d found, state %c, err -1/1", "{for the root task, as a warning} Unable to interrupt task: %d (%s)"],
     source: "compel/src/lib/infect.c:compel_interrupt_task",
     versions: "all",
     lifts: &[Lift::Workload("run criu as root, or with CAP_SYS_PTRACE")],
@@ -139,7 +139,7 @@ pub static PROC_DENIED: Rule = Rule {
     what: "The directories map_files and fd of a process in /proc belong to somebody else than CRIU (those of a process that \
            is not dumpable to root), and CRIU has neither CAP_DAC_READ_SEARCH nor CAP_DAC_OVERRIDE.",
     says: "CRIU may not list the map_files and fd directories of this process in /proc",
-    criu: "Can't open %d/map_files on procfs: Permission denied",
+    criu: &["Can't open %d/map_files on procfs: Permission denied"],
     source: "criu/proc_parse.c:parse_smaps, criu/cr-dump.c:collect_fds",
     versions: "all",
     lifts: &[Lift::Workload("run criu as root, or with CAP_DAC_READ_SEARCH")],
@@ -159,7 +159,7 @@ pub static SECCOMP_SUSPEND: Rule = Rule {
     what: "A thread is under seccomp, and CRIU may not suspend that: it has no CAP_SYS_ADMIN in the initial user namespace \
            (it runs in a container with a user namespace of its own), or is under seccomp itself.",
     says: "under seccomp, which CRIU may not suspend: {why}",
-    criu: "suspending seccomp failed: Operation not permitted",
+    criu: &["suspending seccomp failed: Operation not permitted"],
     source: "compel/src/lib/ptrace.c:ptrace_suspend_seccomp",
     versions: "all",
     lifts: &[Lift::Workload("run criu on the host, or in a container without seccomp and user namespace")],

@@ -21,7 +21,7 @@ pub static EXTERNAL_PEER: Rule = Rule {
            SCM_RIGHTS queue of the tree counts as inside; queues are looked into when the tree is frozen, so while one holds \
            descriptors this is a warning before.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} bound to {peer_name}, is outside of the tree[, {doubt}]",
-    criu: "External socket is used. Consider using --ext-unix-sk option.",
+    criu: &["External socket is used. Consider using --ext-unix-sk option."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: "all",
     lifts: &[
@@ -44,7 +44,7 @@ pub static EXTERNAL_STREAM: Rule = Rule {
            --external unix[INO] with the inode of the dumped end (the caller of restore then hands in the connected socket) \
            or a plugin makes it pass. CRIU's own RPC socket and queues: see unix-external-peer.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}[ bound to {peer_name}], is outside of the tree[, {doubt}]",
-    criu: "External socket is used. Consider using --ext-unix-sk option. / with it: Can't dump half of stream unix connection.",
+    criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump half of stream unix connection."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: "all",
     lifts: ANY_KEY,
@@ -62,8 +62,7 @@ pub static EXTERNAL_NAMELESS: Rule = Rule {
            tree refers to. --ext-unix-sk accepts only peers with a name. CRIU's own RPC socket and queues: see \
            unix-external-peer.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} without a name, is outside of the tree[, {doubt}]",
-    criu:
-        "External socket is used. Consider using --ext-unix-sk option. / with it: Can't dump name-less external socket.",
+    criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump name-less external socket."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: "all",
     lifts: ANY_KEY,
@@ -82,7 +81,7 @@ pub static NOT_COLLECTED: Rule = Rule {
            room in pieces of 16384 bytes, ends before it: at a socket of that namespace, of any process, at which some 4,000 \
            connections wait for accept.",
     says: "UNIX socket[ {name}] (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
-    criu: "Unix socket %d not found / Sockets (family 1 proto 0) are not collected / Bound socket w/o inode %d",
+    criu: &["Unix socket %d not found", "Sockets (family 1 proto 0) are not collected", "Bound socket w/o inode %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
     lifts: &[
@@ -103,7 +102,7 @@ pub static PEER_UNCOLLECTED: Rule = Rule {
            of the tree is in (a socket bound to a path can be reached from any namespace), or the list ends before it (see \
            unix-not-collected). No option is asked.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, is {where}",
-    criu: "Unix socket %u without peer %u",
+    criu: &["Unix socket %u without peer %u"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
     lifts: &[Lift::Workload("close the connection before the dump")],
@@ -119,7 +118,7 @@ pub static UNREACHABLE_PEER: Rule = Rule {
     what: "A datagram socket is connected to a socket that is not connected back and has no name to connect to again.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, has no name and is not connected \
            back[ but to inode {peer_peer}]",
-    criu: "Unix socket %u with unreachable peer %u (%u)",
+    criu: &["Unix socket %u with unreachable peer %u (%u)"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
     lifts: &[Lift::Workload("close one of the two sockets before the dump")],
@@ -136,7 +135,7 @@ pub static DANGLING: Rule = Rule {
            shut down both ways: it waits for accept at a socket of a network namespace that is not dumped (a path can be reached \
            from any), or at one before which the list ends (see unix-not-collected). Closing the other end does not make one: the kernel then shuts our end both ways.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): not accepted yet, by a socket that CRIU does not list",
-    criu: "Dangling connection %d",
+    criu: &["Dangling connection %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
     lifts: &[Lift::Workload("let the server accept the connection, or close it, before the dump")],
@@ -151,7 +150,7 @@ pub static TYPE: Rule = Rule {
     group: "UNIX sockets",
     what: "A UNIX socket that is neither stream nor datagram nor seqpacket.",
     says: "UNIX socket[ {name}] (inode {ino}) of {type}",
-    criu: "Unsupported type (%d) on socket %d. Only stream/dgram/seqpacket are supported.",
+    criu: &["Unsupported type (%d) on socket %d.", "Only stream/dgram/seqpacket are supported."],
     source: "criu/sk-unix.c:can_dump_unix_sk",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],
@@ -173,7 +172,7 @@ pub static STATE: Rule = Rule {
     group: "UNIX sockets",
     what: "A UNIX socket that is neither listening nor connected nor unconnected.",
     says: "UNIX {type} socket[ {name}] (inode {ino}) in state {state}",
-    criu: "Unknown state %d for unix socket %d",
+    criu: &["Unknown state %d for unix socket %d"],
     source: "criu/sk-unix.c:can_dump_unix_sk",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],

@@ -11,7 +11,7 @@ pub static ICON_NOT_LISTENING: Rule = Rule {
     group: "UNIX sockets",
     what: "A connection waits for accept at a socket that does not listen.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): waits for accept at inode {listener}, which does not listen",
-    criu: "In-flight connection on non-listening socket %d",
+    criu: &["In-flight connection on non-listening socket %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
     lifts: &[Lift::Workload("close the connection before the dump")],
@@ -34,7 +34,7 @@ pub static ICON_DATA: Rule = Rule {
            without a word.",
     says: "UNIX {type} socket (inode {ino}): has sent data to inode {listener}[ bound to {listener_name}], which has not \
            accepted the connection yet",
-    criu: "Non-empty write queue on an in-flight socket %#x",
+    criu: &["Non-empty write queue on an in-flight socket %#x"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "3.18+",
     lifts: &[Lift::Workload("let the server accept the connection, or close it, before the dump")],
@@ -64,7 +64,7 @@ pub static ICON_CLOSED: Rule = Rule {
            client had sent something, and refuses; 3.17.1 loses it without a word.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): connections waiting for accept: {waiting}, of them already closed by \
            the client: {closed}",
-    criu: "Found a closed in-flight socket to %#x",
+    criu: &["Found a closed in-flight socket to %#x"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "3.18+",
     lifts: &[Lift::Workload("let the server accept the waiting connections before the dump")],

@@ -31,8 +31,7 @@ pub static NAME_UNRESOLVED: Rule = Rule {
            is not there. Where those are is not looked up: a warning.",
     says: "UNIX {type} socket {name} (inode {ino}): bound to a relative path, which is searched in the process's working \
            directory and root only",
-    criu: "Can't resolve name for socket %#x / Unable to resolve unix socket name with obsolete method. Try a linux kernel \
-           newer than 4.10",
+    criu: &["Can't resolve name for socket %#x", "Unable to resolve unix socket name with obsolete method. Try a linux kernel newer than 4.10"],
     source: "criu/sk-unix.c:resolve_rel_name",
     versions: "all",
     lifts: &[
@@ -60,7 +59,7 @@ pub static SIOCUNIXFILE: Rule = Rule {
     what: "The kernel knows SIOCUNIXFILE but does not open the file that this socket is bound to, or that file's path is longer \
            than a page. CRIU 3.17.1 then goes back to the method for old kernels: a warning there.",
     says: "UNIX {type} socket {name} (inode {ino}): {fault}",
-    criu: "Unable to get a socket file descriptor with SIOCUNIXFILE ioctl, or Can't read link of fd %d: File name too long",
+    criu: &["Unable to get a socket file descriptor with SIOCUNIXFILE ioctl", "Can't read link of fd %d: File name too long"],
     source: "criu/sk-unix.c:unix_resolve_name",
     versions: "3.18+",
     lifts: &[
@@ -95,7 +94,7 @@ pub static PATH_NOT_SUFFIX: Rule = Rule {
     what: "A socket was bound to a relative path that is not the end of where its file is now: the file was renamed or moved, \
            or the name has `..`, `//`, an inner `.` or a symbolic link in it. One leading `./` is allowed.",
     says: "UNIX {type} socket {name} (inode {ino}): its file is {file}, which does not end in that name",
-    criu: "Unable too cut %s from %s (3.17.1: Unable too resolve %s from %s)",
+    criu: &["Unable too cut %s from %s", "{3.17.1} Unable too resolve %s from %s"],
     source: "criu/sk-unix.c:unix_resolve_name, criu/util.c:cut_path_ending",
     versions: "all",
     lifts: &[Lift::Workload("bind the socket to an absolute path, or move its file back")],

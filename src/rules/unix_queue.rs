@@ -29,7 +29,7 @@ pub static QUEUE_CMSG: Rule = Rule {
            by SO_PASSCRED, SO_TIMESTAMP or SO_TIMESTAMPNS (datagram and seqpacket), SO_INQ (stream), SO_PASSPIDFD or SO_PASSSEC. \
            What the last three make of a message is known when the tree is frozen, else a warning.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes that come with {cmsg}",
-    criu: "Control messages in queue, not supported",
+    criu: &["Control messages in queue, not supported"],
     source: "criu/sk-queue.c:dump_packet_cmsg",
     versions: "all; credentials and times up to 4.2",
     lifts: &[Lift::Workload("let the process read its messages before the dump")],
@@ -96,7 +96,7 @@ pub static QUEUE_RESET: Rule = Rule {
            ECONNRESET. Without unread data CRIU does not look.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes, and a connection reset by the peer, which has gone \
            without reading what it was sent",
-    criu: "recvmsg fail: error: Connection reset by peer",
+    criu: &["recvmsg fail: error: Connection reset by peer"],
     source: "criu/sk-queue.c:dump_sk_queue",
     versions: "all",
     lifts: &[Lift::Workload("let the process read its messages, or close the socket, before the dump")],
@@ -122,7 +122,7 @@ pub static QUEUE_TRUNC: Rule = Rule {
            the usual, or a living sender has more than that in queues.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): an unread message of {length} bytes, where its own SO_SNDBUF of {sndbuf} \
            lets CRIU read {room}",
-    criu: "sys_recvmsg failed: truncated (4.3: recvmsg failed: truncated)",
+    criu: &["sys_recvmsg failed: truncated", "{4.3} recvmsg failed: truncated"],
     source: "criu/sk-queue.c:dump_sk_queue",
     versions: "all",
     lifts: &[Lift::Workload("let the process read its messages, or give its socket a larger SO_SNDBUF, before the dump")],
@@ -152,7 +152,7 @@ pub static QUEUE_SCM_FD: Rule = Rule {
            could not be looked at: before CRIU 4.0, which has no frozen look, if CRIU has no number left for them, or where more than 64 \
            queues lie one in the other.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): descriptors that lie unread in its queue, not examined: {fds}",
-    criu: "the text of whatever the descriptor is",
+    criu: &["{the text of whatever the descriptor is}"],
     source: "criu/sk-queue.c:dump_scm_rights",
     versions: "all",
     lifts: &[Lift::Workload("let the process receive the descriptors before the dump")],
@@ -174,7 +174,7 @@ pub static QUEUE_TTY: Rule = Rule {
            another queue: it asks a terminal from within the process that has it, and a queue is none. External and inherited \
            terminals too.",
     says: "terminal {path}, which no process that is dumped before has open",
-    criu: "No CTL for TTY dump, likely SCM case",
+    criu: &["No CTL for TTY dump, likely SCM case"],
     source: "criu/tty.c:dump_tty_info",
     versions: "all",
     lifts: &[Lift::Workload("let the process receive the descriptor before the dump")],

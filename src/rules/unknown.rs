@@ -30,7 +30,7 @@ pub static FD_REG_NONAME: Rule = Rule {
     what: "A file that is by its type a regular one but has no path, is no memfd, namespace or pidfd: an object of the kernel \
            that this CRIU does not know.",
     says: "kernel object {object}",
-    criu: "Can't dump file %d of that type [%o] (reg %s)",
+    criu: &["Can't dump file %d of that type [%o] (reg %s)"],
     source: "criu/files.c:dump_one_file",
     versions: "all",
     lifts: &[Lift::Workload("have the program close it before the dump"), Lift::Hook(Hook::DumpExtFile)],
@@ -55,7 +55,7 @@ pub static FD_UNKNOWN: Rule = Rule {
     group: "Anonymous inodes",
     what: "A file without a type that is no anonymous inode either: a DMA buffer, for instance.",
     says: "kernel object {object}",
-    criu: "Can't dump file %d of that type [%o] (unknown %s)",
+    criu: &["Can't dump file %d of that type [%o] (unknown %s)"],
     source: "criu/files.c:dump_one_file",
     versions: "all",
     lifts: &[Lift::Workload("have the program close it before the dump"), Lift::Hook(Hook::DumpExtFile)],
