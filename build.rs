@@ -1,4 +1,4 @@
-//! Writes `include/criu_preflight.h` from the C functions of `src/abi/c_api.rs`. The header is committed; CI fails when
+//! Writes `include/criu_preflight.h` from the C functions of `src/capi.rs`. The header is committed; CI fails when
 //! what is committed and what this makes differ. A source tree that cannot be written to is no error: then the committed
 //! one holds.
 
@@ -33,7 +33,7 @@ fn unwinder() {
 }
 
 fn header() {
-    println!("cargo:rerun-if-changed=src/abi/c_api.rs");
+    println!("cargo:rerun-if-changed=src/capi.rs");
     println!("cargo:rerun-if-changed=cbindgen.toml");
     println!("cargo:rerun-if-changed=include/criu_preflight.h");
     let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
@@ -41,9 +41,9 @@ fn header() {
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is sound");
     let bindings = cbindgen::Builder::new()
         .with_config(config)
-        .with_src(root.join("src/abi/c_api.rs"))
+        .with_src(root.join("src/capi.rs"))
         .generate()
-        .expect("src/abi/c_api.rs can be told in C");
+        .expect("src/capi.rs can be told in C");
     let mut text = Vec::new();
     bindings.write(&mut text);
     let header = root.join("include/criu_preflight.h");

@@ -5,9 +5,11 @@
 //! `scan/`'s, all words are `report/`'s.
 
 use crate::config::Config;
-use crate::host::{Host, Stage};
+use crate::criu::{Host, Stage};
+use crate::engine::{confirm, judge};
+use crate::enrich;
 use crate::report::Report;
-use crate::rules::{confirm, judge, Finding, Proof, Verdict};
+use crate::rules::{Finding, Proof, Verdict};
 use crate::scan::{self, ScanError};
 use crate::snapshot::{Look, Snapshot};
 use std::time::Duration;
@@ -41,10 +43,10 @@ impl Eyes<'static> {
     pub fn open() -> Self {
         Eyes {
             scan: &scan::look_once,
-            paths: &scan::names::fill_in,
-            holders: &scan::holders::resolve,
-            watch: &scan::again::watch,
-            paths_again: &scan::again::paths,
+            paths: &enrich::names::fill_in,
+            holders: &enrich::holders::resolve,
+            watch: &scan::recheck::watch,
+            paths_again: &scan::recheck::paths,
         }
     }
 }
@@ -178,7 +180,7 @@ mod tests {
         let config = Config::default();
         let (mut host, dry) = (testkit::host(), Host { stage: Stage::DryRun, ..testkit::host() });
         host.caps.checkpoint_hook = true;
-        let old = testkit::at_release(crate::host::Release::V3_17);
+        let old = testkit::at_release(crate::criu::Release::V3_17);
         let looks = |host: &Host, ran: &[u64]| {
             let left = RefCell::new(ran.iter());
             let scan = |_, _, _: &Host| left.borrow_mut().next().map(|n| joined(*n)).ok_or(ScanError::NoSuchTask);

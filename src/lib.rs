@@ -4,7 +4,7 @@
 //! The way of the data, one direction:
 //!
 //! ```text
-//! abi ──> host ──> scan ──> snapshot ──> rules ──> report ──> return value
+//! plugin ──> criu ──> scan ──> snapshot ──> rules ──> engine ──> report ──> return value
 //! door    CRIU     all      one          pure,     words:
 //!         facts    I/O      picture      data      log, JSON
 //! ```
@@ -22,13 +22,19 @@
 )]
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 
-pub mod abi;
 pub mod bytes;
+#[allow(non_camel_case_types)] // C's names, as they stand in the header.
+pub mod capi;
 pub mod check;
 pub mod config;
+pub mod criu;
+pub mod criu_model;
+pub mod engine;
+pub mod enrich;
+pub mod finding;
 pub mod hash;
-pub mod host;
 pub mod parse;
+pub mod plugin;
 pub mod report;
 pub mod rules;
 pub mod scan;

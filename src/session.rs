@@ -4,7 +4,8 @@
 use crate::bytes::Bytes;
 use crate::check::{self, Eyes};
 use crate::config::Config;
-use crate::host::{log::Level, Host, Stage};
+use crate::criu::log::Level;
+use crate::criu::{Host, Stage};
 use crate::report::{json, lines, Outcome, Report};
 use crate::rules::{registry, Finding, Phase, Verdict};
 use crate::scan;

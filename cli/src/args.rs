@@ -2,7 +2,7 @@
 
 use crate::criu_options;
 use criu_preflight::bytes::escape;
-use criu_preflight::host::Host;
+use criu_preflight::criu::Host;
 use lexopt::{Arg, Parser};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -113,7 +113,7 @@ fn set_pid(pid: &mut Option<i32>, value: &OsStr) -> Result<(), String> {
 fn judged_as(host: &mut Host, value: &OsStr) -> Result<(), String> {
     let release = value.as_bytes().first().is_some_and(u8::is_ascii_digit) && !value.as_bytes().contains(&b'/');
     let like = if release {
-        let known = criu_preflight::host::Release::by_name(value.as_bytes());
+        let known = criu_preflight::criu::Release::by_name(value.as_bytes());
         Host::dry_run(known.ok_or_else(|| {
             format!("CRIU {} is not known here: 3.17, 3.18, 3.19, 4.0, 4.1, 4.2 and 4.3 are", shown(value))
         })?)
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
     use crate::criu_options::OPTIONS;
     use criu_preflight::bytes::Bytes;
-    use criu_preflight::host::{Caps, LockMethod, Options, Release};
+    use criu_preflight::criu::{Caps, LockMethod, Options, Release};
 
     /// The dump that `check 1 ARGS` describes, with no configuration file.
     fn host(args: &str) -> Host {

@@ -5,7 +5,7 @@
 //! and CRIU's configuration files, which CRIU itself makes into a command line.
 
 use criu_preflight::bytes::{escape, Bytes};
-use criu_preflight::host::{Host, LockMethod};
+use criu_preflight::criu::{Host, LockMethod};
 use lexopt::{Arg, Parser};
 use std::os::unix::ffi::OsStrExt;
 

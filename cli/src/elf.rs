@@ -1,6 +1,6 @@
 //! What a CRIU binary is and can do, read from its file: the symbols that the plugin asks the loader for.
 
-use criu_preflight::host::{symbols, Caps, Release};
+use criu_preflight::criu::{symbols, Caps, Release};
 use object::{Object, ObjectSymbol};
 use std::collections::HashMap;
 use std::ffi::CStr;

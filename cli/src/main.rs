@@ -9,7 +9,7 @@ use args::{Check, Command};
 use criu_preflight::bytes::escape;
 use criu_preflight::check::{early, Eyes};
 use criu_preflight::config::Mode;
-use criu_preflight::host::settings;
+use criu_preflight::criu::settings;
 use criu_preflight::report::{catalogue, docs, json, lines, terminal};
 use criu_preflight::rules::registry;
 use criu_preflight::scan::ScanError;

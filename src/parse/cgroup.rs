@@ -1,7 +1,7 @@
 //! `/proc/PID/cgroup` (`proc_cgroup_show()` in kernel/cgroup/cgroup.c). A cgroup's name cannot contain a newline.
-use super::text::{dec, split_once};
-use super::Parsed;
 use crate::bytes::Bytes;
+use crate::parse::text::{dec, split_once};
+use crate::parse::Parsed;
 
 /// The place of a task in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -28,7 +28,7 @@ impl Cgroup {
 
 /// Parses the table.
 pub fn parse(text: &[u8]) -> Parsed<Cgroup> {
-    super::table(text, |line| {
+    crate::parse::table(text, |line| {
         let (hierarchy, rest) = split_once(line, b':')?;
         // A path may contain colons, a controller list may not (a named hierarchy's name is [a-zA-Z0-9_.-]).
         let (controllers, path) = split_once(rest, b':')?;

@@ -1,7 +1,7 @@
 //! Names of device numbers: `/proc/devices` (fs/proc/devices.c), `/proc/misc` (drivers/char/misc.c) and `/proc/tty/drivers`.
-use super::text::{dec, fields, lines, split_once, trim, trim_start};
-use super::Parsed;
 use crate::bytes::Bytes;
+use crate::parse::text::{dec, fields, lines, split_once, trim, trim_start};
+use crate::parse::Parsed;
 
 /// A number with a driver's name: a major in `/proc/devices`, a minor of major 10 in `/proc/misc`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -59,7 +59,7 @@ pub fn parse(text: &[u8]) -> Devices {
 
 /// Parses `/proc/misc`: minors of major 10.
 pub fn parse_misc(text: &[u8]) -> Parsed<NamedNumber> {
-    super::table(text, named_number)
+    crate::parse::table(text, named_number)
 }
 
 /// A line of `/proc/tty/drivers` (`show_tty_range()` in fs/proc/proc_tty.c): several can share a major.
@@ -73,7 +73,7 @@ pub struct TtyDriver {
 
 /// Parses `/proc/tty/drivers`.
 pub fn parse_tty(text: &[u8]) -> Parsed<TtyDriver> {
-    super::table(text, |line| {
+    crate::parse::table(text, |line| {
         let mut fields = fields(line);
         let (name, _node, major, range) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         let minors = match split_once(range, b'-') {

@@ -6,9 +6,9 @@
 //!
 //! Some drivers print names that the owner chose, newlines included (a dma-buf's `name:`). They come after the head, so
 //! the first line of a key that exists once wins.
-use super::locks::{self, Lock};
-use super::text::{dec, fields, hex, lines, number, split_once, trim};
 use crate::bytes::{from_hex, Bytes};
+use crate::parse::locks::{self, Lock};
+use crate::parse::text::{dec, fields, hex, lines, number, split_once, trim};
 
 /// Everything understood of one fdinfo file. A `None` or an empty list: no such line.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -247,7 +247,7 @@ impl<'a> Words<'a> {
         fields(self.0).find_map(|word| split_once(word, b':').filter(|(k, _)| *k == key).map(|(_, value)| value))
     }
 
-    fn hex<T: super::text::Number>(&self, key: &[u8]) -> Option<T> {
+    fn hex<T: crate::parse::text::Number>(&self, key: &[u8]) -> Option<T> {
         hex(self.raw(key)?)
     }
 

@@ -1,6 +1,6 @@
 //! `/proc/PID/uid_map` and `gid_map` (`uid_m_show()` in kernel/user_namespace.c).
-use super::text::{dec, fields};
-use super::Parsed;
+use crate::parse::text::{dec, fields};
+use crate::parse::Parsed;
 
 /// `count` ids from `inside` on are those from `outside` on in the user namespace of the reader (or, for the reader's
 /// own, in its parent).
@@ -14,7 +14,7 @@ pub struct IdRange {
 
 /// Parses the table.
 pub fn parse(text: &[u8]) -> Parsed<IdRange> {
-    super::table(text, |line| {
+    crate::parse::table(text, |line| {
         let mut numbers = fields(line).map(dec);
         let range = IdRange { inside: numbers.next()??, outside: numbers.next()??, count: numbers.next()?? };
         numbers.next().is_none().then_some(range)

@@ -1,7 +1,7 @@
 //! `/proc/PID/limits` (`proc_pid_limits()` in fs/proc/base.c).
-use super::text::{dec, fields};
-use super::Parsed;
 use crate::bytes::Bytes;
+use crate::parse::text::{dec, fields};
+use crate::parse::Parsed;
 
 /// One resource limit.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -27,13 +27,15 @@ impl Parsed<Limit> {
 
 /// Parses the table. Its heading is passed over.
 pub fn parse(text: &[u8]) -> Parsed<Limit> {
-    let body =
-        text.strip_prefix(b"Limit ").and_then(|t| super::text::split_once(t, b'\n')).map_or(text, |(_, body)| body);
-    super::table(body, |line| {
+    let body = text
+        .strip_prefix(b"Limit ")
+        .and_then(|t| crate::parse::text::split_once(t, b'\n'))
+        .map_or(text, |(_, body)| body);
+    crate::parse::table(body, |line| {
         // "%-25s %-20s %-20s %-10s", and no name is longer.
         let (name, values) = line.split_at_checked(26)?;
         let mut values = fields(values).map(value);
-        Some(Limit { name: super::text::trim(name).into(), soft: values.next()??, hard: values.next()?? })
+        Some(Limit { name: crate::parse::text::trim(name).into(), soft: values.next()??, hard: values.next()?? })
     })
 }
 

@@ -3,9 +3,9 @@
 //! Layout: `lock_get_status()` in fs/locks.c, the same for both. A blocked request follows the lock it waits for, with
 //! the same number and `->`. /proc/locks shows a lock only if its holder has a number in the reader's pid namespace;
 //! OFD locks have the pid -1.
-use super::text::{dec, hex, take_field, trim_start};
-use super::Parsed;
 use crate::bytes::Bytes;
+use crate::parse::text::{dec, hex, take_field, trim_start};
+use crate::parse::Parsed;
 
 /// What kind of lock, the first word.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -77,7 +77,7 @@ pub struct Lock {
 
 /// Parses `/proc/locks`.
 pub fn parse(text: &[u8]) -> Parsed<Lock> {
-    super::table(text, line)
+    crate::parse::table(text, line)
 }
 
 /// Parses one line of `/proc/locks`, or what follows `lock:` in fdinfo.

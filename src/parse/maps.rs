@@ -1,7 +1,7 @@
 //! `/proc/PID/maps` and `/proc/PID/smaps` (`show_map_vma()`, `show_smap()` in fs/proc/task_mmu.c).
-use super::text::{dec, hex, split_once, take_field, trim_start};
-use super::Parsed;
 use crate::bytes::Bytes;
+use crate::parse::text::{dec, hex, split_once, take_field, trim_start};
+use crate::parse::Parsed;
 
 /// One mapping.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -87,7 +87,7 @@ impl From<Bytes> for VmFlags {
 }
 
 fn vm_flags(text: &[u8]) -> VmFlags {
-    VmFlags(super::text::fields(text).filter_map(|flag| flag.try_into().ok()).collect())
+    VmFlags(crate::parse::text::fields(text).filter_map(|flag| flag.try_into().ok()).collect())
 }
 
 /// Parses `maps`, and the header lines of `smaps` with their `VmFlags:`. One pass; every other line of smaps is known
@@ -96,7 +96,7 @@ pub fn parse(text: &[u8]) -> Parsed<Vma> {
     let mut vmas: Parsed<Vma> = Parsed::default();
     // The flags belong to the header line right before them, and to none if that line was not understood.
     let mut header_ok = false;
-    for line in super::text::lines(text) {
+    for line in crate::parse::text::lines(text) {
         match line.first() {
             Some(b'0'..=b'9' | b'a'..=b'f') => {
                 let vma = line_of_maps(line);

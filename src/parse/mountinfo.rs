@@ -2,9 +2,9 @@
 //!
 //! Fields are separated by exactly one blank: a source can be the empty string. Names have `\ooo` for blank, tab,
 //! newline, backslash and, since 5.x, `#`.
-use super::text::{dec, split_once, unescape_octal};
-use super::Parsed;
 use crate::bytes::Bytes;
+use crate::parse::text::{dec, split_once, unescape_octal};
+use crate::parse::Parsed;
 
 /// One mount. Names are unescaped, except for the options, see [`MountInfo::super_option`].
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -73,7 +73,7 @@ fn option(options: &[u8], key: &[u8]) -> Option<Option<Bytes>> {
 
 /// Parses the table.
 pub fn parse(text: &[u8]) -> Parsed<MountInfo> {
-    super::table(text, line)
+    crate::parse::table(text, line)
 }
 
 /// Parses one line.

@@ -2,8 +2,8 @@
 //!
 //! Such a text is a hint, no proof: the kernel does not mark where a name ends and ` (deleted)` begins, so a file may be
 //! called `/x (deleted)` or `/memfd:x (deleted)`. Only fstat and fstatfs know. What has no leading `/` cannot be forged.
-use super::text::dec;
 use crate::bytes::Bytes;
+use crate::parse::text::dec;
 
 /// A link's text, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -57,7 +57,7 @@ fn try_parse(text: &[u8]) -> Option<LinkTarget> {
         let (path, deleted) = strip_deleted(path);
         return Some(LinkTarget::Path { path: path.into(), deleted, unreachable: true });
     }
-    let (kind, rest) = super::text::split_once(text, b':')?;
+    let (kind, rest) = crate::parse::text::split_once(text, b':')?;
     if kind == b"anon_inode" {
         return Some(LinkTarget::AnonInode(rest.into()));
     }

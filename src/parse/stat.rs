@@ -1,6 +1,6 @@
 //! `/proc/PID/stat` (`do_task_stat()` in fs/proc/array.c).
-use super::text::dec;
 use crate::bytes::Bytes;
+use crate::parse::text::dec;
 
 /// The fields we use.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

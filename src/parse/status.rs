@@ -1,6 +1,6 @@
 //! `/proc/PID/status` and `/proc/PID/task/TID/status` (`proc_pid_status()` in fs/proc/array.c).
-use super::text::{dec, fields, hex, lines, number, split_once, trim};
 use crate::bytes::Bytes;
+use crate::parse::text::{dec, fields, hex, lines, number, split_once, trim};
 
 /// The lines we use. `None` or an empty list: the kernel has no such line, or it was not understood (then `bad` counts
 /// it).
@@ -119,7 +119,7 @@ pub fn memory(text: &[u8]) -> Vec<Bytes> {
     lines(text).filter(about_memory).map(Bytes::from).collect()
 }
 
-fn list<T: super::text::Number>(value: &[u8]) -> Option<Vec<T>> {
+fn list<T: crate::parse::text::Number>(value: &[u8]) -> Option<Vec<T>> {
     fields(value).map(|field| number(field, 10)).collect()
 }
 

@@ -1,7 +1,7 @@
 //! `/proc/PID/timers`: POSIX timers (`show_timer()` in fs/proc/base.c; needs CONFIG_CHECKPOINT_RESTORE).
-use super::text::{dec, hex, lines, number, split_once, trim, trim_start};
-use super::Parsed;
 use crate::bytes::Bytes;
+use crate::parse::text::{dec, hex, lines, number, split_once, trim, trim_start};
+use crate::parse::Parsed;
 
 /// One timer.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

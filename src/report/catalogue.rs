@@ -1,6 +1,6 @@
 //! All rules as a list: for a terminal, and for programs.
 
-use super::docs::{first_sentence, long_lift, phase, sorted, when, wording};
+use crate::report::docs::{first_sentence, long_lift, phase, sorted, when, wording};
 use crate::rules::{Rule, When};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ struct Entry<'a> {
     group: &'a str,
     what: &'a str,
     says: String,
-    criu: String,
+    criu: &'a str,
     source: &'a str,
     versions: &'a str,
     criu_finds_it: &'static str,
@@ -47,7 +47,7 @@ pub fn json(rules: &[&Rule]) -> serde_json::Result<String> {
             group: rule.group,
             what: rule.what,
             says: wording(rule.says),
-            criu: super::criu_text::line(rule),
+            criu: rule.criu,
             source: rule.source,
             versions: rule.versions,
             criu_finds_it: phase(rule.phase),
@@ -65,8 +65,8 @@ pub fn json(rules: &[&Rule]) -> serde_json::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{DEVICE, PTS, UNIX};
     use super::*;
+    use crate::report::tests::{DEVICE, PTS, UNIX};
     use expect_test::expect;
 
     #[test]

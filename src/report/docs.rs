@@ -1,7 +1,7 @@
 //! The documentation of the rules, made from the items that check them: `docs/rules.md`, the table in the README and the
 //! answer to `explain`.
 
-use super::{criu_text, template};
+use crate::report::template;
 use crate::rules::{Evidence, Lift, Phase, Rule, When};
 use std::fmt::Write as _;
 
@@ -38,8 +38,7 @@ pub fn rules_page(rules: &[&Rule]) -> String {
         }
         let _ = write!(out, "\n### {}\n\n{}\n\n", rule.id, markdown(rule.what));
         let _ = writeln!(out, "* We say: {}", code(&wording(rule.says)));
-        let said: Vec<String> = criu_text::of(rule).map(|t| t.wording(code)).collect();
-        let _ = writeln!(out, "* CRIU says: {}", if said.is_empty() { "nothing".into() } else { said.join("; ") });
+        let _ = writeln!(out, "* CRIU says: {}", if rule.criu.is_empty() { "nothing".into() } else { code(rule.criu) });
         let _ = writeln!(out, "* Where: {}", code(rule.source));
         let _ = writeln!(out, "* CRIU versions: {}", rule.versions);
         let _ = writeln!(out, "* CRIU finds it {}", phase(rule.phase));
@@ -76,7 +75,7 @@ pub fn readme_table(rules: &[&Rule]) -> String {
 /// All that is known about a rule, as plain text for a terminal.
 pub fn explain(rule: &Rule) -> String {
     let mut out = format!("{} ({})\n\n{}\n\n", rule.id, rule.group, rule.what);
-    let _ = writeln!(out, "CRIU says:      {}", criu_text::line(rule));
+    let _ = writeln!(out, "CRIU says:      {}", if rule.criu.is_empty() { "(nothing)" } else { rule.criu });
     let _ = writeln!(out, "where:          {}", rule.source);
     let _ = writeln!(out, "CRIU versions:  {}", rule.versions);
     let _ = writeln!(out, "CRIU finds it:  {}", phase(rule.phase));
@@ -244,8 +243,8 @@ fn code(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{DEVICE, MAPPING, PTS, UNIX};
     use super::*;
+    use crate::report::tests::{DEVICE, MAPPING, PTS, UNIX};
     use crate::rules::registry;
     use expect_test::expect;
 
@@ -338,7 +337,7 @@ mod tests {
         let new_readme = format!("{before}{start}{}{end}{after}", readme_table(registry::RULES));
         let pages = [
             ("docs/rules.md", rules_page(registry::RULES)),
-            ("docs/inventory.md", super::super::inventory::page(registry::RULES)),
+            ("docs/inventory.md", crate::report::inventory::page(registry::RULES)),
             ("README.md", new_readme),
         ];
         for (name, new) in pages {

@@ -6,8 +6,8 @@
 //! (runc, crun and youki send `tcp_established`, `file_locks`, `shell_job` and `ext_unix_sk`) is reached by the runtime's
 //! own flag or by the file the runtime names, never by default.conf.
 
-use super::template::{render, Style};
-use crate::host::{Gate, Host, Opt, Release, Runtime};
+use crate::criu::{Gate, Host, Opt, Release, Runtime};
+use crate::report::template::{render, Style};
 use crate::rules::{Finding, Lift, Rule};
 
 /// How far away a cure is: reports are ordered by it.
@@ -56,7 +56,7 @@ const CRUN_CONF_OR_ANNOTATION: &str = "/etc/criu/crun.conf (or the file of annot
 
 /// The cure of a finding.
 pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Cure {
-    let fact = |name: &str| super::fact_text(finding, name);
+    let fact = |name: &str| crate::report::fact_text(finding, name);
     let mut settings = Vec::new();
     let mut changes = Vec::new();
     let mut blocked: Vec<String> = Vec::new();

@@ -1,7 +1,7 @@
 //! Every refusal that CRIU's sources know about dumped processes, and its answer: `docs/inventory.md`. The rows are
 //! `inventory.txt`; what a row with a rule says comes from the rule.
 
-use super::docs::{cell, lifted_by, phase, when};
+use crate::report::docs::{cell, lifted_by, phase, when};
 use crate::rules::{Rule, When};
 use std::fmt::Write as _;
 

@@ -1,10 +1,10 @@
 //! `preflight.json`: the same findings for programs, complete and unfolded. Its schema: `docs/preflight.schema.json`.
 
-use super::hints::cure;
-use super::{message, reason, render_value, Outcome, Report};
 use crate::bytes::{to_hex, Bytes};
 use crate::config::Mode;
-use crate::host::{Caps, Host, Release, Runtime, Stage};
+use crate::criu::{Caps, Host, Release, Runtime, Stage};
+use crate::report::hints::cure;
+use crate::report::{message, reason, render_value, Outcome, Report};
 use crate::rules::{Finding, Place, Value, Verdict};
 use crate::snapshot::Look;
 use serde::Serialize;
@@ -120,7 +120,10 @@ pub fn to_vec(report: &Report, host: &Host) -> serde_json::Result<Vec<u8>> {
             .iter()
             .map(|u| Gap { pid: u.pid, fd: u.fd, what: u.what.escaped(), errno: u.errno, reason: reason(u.errno) })
             .collect(),
-        log: super::lines::lines(report, host).into_iter().chain(super::lines::warnings(report, host)).collect(),
+        log: crate::report::lines::lines(report, host)
+            .into_iter()
+            .chain(crate::report::lines::warnings(report, host))
+            .collect(),
     };
     let mut out = serde_json::to_vec_pretty(&document)?;
     out.push(b'\n');

@@ -4,11 +4,11 @@
 //! crun quote every line of the log with the word `Error` in it, each alone. So the first line is the summary, every
 //! blocker is one self-contained line, and no other line of ours holds that word, not even in a name from the tree.
 
-use super::hints::{cure, Cure, Rank};
-use super::{fact_text, reason, render_value, sentence, Outcome, Report};
 use crate::bytes::escape;
 use crate::config::Mode;
-use crate::host::{Host, Stage};
+use crate::criu::{Host, Stage};
+use crate::report::hints::{cure, Cure, Rank};
+use crate::report::{fact_text, reason, render_value, sentence, Outcome, Report};
 use crate::rules::{Finding, Holder, Other, Phase, Proof, Value, Verdict};
 use crate::scan::ScanError;
 use crate::snapshot::{Look, Unchecked};

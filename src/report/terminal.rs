@@ -1,8 +1,8 @@
 //! The answer of the `criu-preflight` command, for a person at a terminal.
 
-use super::lines::{body, kinds, one_line, root, summary, unchecked};
-use super::{Outcome, Report};
-use crate::host::{Host, Release};
+use crate::criu::{Host, Release};
+use crate::report::lines::{body, kinds, one_line, root, summary, unchecked};
+use crate::report::{Outcome, Report};
 use crate::rules::{Proof, Verdict, When};
 
 /// What a dry run has come to.
@@ -61,8 +61,9 @@ pub fn text(report: &Report, host: &Host) -> String {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::engine::judge;
     use crate::rules::testkit;
-    use crate::rules::{judge, Finding};
+    use crate::rules::Finding;
     use crate::snapshot::{Dev, Look, Snapshot, Unchecked};
     use expect_test::expect;
 

@@ -1,8 +1,8 @@
 //! Whole reports over made-up rules, as their readers get them.
 
-use super::lines::{lines, syslog_summary, warnings};
 use super::*;
-use crate::host::{Caps, Hook, Host, Opt, Options, Release, Runtime, Siblings, Stage};
+use crate::criu::{Caps, Hook, Host, Opt, Options, Release, Runtime, Siblings, Stage};
+use crate::report::lines::{lines, syslog_summary, warnings};
 use crate::rules::{Ctx, Evidence, Holder, Lift, Other, Phase, Place, Sink, When};
 use crate::snapshot::Dev;
 use expect_test::{expect, Expect};
@@ -16,7 +16,7 @@ const fn rule(id: &'static str, says: &'static str, lifts: &'static [Lift]) -> R
         group: "Made up",
         what: "What `it` is <not>. More of it.",
         says,
-        criu: &["No way|back"],
+        criu: "No way|back",
         source: "criu/none.c:none",
         versions: "all",
         lifts,
@@ -406,7 +406,7 @@ fn names_from_the_tree_are_harmless() {
     "#]],
     );
     assert_eq!(warned.verdict(), Outcome::Warn);
-    assert_eq!(super::lines::lines(&warned, &host(Runtime::Cli)), Vec::<String>::new());
+    assert_eq!(crate::report::lines::lines(&warned, &host(Runtime::Cli)), Vec::<String>::new());
 }
 
 #[test]

@@ -4,75 +4,21 @@
 //! template of its sentence; [`crate::report`] renders both. To add a rule: its item and check in the file of its
 //! resource, a line in [`registry::RULES`], a fixture in `criu-tests/`.
 
-pub mod aio;
-pub mod anon;
-pub mod arch;
-pub mod autofs;
-pub mod buildid;
-pub mod cgroup;
-pub mod confirm;
-pub mod device;
-pub mod devpts;
-pub mod epoll;
-pub mod evidence;
-pub mod family;
-pub mod finding;
-pub mod fsnotify;
-pub mod ghost;
-pub mod hugetlb;
-pub mod ip;
-pub mod judge;
-pub mod layout;
-pub mod lock;
-pub mod lost;
-pub mod mapping;
-pub mod memfd;
-pub mod mount;
-mod mount_binds;
-pub mod mount_content;
-pub mod mount_groups;
-mod mount_model;
-pub mod namespace;
-pub mod net;
-pub mod netlink;
-pub mod nsfd;
-pub mod o_path;
-pub mod own_dev;
-pub mod own_proc;
-pub mod packet;
-pub mod path;
-mod path_model;
-#[cfg(test)]
-mod path_tests;
-pub mod pipe;
-mod prefixes;
+pub mod files;
+pub mod lossy;
+pub mod memory;
+pub mod mounts;
+pub mod namespaces;
 pub mod registry;
-pub mod room;
-pub mod session;
-pub mod shared;
-pub mod sock;
-pub mod statless;
-pub mod task;
-pub mod tcp;
+pub mod sockets;
+pub mod tasks;
 #[cfg(test)]
 pub mod testkit;
-pub mod timerfd;
-pub mod tracer;
-mod tty;
-pub mod tty_rules;
-pub mod tun;
-pub mod udp;
-pub mod unix;
-pub mod unix_accept;
-pub mod unix_name;
-pub mod unix_queue;
-pub mod unknown;
-pub mod user;
 
-use crate::host::{Hook, Host, Opt};
+use crate::criu::{Hook, Host, Opt};
+pub use crate::engine::evidence::Evidence;
+pub use crate::finding::{Finding, Holder, Other, Place, Proof, Sink, TaskLink, Value, Verdict};
 use crate::snapshot::{Index, Look, OpenFile, Snapshot, Task};
-pub use evidence::Evidence;
-pub use finding::{Finding, Holder, Other, Place, Proof, Sink, TaskLink, Value, Verdict};
 
 /// When CRIU itself would find out, and how much is lost by then (phases of criu/cr-dump.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,9 +84,8 @@ pub struct Rule {
     /// `[...]` is dropped when one of its facts is absent; `\[` is a bracket. Process, descriptor, other end and cure
     /// stand around it already.
     pub says: &'static str,
-    /// CRIU's own texts for it, as in its sources, any of which may stand in its log. `{when} text`: it does so on a
-    /// condition; `{words}` alone tells what no text of CRIU's does.
-    pub criu: &'static [&'static str],
+    /// CRIU's own text for it.
+    pub criu: &'static str,
     /// Where CRIU does it: file:function.
     pub source: &'static str,
     /// Versions that refuse: `all`, `3.17.1-4.1.1`, `4.1+`.
@@ -159,20 +104,26 @@ pub struct Ctx<'a> {
     pub snap: &'a Snapshot,
     pub host: &'a Host,
     pub index: Index<'a>,
-    pub socks: sock::Socks<'a>,
+    pub socks: crate::criu_model::sockets::Socks<'a>,
     /// The mounts as CRIU has them.
-    mounts: mount_model::Model<'a>,
+    pub(crate) mounts: crate::criu_model::mounts::Model<'a>,
     /// Every path that fails one of CRIU's tests.
-    bad_paths: Vec<path_model::Bad<'a>>,
+    pub(crate) bad_paths: Vec<crate::criu_model::paths::Bad<'a>>,
 }
 
 impl<'a> Ctx<'a> {
     pub fn new(snap: &'a Snapshot, host: &'a Host) -> Self {
         let index = Index::new(snap);
-        let socks = sock::Socks::new(snap, &index);
-        let mut ctx =
-            Ctx { snap, host, index, socks, mounts: mount_model::Model::new(snap, host), bad_paths: Vec::new() };
-        ctx.bad_paths = path_model::all(&ctx);
+        let socks = crate::criu_model::sockets::Socks::new(snap, &index);
+        let mut ctx = Ctx {
+            snap,
+            host,
+            index,
+            socks,
+            mounts: crate::criu_model::mounts::Model::new(snap, host),
+            bad_paths: Vec::new(),
+        };
+        ctx.bad_paths = crate::criu_model::paths::all(&ctx);
         ctx
     }
 

@@ -3,11 +3,12 @@
 //! The defaults are the plain case: one task sharing every namespace with CRIU, CRIU 4.2, every option known and not
 //! given. A test changes the one thing it is about.
 
-use super::{judge::judge_with, Finding, Rule, Verdict};
 use crate::bytes::Bytes;
 use crate::config::Config;
-use crate::host::{Caps, Host, LockMethod, Opt, Options, Release, Runtime, Siblings, Stage};
+use crate::criu::{Caps, Host, LockMethod, Opt, Options, Release, Runtime, Siblings, Stage};
+use crate::engine::judge::judge_with;
 use crate::parse::diag::{InetDiag, Queues, UnixDiag};
+use crate::rules::{Finding, Rule, Verdict};
 use crate::snapshot::{
     Cgroups, Detail, Dev, Kernel, Look, MountTable, Namespaces, Observer, OpenFile, Snapshot, SocketFacts, SocketTable,
     Task, Thread,
@@ -236,8 +237,8 @@ pub fn with_external(key: &str) -> Host {
 }
 
 /// The host with another plugin that has this hook.
-pub fn with_hook(hook: crate::host::Hook) -> Host {
-    let plugin = crate::host::Sibling { name: Bytes::from("other"), hooks: vec![hook as u32] };
+pub fn with_hook(hook: crate::criu::Hook) -> Host {
+    let plugin = crate::criu::Sibling { name: Bytes::from("other"), hooks: vec![hook as u32] };
     Host { siblings: Siblings { loaded: vec![plugin], ..Siblings::default() }, ..host() }
 }
 

@@ -3,8 +3,8 @@
 //! The kernel does not only say equal or not, it orders its (scrambled) pointers (`kcmp_ptr()`, kernel/kcmp.c), so that
 //! n tasks are grouped with n log n calls. Needs PTRACE_MODE_READ_REALCREDS on both tasks.
 
-use super::order::{self, Grouped, Placed};
-use super::sys::Seen;
+use crate::scan::order::{self, Grouped, Placed};
+use crate::scan::sys::Seen;
 use nix::errno::Errno;
 use std::cmp::Ordering;
 

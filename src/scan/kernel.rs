@@ -1,9 +1,10 @@
 //! What the kernel is and who we are: asked of ourselves, never of the tree.
 
-use super::files::{classify, Class};
-use super::proc::{Buffers, Dir};
-use super::{programs, sys, tasks, Log, Seen};
 use crate::parse::devices;
+use crate::scan::fd::files::{classify, Class};
+use crate::scan::proc::{Buffers, Dir};
+use crate::scan::task::process;
+use crate::scan::{programs, sys, Log, Seen};
 use crate::snapshot::{Dev, Kernel, Observer, OpenFile, Snapshot, Task};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
@@ -70,7 +71,7 @@ fn observer(criu: i32, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
     let pid = nix::unistd::getpid().as_raw();
     let mut me = Observer { pid: criu, ..Observer::default() };
     if let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") {
-        me.ns = tasks::namespaces(&dir, None, b, log);
+        me.ns = process::namespaces(&dir, None, b, log);
         // Read by us, parsed by procfs: that reads on for as long as signals interrupt it.
         let text = log.take(dir.read_one(c"status", &mut b.text), pid, None, b"status");
         match text.map(procfs::process::Status::from_read) {

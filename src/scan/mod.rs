@@ -4,49 +4,21 @@
 //! file server is called, and no trace is left behind. What has gone meanwhile is left out without a word; what the
 //! kernel denies stands in [`Snapshot::unchecked`].
 
-pub mod again;
-pub mod autofs;
-pub mod borrow;
-pub mod cgroups;
-pub mod child;
-pub mod details;
-pub mod diag;
-pub mod epoll;
-pub mod files;
-pub mod freezer;
-pub mod guards;
-pub mod holders;
-pub mod inflight;
-pub mod inherited;
-pub mod inside;
+pub mod fd;
 pub mod kcmp;
 pub mod kernel;
-pub mod layers;
-pub mod links;
-pub mod locks;
-mod lookup;
-pub mod lost;
-pub mod maps;
-pub mod mounts;
-pub mod names;
+pub mod mount;
+pub mod net;
+pub mod ns_child;
 pub mod order;
-pub mod ownproc;
-pub mod paths;
 pub mod proc;
 pub mod programs;
-pub mod queues;
-pub mod regs;
-mod right_paths;
-pub mod shares;
-pub mod stuck;
+pub mod recheck;
 pub mod sys;
-pub mod tasks;
-pub mod terminals;
-pub mod userns;
-pub mod watches;
+pub mod task;
 
+use crate::criu::Host;
 use crate::hash::Set;
-use crate::host::Host;
 use crate::snapshot::{Cgroups, Look, MountTable, Observer, Regs, Snapshot, Task, Unchecked};
 use proc::{Buffers, Dir};
 use std::collections::{HashMap, HashSet};
@@ -109,10 +81,10 @@ pub struct ScanCache {
     anonymous: HashMap<i32, Vec<i32>>,
     /// There were so many descriptors that /proc/locks was read.
     many_locks: bool,
-    refused: diag::Refused,
-    compared: shares::Compared,
+    refused: net::diag::Refused,
+    compared: task::sharing::Compared,
     cgroups: Option<(i32, Cgroups)>,
-    right_paths: right_paths::Right,
+    right_paths: fd::right_paths::Right,
 }
 
 /// Who looks, on whose behalf, and what is kept between two looks at one tree.
@@ -129,7 +101,7 @@ pub struct ScanSession<'a> {
 impl ScanSession<'static> {
     /// One in which the calling process is the one that would dump, and the tracer if there is one.
     pub fn in_place() -> Self {
-        let registers = &|tids: &[i32]| tids.iter().map(|tid| regs::read(*tid)).collect();
+        let registers = &|tids: &[i32]| tids.iter().map(|tid| task::registers::read(*tid)).collect();
         ScanSession { criu: nix::unistd::getpid().as_raw(), registers, channel: None, cache: ScanCache::default() }
     }
 }
@@ -167,39 +139,39 @@ pub fn look(root: i32, look: Look, host: &Host, session: &mut ScanSession) -> Re
     let held: Set<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
     // CRIU lists the sockets of a network namespace that it dumps even if there are none.
     if !held.is_empty() || snap.root_shares(|ns| ns.net) != Some(true) {
-        let (sockets, unchecked) = diag::look(&snap.tasks, &snap.criu.ns, &held, look, &mut cache.refused);
+        let (sockets, unchecked) = net::diag::look(&snap.tasks, &snap.criu.ns, &held, look, &mut cache.refused);
         snap.sockets = sockets;
         scan.log.0.extend(unchecked);
     }
-    let (links, unchecked) = diag::links::tables(&snap.tasks, &snap.criu.ns);
+    let (links, unchecked) = net::diag::links::tables(&snap.tasks, &snap.criu.ns);
     snap.links = links;
     scan.log.0.extend(unchecked);
-    shares::look(&mut snap.tasks, look, &mut cache.compared, &mut scan.log);
+    task::sharing::look(&mut snap.tasks, look, &mut cache.compared, &mut scan.log);
     if look == Look::Early {
-        borrow::attach(&mut snap.tasks);
+        fd::remote::attach(&mut snap.tasks);
     }
-    userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
-    cgroups::look(&mut snap, &scan.proc, host, &mut cache.cgroups, &mut scan.b, &mut scan.log);
-    details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
-    inherited::look(&mut snap);
-    terminals::look(&mut snap);
-    inflight::look(&mut snap, &own, host, &mut scan.b, &mut scan.log);
-    queues::look(&mut snap, &scan.proc);
-    autofs::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
-    ownproc::look(&mut snap, &scan.proc, &mut scan.b);
-    paths::look(&mut snap, &scan.proc, &mut cache.right_paths, &mut scan.b, &mut scan.log);
-    layers::look(&mut snap, &scan.proc, &mut scan.b);
-    epoll::look(&mut snap, &mut scan.log);
-    watches::look(&mut snap, &scan.proc, host);
-    if lost::is_last(look, host) {
-        lost::look(&mut snap);
+    task::userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
+    task::cgroups::look(&mut snap, &scan.proc, host, &mut cache.cgroups, &mut scan.b, &mut scan.log);
+    fd::details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
+    fd::inherited_locks::look(&mut snap);
+    fd::terminals::look(&mut snap);
+    fd::queued::look(&mut snap, &own, host, &mut scan.b, &mut scan.log);
+    mount::mqueues::look(&mut snap, &scan.proc);
+    mount::autofs::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
+    task::own_proc::look(&mut snap, &scan.proc, &mut scan.b);
+    fd::paths::look(&mut snap, &scan.proc, &mut cache.right_paths, &mut scan.b, &mut scan.log);
+    fd::overlay::look(&mut snap, &scan.proc, &mut scan.b);
+    fd::epoll::look(&mut snap, &mut scan.log);
+    fd::watches::look(&mut snap, &scan.proc, host);
+    if task::unsaved::is_last(look, host) {
+        task::unsaved::look(&mut snap);
     }
     snap.whole = scan.log.is_whole();
     snap.unchecked = scan.log.0;
     if look == Look::Early {
-        cache.anonymous = files::remember(&snap.tasks);
+        cache.anonymous = fd::files::remember(&snap.tasks);
         if cache.many_locks {
-            locks::again();
+            fd::locks::again();
         }
     }
     Ok(snap)
@@ -257,48 +229,48 @@ impl Scan {
         cache: &mut ScanCache,
     ) -> Result<(Vec<Task>, Vec<MountTable>), ScanError> {
         let observer = &criu.ns;
-        let mut mounts = mounts::Mounts::default();
+        let mut mounts = mount::tables::Mounts::default();
         let frozen = self.look == Look::Frozen;
         let (anonymous, many_locks) = (std::mem::take(&mut cache.anonymous), std::mem::take(&mut cache.many_locks));
-        let locks = locks::Locks::new(observer, frozen && many_locks);
-        let mut known_files = files::Memo::new(if frozen { anonymous } else { HashMap::new() });
-        let mut known_maps = maps::Memo::default();
-        let mut known_links = links::Memo::default();
-        let mut tables = files::Tables::default();
+        let locks = fd::locks::Locks::new(observer, frozen && many_locks);
+        let mut known_files = fd::files::Memo::new(if frozen { anonymous } else { HashMap::new() });
+        let mut known_maps = task::maps::Memo::default();
+        let mut known_links = task::links::Memo::default();
+        let mut tables = fd::files::Tables::default();
         let mut seen = HashSet::new();
         let mut tasks: Vec<Task> = Vec::new();
-        let mut todo = vec![(root, tasks::Above::root(observer))];
+        let mut todo = vec![(root, task::process::Above::root(observer))];
         let ours = ours(criu.pid);
-        let mut patience = (self.look == Look::Early).then(|| stuck::Patience::new(host));
+        let mut patience = (self.look == Look::Early).then(|| task::dstate::Patience::new(host));
         while let Some((pid, above)) = todo.pop() {
             // A child that changes its parent while we walk could be met twice.
             if !seen.insert(pid) || ours.contains(&pid) {
                 continue;
             }
-            let visit = tasks::visit(&self.proc, pid, above, patience.as_mut(), &mut self.b, &mut self.log)?;
+            let visit = task::process::visit(&self.proc, pid, above, patience.as_mut(), &mut self.b, &mut self.log)?;
             let Some(visit) = visit else { continue };
-            let tasks::Visit { mut task, dir, children, table_size } = visit;
-            let below = tasks::Above::child_of(&task);
+            let task::process::Visit { mut task, dir, children, table_size } = visit;
+            let below = task::process::Above::child_of(&task);
             todo.extend(children.into_iter().rev().map(|child| (child, below)));
             if !task.is_zombie() {
                 // Its own namespace CRIU reads through itself: a process in it may be confined to a part by chroot.
                 let through_us = task.ns.mnt == observer.mnt && !mounts.knows(task.ns.mnt);
                 let me = if through_us { self.myself() } else { None };
                 mounts.meet(task.ns.mnt, me.as_ref().unwrap_or(&dir), &mut self.b, &mut self.log);
-                links::look(&mut task, &dir, !frozen, &mut known_links, &mut self.b, &mut self.log);
+                task::links::look(&mut task, &dir, !frozen, &mut known_links, &mut self.b, &mut self.log);
                 if !tables.knows(&mut task, above.parent, table_size, &mut self.log) {
-                    let cx = files::Context { own, mounts: &mounts, locks: &locks, caps: host.caps };
+                    let cx = fd::files::Context { own, mounts: &mounts, locks: &locks, caps: host.caps };
                     let (memo, b, log) = (&mut known_files, &mut self.b, &mut self.log);
-                    task.files = files::look(&dir, &cx, memo, &mut task.statless, b, log);
+                    task.files = fd::files::look(&dir, &cx, memo, &mut task.statless, b, log);
                     if pid == criu.pid {
                         task.files.retain(|f| Some(f.ino) != self.channel || !own.is_socket(f));
                     }
                     task.fd_count = task.files.len();
                 }
                 tables.note(&task);
-                match maps::look(&dir, task.ns.mnt, &mut known_maps, &mut self.b, &mut self.log) {
-                    maps::Found::Own(maps) => task.maps = maps,
-                    maps::Found::Of(other) => task.maps_of = Some(other),
+                match task::maps::look(&dir, task.ns.mnt, &mut known_maps, &mut self.b, &mut self.log) {
+                    task::maps::Found::Own(maps) => task.maps = maps,
+                    task::maps::Found::Of(other) => task.maps_of = Some(other),
                 }
                 if self.look == Look::Early && !host.caps.madv_guards {
                     task.guard = self.first_guard(&dir, &task);
@@ -325,7 +297,7 @@ impl Scan {
     /// The first guard region in memory that CRIU dumps page by page: private mappings.
     fn first_guard(&mut self, dir: &Dir, task: &Task) -> Option<(u64, u64)> {
         for vma in task.maps.iter().map(|m| &m.vma).filter(|v| !v.shared && v.start < v.end) {
-            match guards::first(dir, vma.start, vma.end) {
+            match task::guard_regions::first(dir, vma.start, vma.end) {
                 Seen::Seen(None) => {}
                 Seen::Seen(found) => return found,
                 // A kernel without guard regions, or one that cannot tell: nothing is known.
@@ -346,7 +318,7 @@ impl Scan {
         for task in tasks.iter_mut().filter(live) {
             if task.threads.first().is_some_and(|leader| leader.regs.is_none()) {
                 if let Some(dir) = self.log.take(self.proc.process(task.pid), task.pid, None, b"/proc/PID") {
-                    links::program(task, &dir, &mut self.b, &mut self.log);
+                    task::links::program(task, &dir, &mut self.b, &mut self.log);
                 }
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! n things take no more than n log n questions.
 
-use super::Seen;
+use crate::scan::Seen;
 use std::cmp::Ordering;
 
 /// Things grouped by being one and the same.

@@ -1,9 +1,9 @@
 //! /proc/PID held open: every question goes through one directory descriptor, which belongs to one process for good
 //! (its dentry is tied to the struct pid), so that a pid used again never mixes two processes.
 
-use super::sys::{self, Seen};
-use super::Log;
 use crate::bytes::Bytes;
+use crate::scan::sys::{self, Seen};
+use crate::scan::Log;
 use crate::snapshot::OpenFile;
 use nix::fcntl::OFlag;
 use std::ffi::{CStr, CString};

@@ -222,7 +222,7 @@ fn resolve(root: impl AsFd, path: &CStr, flags: nix::fcntl::ResolveFlag) -> nix:
         // No such call in this kernel, or none for us: which errno a seccomp filter answers is its author's choice. An EACCES
         // that is about the path comes back from the walk.
         Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => {
-            super::lookup::walk(root, path, flags.contains(nix::fcntl::ResolveFlag::RESOLVE_IN_ROOT))
+            crate::scan::fd::lookup::walk(root, path, flags.contains(nix::fcntl::ResolveFlag::RESOLVE_IN_ROOT))
         }
         done => done,
     }

@@ -13,9 +13,9 @@ mod serve;
 pub mod wire;
 
 use crate::config::Config;
-use crate::host::{log, syslog, workdir, Host};
-use crate::scan::regs;
+use crate::criu::{log, syslog, workdir, Host};
 use crate::scan::sys::retry;
+use crate::scan::task::registers;
 use nix::errno::Errno;
 use nix::sys::socket::{self, MsgFlags};
 pub use process::abandon;
@@ -192,7 +192,7 @@ impl Exchange {
             FromScanner::NoReport => workdir::remove(workdir::REPORT),
             FromScanner::Syslog(text) => self.syslog = Some(text.to_owned()),
             FromScanner::Registers(tids) => {
-                let one = |tid| regs::read(tid).map_or((0, 0), |r| (u32::try_from(r.size).unwrap_or(0), r.cs));
+                let one = |tid| registers::read(tid).map_or((0, 0), |r| (u32::try_from(r.size).unwrap_or(0), r.cs));
                 self.send(&ToScanner::Registers(tids.iter().map(one).collect()))?;
             }
             FromScanner::Verdict { refuse } => {

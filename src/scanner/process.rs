@@ -14,10 +14,10 @@
 //! handler of SIGCHLD meets it. It shares CRIU's memory and is nothing but a few system calls on a stack of its own: making it and
 //! ending it costs no copy of page tables. Each is killed by the kernel when its parent ends (PR_SET_PDEATHSIG).
 
-use super::heap;
-use super::limits;
-use super::wire::FromScanner;
 use crate::scan::sys::retry;
+use crate::scanner::heap;
+use crate::scanner::limits;
+use crate::scanner::wire::FromScanner;
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{kill, pthread_sigmask, SigSet, SigmaskHow, Signal};

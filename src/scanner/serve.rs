@@ -1,13 +1,14 @@
 //! The scanner's side: takes the looks that it is asked for, and sends what comes of them.
 
-use super::limits;
-use super::wire::{self, FromScanner, ToScanner};
 use crate::bytes::Bytes;
 use crate::check::Eyes;
 use crate::config::Config;
-use crate::host::{log::Level, Host};
+use crate::criu::log::Level;
+use crate::criu::Host;
 use crate::scan::sys::retry;
 use crate::scan::{self, ScanSession};
+use crate::scanner::limits;
+use crate::scanner::wire::{self, FromScanner, ToScanner};
 use crate::session::{Output, Reporter};
 use crate::snapshot::{Look, Regs};
 use nix::errno::Errno;
@@ -27,7 +28,7 @@ pub fn serve(channel: OwnedFd, far: Option<u64>, criu: i32, host: Host, config: 
     let channel = Channel { fd: channel };
     let served = catch_unwind(AssertUnwindSafe(|| looks(&channel, far, criu, host, config)));
     if let Err(payload) = served {
-        let text = crate::abi::fence::panic_text(payload.as_ref());
+        let text = crate::plugin::panic_guard::panic_text(payload.as_ref());
         let _ = channel.send(&FromScanner::Panic(&wire::sanitized(text)).to_packet());
         // SAFETY: ends the process. The payload is never dropped: that could panic again.
         unsafe { libc::_exit(PANICKED) };
@@ -53,7 +54,7 @@ fn looks(channel: &Channel, far: Option<u64>, criu: i32, mut host: Host, config:
                     host = serde_json::from_slice(&std::mem::take(&mut facts)).map_err(|_| Errno::EPROTO)?;
                 }
                 #[cfg(feature = "fault-injection")]
-                super::fault::inject(frozen, &|packet| {
+                crate::scanner::fault::inject(frozen, &|packet| {
                     let _ = channel.send(packet);
                 });
                 let phase = if frozen { Look::Frozen } else { Look::Early };

@@ -3,7 +3,7 @@
 //! The parent takes nothing on trust. What the scanner sends may be made of names from the tree, and a scanner that has gone
 //! wrong may send anything: a message that is not exactly of its form is [`Malformed`], and the look counts as not taken.
 
-use crate::host::log::Level;
+use crate::criu::log::Level;
 use std::fmt::Write as _;
 
 /// No packet is longer: a piece of a report, or the answers about 2048 threads.

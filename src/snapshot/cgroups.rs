@@ -3,7 +3,7 @@
 use crate::parse::cgroup::Cgroup;
 use serde::{Deserialize, Serialize};
 
-/// Looked at only where CRIU could stumble over it: see `scan/cgroups.rs`.
+/// Looked at only where CRIU could stumble over it: see `scan/task/cgroups.rs`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cgroups {
     /// Each once.

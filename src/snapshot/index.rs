@@ -1,8 +1,8 @@
 //! Joins over a snapshot, made once per look: inode to socket, inode to the descriptors that hold it.
 
-use super::{MountTable, OpenFile, Snapshot, Socket, SocketTable, Task, Unchecked};
 use crate::hash::Map;
 use crate::parse::mountinfo::MountInfo;
+use crate::snapshot::{MountTable, OpenFile, Snapshot, Socket, SocketTable, Task, Unchecked};
 use std::cell::OnceCell;
 
 /// IPPROTO_MPTCP

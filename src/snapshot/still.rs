@@ -4,7 +4,7 @@
 //! Of a task whose threads are all like that, everything the first look saw after its status was read is of one moment with
 //! what it saw of other such tasks.
 
-use super::{Snapshot, Task, Thread};
+use crate::snapshot::{Snapshot, Task, Thread};
 use std::collections::HashMap;
 
 /// What stood still from one look to the next.

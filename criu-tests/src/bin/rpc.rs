@@ -273,7 +273,7 @@ fn compare(criu: &Criu, seed: u64, base: &Path) -> Result<Said, String> {
         let with = ask(&ours, "with")?;
         let refused = with.log.contains("Error (preflight)");
         let verdict = if alone.success { "dumped" } else { "refused" };
-        // Which mounts are skipped and which file systems enabled is not known of a request (host/cmdline.rs).
+        // Which mounts are skipped and which file systems enabled is not known of a request (criu/cmdline.rs).
         let warned = with.log.contains("Warn  (preflight): mnt-") && reason(&alone.log).contains("mnt:");
         let differs = if with.success != alone.success {
             Some(format!("CRIU alone: {verdict} ({}), with the plugin: {}", reason(&alone.log), reason(&with.log)))

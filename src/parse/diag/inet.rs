@@ -1,6 +1,6 @@
 //! IPv4 and IPv6, all protocols: net/ipv4/inet_diag.c, udp_diag.c, raw_diag.c, net/mptcp/mptcp_diag.c; linux/inet_diag.h.
-use super::Reader;
 use crate::bytes::Bytes;
+use crate::parse::diag::Reader;
 use std::net::IpAddr;
 
 /// One socket of the TCP/IP family.

@@ -1,7 +1,7 @@
 //! RTM_GETLINK: the interfaces of a network namespace. Not sock_diag, but the same netlink: `rtnl_fill_ifinfo()` in
 //! net/core/rtnetlink.c, linux/if_link.h.
-use super::Reader;
 use crate::bytes::Bytes;
+use crate::parse::diag::Reader;
 
 /// The type of the request is RTM_GETLINK (18), that of each answer this.
 pub(super) const RTM_NEWLINK: u16 = 16;

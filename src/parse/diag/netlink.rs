@@ -1,5 +1,5 @@
 //! AF_NETLINK: net/netlink/diag.c, linux/netlink_diag.h.
-use super::{u32s, Reader};
+use crate::parse::diag::{u32s, Reader};
 
 /// One netlink socket. The kernel reports one that is in a multicast group twice, take one per `ino`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

@@ -1,5 +1,5 @@
 //! AF_PACKET: net/packet/diag.c, linux/packet_diag.h.
-use super::Reader;
+use crate::parse::diag::Reader;
 
 /// One packet socket.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -72,7 +72,7 @@ pub fn packet(payload: &[u8]) -> Option<PacketDiag> {
         rx_ring: None,
         tx_ring: None,
         fanout: None,
-        length: super::length(payload),
+        length: crate::parse::diag::length(payload),
     };
     for (kind, value) in msg.attributes()? {
         let mut v = Reader(value);

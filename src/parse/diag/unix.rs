@@ -1,6 +1,6 @@
 //! AF_UNIX: `sk_diag_fill()` in net/unix/diag.c, linux/unix_diag.h.
-use super::{u32s, Queues, Reader};
 use crate::bytes::Bytes;
+use crate::parse::diag::{u32s, Queues, Reader};
 
 /// One unix socket.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -65,7 +65,7 @@ pub fn unix(payload: &[u8]) -> Option<UnixDiag> {
         rqlen: None,
         shutdown: None,
         uid: None,
-        length: super::length(payload),
+        length: crate::parse::diag::length(payload),
     };
     for (kind, value) in msg.attributes()? {
         let mut v = Reader(value);

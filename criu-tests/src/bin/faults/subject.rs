@@ -3,7 +3,8 @@
 use crate::seccomp::{self, Calls};
 use criu_preflight::check::{self, Eyes};
 use criu_preflight::config::Config;
-use criu_preflight::host::Host;
+use criu_preflight::criu::Host;
+use criu_preflight::enrich;
 use criu_preflight::report::{message, Report};
 use criu_preflight::rules::Verdict;
 use criu_preflight::scan::{self, ScanError, ScanSession};
@@ -129,7 +130,7 @@ fn panicked(why: &(dyn std::any::Any + Send)) -> String {
 fn look(root: i32, host: &Host, frozen: bool, session: &RefCell<ScanSession>) -> Value {
     // A search of the whole machine, made shorter.
     let holders = |findings: &mut [_], snap: &_, _: Duration| {
-        scan::holders::resolve(findings, snap, Duration::from_millis(20));
+        enrich::holders::resolve(findings, snap, Duration::from_millis(20));
     };
     let scan = |root, phase, host: &_| scan::look(root, phase, host, &mut session.borrow_mut());
     let eyes = Eyes { scan: &scan, holders: &holders, ..Eyes::open() };

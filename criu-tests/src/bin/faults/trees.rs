@@ -1,6 +1,6 @@
 //! The trees that are looked at, and the dumps that they are judged for.
 
-use criu_preflight::host::{Host, LockMethod, Options, Release, Stage};
+use criu_preflight::criu::{Host, LockMethod, Options, Release, Stage};
 use criu_tests::tree::{NoTree, Tree};
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 
 use criu_preflight::check::{self, Eyes};
 use criu_preflight::config::Config;
-use criu_preflight::host::{Caps, Host, Release, Stage};
+use criu_preflight::criu::{Caps, Host, Release, Stage};
 use criu_preflight::report::{json, lines, Report};
 use criu_preflight::scan::{self, ScanSession};
 use criu_preflight::snapshot::Look;

@@ -1,0 +1,285 @@
+//! The functions of `include/criu_preflight.h`, which cbindgen makes of this file: the same check outside of CRIU.
+
+use crate::bytes::Bytes;
+use crate::check::{self, Eyes};
+use crate::config::Config;
+use crate::criu::{Host, Release};
+use crate::plugin::panic_guard::fence;
+use crate::report::{hints, json, message, Outcome, Report};
+use crate::rules::Verdict;
+use crate::scan::ScanError;
+use std::ffi::{c_char, c_int, c_void, CStr, CString};
+use std::mem::{offset_of, size_of};
+
+/// It may fail, or is lost silently.
+pub const CRIU_PREFLIGHT_WARN: c_int = 1;
+/// CRIU cannot dump it with these options.
+pub const CRIU_PREFLIGHT_REFUSE: c_int = 2;
+/// It could not be looked at; `text` says what and why.
+pub const CRIU_PREFLIGHT_UNCHECKED: c_int = 3;
+
+/// What the dump would be asked for. All zero but `size` is `criu dump` without any option, by the newest CRIU known.
+///
+/// The single bytes are CRIU's options of the same name; nonzero: given.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct criu_preflight_options {
+    /// sizeof(struct criu_preflight_options): a later version may append fields.
+    pub size: usize,
+    /// The release line to judge as: "3.17", "3.18" (also 3.19), "4.0", "4.1", "4.2" or "4.3". NULL: the newest.
+    pub release: *const c_char,
+    /// `--external` strings, `unix[1234]` and the like.
+    pub externals: *const *const c_char,
+    pub n_externals: usize,
+    /// `--freeze-cgroup`; NULL: not given.
+    pub freeze_cgroup: *const c_char,
+    /// `--ghost-limit` in bytes; 0: CRIU's own default, 1 MiB.
+    pub ghost_limit: u64,
+    pub ext_unix_sk: u8,
+    pub shell_job: u8,
+    pub file_locks: u8,
+    pub tcp_established: u8,
+    pub tcp_close: u8,
+    pub skip_in_flight: u8,
+    pub evasive_devices: u8,
+    pub link_remap: u8,
+    pub force_irmap: u8,
+    pub enable_external_sharing: u8,
+    pub enable_external_masters: u8,
+    /// `--external mnt[]`.
+    pub autodetect_ext_mounts: u8,
+    pub allow_uprobes: u8,
+    pub unprivileged: u8,
+    /// RPC only: orphan_pts_master.
+    pub orphan_pts_master: u8,
+    pub lazy_pages: u8,
+    /// A CRIU built with libbpf, which dumps BPF maps.
+    pub libbpf: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// One thing that CRIU cannot dump. Everything it points to is valid during the callback.
+#[repr(C)]
+pub struct criu_preflight_finding {
+    /// sizeof(struct criu_preflight_finding) of the library.
+    pub size: usize,
+    /// Stable name of the rule, "tcp-connected"; "unchecked" for CRIU_PREFLIGHT_UNCHECKED.
+    pub rule: *const c_char,
+    /// CRIU_PREFLIGHT_WARN, _REFUSE or _UNCHECKED.
+    pub verdict: c_int,
+    pub pid: libc::pid_t,
+    /// A thread other than the leader; 0: none in particular.
+    pub tid: libc::pid_t,
+    /// -1: not a descriptor.
+    pub fd: c_int,
+    /// Start of the mapping; 0: not a mapping.
+    pub addr: u64,
+    /// Name of the process, escaped.
+    pub comm: *const c_char,
+    /// What it is, one line, escaped.
+    pub text: *const c_char,
+    /// What would make it pass, one line; may be empty.
+    pub hint: *const c_char,
+    /// All of the above and every fact as a JSON object, as in `preflight.json`.
+    pub json: *const c_char,
+}
+
+/// Called for each finding, refusals first. Nonzero: no more of them, please.
+pub type criu_preflight_callback =
+    Option<unsafe extern "C" fn(finding: *const criu_preflight_finding, arg: *mut c_void) -> c_int>;
+
+/// The version of this library, "0.1.0".
+#[no_mangle]
+pub extern "C" fn criu_preflight_version() -> *const c_char {
+    const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
+    VERSION.as_ptr().cast()
+}
+
+/// Looks at the running process `pid` and its descendants and tells what CRIU could not dump. Nothing is stopped and
+/// nothing is changed; for the whole truth it needs root's capabilities.
+///
+/// `options` may be NULL (none given), `callback` may be NULL (only the answer counts); `arg` is handed through.
+///
+/// Returns 0: can be dumped. 1: cannot. Negative errno: could not tell (-ESRCH: no such process, -EINVAL: options not
+/// understood, -E2BIG: options from a later version, -EIO: /proc cannot be used, -EBUSY: a thread hangs in the kernel,
+/// -EFAULT: internal fault).
+///
+/// # Safety
+/// `options` must point to `options->size` readable bytes, its strings must be terminated, `externals` must hold
+/// `n_externals` of them.
+#[no_mangle]
+pub unsafe extern "C" fn criu_preflight_check(
+    pid: libc::pid_t,
+    options: *const criu_preflight_options,
+    callback: criu_preflight_callback,
+    arg: *mut c_void,
+) -> c_int {
+    fence("criu_preflight_check", -libc::EFAULT, || {
+        // SAFETY: as the caller promises.
+        let host = match unsafe { host_of(options) } {
+            Ok(host) => host,
+            Err(errno) => return -errno,
+        };
+        if pid <= 0 {
+            return -libc::ESRCH;
+        }
+        let report = match check::early(&Eyes::open(), pid, &host, &Config::default()) {
+            Ok(report) => report,
+            Err(ScanError::NoSuchTask) => return -libc::ESRCH,
+            Err(ScanError::Stuck { .. }) => return -libc::EBUSY,
+            Err(_) => return -libc::EIO,
+        };
+        if let Some(callback) = callback {
+            // SAFETY: as the caller promises.
+            unsafe { tell(&report, &host, callback, arg) };
+        }
+        c_int::from(report.verdict() == Outcome::Refuse)
+    })
+}
+
+/// # Safety
+/// See [`criu_preflight_check`].
+unsafe fn host_of(options: *const criu_preflight_options) -> Result<Host, c_int> {
+    if options.is_null() {
+        return Ok(Host::dry_run(Release::NEWEST));
+    }
+    // SAFETY: the first field is there in every version.
+    let size = unsafe { options.cast::<usize>().read_unaligned() };
+    if size <= offset_of!(criu_preflight_options, ghost_limit) {
+        return Err(libc::EINVAL);
+    }
+    // No padding: what a caller leaves uninitialised is nowhere.
+    const { assert!(size_of::<criu_preflight_options>() == offset_of!(criu_preflight_options, reserved) + 7) };
+    let own = size_of::<criu_preflight_options>();
+    for i in own..size {
+        // SAFETY: within the caller's `size`.
+        if unsafe { options.cast::<u8>().add(i).read() } != 0 {
+            return Err(libc::E2BIG);
+        }
+    }
+    let mut given = std::mem::MaybeUninit::<criu_preflight_options>::zeroed();
+    // SAFETY: within both; what an older caller does not have stays zero, which is a valid value of every field.
+    let given = unsafe {
+        std::ptr::copy_nonoverlapping(options.cast::<u8>(), given.as_mut_ptr().cast::<u8>(), size.min(own));
+        given.assume_init()
+    };
+    if given.reserved != [0; 7] {
+        return Err(libc::EINVAL);
+    }
+    // SAFETY: NULL or a terminated string, as the caller promises.
+    let text = |p: *const c_char| unsafe { (!p.is_null()).then(|| CStr::from_ptr(p)) };
+    let release = match text(given.release).map(CStr::to_bytes) {
+        None => Release::NEWEST,
+        Some(name) => Release::by_name(name).ok_or(libc::EINVAL)?,
+    };
+    let mut host = Host::dry_run(release);
+    host.caps.bpfmap = given.libbpf != 0;
+    let o = &mut host.options;
+    for (field, value) in [
+        (&mut o.ext_unix_sk, given.ext_unix_sk),
+        (&mut o.shell_job, given.shell_job),
+        (&mut o.file_locks, given.file_locks),
+        (&mut o.tcp_established, given.tcp_established),
+        (&mut o.tcp_close, given.tcp_close),
+        (&mut o.skip_in_flight, given.skip_in_flight),
+        (&mut o.evasive_devices, given.evasive_devices),
+        (&mut o.link_remap, given.link_remap),
+        (&mut o.force_irmap, given.force_irmap),
+        (&mut o.enable_external_sharing, given.enable_external_sharing),
+        (&mut o.enable_external_masters, given.enable_external_masters),
+        (&mut o.autodetect_ext_mounts, given.autodetect_ext_mounts),
+        (&mut o.allow_uprobes, given.allow_uprobes),
+        (&mut o.unprivileged, given.unprivileged),
+        (&mut o.orphan_pts_master, given.orphan_pts_master),
+        (&mut o.lazy_pages, given.lazy_pages),
+    ] {
+        *field = Some(value != 0);
+    }
+    if given.ghost_limit != 0 {
+        o.ghost_limit = Some(given.ghost_limit);
+    }
+    o.freeze_cgroup = Some(text(given.freeze_cgroup).map(|s| Bytes::from(s.to_bytes())));
+    let mut externals = Vec::new();
+    if !given.externals.is_null() {
+        for i in 0..given.n_externals {
+            // SAFETY: `n_externals` of them are there, as the caller promises.
+            let one = unsafe { given.externals.add(i).read() };
+            externals.push(Bytes::from(text(one).ok_or(libc::EINVAL)?.to_bytes()));
+        }
+    }
+    host.externals = Some(externals);
+    Ok(host)
+}
+
+/// # Safety
+/// The callback must be one.
+unsafe fn tell(
+    report: &Report,
+    host: &Host,
+    callback: unsafe extern "C" fn(*const criu_preflight_finding, *mut c_void) -> c_int,
+    arg: *mut c_void,
+) {
+    let document: serde_json::Value =
+        json::to_vec(report, host).ok().and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default();
+    let item = |list: &str, i: usize| {
+        let value = document.get(list).and_then(|l| l.get(i));
+        value.map(|v| string(&v.to_string())).unwrap_or_default()
+    };
+    for (i, found) in report.findings.iter().enumerate() {
+        let rule = report.rule_of(found);
+        let (name, comm) = (string(&found.rule), string(&found.comm.escaped()));
+        let text = string(&message(rule, found));
+        let hint = string(&rule.map(|r| hints::cure(r, found, host).text).unwrap_or_default());
+        let json = item("findings", i);
+        let finding = criu_preflight_finding {
+            size: size_of::<criu_preflight_finding>(),
+            rule: name.as_ptr(),
+            verdict: match found.verdict {
+                Verdict::Warn => CRIU_PREFLIGHT_WARN,
+                Verdict::Refuse => CRIU_PREFLIGHT_REFUSE,
+            },
+            pid: found.pid,
+            tid: found.tid.unwrap_or(0),
+            fd: found.fd.unwrap_or(-1),
+            addr: found.addr.unwrap_or(0),
+            comm: comm.as_ptr(),
+            text: text.as_ptr(),
+            hint: hint.as_ptr(),
+            json: json.as_ptr(),
+        };
+        // SAFETY: a callback of the header's type; the finding lives over the call.
+        if unsafe { callback(&raw const finding, arg) } != 0 {
+            return;
+        }
+    }
+    for (i, gap) in report.unchecked.iter().enumerate() {
+        let why = match gap.errno {
+            0 => "not understood".to_owned(),
+            errno => std::io::Error::from_raw_os_error(errno).to_string(),
+        };
+        let (text, json) = (string(&format!("{}: {why}", gap.what.escaped())), item("unchecked", i));
+        let finding = criu_preflight_finding {
+            size: size_of::<criu_preflight_finding>(),
+            rule: c"unchecked".as_ptr(),
+            verdict: CRIU_PREFLIGHT_UNCHECKED,
+            pid: gap.pid,
+            tid: 0,
+            fd: gap.fd.unwrap_or(-1),
+            addr: 0,
+            comm: c"".as_ptr(),
+            text: text.as_ptr(),
+            hint: c"".as_ptr(),
+            json: json.as_ptr(),
+        };
+        // SAFETY: as above.
+        if unsafe { callback(&raw const finding, arg) } != 0 {
+            return;
+        }
+    }
+}
+
+/// Escaped text has no NUL; should some have, it ends there.
+fn string(text: &str) -> CString {
+    CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
+}

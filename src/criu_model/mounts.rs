@@ -1,0 +1,543 @@
+//! The mount table as CRIU builds it before it validates: which file systems it knows, which mounts are external, which
+//! are binds of each other, which are hidden.
+//!
+//! Mirrors criu/mount.c of 3.17.1 to 4.2 (the dump side is the same in all): collect_mnt_namespaces, search_bindmounts,
+//! resolve_external_mounts, mnt_is_overmounted; and the table of criu/filesystems.c.
+
+use crate::criu::{Gate, Host};
+use crate::criu_model::mount_binds::Binds;
+use crate::criu_model::prefixes::{as_directory, Prefixes};
+use crate::parse::mountinfo::MountInfo;
+use crate::snapshot::{Dev, MountTable, Snapshot};
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::HashMap;
+
+/// File systems CRIU can mount again by itself (`fstypes` in criu/filesystems.c). Btrfs stands in that table too, but
+/// only to compare superblocks; tracefs mounts are dropped before anything else.
+const SUPPORTED: &[&[u8]] = &[
+    b"proc",
+    b"sysfs",
+    b"devtmpfs",
+    b"binfmt_misc",
+    b"tmpfs",
+    b"devpts",
+    b"simfs",
+    b"pstore",
+    b"mqueue",
+    b"securityfs",
+    b"fusectl",
+    b"debugfs",
+    b"cgroup",
+    b"cgroup2",
+    b"aufs",
+    b"fuse",
+    b"overlay",
+    b"autofs",
+];
+
+/// Whether a mount is external, and if that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum External {
+    No,
+    /// By `--external mnt[...]`, or found by `mnt[]`.
+    Mount,
+    /// By `--external dev[...]`: does not pass on its sharing.
+    Device,
+}
+
+/// One mount with what CRIU derives for it.
+pub(crate) struct Node<'a> {
+    pub info: &'a MountInfo,
+    pub table: &'a MountTable,
+    /// Index of the parent in the same table; `None`: the root of the tree, or no parent was found.
+    pub parent: Option<usize>,
+    pub children: Vec<usize>,
+    /// Index of its [`Binds`].
+    group: usize,
+    pub external: External,
+    /// The root inside the file system as CRIU takes it ("/" for cgroups seen from another cgroup namespace).
+    pub root: &'a [u8],
+    /// Covered by a sibling of it or of an ancestor.
+    covered: bool,
+    /// [`Model::is_hidden`], once somebody has asked.
+    hidden: OnceCell<bool>,
+}
+
+/// All mounts that CRIU collects.
+pub(crate) struct Model<'a> {
+    pub nodes: Vec<Node<'a>>,
+    /// What CRIU drops while it reads the tables (`should_skip_mount`, criu/proc_parse.c), by namespace and parent: tracefs
+    /// and what --skip-mnt names. What depends on them is noticed later.
+    dropped: HashMap<(u64, i32), Vec<&'a MountInfo>>,
+    /// The mounts of each superblock.
+    groups: Vec<Binds>,
+    by_id: HashMap<i32, usize>,
+    /// The first of each device.
+    by_device: HashMap<Dev, usize>,
+    /// How many mounts are members of a peer group.
+    peers: HashMap<u32, usize>,
+    /// By namespace, the first mount on / without a parent.
+    roots: HashMap<u64, i32>,
+    root_ns: Option<u64>,
+    /// It has a cgroup namespace of its own.
+    cgroup_ns: bool,
+    /// The root task has a mount namespace of its own: CRIU dumps the mounts, and `--external mnt[...]` counts in it.
+    pub dumped: bool,
+    /// CRIU validates: some collected namespace is not its own.
+    pub validated: bool,
+    /// The mounts, the externals and the skipped mounts are known.
+    known: bool,
+}
+
+/// `issubpath`/`is_sub_path`: path is below, or the same as, base.
+pub(crate) fn is_sub_path(path: &[u8], base: &[u8]) -> bool {
+    let base = base.strip_suffix(b"/").unwrap_or(base);
+    match path.strip_prefix(base) {
+        Some(rest) => rest.is_empty() || rest.starts_with(b"/"),
+        None => false,
+    }
+}
+
+/// Whether --skip-mnt names it.
+pub(crate) fn is_skipped(host: &Host, info: &MountInfo) -> bool {
+    host.options.skips(&info.mountpoint)
+}
+
+pub(crate) fn type_of(info: &MountInfo) -> &[u8] {
+    // "fuse.sshfs": the parser may or may not have split the subtype off already.
+    info.fstype.split(|b| *b == b'.').next().unwrap_or_default()
+}
+
+impl<'a> Model<'a> {
+    pub fn new(snap: &'a Snapshot, host: &Host) -> Model<'a> {
+        let criu_ns = snap.criu.ns.mnt;
+        let root_ns = snap.root_task().and_then(|t| t.ns.mnt);
+        let cgroup_ns = snap.root_shares(|n| n.cgroup) == Some(false);
+        // CRIU's own namespace is in the list only when the root task lives in it.
+        let tables = snap.mounts.iter().filter(|t| Some(t.ns) == root_ns || Some(t.ns) != criu_ns);
+        let mut model = Model {
+            nodes: Vec::new(),
+            dropped: HashMap::new(),
+            groups: Vec::new(),
+            by_id: HashMap::new(),
+            by_device: HashMap::new(),
+            peers: HashMap::new(),
+            roots: HashMap::new(),
+            root_ns,
+            cgroup_ns,
+            dumped: snap.root_shares(|n| n.mnt) == Some(false),
+            validated: false,
+            known: snap.knows_mounts()
+                && host.externals.is_some()
+                && host.options.autodetect_ext_mounts.is_some()
+                && host.options.skip_mnt.is_some(),
+        };
+        for table in tables {
+            model.validated |= Some(table.ns) != criu_ns;
+            model.add(table, cgroup_ns, host);
+        }
+        for node in &model.nodes {
+            if let Some(peers) = node.info.shared {
+                let members = model.peers.entry(peers).or_default();
+                *members = members.saturating_add(1);
+            }
+            if node.parent.is_none() && *node.info.mountpoint == *b"/" {
+                model.roots.entry(node.table.ns).or_insert(node.info.mnt_id);
+            }
+        }
+        model.find_covered();
+        let groups = model.join_binds();
+        model.find_externals(snap, host);
+        model.groups = groups.into_iter().map(|members| Binds::new(&model, members)).collect();
+        model
+    }
+
+    fn add(&mut self, table: &'a MountTable, cgroup_ns: bool, host: &Host) {
+        let start = self.nodes.len();
+        for info in &table.mounts {
+            if type_of(info) == b"tracefs" || is_skipped(host, info) {
+                self.dropped.entry((table.ns, info.parent)).or_default().push(info);
+                continue;
+            }
+            let root = if cgroup_ns && is_cgroup(info) { b"/".as_slice() } else { root_of(info) };
+            self.by_id.insert(info.mnt_id, self.nodes.len());
+            self.by_device.entry(Dev { major: info.major, minor: info.minor }).or_insert(self.nodes.len());
+            self.nodes.push(Node {
+                info,
+                table,
+                parent: None,
+                children: Vec::new(),
+                group: 0,
+                external: External::No,
+                root,
+                covered: false,
+                hidden: OnceCell::new(),
+            });
+        }
+        for i in start..self.nodes.len() {
+            let Some(node) = self.nodes.get(i) else { continue };
+            let parent = (node.info.parent != node.info.mnt_id).then(|| self.by_id.get(&node.info.parent)).flatten();
+            let Some(parent) = parent.copied().filter(|p| *p >= start) else { continue };
+            if let Some(n) = self.nodes.get_mut(i) {
+                n.parent = Some(parent);
+            }
+            if let Some(p) = self.nodes.get_mut(parent) {
+                p.children.push(i);
+            }
+        }
+    }
+
+    /// search_bindmounts: who shares a superblock.
+    fn join_binds(&mut self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut first: HashMap<Superblock, usize> = HashMap::new();
+        for (i, node) in self.nodes.iter_mut().enumerate() {
+            let group = superblock(node.info, self.cgroup_ns).map(|sb| *first.entry(sb).or_insert(groups.len()));
+            node.group = group.unwrap_or(groups.len());
+            match groups.get_mut(node.group) {
+                Some(members) => members.push(i),
+                None => groups.push(vec![i]),
+            }
+        }
+        groups
+    }
+
+    /// Which mounts a sibling of theirs or of an ancestor covers: each after its parent. (In a table that was read while
+    /// mounts moved, a mount may be its own ancestor; it is left as it is.)
+    fn find_covered(&mut self) {
+        let mut todo: Vec<usize> = (0..self.nodes.len()).collect();
+        todo.retain(|i| self.nodes.get(*i).is_some_and(|n| n.parent.is_none()));
+        while let Some(parent) = todo.pop().and_then(|i| self.nodes.get(i)) {
+            let point = |i: &usize| Some(as_directory(&self.nodes.get(*i)?.info.mountpoint));
+            let points = Prefixes::of(parent.children.iter().filter_map(point));
+            let mut equal: HashMap<Vec<u8>, usize> = HashMap::new();
+            for point in parent.children.iter().filter_map(point) {
+                let number = equal.entry(point).or_default();
+                *number = number.saturating_add(1);
+            }
+            let inherited = parent.covered;
+            let covers = |point: Vec<u8>| {
+                points.shortest(&point).is_some_and(|p| p != point) || equal.get(&point).is_some_and(|n| *n > 1)
+            };
+            let covered: Vec<(usize, bool)> =
+                parent.children.iter().filter_map(|i| Some((*i, inherited || covers(point(i)?)))).collect();
+            for (i, covered) in covered {
+                if let Some(node) = self.nodes.get_mut(i) {
+                    node.covered = covered;
+                }
+                todo.push(i);
+            }
+        }
+    }
+
+    /// resolve_external_mounts.
+    fn find_externals(&mut self, snap: &'a Snapshot, host: &Host) {
+        let auto = host.options.autodetect_ext_mounts == Some(true);
+        let outside = Some(snap).filter(|_| auto).and_then(own_table).map(|t| Outside::new(t, self.cgroup_ns));
+        for i in 0..self.nodes.len() {
+            let Some(node) = self.nodes.get(i) else { continue };
+            if node.parent.is_none() || *node.info.mountpoint == *b"/" {
+                continue;
+            }
+            let found = self.named(node, host).or_else(|| {
+                let known = |outside: &Outside| outside.has(node, host);
+                outside.as_ref().is_some_and(known).then_some(External::Mount)
+            });
+            if let (Some(ext), Some(n)) = (found, self.nodes.get_mut(i)) {
+                n.external = ext;
+            }
+        }
+    }
+
+    /// try_resolve_ext_mount.
+    fn named(&self, node: &Node, host: &Host) -> Option<External> {
+        let key = [b"mnt[", &*criu_name(&node.info.mountpoint), b"]"].concat();
+        // Only in the root task's own namespace: elsewhere the same path is another mount, and CRIU's is not dumped.
+        if self.dumped && Some(node.table.ns) == self.root_ns && has_value(host, &key) {
+            return Some(External::Mount);
+        }
+        let dev = format!("dev[{}/{}]", node.info.major, node.info.minor);
+        let unsupported = self.supported(node, host) != Some(true);
+        (unsupported && node.root == b"/" && has_value(host, dev.as_bytes())).then_some(External::Device)
+    }
+
+    /// Whether CRIU knows the file system, by itself or by `--enable-fs`; `None`: it depends on `--enable-fs`, which is
+    /// not known.
+    pub fn supported(&self, node: &Node, host: &Host) -> Option<bool> {
+        let name = type_of(node.info);
+        if SUPPORTED.contains(&name) {
+            return Some(true);
+        }
+        // Btrfs is found in CRIU's table by its name, so --enable-fs is never asked.
+        if name == b"btrfs" {
+            return Some(false);
+        }
+        let enabled = host.options.enable_fs.as_ref()?;
+        Some(enabled.iter().flat_map(|l| l.split(|b| *b == b',')).any(|n| n == b"all" || n == name))
+    }
+
+    /// The mounts of the same superblock, the given one too.
+    fn binds(&self, node: &Node) -> Option<&Binds> {
+        self.groups.get(node.group)
+    }
+
+    /// mnt_is_external_bind: it, or a mount of the same superblock that holds its root, is external.
+    pub fn is_external_bind(&self, node: &Node) -> bool {
+        self.binds(node).is_some_and(|b| b.external.hold(node.root))
+    }
+
+    /// mnt_is_root_bind: the same for the root mount of the root task's namespace.
+    pub fn is_root_bind(&self, node: &Node) -> bool {
+        self.binds(node).is_some_and(|b| b.tree_root.hold(node.root))
+    }
+
+    pub(crate) fn is_tree_root_mount(&self, node: &Node) -> bool {
+        *node.info.mountpoint == *b"/" && Some(node.table.ns) == self.root_ns
+    }
+
+    /// find_fsroot_mount_for: another mount, of the whole or the root of a tree, that this one can be bound from.
+    pub fn has_fsroot(&self, node: &Node) -> bool {
+        self.binds(node).is_some_and(|b| b.has_fsroot_for(node))
+    }
+
+    /// can_receive_master_from_external, can_receive_master_from_root.
+    pub fn master_from_outside(&self, node: &Node) -> bool {
+        self.binds(node).and_then(|b| b.masters.get(&node.info.master)).is_some_and(|roots| roots.hold(node.root))
+    }
+
+    /// The mounts of the whole of its superblock.
+    pub fn wholes(&self, node: &Node) -> impl Iterator<Item = &Node<'a>> + '_ {
+        self.binds(node).into_iter().flat_map(|b| &b.wholes).filter_map(|i| self.nodes.get(*i))
+    }
+
+    /// Something that is the same for all mounts of a superblock.
+    pub fn of_superblock(&self, node: &Node, pick: fn(&Binds) -> &OnceCell<bool>, find: impl FnOnce() -> bool) -> bool {
+        self.binds(node).is_some_and(|b| *pick(b).get_or_init(find))
+    }
+
+    /// Another collected mount is in the peer group that this one is a slave of.
+    pub fn has_master(&self, node: &Node) -> bool {
+        let Some(master) = node.info.master else { return true };
+        let itself = usize::from(node.info.shared == Some(master));
+        self.peers.get(&master).is_some_and(|members| *members > itself)
+    }
+
+    /// The root of the tree of mounts in its namespace.
+    pub fn is_namespace_root(&self, node: &Node) -> bool {
+        self.roots.get(&node.table.ns) == Some(&node.info.mnt_id)
+    }
+
+    /// The first mount of a device that CRIU collects.
+    pub fn first_of_device(&self, dev: Dev) -> Option<&Node<'a>> {
+        self.nodes.get(*self.by_device.get(&dev)?)
+    }
+
+    pub fn parent(&self, node: &Node) -> Option<&Node<'a>> {
+        self.nodes.get(node.parent?)
+    }
+
+    pub fn children(&self, node: &Node) -> impl Iterator<Item = &Node<'a>> + '_ {
+        self.nodes.get(node_index(self, node)).into_iter().flat_map(|n| &n.children).filter_map(|i| self.nodes.get(*i))
+    }
+
+    /// The mount with this id, if CRIU collects it.
+    pub fn by_id(&self, mnt_id: u64) -> Option<&Node<'a>> {
+        self.nodes.get(*self.by_id.get(&i32::try_from(mnt_id).ok()?)?)
+    }
+
+    /// mnt_is_overmounted: covered by a sibling of it or of an ancestor, or by a child on the same mountpoint.
+    pub fn is_overmounted(&self, node: &Node) -> bool {
+        node.covered || self.children(node).any(|c| c.info.mountpoint == node.info.mountpoint)
+    }
+
+    /// Whether a dropped mount hides this one: CRIU opens the mountpoint of a mount without children that no other one covers,
+    /// as far as it knows, and finds what is on top (`open_mountpoint`, criu/mount.c). It does not notice if that is of the
+    /// same device.
+    pub fn is_hidden(&self, node: &Node) -> bool {
+        *node.hidden.get_or_init(|| self.finds_dropped(node))
+    }
+
+    fn finds_dropped(&self, node: &Node) -> bool {
+        if self.dropped.is_empty() || !node.children.is_empty() || self.is_overmounted(node) {
+            return false;
+        }
+        let dev = (node.info.major, node.info.minor);
+        let dropped = |parent: i32| {
+            let here = self.dropped.get(&(node.table.ns, parent)).into_iter().flatten();
+            here.filter(move |info| (info.major, info.minor) != dev)
+        };
+        if dropped(node.info.mnt_id).any(|t| t.mountpoint == node.info.mountpoint) {
+            return true;
+        }
+        let mut above = std::iter::successors(Some(node), |n| self.parent(n));
+        above.any(|n| dropped(n.info.parent).any(|t| is_sub_path(&n.info.mountpoint, &t.mountpoint)))
+    }
+
+    /// What [`Model::same_mount`] compares.
+    pub fn identity(&self, node: &Node<'a>) -> Option<impl Eq + std::hash::Hash + use<'a>> {
+        Some((superblock(node.info, self.cgroup_ns)?, node.root, node.external))
+    }
+
+    /// mounts_equal, once the external ones are known: their types and sources do not count any more.
+    pub fn same_mount(&self, a: &Node, b: &Node) -> bool {
+        let external = a.external != External::No || b.external != External::No;
+        let same_dev = (a.info.major, a.info.minor) == (b.info.major, b.info.minor);
+        let same = if external { same_options(a.info, b.info) } else { sb_equal(a.info, b.info, self.cgroup_ns) };
+        same_dev && same && a.root == b.root
+    }
+
+    /// What a finding about a mount is worth when the mounts, the externals or the skipped mounts are not known.
+    pub fn gate(&self) -> Gate {
+        if self.known {
+            Gate::Stands
+        } else {
+            Gate::Unknown
+        }
+    }
+}
+
+/// A name of the table as CRIU has it (`cure_path`, criu/proc_parse.c): it knows the kernel's escapes for blank, tab and
+/// backslash, but not the one for newline.
+pub(crate) fn criu_name(name: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    if !name.contains(&b'\n') {
+        return name.into();
+    }
+    let parts: Vec<&[u8]> = name.split(|b| *b == b'\n').collect();
+    parts.join(b"\\012".as_slice()).into()
+}
+
+fn node_index(model: &Model, node: &Node) -> usize {
+    model.by_id.get(&node.info.mnt_id).copied().unwrap_or(usize::MAX)
+}
+
+/// The root without the mark of a deleted one (parse_mountinfo_ent strips it).
+fn root_of(info: &MountInfo) -> &[u8] {
+    let root: &[u8] = &info.root;
+    match root.strip_suffix(b"//deleted") {
+        Some(stripped) => stripped,
+        None => root.strip_suffix(b" (deleted)").unwrap_or(root),
+    }
+}
+
+/// external_lookup_by_key with a value: an entry without one counts as absent here.
+fn has_value(host: &Host, key: &[u8]) -> bool {
+    let Some(list) = &host.externals else { return false };
+    let entry = list.iter().find_map(|e| match e.strip_prefix(key) {
+        Some([]) => Some(false),
+        Some([b':', ..]) => Some(true),
+        _ => None,
+    });
+    entry == Some(true)
+}
+
+fn is_cgroup(info: &MountInfo) -> bool {
+    matches!(type_of(info), b"cgroup" | b"cgroup2")
+}
+
+/// What mounts_sb_equal compares at the time of search_bindmounts, when nothing is external yet.
+type Superblock<'a> = ((u32, u32), &'a [u8], &'a [u8], Option<&'a [u8]>, Cow<'a, [u8]>);
+
+/// `None`: it is equal to nothing (Btrfs without a subvolume in its options).
+fn superblock(info: &MountInfo, cgroup_ns: bool) -> Option<Superblock<'_>> {
+    // Whose root is taken for "/" is known by the true one (cgroup_sb_equal).
+    let root = (cgroup_ns && is_cgroup(info)).then_some(&*info.root.0);
+    Some(((info.major, info.minor), &info.source, type_of(info), root, compared_options(info)?))
+}
+
+fn sb_equal(a: &MountInfo, b: &MountInfo, cgroup_ns: bool) -> bool {
+    let of = |info| superblock(info, cgroup_ns);
+    of(a).is_some_and(|a| Some(a) == of(b))
+}
+
+/// The rest of mounts_sb_equal: what the type compares, or the options.
+fn same_options(a: &MountInfo, b: &MountInfo) -> bool {
+    type_of(a) == type_of(b) && compared_options(a).is_some_and(|a| Some(a) == compared_options(b))
+}
+
+fn compared_options(info: &MountInfo) -> Option<Cow<'_, [u8]>> {
+    const FLAGS: &[&[u8]] = &[b"rw", b"ro", b"sync", b"dirsync"];
+    let options: &[u8] = &info.super_options;
+    if type_of(info) == b"btrfs" {
+        let (head, tail) = without_subvol(options)?;
+        // No option has a newline.
+        return Some([head, b"\n", tail].concat().into());
+    }
+    // Flags of CRIU's (parse_sb_opt) are none of the options. Mostly they stand first.
+    let is_flag = |o: &&[u8]| FLAGS.contains(o);
+    if let Some((_, rest)) = options.split_at_checked(3).filter(|(flag, _)| matches!(flag, [b'r', b'w' | b'o', b','])) {
+        if !rest.split(|b| *b == b',').any(|o| is_flag(&o)) {
+            return Some(rest.into());
+        }
+    }
+    let kept: Vec<&[u8]> = options.split(|b| *b == b',').filter(|o| !is_flag(o)).collect();
+    Some(kept.join(b",".as_slice()).into())
+}
+
+/// btrfs_sb_equal: what stands before `subvol=` and after its value; `None` without it.
+fn without_subvol(options: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = options.windows(7).position(|w| w == b"subvol=")?;
+    let (head, tail) = options.split_at_checked(at)?;
+    let rest = tail.iter().position(|b| *b == b',').and_then(|c| tail.get(c..)).unwrap_or_default();
+    Some((head, rest))
+}
+
+/// CRIU's own mounts, for `--external mnt[]`.
+fn own_table(snap: &Snapshot) -> Option<&MountTable> {
+    let ns = snap.criu.ns.mnt?;
+    snap.mounts.iter().find(|t| t.ns == ns)
+}
+
+/// The same by superblock.
+struct Outside<'a> {
+    cgroup_ns: bool,
+    /// CRIU's list of a table begins with its last line.
+    mounts: HashMap<Superblock<'a>, Vec<&'a MountInfo>>,
+}
+
+impl<'a> Outside<'a> {
+    fn new(table: &'a MountTable, cgroup_ns: bool) -> Self {
+        let mut mounts: HashMap<_, Vec<_>> = HashMap::new();
+        for info in table.mounts.iter().rev() {
+            if let Some(sb) = superblock(info, cgroup_ns) {
+                mounts.entry(sb).or_default().push(info);
+            }
+        }
+        Outside { cgroup_ns, mounts }
+    }
+
+    fn has(&self, node: &Node, host: &Host) -> bool {
+        let same = superblock(node.info, self.cgroup_ns).and_then(|sb| self.mounts.get(&sb));
+        autodetect(same.map(Vec::as_slice).unwrap_or_default(), node, host, self.cgroup_ns)
+    }
+}
+
+/// find_best_external_match and what resolve_external_mounts makes of the match.
+fn autodetect(same: &[&MountInfo], node: &Node, host: &Host, cgroup_ns: bool) -> bool {
+    let mount = node.info;
+    let mut candidate = None;
+    // The last candidate counts.
+    for it in same {
+        let root = if cgroup_ns && is_cgroup(it) { b"/" } else { root_of(it) };
+        if !is_sub_path(node.root, root) {
+            continue;
+        }
+        candidate = Some(it);
+        let shared = mount.shared.is_some() && mount.shared == it.shared;
+        let slave = mount.master.is_some() && mount.master == it.shared;
+        if shared || slave {
+            break;
+        }
+    }
+    let Some(matched) = candidate else { return false };
+    if mount.shared.is_some() && host.options.enable_external_sharing != Some(true) {
+        return false;
+    }
+    if mount.master.is_some() {
+        if host.options.enable_external_masters != Some(true) {
+            return false;
+        }
+        return mount.master == matched.shared || mount.master == matched.master;
+    }
+    true
+}

@@ -1,0 +1,353 @@
+//! Every path that CRIU records, and the first of its tests that the path fails.
+//!
+//! Mirrors `dump_one_reg_file` and `check_path_remap` (criu/files-reg.c) of 3.17.1 to 4.2, in their order: external key,
+//! mount known, mount visible, path begins with a slash, procfs and devpts, link count, silly name of NFS, stat of the
+//! path from the root of the mount namespace. Descriptors, mapped files, exe, cwd and root all go through them.
+
+use crate::bytes::Bytes;
+use crate::criu::{Gate, Host, Opt, Release};
+use crate::criu_model::mounts::Model;
+use crate::parse::mountinfo::MountInfo;
+use crate::rules::files::device::{is_accepted, is_known_tty, tty_external};
+use crate::rules::{Ctx, Finding, Rule, TaskLink, Value};
+use crate::snapshot::{Dev, Mapping, OpenFile, Snapshot, Stray, Task};
+use std::collections::{BTreeMap, HashSet};
+
+/// Why CRIU records the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Fd,
+    /// Start and end of the mapping.
+    Mapping(u64, u64),
+    Exe,
+    Cwd,
+    Root,
+}
+
+/// The test that is failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Problem {
+    MountUnknown,
+    Overmounted,
+    OddPath,
+    /// What CRIU compares with the ghost limit, in bytes.
+    Ghost(u64),
+    /// No name leads to it any more, but it has one somewhere.
+    Unlinked,
+    /// The same, and it cannot be given another.
+    Unlinkable(Unlinkable),
+    Silly,
+    Reused,
+    /// errno of the stat.
+    Stat(i32),
+}
+
+/// Why no hard link can be made to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unlinkable {
+    Kernfs,
+    ReadOnly,
+    Directory,
+    /// A lower layer of overlayfs has it.
+    Layer,
+    /// The directory it was in is on another mount now.
+    Beside,
+}
+
+/// One path with its problem.
+pub(crate) struct Bad<'a> {
+    pub task: &'a Task,
+    pub file: &'a OpenFile,
+    pub role: Role,
+    pub path: Option<Bytes>,
+    pub problem: Problem,
+    pub gate: Gate,
+}
+
+/// The paths that fail this test.
+pub(crate) fn having<'a>(ctx: &'a Ctx<'a>, problem: Problem) -> impl Iterator<Item = &'a Bad<'a>> + 'a {
+    ctx.bad_paths.iter().filter(move |bad| bad.problem == problem)
+}
+
+/// The default of `--ghost-limit` (criu/include/cr_options.h).
+const DEFAULT_GHOST_LIMIT: u64 = 1 << 20;
+
+/// `dump_task_mm` (criu/cr-dump.c, 3.17.1 to 4.3) forgets that the exe could not be recorded: the dump goes through, and its
+/// images lack the process's mm. (A file that is mapped, too, was judged before, and is not looked at again.)
+pub(crate) const EXE_FAILS: Gate = Gate::Unknown;
+
+/// Judges every path of the tree.
+pub(crate) fn all<'a>(ctx: &Ctx<'a>) -> Vec<Bad<'a>> {
+    let model = &ctx.mounts;
+    let confined = confined(ctx);
+    let mut bad = Vec::new();
+    let mut judge = |task: &'a Task, file, role, path: Option<&[u8]>| {
+        if let Some((problem, gate)) = problem(ctx, model, file, role, path) {
+            let gate = if role == Role::Exe { gate.or(EXE_FAILS) } else { gate };
+            // Seen from a chroot() mounts and paths are others, and CRIU comes to look up none: chroot-root-task.
+            let seen_wrong = matches!(
+                problem,
+                Problem::MountUnknown | Problem::Unlinked | Problem::Unlinkable(_) | Problem::Reused | Problem::Stat(_)
+            );
+            if seen_wrong && task.ns.mnt.is_some_and(|ns| confined.contains_key(&ns)) {
+                return;
+            }
+            bad.push(Bad { task, file, role, path: path.map(Bytes::from), problem, gate });
+        }
+    };
+    for task in ctx.live_tasks() {
+        for m in &task.maps {
+            let Some(file) = &m.file else { continue };
+            if is_path_mapping(ctx.snap, m, file) {
+                let text = m.vma.unescaped();
+                judge(task, file, Role::Mapping(m.vma.start, m.vma.end), file.link.as_deref().or(Some(&text)));
+            }
+        }
+        for file in task.files.iter().filter(|f| is_path_fd(ctx, f)) {
+            judge(task, file, Role::Fd, file.link.as_deref());
+        }
+        for (link, role) in [(&task.exe, Role::Exe), (&task.cwd, Role::Cwd), (&task.root, Role::Root)] {
+            let Some(link) = link else { continue };
+            let Some(file) = &link.file else { continue };
+            // A program in a memfd has a rule of its own.
+            if !is_internal(ctx.snap, file, &link.text) {
+                judge(task, file, role, (!link.text.is_empty()).then_some(&link.text));
+            }
+        }
+    }
+    bad
+}
+
+/// Whether the file lies on a tmpfs or hugetlbfs of the kernel's own: memfds, System V segments, shared anonymous memory.
+/// They have no path rules.
+pub(crate) fn is_internal(snap: &Snapshot, file: &OpenFile, text: &[u8]) -> bool {
+    if !snap.kernel.shmem.is_empty() {
+        return snap.kernel.shmem.contains(&file.dev);
+    }
+    const NAMES: [&[u8]; 4] = [b"/memfd:", b"/SYSV", b"/dev/zero (deleted)", b"/anon_hugepage (deleted)"];
+    file.dev.major == 0 && NAMES.iter().any(|n| text.starts_with(n))
+}
+
+fn is_path_fd(ctx: &Ctx, file: &OpenFile) -> bool {
+    let text = file.link.as_deref();
+    match file.kind() {
+        libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK => {
+            // Without a leading slash it is a namespace, or a file of no kind CRIU knows.
+            !is_internal(ctx.snap, file, text.unwrap_or_default()) && text.is_none_or(|t| t.starts_with(b"/"))
+        }
+        // A pipe has no path.
+        libc::S_IFIFO => text.is_some_and(|t| t.starts_with(b"/")),
+        // Other devices are refused, or taken by a plugin, before their path is looked at; an external terminal's never is.
+        libc::S_IFCHR => is_accepted(file.rdev) && tty_external(ctx.host, file) != Gate::Lifted,
+        _ => false,
+    }
+}
+
+fn is_path_mapping(snap: &Snapshot, m: &Mapping, file: &OpenFile) -> bool {
+    let text: &[u8] = &m.vma.path;
+    // AIO rings have code of their own, and secretmem cannot be opened.
+    let special = m.vma.major == 0 && (text.starts_with(b"/[aio]") || text == b"/secretmem (deleted)");
+    let dev_zero = file.is_chrdev() && (file.rdev.major, file.rdev.minor) == (1, 5);
+    (file.kind() == libc::S_IFREG || dev_zero) && !special && !is_internal(snap, file, text)
+}
+
+/// The key that makes a path no matter of CRIU's.
+pub(crate) fn external_key(file: &OpenFile) -> Option<String> {
+    // fdinfo's mnt_id is an int, and CRIU prints it as one.
+    Some(format!("file[{:x}:{:x}]", u32::try_from(file.mnt_id?).ok()?, file.ino))
+}
+
+fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&[u8]>) -> Option<(Problem, Gate)> {
+    let host = ctx.host;
+    let mnt_id = file.mnt_id?;
+    let ordinary = file.nlink > 0 && file.stray.is_none();
+    let node = model.by_id(mnt_id);
+    if let (true, Some(node)) = (ordinary, node) {
+        let silly = is_nfs(&node.info.fstype) && path.is_some_and(is_silly_name);
+        if !silly && path.is_none_or(|p| p.starts_with(b"/")) && !model.is_overmounted(node) {
+            return None;
+        }
+    }
+    // No table at all was read: nothing is known about mounts.
+    if ctx.snap.mounts.is_empty() {
+        return None;
+    }
+    let gate = host.gate_external(external_key(file)?.as_bytes());
+    let gate = if file.is_chrdev() { gate.or(tty_external(host, file)) } else { gate };
+    let Some(node) = node else {
+        let job = if is_job_terminal(host, file, role) { host.gate(&[Opt::ShellJob]) } else { Gate::Stands };
+        // Without its link it may be a memfd or a segment of shared memory, which are on no mount of anybody's.
+        let seen = if path.is_some() { Gate::Stands } else { Gate::Unknown };
+        return Some((Problem::MountUnknown, gate.or(job).or(table_gate(ctx)).or(seen)));
+    };
+    if model.is_overmounted(node) {
+        // --skip-mnt takes mounts away, those that cover too; the model knows the rest.
+        let skip = if host.options.skip_mnt.is_some() { Gate::Stands } else { Gate::Unknown };
+        return Some((Problem::Overmounted, gate.or(skip)));
+    }
+    if path.is_some_and(|p| !p.starts_with(b"/")) {
+        return Some((Problem::OddPath, gate));
+    }
+    if matches!(&*node.info.fstype.0, b"proc" | b"devpts") {
+        return None;
+    }
+    if file.nlink == 0 {
+        return too_big(host, file).map(|(problem, known)| (problem, gate.or(known)));
+    }
+    let remap = host.gate(&[Opt::LinkRemap]);
+    if is_nfs(&node.info.fstype) && path.is_some_and(is_silly_name) {
+        return Some((Problem::Silly, gate.or(remap)));
+    }
+    match file.stray? {
+        Stray::Errno(libc::ENOENT) => {
+            if let Some(why) = unlinkable(file, node.info) {
+                return Some((Problem::Unlinkable(why), gate));
+            }
+            // It may be of a layer that could not be looked at.
+            if remap == Gate::Lifted && may_be_a_layers(file, node.info) {
+                let found = of_a_layer(host, file, node.info);
+                return found.map(|(problem, known)| (problem, gate.or(known).or(Gate::Unknown)));
+            }
+            Some((Problem::Unlinked, gate.or(remap)))
+        }
+        Stray::Beside => Some((Problem::Unlinkable(unlinkable(file, node.info).unwrap_or(Unlinkable::Beside)), gate)),
+        Stray::Layer => match of_a_layer(host, file, node.info) {
+            Some((problem @ Problem::Unlinkable(_), _)) => Some((problem, gate)),
+            found if remap == Gate::Lifted => found.map(|(problem, known)| (problem, gate.or(known))),
+            _ => Some((Problem::Unlinked, gate.or(remap))),
+        },
+        Stray::Errno(errno) => Some((Problem::Stat(errno), gate)),
+        Stray::Other { rdev, .. } => {
+            let evasive = if is_same_device(file, rdev) { host.gate(&[Opt::EvasiveDevices]) } else { Gate::Stands };
+            Some((Problem::Reused, gate.or(evasive)))
+        }
+    }
+}
+
+/// The mount namespaces, other than CRIU's, that CRIU would see through a process in a chroot(): its first process in
+/// walking order, and that one's root directory.
+pub(crate) fn confined<'a>(ctx: &Ctx<'a>) -> BTreeMap<u64, (&'a Task, &'a Bytes)> {
+    let mut found = BTreeMap::new();
+    let Some(shared) = ctx.snap.root_shares(|n| n.mnt) else { return found };
+    let mut met = HashSet::new();
+    for task in ctx.live_tasks() {
+        let Some(ns) = task.ns.mnt.filter(|ns| Some(*ns) != ctx.snap.criu.ns.mnt && met.insert(*ns)) else { continue };
+        let Some(root) = task.root.as_ref().filter(|r| !r.text.is_empty() && *r.text != *b"/") else { continue };
+        // Where no mounts are dumped, it is enough if they can be read.
+        if !shared || !shows_a_root(ctx, task) {
+            found.insert(ns, (task, &root.text));
+        }
+    }
+    found
+}
+
+/// Whether the mount table that CRIU reads through this process has a root, as far as could be seen.
+fn shows_a_root(ctx: &Ctx, task: &Task) -> bool {
+    let denied = ctx.index.unchecked(task.pid).any(|u| *u.what == *b"mountinfo");
+    let table = ctx.snap.mounts.iter().find(|t| t.pid == task.pid && Some(t.ns) == task.ns.mnt);
+    denied || table.is_some_and(|t| t.mounts.iter().any(|m| *m.mountpoint == *b"/"))
+}
+
+/// From 3.18 on a terminal of elsewhere is fine with --shell-job.
+pub(crate) fn is_job_terminal(host: &Host, file: &OpenFile, role: Role) -> bool {
+    role == Role::Fd && file.is_chrdev() && is_known_tty(file.rdev) && host.release >= Release::V3_18
+}
+
+/// Whether another node of the same device was found by the path, which is enough for --evasive-devices.
+pub(crate) fn is_same_device(file: &OpenFile, found: Dev) -> bool {
+    (file.is_chrdev() || file.is_blkdev()) && found == file.rdev
+}
+
+/// A mount may be unknown only because a table is not complete.
+fn table_gate(ctx: &Ctx) -> Gate {
+    if ctx.snap.knows_mounts() {
+        Gate::Stands
+    } else {
+        Gate::Unknown
+    }
+}
+
+/// Whether it could be a file of a lower layer of overlayfs that has no name any more. With an index the names count.
+fn may_be_a_layers(file: &OpenFile, mount: &MountInfo) -> bool {
+    let index = || mount.super_value(b"index").is_some_and(|v| *v == *b"on");
+    *mount.fstype == *b"overlay" && (file.nlink == 1 || !index())
+}
+
+/// Whether linkat would fail for certain (`create_link_remap`).
+fn unlinkable(file: &OpenFile, mount: &MountInfo) -> Option<Unlinkable> {
+    match &*mount.fstype.0 {
+        // kernfs keeps the link count of what was removed, and has no hard links.
+        b"cgroup" | b"cgroup2" | b"sysfs" => Some(Unlinkable::Kernfs),
+        _ if mount.has_option(b"ro") || mount.super_option(b"ro").is_some() => Some(Unlinkable::ReadOnly),
+        _ if file.kind() == libc::S_IFDIR => Some(Unlinkable::Directory),
+        _ => None,
+    }
+}
+
+/// What becomes of a removed file of a lower layer of overlayfs with --link-remap. CRIU tries the directories above one after
+/// the other, in vain. When it has come to the root, it takes the file for one without a name; where another mount is on the
+/// way, it is refused before (`create_link_remap`, `check_overlayfs_fallback`).
+fn of_a_layer(host: &Host, file: &OpenFile, mount: &MountInfo) -> Option<(Problem, Gate)> {
+    if *mount.mountpoint == *b"/" {
+        return too_big(host, file);
+    }
+    Some((Problem::Unlinkable(Unlinkable::Layer), Gate::Stands))
+}
+
+/// A file that CRIU saves with its content.
+fn too_big(host: &Host, file: &OpenFile) -> Option<(Problem, Gate)> {
+    let size = if host.release == Release::V3_17 { file.size } else { file.blocks.saturating_mul(512) };
+    let limit = host.options.ghost_limit;
+    let known = if limit.is_some() { Gate::Stands } else { Gate::Unknown };
+    (size > limit.unwrap_or(DEFAULT_GHOST_LIMIT)).then_some((Problem::Ghost(size), known))
+}
+
+fn is_nfs(fstype: &[u8]) -> bool {
+    matches!(fstype, b"nfs" | b"nfs4")
+}
+
+/// `.nfs` and 24 hexadecimal digits (is_sillyrename_name): what follows them does not matter.
+fn is_silly_name(path: &[u8]) -> bool {
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let Some(digits) = name.strip_prefix(b".nfs").and_then(|d| d.get(..24)) else { return false };
+    digits.iter().all(u8::is_ascii_hexdigit)
+}
+
+impl Bad<'_> {
+    /// A finding with the facts that all path rules share.
+    pub fn finding(&self, rule: &Rule) -> Finding {
+        let mut f = Finding::on_file(rule, self.task, self.file);
+        if self.file.link.is_none() {
+            f = f.fact_opt("path", self.path.clone().map(Value::Text));
+        }
+        let what = match self.role {
+            Role::Fd => match self.file.kind() {
+                libc::S_IFDIR => "open directory",
+                libc::S_IFIFO => "open FIFO",
+                libc::S_IFCHR => "open device",
+                libc::S_IFLNK => "open symbolic link",
+                _ => "open file",
+            },
+            Role::Mapping(start, end) => {
+                f.addr = Some(start);
+                f = f.fact("range", Value::Range(start, end));
+                "mapped file"
+            }
+            Role::Exe => {
+                f.link = Some(TaskLink::Exe);
+                "executable"
+            }
+            Role::Cwd => {
+                f.link = Some(TaskLink::Cwd);
+                "current directory"
+            }
+            Role::Root => {
+                f.link = Some(TaskLink::Root);
+                "root directory"
+            }
+        };
+        f.term("what", what)
+            .fact_opt("mnt_id", self.file.mnt_id.and_then(|id| i64::try_from(id).ok()).map(Value::Num))
+            .fact_opt("key", external_key(self.file).map(|k| Value::Term(k.into())))
+    }
+}

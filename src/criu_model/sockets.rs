@@ -1,0 +1,395 @@
+//! The sockets of the tree as CRIU meets them: each open socket once, with what sock_diag and the socket itself said about
+//! it, and whether CRIU would have collected it. No rules here; those of every socket family stand on it.
+
+use crate::bytes::Bytes;
+use crate::hash::{Map, Set};
+use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, UnixDiag};
+use crate::rules::sockets::diag_dump_limit;
+use crate::rules::sockets::diag_dump_limit::End;
+use crate::rules::{Finding, Other, Place, Rule, Value};
+use crate::snapshot::{Index, OpenFile, Snapshot, Socket, SocketFacts, SocketTable, Task};
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// Socket states of include/net/tcp_states.h, which UNIX and netlink sockets borrow.
+pub mod state {
+    pub const ESTABLISHED: u8 = 1;
+    pub const SYN_RECV: u8 = 3;
+    pub const TIME_WAIT: u8 = 6;
+    pub const CLOSE: u8 = 7;
+    pub const LISTEN: u8 = 10;
+    pub const NEW_SYN_RECV: u8 = 12;
+
+    /// The kernel's own name.
+    pub fn name(state: u8) -> Option<&'static str> {
+        Some(match state {
+            1 => "ESTABLISHED",
+            2 => "SYN_SENT",
+            3 => "SYN_RECV",
+            4 => "FIN_WAIT1",
+            5 => "FIN_WAIT2",
+            6 => "TIME_WAIT",
+            7 => "CLOSE",
+            8 => "CLOSE_WAIT",
+            9 => "LAST_ACK",
+            10 => "LISTEN",
+            11 => "CLOSING",
+            12 => "NEW_SYN_RECV",
+            _ => return None,
+        })
+    }
+}
+
+/// One open socket of the tree, through the first descriptor that refers to it.
+pub struct Sock<'a> {
+    pub ino: u64,
+    pub task: &'a Task,
+    pub file: &'a OpenFile,
+    facts: Option<&'a SocketFacts>,
+    listed: Option<(&'a SocketTable, Socket<'a>)>,
+    /// Whether CRIU collects the namespace it is listed in; `None`: not known, or not listed.
+    collected: Option<bool>,
+    unreached: Option<End>,
+}
+
+impl<'a> Sock<'a> {
+    /// An answer of the socket itself.
+    pub fn fact<T>(&self, pick: impl Fn(&'a SocketFacts) -> Option<T>) -> Option<T> {
+        self.facts.and_then(pick)
+    }
+
+    /// What CRIU's own table says about it. `None`: not listed, or only in a namespace that CRIU does not collect.
+    pub fn diag(&self) -> Option<Socket<'a>> {
+        self.listed.filter(|_| self.collected != Some(false) && self.unreached.is_none()).map(|(_, s)| s)
+    }
+
+    /// The record at which CRIU's list ends, if that is before this one.
+    pub fn unreached(&self) -> Option<End> {
+        self.unreached
+    }
+    pub fn unix(&self) -> Option<&'a UnixDiag> {
+        match self.diag()? {
+            Socket::Unix(s) => Some(s),
+            _ => None,
+        }
+    }
+    pub fn inet(&self) -> Option<&'a InetDiag> {
+        match self.diag()? {
+            Socket::Inet(s) => Some(s),
+            _ => None,
+        }
+    }
+    pub fn packet(&self) -> Option<&'a PacketDiag> {
+        match self.diag()? {
+            Socket::Packet(s) => Some(s),
+            _ => None,
+        }
+    }
+    pub fn netlink(&self) -> Option<&'a NetlinkDiag> {
+        match self.diag()? {
+            Socket::Netlink(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The entry of a namespace that CRIU certainly does not collect.
+    pub fn stray(&self) -> Option<(&'a SocketTable, Socket<'a>)> {
+        self.listed.filter(|_| self.collected == Some(false))
+    }
+
+    /// Its entry among the IP sockets of any namespace, one that CRIU does not collect too.
+    fn listed_inet(&self) -> Option<&'a InetDiag> {
+        match self.listed?.1 {
+            Socket::Inet(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The address and port of an IP socket, as getsockname() tells them.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.listed_inet().map(|s| SocketAddr::new(s.src, s.sport)).or_else(|| self.fact(|f| f.local))
+    }
+
+    /// Whether it is bound to an interface; `None`: not known.
+    pub fn has_device(&self) -> Option<bool> {
+        let asked = || self.fact(|f| f.bound_device.as_ref()).map(|d| !d.as_ref().is_ok_and(|name| name.is_empty()));
+        self.listed_inet().map(|s| s.if_ != 0).or_else(asked)
+    }
+
+    /// SO_DOMAIN.
+    pub fn family(&self) -> Option<i32> {
+        self.listed.map(|(_, s)| family_of(s)).or_else(|| self.fact(|f| f.domain))
+    }
+    pub fn is_ip(&self) -> bool {
+        matches!(self.family(), Some(libc::AF_INET | libc::AF_INET6))
+    }
+
+    /// SO_TYPE of an IP socket.
+    pub fn ip_type(&self) -> Option<i32> {
+        self.fact(|f| f.kind).or_else(|| match self.listed?.1 {
+            Socket::Inet(s) => match i32::from(s.protocol) {
+                libc::IPPROTO_TCP | libc::IPPROTO_MPTCP => Some(libc::SOCK_STREAM),
+                libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE => Some(libc::SOCK_DGRAM),
+                libc::IPPROTO_RAW => Some(libc::SOCK_RAW),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// SO_PROTOCOL of an IP socket that is not raw. An MPTCP socket shows as its first subflow where the kernel cannot list
+    /// MPTCP (no mptcp_diag).
+    pub fn ip_protocol(&self) -> Option<i32> {
+        if let Some(p) = self.fact(|f| f.protocol) {
+            return Some(p);
+        }
+        match self.listed?.1 {
+            Socket::Inet(s) if s.ulp.as_ref().is_some_and(|u| u.0 == b"mptcp") => Some(libc::IPPROTO_MPTCP),
+            Socket::Inet(s) => Some(i32::from(s.protocol)),
+            _ => None,
+        }
+    }
+    pub fn is_tcp(&self) -> bool {
+        self.is_ip()
+            && self.ip_protocol() == Some(libc::IPPROTO_TCP)
+            && self.ip_type().is_none_or(|t| t == libc::SOCK_STREAM)
+    }
+
+    /// Inode of its network namespace.
+    pub fn netns(&self) -> Option<u64> {
+        self.listed.map(|(t, _)| t.netns).or_else(|| self.fact(|f| f.netns))
+    }
+
+    /// A finding about this socket, with every descriptor that refers to it.
+    pub fn finding(&self, rule: &Rule, index: &Index<'a>) -> Finding {
+        let mut f = Finding::on_file(rule, self.task, self.file).key(format!("socket:{}", self.ino));
+        f.also = index.socket_holders(self.ino).skip(1).map(|(task, file)| Place::of(task, file)).collect();
+        f.fact("ino", number(self.ino))
+    }
+}
+
+fn family_of(socket: Socket) -> i32 {
+    match socket {
+        Socket::Unix(_) => libc::AF_UNIX,
+        Socket::Inet(s) => i32::from(s.family),
+        Socket::Packet(_) => libc::AF_PACKET,
+        Socket::Netlink(_) => libc::AF_NETLINK,
+    }
+}
+
+/// An unsigned number as a fact.
+pub fn number(n: impl TryInto<i64>) -> Value {
+    Value::Num(n.try_into().unwrap_or(i64::MAX))
+}
+
+/// The whole of the tree's sockets.
+pub struct Socks<'a> {
+    snap: &'a Snapshot,
+    /// Each once, in walk order.
+    pub all: Vec<Sock<'a>>,
+    /// What was listed, by network namespace.
+    tables: Map<u64, &'a SocketTable>,
+    /// Network namespaces of the tree's processes.
+    nets: Set<u64>,
+    /// A process's network namespace is not known.
+    nets_unknown: bool,
+    /// Inode of a connection that waits for accept -> the listening socket.
+    waiting: Map<u32, &'a UnixDiag>,
+    /// What is listed, but not for CRIU.
+    unreached: Map<u64, End>,
+    /// See [`Socks::all_unix_listed`].
+    unix_listed: OnceCell<bool>,
+    /// The first IP socket with these two addresses, once somebody has asked.
+    ends: OnceCell<HashMap<(Addr, Addr), u64>>,
+}
+
+/// Address and port.
+type Addr = (IpAddr, u16);
+
+impl<'a> Socks<'a> {
+    pub fn new(snap: &'a Snapshot, index: &Index<'a>) -> Self {
+        let live = || snap.tasks.iter().filter(|t| !t.is_zombie());
+        let mut socks = Socks {
+            snap,
+            all: Vec::new(),
+            tables: snap.sockets.iter().map(|t| (t.netns, t)).collect(),
+            nets: live().filter_map(|t| t.ns.net).collect(),
+            nets_unknown: live().any(|t| t.ns.net.is_none()),
+            waiting: Map::default(),
+            unreached: diag_dump_limit::unreached(&snap.sockets),
+            unix_listed: OnceCell::new(),
+            ends: OnceCell::new(),
+        };
+        for table in &snap.sockets {
+            if socks.collects(table.netns) == Some(false) {
+                continue;
+            }
+            for listener in table.unix.iter().filter(|l| !socks.unreached.contains_key(&l.ino.into())) {
+                socks.waiting.extend(listener.icons.iter().flatten().map(|client| (*client, listener)));
+            }
+        }
+        for ino in index.held_sockets() {
+            let Some((task, file)) = index.socket_holders(*ino).next() else { continue };
+            let listed = index.socket(*ino);
+            socks.all.push(Sock {
+                ino: *ino,
+                task,
+                file,
+                facts: index.socket_holders(*ino).find_map(|(_, file)| file.socket()),
+                listed,
+                collected: listed.and_then(|(table, _)| socks.collects(table.netns)),
+                unreached: socks.unreached.get(ino).copied(),
+            });
+        }
+        socks
+    }
+
+    /// The inode of the IP socket with these addresses, in any namespace of the tree.
+    pub fn between(&self, local: Addr, remote: Addr) -> Option<u64> {
+        let plain = |(ip, port): Addr| (ip.to_canonical(), port);
+        let ends = self.ends.get_or_init(|| {
+            let mut ends = HashMap::new();
+            for s in self.snap.sockets.iter().flat_map(|table| &table.inet).filter(|s| s.inode != 0) {
+                let both = (plain((s.src, s.sport)), plain((s.dst, s.dport)));
+                ends.entry(both).or_insert(u64::from(s.inode));
+            }
+            ends
+        });
+        ends.get(&(plain(local), plain(remote))).copied()
+    }
+
+    /// Whether CRIU lists the sockets of this network namespace: those of the tree's processes, but its own only if the
+    /// root task is in it (`walk_namespaces`, criu/namespaces.c). `None`: not known.
+    pub fn collects(&self, netns: u64) -> Option<bool> {
+        if !self.nets.contains(&netns) {
+            return if self.nets_unknown { None } else { Some(false) };
+        }
+        match self.snap.criu.ns.net? == netns {
+            true => self.snap.root_shares(|ns| ns.net),
+            false => Some(true),
+        }
+    }
+
+    /// Whether CRIU knows this network namespace at all: the tree's and its own (`lookup_ns_by_kid`).
+    pub fn knows(&self, netns: u64) -> Option<bool> {
+        if self.nets.contains(&netns) || self.snap.criu.ns.net? == netns {
+            return Some(true);
+        }
+        if self.nets_unknown {
+            None
+        } else {
+            Some(false)
+        }
+    }
+
+    /// Whether our own list of these sockets in this namespace is there and whole.
+    pub fn listed_whole(&self, netns: u64, family: i32, protocol: i32) -> bool {
+        self.tables.get(&netns).is_some_and(|t| !t.failed.iter().any(|f| is(f, family, protocol)))
+    }
+
+    /// Whether the kernel has told in full what there is of these sockets in this namespace, or that it cannot list them; or
+    /// CRIU does not ask.
+    pub fn is_told(&self, netns: u64, family: i32) -> bool {
+        self.collects(netns) == Some(false)
+            || self.listed_whole(netns, family, 0)
+            || self.diag_missing(netns, family, 0).is_some()
+    }
+
+    /// Whether that list has not a single UNIX or packet socket.
+    pub fn lists_none(&self, netns: u64, family: i32) -> bool {
+        self.tables.get(&netns).is_none_or(|t| match family {
+            libc::AF_UNIX => t.unix.is_empty(),
+            _ => t.packet.is_empty(),
+        })
+    }
+
+    /// Whether CRIU's list lacks this socket, though the kernel's has it.
+    pub fn is_unreached(&self, ino: u64) -> bool {
+        self.unreached.contains_key(&ino)
+    }
+
+    /// Whether our list of the UNIX sockets of every namespace that CRIU collects is there and whole.
+    pub fn all_unix_listed(&self) -> bool {
+        let listed = || {
+            let collected = self.nets.iter().filter(|ns| self.collects(**ns) != Some(false));
+            !self.nets_unknown && collected.into_iter().all(|ns| self.listed_whole(*ns, libc::AF_UNIX, 0))
+        };
+        *self.unix_listed.get_or_init(listed)
+    }
+
+    /// Whether the kernel has told of the UNIX sockets of every namespace of the tree, or that it cannot list them.
+    pub fn all_unix_told(&self) -> bool {
+        !self.nets_unknown && self.nets.iter().all(|ns| self.is_told(*ns, libc::AF_UNIX))
+    }
+
+    /// The errno with which the kernel refused to list sockets of this kind in the namespace, if CRIU would be refused the
+    /// same way: the module is missing (`collect_err`, criu/sockets.c).
+    pub fn diag_missing(&self, netns: u64, family: i32, protocol: i32) -> Option<i32> {
+        let table = self.tables.get(&netns)?;
+        table.failed.iter().find(|f| is(f, family, protocol) && module_missing(f)).map(|f| f.2)
+    }
+
+    /// Whether CRIU has CAP_NET_ADMIN over the socket's network namespace; of one in no list, over all that the tree is in.
+    pub fn net_admin(&self, s: &Sock) -> Option<bool> {
+        match s.netns() {
+            Some(netns) => self.tables.get(&netns)?.net_admin,
+            None => {
+                self.snap.sockets.iter().map(|t| t.net_admin).reduce(|a, b| if a == b { a } else { None }).flatten()
+            }
+        }
+    }
+
+    /// The listening socket at which this connection waits to be accepted.
+    pub fn listener_of(&self, client: u32) -> Option<&'a UnixDiag> {
+        self.waiting.get(&client).copied()
+    }
+}
+
+fn is(failed: &(u8, u16, i32), family: i32, protocol: i32) -> bool {
+    let ip = matches!(family, libc::AF_INET | libc::AF_INET6);
+    i32::from(failed.0) == family && (!ip || i32::from(failed.1) == protocol)
+}
+
+/// A refused request (family, protocol, errno) that CRIU takes for a missing module.
+///
+/// It goes on where raw sockets cannot be listed, by their number, 255 (`collect_err`, criu/sockets.c); which is also how all
+/// protocols of netlink are asked for.
+pub fn module_missing(failed: &(u8, u16, i32)) -> bool {
+    let family = i32::from(failed.0);
+    let by_family = matches!(family, libc::AF_UNIX | libc::AF_PACKET | libc::AF_NETLINK);
+    (failed.2 == libc::ENOENT && family != libc::AF_NETLINK) || (by_family && failed.2 == libc::EINVAL)
+}
+
+/// A UNIX name as people write it: an abstract one with `@` in place of its NUL.
+pub fn shown_name(name: &Bytes) -> Bytes {
+    match name.0.split_first() {
+        Some((0, rest)) => Bytes([b"@", rest].concat()),
+        _ => name.clone(),
+    }
+}
+
+/// A word for SO_TYPE.
+pub fn type_name(kind: i32) -> String {
+    match kind {
+        libc::SOCK_STREAM => "stream".into(),
+        libc::SOCK_DGRAM => "datagram".into(),
+        libc::SOCK_RAW => "raw".into(),
+        libc::SOCK_RDM => "RDM".into(),
+        libc::SOCK_SEQPACKET => "seqpacket".into(),
+        libc::SOCK_DCCP => "DCCP".into(),
+        n => format!("type {n}"),
+    }
+}
+
+/// The kernel's name of a state, or its number.
+pub fn state_name(state: u8) -> String {
+    self::state::name(state).map_or_else(|| format!("state {state}"), str::to_owned)
+}
+
+impl Finding {
+    /// The other end is the socket with this inode.
+    pub fn peer_socket(self, ino: u32) -> Self {
+        self.other(Other::Socket(u64::from(ino))).num("peer", ino)
+    }
+}

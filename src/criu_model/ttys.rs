@@ -1,0 +1,172 @@
+//! Terminals: the model of them that CRIU's checks work on. The rules are in [`crate::rules::files::tty`].
+//!
+//! CRIU keeps one record for each terminal *id*, made from the first descriptor it meets: for a pseudoterminal the id is
+//! its index and side, without the devpts instance; all virtual consoles share one, all /dev/tty another, and so on
+//! (`tty_gen_id`, `dump_one_tty`, criu/tty.c, the same in 3.17.1 to 4.2). What the checks at the end see are these records.
+
+use crate::criu::Gate;
+use crate::rules::files::device::{is_known_tty, tty_external};
+use crate::rules::Ctx;
+use crate::snapshot::{Dev, OpenFile, Task};
+use std::collections::{HashMap, HashSet};
+
+const TTY_MAJOR: u32 = 4;
+const TTYAUX_MAJOR: u32 = 5;
+const UNIX98_PTY_MASTER_MAJOR: u32 = 128;
+const UNIX98_PTY_SLAVE_MAJOR: u32 = 136;
+
+/// CRIU's drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Driver {
+    Master,
+    Slave,
+    /// /dev/tty
+    Ctty,
+    Console,
+    Vt,
+    Serial,
+    /// Named by `--external tty[...]` or an inherited descriptor.
+    External,
+}
+
+/// What the task would be told by TIOCGSID and TIOCGPGRP, numbers in our pid namespace, 0 for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    pub sid: i32,
+    pub pgrp: i32,
+}
+
+const NO_SESSION: Session = Session { sid: 0, pgrp: 0 };
+
+/// The first descriptor of a terminal, as CRIU records it.
+#[derive(Clone, Copy, Debug)]
+pub struct Terminal<'a> {
+    pub task: &'a Task,
+    pub file: &'a OpenFile,
+    pub driver: Driver,
+    /// Of a pseudoterminal.
+    pub index: Option<i64>,
+    /// `Unknown`: it may be named as external, we do not know the options. (`Lifted` ones have the driver External.)
+    pub gate: Gate,
+    /// The other side is closed; `None`: not known.
+    pub hung_up: Option<bool>,
+    /// `None`: not known.
+    pub session: Option<Session>,
+}
+
+impl Terminal<'_> {
+    /// The first descriptor's open file, by which CRIU reads what is queued, cannot be read.
+    pub fn is_write_only(&self) -> bool {
+        let flags = self.file.flags.or_else(|| self.file.info.as_ref()?.flags);
+        flags.is_some_and(|f| f as i32 & libc::O_ACCMODE == libc::O_WRONLY)
+    }
+
+    pub fn is_pty(&self) -> bool {
+        matches!(self.driver, Driver::Master | Driver::Slave)
+    }
+}
+
+/// A terminal device that CRIU takes as one, whatever its state.
+pub fn is_terminal(ctx: &Ctx, file: &OpenFile) -> bool {
+    file.is_chrdev() && (is_known_tty(file.rdev) || tty_external(ctx.host, file) == Gate::Lifted)
+}
+
+/// The driver by the device number alone.
+fn by_number(rdev: Dev) -> Driver {
+    match (rdev.major, rdev.minor) {
+        (TTYAUX_MAJOR, 0) => Driver::Ctty,
+        (TTYAUX_MAJOR, 1) => Driver::Console,
+        (TTYAUX_MAJOR, 2) | (UNIX98_PTY_MASTER_MAJOR..UNIX98_PTY_SLAVE_MAJOR, _) => Driver::Master,
+        (UNIX98_PTY_SLAVE_MAJOR, _) => Driver::Slave,
+        (TTY_MAJOR, _) => Driver::Vt,
+        _ => Driver::Serial,
+    }
+}
+
+/// The driver, and whether it is certain that the terminal is not named as external.
+pub fn driver(ctx: &Ctx, file: &OpenFile) -> (Driver, Gate) {
+    match tty_external(ctx.host, file) {
+        Gate::Lifted => (Driver::External, Gate::Lifted),
+        gate => (by_number(file.rdev), gate),
+    }
+}
+
+/// The index CRIU gives a pseudoterminal. For a slave it reads the last part of the *path*, so that /dev/console of a
+/// container has index 0 whatever its number is (`pts_fd_get_index`).
+pub fn index(driver: Driver, file: &OpenFile) -> Option<i64> {
+    match driver {
+        Driver::Slave => {
+            let name = file.link.as_ref()?.rsplit(|b| *b == b'/').next()?;
+            // atoi(3)
+            let digits = name.iter().take_while(|b| b.is_ascii_digit());
+            Some(digits.fold(0i64, |n, d| n.saturating_mul(10).saturating_add(i64::from(d - b'0'))))
+        }
+        Driver::Master => {
+            let borrowed = file.tty().and_then(|t| t.index);
+            borrowed.or_else(|| file.info.as_ref()?.tty_index).map(i64::from)
+        }
+        _ => None,
+    }
+}
+
+/// CRIU's records, in its order.
+pub fn terminals<'a>(ctx: &Ctx<'a>) -> Vec<Terminal<'a>> {
+    let instances = ambiguous_slaves(ctx);
+    let mut seen = HashSet::new();
+    let mut list = Vec::new();
+    for (task, file) in ctx.files().filter(|(_, f)| is_terminal(ctx, f)) {
+        let (driver, gate) = driver(ctx, file);
+        let index = index(driver, file);
+        if driver != Driver::External && !seen.insert((driver, index)) {
+            continue;
+        }
+        let hung_up = hung_up(driver, file);
+        let session = match hung_up {
+            Some(true) => Some(NO_SESSION),
+            _ => session(task, file).filter(|_| !instances.contains(&file.rdev)),
+        };
+        list.push(Terminal { task, file, driver, index, gate, hung_up, session });
+    }
+    list
+}
+
+/// Slave numbers that stand for terminals of several devpts instances: a task's `tty_nr` does not tell which is meant.
+fn ambiguous_slaves(ctx: &Ctx) -> HashSet<Dev> {
+    let mut instance: HashMap<Dev, Dev> = HashMap::new();
+    let mut several = HashSet::new();
+    for (_, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && f.rdev.major == UNIX98_PTY_SLAVE_MAJOR) {
+        if *instance.entry(file.rdev).or_insert(file.dev) != file.dev {
+            several.insert(file.rdev);
+        }
+    }
+    several
+}
+
+fn hung_up(driver: Driver, file: &OpenFile) -> Option<bool> {
+    let told = file.tty().and_then(|t| t.hung_up);
+    match driver {
+        // Closing the master removes the slave's node (`devpts_pty_kill`).
+        Driver::Slave => told.or(Some(file.nlink == 0)),
+        Driver::Master => Some(false),
+        _ => told,
+    }
+}
+
+/// Asked of external terminals as well.
+fn session(task: &Task, file: &OpenFile) -> Option<Session> {
+    let controlling = Dev::from_tty_nr(task.tty_nr);
+    let own = Session { sid: task.sid, pgrp: task.tpgid.max(0) };
+    match by_number(file.rdev) {
+        // Only a master answers an outsider, so that not answered means no session.
+        Driver::Master => file.tty().map(|t| Session { sid: t.sid.unwrap_or(0), pgrp: t.pgrp.unwrap_or(0) }),
+        _ if task.tty_nr == 0 => Some(NO_SESSION),
+        // A second name, of the terminal that controlled the process when it was opened, or of the system's console.
+        second @ (Driver::Ctty | Driver::Console) => match file.tty().and_then(|t| t.device) {
+            Some(device) => Some(if device == controlling { own } else { NO_SESSION }),
+            None if second == Driver::Ctty => Some(own),
+            None => (controlling.major == UNIX98_PTY_SLAVE_MAJOR).then_some(NO_SESSION),
+        },
+        _ if controlling == file.rdev => Some(own),
+        _ => Some(NO_SESSION),
+    }
+}

@@ -1,0 +1,312 @@
+//! A finding: facts about one offending resource, no words.
+
+use crate::bytes::Bytes;
+use crate::criu::Gate;
+use crate::rules::Rule;
+use crate::snapshot::{Dev, OpenFile, Task};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+/// What a finding means for the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// May fail, or is lost silently.
+    Warn,
+    /// No path to success.
+    Refuse,
+}
+
+/// A fact's value. Text from the tree stays bytes until the report escapes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Value {
+    Text(Bytes),
+    /// A term of CRIU or the kernel chosen by the rule (`ESTABLISHED`, `SOCK_DGRAM`): never from the tree.
+    Term(Cow<'static, str>),
+    Num(i64),
+    Hex(u64),
+    Octal(u32),
+    Dev(Dev),
+    Addr(SocketAddr),
+    /// Start and end of a mapping.
+    Range(u64, u64),
+    Pids(Vec<i32>),
+}
+
+/// A process that holds something, in or outside of the tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub pid: i32,
+    pub comm: Bytes,
+    pub fd: Option<i32>,
+}
+
+/// The other end of a resource, to be looked up after judging (only a refused dump pays for the search).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Other {
+    /// Whoever holds the socket with this inode.
+    Socket(u64),
+    /// This process (a tracer, a session leader, a lock owner).
+    Process(i32),
+}
+
+/// Another place in the tree with the same resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
+    pub pid: i32,
+    pub fd: Option<i32>,
+    /// Not this descriptor, but one in its queue: see [`crate::snapshot::Queued::path`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queued: Vec<u32>,
+}
+
+impl Place {
+    /// A descriptor of a process, or what lies in its queue.
+    pub fn of(task: &Task, file: &OpenFile) -> Place {
+        match &file.queued {
+            Some(at) => Place { pid: task.pid, fd: Some(at.fd), queued: at.path.clone() },
+            None => Place { pid: task.pid, fd: (file.fd >= 0).then_some(file.fd), queued: Vec::new() },
+        }
+    }
+}
+
+/// One offending resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub rule: Cow<'static, str>,
+    pub verdict: Verdict,
+    pub pid: i32,
+    pub start_time: u64,
+    pub comm: Bytes,
+    /// A thread other than the leader.
+    pub tid: Option<i32>,
+    pub fd: Option<i32>,
+    /// See [`Place::queued`].
+    #[serde(default)]
+    pub queued: Vec<u32>,
+    /// Start of the mapping.
+    pub addr: Option<u64>,
+    /// What it is, by name; the rule's template refers to them.
+    pub facts: Vec<(Cow<'static, str>, Value)>,
+    /// Identity of the resource: equal keys of one rule are the same thing, told once, with the other places in `also`;
+    /// a second look confirms a finding by it.
+    pub key: String,
+    pub also: Vec<Place>,
+    pub other: Option<Other>,
+    /// Filled in after judging.
+    pub holders: Vec<Holder>,
+    /// With the holders: whether the other end was found, and its holder is not in the tree (`Some(false)`: it is, and has
+    /// come since the look). `None`: not found, or not known.
+    #[serde(skip)]
+    pub outside: Option<bool>,
+    /// Of the task's own links, the one that it is about.
+    #[serde(skip)]
+    pub link: Option<TaskLink>,
+    /// It lasts, and keeps CRIU from getting as far as the frozen look: told before.
+    #[serde(skip)]
+    pub lasts: bool,
+    /// Of a look at a running tree: whether this was seen in one piece, as its [`crate::rules::Evidence`] asks for.
+    #[serde(skip)]
+    pub proof: Proof,
+}
+
+/// Whether what two looks agree on could be a coincidence of two moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    #[default]
+    NotAsked,
+    /// It could: only a tree that stands still decides.
+    Lacking,
+    /// It could not.
+    Given,
+}
+
+/// A link of /proc/PID to a file that is no descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskLink {
+    Exe,
+    Cwd,
+    Root,
+}
+
+/// Collects what a rule finds: the same resource, met through several descriptors, once.
+#[derive(Default)]
+pub struct Sink {
+    found: Vec<Finding>,
+    /// By [`Finding::key`]: which it is, and its places once there is more than one.
+    known: HashMap<String, (usize, HashSet<Place>)>,
+}
+
+impl Sink {
+    /// Report a finding unless its gate is lifted; an unknown gate makes it a warning.
+    pub fn push(&mut self, gate: Gate, mut finding: Finding) {
+        match gate {
+            Gate::Lifted => return,
+            Gate::Stands => {}
+            Gate::Unknown => finding.verdict = Verdict::Warn,
+        }
+        let Some((at, places)) = self.known.get_mut(&finding.key) else {
+            self.known.insert(finding.key.clone(), (self.found.len(), HashSet::new()));
+            self.found.push(finding);
+            return;
+        };
+        let Some(first) = self.found.get_mut(*at) else { return };
+        if places.is_empty() {
+            places.insert(first.place());
+            places.extend(first.also.iter().cloned());
+        }
+        let place = finding.place();
+        if places.insert(place.clone()) {
+            first.also.push(place);
+        }
+        first.verdict = first.verdict.max(finding.verdict);
+    }
+
+    /// Each resource once, in the order they were met.
+    pub fn into_findings(self) -> Vec<Finding> {
+        self.found
+    }
+}
+
+impl Finding {
+    /// A finding about the task itself.
+    pub fn on_task(rule: &Rule, task: &Task) -> Self {
+        Finding {
+            rule: Cow::Borrowed(rule.id),
+            verdict: Verdict::Refuse,
+            pid: task.pid,
+            start_time: task.start_time,
+            comm: task.comm.clone(),
+            tid: None,
+            fd: None,
+            queued: Vec::new(),
+            addr: None,
+            facts: Vec::new(),
+            key: format!("task:{}", task.pid),
+            also: Vec::new(),
+            other: None,
+            holders: Vec::new(),
+            outside: None,
+            link: None,
+            lasts: false,
+            proof: Proof::NotAsked,
+        }
+    }
+
+    /// A finding about a descriptor; its key is the file's device and inode. `path` is given when the link was read.
+    pub fn on_file(rule: &Rule, task: &Task, file: &OpenFile) -> Self {
+        let mut f = Finding::on_task(rule, task);
+        Place { fd: f.fd, queued: f.queued, .. } = Place::of(task, file);
+        f.key = format!("file:{}:{}:{}", file.dev.major, file.dev.minor, file.ino);
+        if let Some(link) = &file.link {
+            f = f.fact("path", Value::Text(link.clone()));
+        }
+        f
+    }
+
+    /// A finding about a mapping.
+    pub fn on_mapping(rule: &Rule, task: &Task, start: u64, end: u64) -> Self {
+        let mut f = Finding::on_task(rule, task);
+        f.addr = Some(start);
+        f.key = format!("map:{}:{start:x}", task.pid);
+        f.fact("range", Value::Range(start, end))
+    }
+
+    pub fn fact(mut self, name: &'static str, value: Value) -> Self {
+        self.facts.push((Cow::Borrowed(name), value));
+        self
+    }
+    /// A fact that may be absent: nothing is added for `None`.
+    pub fn fact_opt(self, name: &'static str, value: Option<Value>) -> Self {
+        match value {
+            Some(v) => self.fact(name, v),
+            None => self,
+        }
+    }
+    pub fn text(self, name: &'static str, value: impl Into<Bytes>) -> Self {
+        self.fact(name, Value::Text(value.into()))
+    }
+    pub fn term(self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.fact(name, Value::Term(value.into()))
+    }
+    pub fn num(self, name: &'static str, value: impl Into<i64>) -> Self {
+        self.fact(name, Value::Num(value.into()))
+    }
+    /// Where it is.
+    pub fn place(&self) -> Place {
+        Place { pid: self.pid, fd: self.fd, queued: self.queued.clone() }
+    }
+    pub fn tid(mut self, tid: i32) -> Self {
+        self.tid = Some(tid);
+        self
+    }
+    pub fn key(mut self, key: String) -> Self {
+        self.key = key;
+        self
+    }
+    pub fn other(mut self, other: Other) -> Self {
+        self.other = Some(other);
+        self
+    }
+    /// The rule can say no more than "may fail".
+    pub fn warn(mut self) -> Self {
+        self.verdict = Verdict::Warn;
+        self
+    }
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.facts.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::registry;
+    use crate::rules::testkit::{file, task};
+
+    #[test]
+    fn one_thing_in_a_hundred_thousand_places() {
+        const PLACES: usize = 100_000;
+        let rule = registry::RULES.first().unwrap();
+        let mut sink = Sink::default();
+        let tasks: Vec<Task> = (0..5).map(|i| task(100 + i)).collect();
+        // Every place twice.
+        for nth in (0..PLACES).chain(0..PLACES) {
+            let fd = i32::try_from(nth % (PLACES / tasks.len())).unwrap();
+            let task = &tasks[nth / (PLACES / tasks.len())];
+            sink.push(Gate::Stands, Finding::on_file(rule, task, &file(fd, libc::S_IFCHR, 9)));
+        }
+        sink.push(Gate::Stands, Finding::on_file(rule, &tasks[0], &file(3, libc::S_IFCHR, 10)));
+        let found = sink.into_findings();
+        assert_eq!(found.iter().map(|f| f.also.len()).collect::<Vec<_>>(), [PLACES - 1, 0]);
+        let places: HashSet<Place> = found[0].also.iter().cloned().chain([found[0].place()]).collect();
+        assert_eq!(places.len(), PLACES);
+        assert_eq!(found[0].also.last().map(|p| (p.pid, p.fd)), Some((104, Some(19_999))));
+    }
+
+    #[test]
+    fn the_same_thing_is_as_bad_as_its_worst_place() {
+        let rule = registry::RULES.first().unwrap();
+        let at = |fd| Finding::on_file(rule, &task(100), &file(fd, libc::S_IFCHR, 9));
+        let found = |gates: &[Gate]| {
+            let mut sink = Sink::default();
+            gates.iter().zip(3..).for_each(|(gate, fd)| sink.push(*gate, at(fd)));
+            sink.into_findings().first().map(|f| (f.fd, f.verdict, f.also.len()))
+        };
+        assert_eq!(found(&[Gate::Unknown, Gate::Stands]), Some((Some(3), Verdict::Refuse, 1)));
+        assert_eq!(found(&[Gate::Lifted, Gate::Unknown]), Some((Some(4), Verdict::Warn, 0)));
+        assert_eq!(found(&[Gate::Lifted]), None);
+        // Places that a rule names itself are no news.
+        let mut sink = Sink::default();
+        let also = vec![at(4).place(), at(5).place()];
+        sink.push(Gate::Stands, Finding { also: also.clone(), ..at(3) });
+        for fd in [5, 3, 6] {
+            sink.push(Gate::Stands, at(fd));
+        }
+        assert_eq!(sink.into_findings()[0].also, [also, vec![at(6).place()]].concat());
+    }
+}

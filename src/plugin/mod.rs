@@ -1,0 +1,6 @@
+//! The door: what CRIU and C programs call. Every function here that C can call is behind [`fence`].
+
+pub mod descriptor;
+pub mod hook_interpose;
+pub mod hooks;
+pub mod panic_guard;

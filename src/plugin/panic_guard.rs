@@ -1,0 +1,75 @@
+//! The panic fence: our bug is not the user's outage (contract, point 5).
+
+use crate::criu::log;
+use crate::scanner;
+use std::any::Any;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// An internal fault has happened in this process: everything of ours is silent from then on.
+static BROKEN: AtomicBool = AtomicBool::new(false);
+
+/// Runs what an entry from C does. A panic inside is logged once and answered with `silent`; after it every entry
+/// answers `silent` at once, for nothing of our state can be trusted any more.
+///
+/// The panic hook is replaced meanwhile (it would print to a stderr that is not ours) and errno is as the caller left it.
+/// Should a forked child ever get here, it ends: it may not return into CRIU's code.
+pub fn fence<T>(entry: &str, silent: T, body: impl FnOnce() -> T) -> T {
+    if BROKEN.load(Ordering::Relaxed) {
+        return silent;
+    }
+    let errno = nix::errno::Errno::last_raw();
+    let pid = std::process::id();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        fault::inject(entry);
+        body()
+    }));
+    if std::process::id() != pid {
+        // SAFETY: ends the child without running anything of CRIU's.
+        unsafe { libc::_exit(125) };
+    }
+    std::panic::set_hook(hook);
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(payload) => {
+            BROKEN.store(true, Ordering::Relaxed);
+            scanner::abandon();
+            let text = panic_text(payload.as_ref());
+            log::warn(&format!("internal fault in {entry} ({text}): the dump goes on without this plugin"));
+            // Dropping it could panic again, outside of the fence.
+            std::mem::forget(payload);
+            silent
+        }
+    };
+    nix::errno::Errno::set_raw(errno);
+    answer
+}
+
+/// What a panic said.
+pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let owned = payload.downcast_ref::<String>().map(String::as_str);
+    payload.downcast_ref::<&str>().copied().or(owned).unwrap_or("no text")
+}
+
+/// Whether an internal fault has happened.
+pub fn broken() -> bool {
+    BROKEN.load(Ordering::Relaxed)
+}
+
+#[cfg(feature = "fault-injection")]
+mod fault {
+    /// Panics in the entry that the environment names; only in builds made for the test of the fence.
+    #[allow(clippy::panic)]
+    pub fn inject(entry: &str) {
+        if std::env::var("CRIU_PREFLIGHT_FAULT").is_ok_and(|e| e == entry) {
+            panic!("injected fault");
+        }
+    }
+}
+
+#[cfg(not(feature = "fault-injection"))]
+mod fault {
+    pub fn inject(_entry: &str) {}
+}

@@ -1,0 +1,279 @@
+//! Opened device nodes.
+
+use crate::bytes::Bytes;
+use crate::criu::{Gate, Hook, Host};
+use crate::parse::devices::TtyDriver;
+use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::snapshot::{Dev, Kernel, OpenFile};
+
+const MEM_MAJOR: u32 = 1;
+const TTY_MAJOR: u32 = 4;
+const TTYAUX_MAJOR: u32 = 5;
+const MISC_MAJOR: u32 = 10;
+const UNIX98_PTY_MASTER_MAJOR: u32 = 128;
+const UNIX98_PTY_MAJOR_COUNT: u32 = 8;
+const UNIX98_PTY_SLAVE_MAJOR: u32 = 136;
+const USB_SERIAL_MAJOR: u32 = 188;
+const LOW_DENSE_SERIAL_MAJOR: u32 = 204;
+pub(crate) const TUN_MINOR: u32 = 200;
+const AUTOFS_MINOR: u32 = 235;
+
+/// The character device numbers that are a terminal of a kind CRIU has a driver for (`get_tty_driver`, criu/tty.c, the
+/// same in 3.17.1 to 4.2; x86). Note what is missing: /dev/tty0 (4:0) and the UARTs (4:64 and up).
+pub(crate) fn is_known_tty(rdev: Dev) -> bool {
+    match rdev.major {
+        TTYAUX_MAJOR => rdev.minor <= 2,
+        TTY_MAJOR => (1..=63).contains(&rdev.minor),
+        USB_SERIAL_MAJOR | LOW_DENSE_SERIAL_MAJOR | UNIX98_PTY_SLAVE_MAJOR => true,
+        m => (UNIX98_PTY_MASTER_MAJOR..UNIX98_PTY_MASTER_MAJOR + UNIX98_PTY_MAJOR_COUNT).contains(&m),
+    }
+}
+
+/// `tty[<rdev hex>:<st_dev hex>]`, the key that makes any character device an external terminal.
+pub(crate) fn tty_key(file: &OpenFile) -> String {
+    format!("tty[{:x}:{:x}]", file.rdev.userspace(), file.dev.userspace())
+}
+
+/// Whether the device is named by `--external tty[...]` or an inherit-fd key.
+pub(crate) fn tty_external(host: &Host, file: &OpenFile) -> Gate {
+    // Mostly there is none, and no key is to be made.
+    let has = |list: &[Bytes]| list.iter().any(|key| key.starts_with(b"tty[") && **key == *tty_key(file).as_bytes());
+    let gate = |list: &Option<Vec<Bytes>>| match list {
+        None => Gate::Unknown,
+        Some(list) if has(list) => Gate::Lifted,
+        Some(_) => Gate::Stands,
+    };
+    gate(&host.externals).or(gate(&host.inherit_ids))
+}
+
+/// The name of the driver behind a device number: /proc/misc for major 10, /proc/tty/drivers for a terminal's where it was
+/// read, else /proc/devices.
+pub(crate) fn driver(kernel: &Kernel, rdev: Dev, block: bool) -> Option<Bytes> {
+    let range = |d: &&TtyDriver| d.major == rdev.major && (d.minors.0..=d.minors.1).contains(&rdev.minor);
+    if let Some(tty) = kernel.ttys.iter().filter(|_| !block).find(range) {
+        return Some(tty.name.clone());
+    }
+    let table = if block { &kernel.blkdev } else { &kernel.chrdev };
+    match rdev.major {
+        MISC_MAJOR if !block => kernel.misc.get(&rdev.minor).or_else(|| table.get(&rdev.major)),
+        major => table.get(&major),
+    }
+    .cloned()
+}
+
+/// Whether CRIU takes the device without asking a plugin (`dump_chrdev`, criu/files.c).
+pub(crate) fn is_accepted(rdev: Dev) -> bool {
+    match rdev.major {
+        // Every minor: memory, port and kmsg as well.
+        MEM_MAJOR => true,
+        MISC_MAJOR if matches!(rdev.minor, TUN_MINOR | AUTOFS_MINOR) => true,
+        _ => is_known_tty(rdev),
+    }
+}
+
+pub static FD_CHRDEV: Rule = Rule {
+    id: "fd-chrdev",
+    group: "Devices",
+    what:
+        "A character device is open that is not one of: major 1 (null, zero, random, mem, ...), tun (10:200), autofs \
+           (10:235), terminals (4:1 to 4:63, 5:0 to 5:2, majors 128 to 136, 188 and 204), or a device named by an \
+           external or inherited tty[...] key.",
+    says: "character device {dev}[, driver {driver}][, {path}]",
+    criu: "Can't dump file %d of that type [%o] (chr %d:%d)",
+    source: "criu/files-ext.c:dump_unsupp_fd, criu/files.c:dump_chrdev",
+    versions: "all",
+    lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for (task, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && !is_accepted(f.rdev)) {
+            let driver = driver(&ctx.snap.kernel, file.rdev, false);
+            let gate = tty_external(ctx.host, file)
+                .or(ctx.host.gate_hook(Hook::DumpExtFile))
+                .or(ctx.host.gate_gpu(driver.as_deref()));
+            sink.push(gate, device_finding(rule, ctx, task, file, false));
+        }
+    },
+};
+
+pub static FD_BLKDEV: Rule = Rule {
+    id: "fd-blkdev",
+    group: "Devices",
+    what: "A block device is open.",
+    says: "block device {dev}[, driver {driver}][, {path}]",
+    criu: "Can't dump file %d of that type [%o] (unknown <path>)",
+    source: "criu/files.c:dump_one_file",
+    versions: "all",
+    lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for (task, file) in ctx.files().filter(|(_, f)| f.is_blkdev()) {
+            sink.push(ctx.host.gate_hook(Hook::DumpExtFile), device_finding(rule, ctx, task, file, true));
+        }
+    },
+};
+
+fn device_finding(rule: &Rule, ctx: &Ctx, task: &crate::snapshot::Task, file: &OpenFile, block: bool) -> Finding {
+    Finding::on_file(rule, task, file)
+        .fact("dev", Value::Dev(file.rdev))
+        .fact_opt("driver", driver(&ctx.snap.kernel, file.rdev, block).map(Value::Text))
+}
+
+pub static TUN_HOST_NETNS: Rule = Rule {
+    id: "tun-host-netns",
+    group: "Devices",
+    what: "/dev/net/tun is open and the root task lives in CRIU's own network namespace: the interface could only be \
+           recreated in a namespace of its own.",
+    says: "TUN/TAP descriptor[ of interface {name}] in a tree that shares CRIU's network namespace",
+    criu: "Net namespace is required to dump tun link",
+    source: "criu/tun.c:dump_tunfile",
+    versions: "all",
+    lifts: &[Lift::Workload("run the tree in a network namespace of its own, or close the descriptor before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink: &mut Sink| {
+        if ctx.snap.root_shares(|n| n.net) != Some(true) {
+            return;
+        }
+        for (task, file) in ctx.files().filter(|(_, f)| is_tun(f)) {
+            let name = file.tun().and_then(|t| t.name.clone()).or_else(|| file.info.as_ref()?.iff.clone());
+            let name = name.filter(|n| !n.is_empty());
+            let finding = Finding::on_file(rule, task, file)
+                .key(format!("tun:{}:{}", task.pid, file.fd))
+                .fact_opt("name", name.map(Value::Text));
+            sink.push(Gate::Stands, finding);
+        }
+    },
+};
+
+pub(crate) fn is_tun(file: &OpenFile) -> bool {
+    file.is_chrdev() && file.rdev == Dev { major: MISC_MAJOR, minor: TUN_MINOR }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::fdinfo::FdInfo;
+    use crate::rules::testkit::*;
+    use crate::snapshot::{Namespaces, Snapshot};
+
+    fn chr(major: u32, minor: u32) -> Snapshot {
+        let mut f = file(3, libc::S_IFCHR, 77);
+        f.rdev = Dev { major, minor };
+        f.dev = Dev { major: 0, minor: 6 };
+        f.link = Some("/dev/x".into());
+        snap(vec![f])
+    }
+
+    #[test]
+    fn chrdev_list_is_crius() {
+        for (major, minor) in [
+            (1, 3),
+            (1, 1),
+            (1, 11),
+            (10, 200),
+            (10, 235),
+            (4, 1),
+            (4, 63),
+            (5, 0),
+            (5, 2),
+            (128, 0),
+            (135, 9),
+            (136, 0),
+            (188, 0),
+            (204, 64),
+        ] {
+            assert_eq!(verdict(&FD_CHRDEV, &chr(major, minor), &host()), None, "{major}:{minor}");
+        }
+        for (major, minor) in
+            [(10, 229), (10, 232), (4, 0), (4, 64), (5, 3), (127, 0), (137, 0), (143, 0), (195, 255), (226, 128)]
+        {
+            assert_eq!(
+                verdict(&FD_CHRDEV, &chr(major, minor), &host()),
+                Some(crate::rules::Verdict::Refuse),
+                "{major}:{minor}"
+            );
+        }
+    }
+
+    #[test]
+    fn chrdev_is_lifted_by_key_and_plugin() {
+        let kvm = chr(10, 232);
+        assert_eq!(verdict(&FD_CHRDEV, &kvm, &with_external("tty[ae8:6]")), None);
+        assert_eq!(verdict(&FD_CHRDEV, &kvm, &with_hook(Hook::DumpExtFile)), None);
+        let inherited = Host { inherit_ids: Some(vec!["tty[ae8:6]".into()]), ..host() };
+        assert_eq!(verdict(&FD_CHRDEV, &kvm, &inherited), None);
+        let unknown = Host { externals: None, ..host() };
+        assert_eq!(verdict(&FD_CHRDEV, &kvm, &unknown), Some(crate::rules::Verdict::Warn));
+        assert!(verdict(&FD_CHRDEV, &kvm, &with_hook(Hook::DumpUnixSk)).is_some());
+    }
+
+    #[test]
+    fn the_devices_of_cuda_are_left_to_its_plugin_if_that_is_enabled() {
+        let mut nvidia = chr(195, 255);
+        nvidia.kernel.chrdev.insert(195, "nvidia-frontend".into());
+        let with = |name: &str, cuda_checkpoint, pending| {
+            let plugin = crate::criu::Sibling { name: name.into(), hooks: vec![10, 11] };
+            Host { siblings: crate::criu::Siblings { loaded: vec![plugin], pending, cuda_checkpoint }, ..host() }
+        };
+        assert_eq!(verdict(&FD_CHRDEV, &nvidia, &with("cuda_plugin", true, false)), None);
+        let refuse = Some(crate::rules::Verdict::Refuse);
+        assert_eq!(verdict(&FD_CHRDEV, &nvidia, &with("cuda_plugin", false, false)), refuse);
+        assert_eq!(verdict(&FD_CHRDEV, &nvidia, &with("other", true, false)), refuse);
+        assert_eq!(verdict(&FD_CHRDEV, &chr(10, 232), &with("cuda_plugin", true, false)), refuse);
+        // It may be the next one to be loaded.
+        let warn = Some(crate::rules::Verdict::Warn);
+        assert_eq!(verdict(&FD_CHRDEV, &nvidia, &with("other", true, true)), warn);
+    }
+
+    #[test]
+    fn blkdev() {
+        let mut f = file(3, libc::S_IFBLK, 5);
+        f.rdev = Dev { major: 7, minor: 0 };
+        let s = snap(vec![f]);
+        assert!(verdict(&FD_BLKDEV, &s, &host()).is_some());
+        assert_eq!(verdict(&FD_CHRDEV, &s, &host()), None);
+        assert_eq!(verdict(&FD_BLKDEV, &s, &with_hook(Hook::DumpExtFile)), None);
+    }
+
+    #[test]
+    fn tun_in_the_host_netns_only() {
+        let mut s = chr(10, 200);
+        assert!(verdict(&TUN_HOST_NETNS, &s, &host()).is_some());
+        // fdinfo has an empty line for a descriptor that is attached to none.
+        for (iff, named) in [("", false), ("tun0", true)] {
+            s.tasks[0].files[0].info = Some(Box::new(FdInfo { iff: Some(iff.into()), ..FdInfo::default() }));
+            let findings = found(&TUN_HOST_NETNS, &s, &host());
+            assert_eq!(findings[0].facts.iter().any(|f| f.0 == "name"), named);
+        }
+        let root = s.tasks.first_mut().unwrap();
+        root.ns = Namespaces { net: Some(9), ..root.ns };
+        assert_eq!(verdict(&TUN_HOST_NETNS, &s, &host()), None);
+        s.tasks.first_mut().unwrap().ns.net = None;
+        assert_eq!(verdict(&TUN_HOST_NETNS, &s, &host()), None);
+    }
+
+    #[test]
+    fn driver_names() {
+        let mut k = Kernel::default();
+        k.chrdev.insert(506, "gdrdrv".into());
+        k.chrdev.insert(10, "misc".into());
+        k.misc.insert(232, "kvm".into());
+        let name = |major, minor| driver(&k, Dev { major, minor }, false).map(|b| b.escaped());
+        assert_eq!(name(506, 0).as_deref(), Some("gdrdrv"));
+        assert_eq!(name(10, 232).as_deref(), Some("kvm"));
+        assert_eq!(name(10, 1).as_deref(), Some("misc"));
+        assert_eq!(name(99, 1), None);
+        // Several share the number: /proc/devices does not tell their ranges.
+        k.chrdev.insert(4, "/dev/vc/0".into());
+        let serial = |k: &Kernel| driver(k, Dev { major: 4, minor: 65 }, false).map(|b| b.escaped());
+        assert_eq!(serial(&k).as_deref(), Some("/dev/vc/0"));
+        let tty = |name: &str, minors| TtyDriver { name: name.into(), major: 4, minors };
+        k.ttys = vec![tty("/dev/vc/0", (0, 0)), tty("serial", (64, 67))];
+        assert_eq!(serial(&k).as_deref(), Some("serial"));
+    }
+}

@@ -1,0 +1,202 @@
+//! inotify and fanotify descriptors.
+
+use crate::criu::{Gate, Opt, Release};
+use crate::parse::fdinfo::{FanotifyObject, FdInfo};
+use crate::parse::mountinfo::MountInfo;
+use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::snapshot::{Dev, Handle, OpenFile, Task};
+
+/// A watched inode: device in the kernel's form, inode, whether the kernel printed a handle.
+struct Watched {
+    sdev: u32,
+    ino: u64,
+    has_handle: bool,
+}
+
+/// The watched inodes of a descriptor, in the order of its fdinfo.
+fn watched(info: &FdInfo) -> impl Iterator<Item = Watched> + '_ {
+    let inotify = info.inotify.iter().map(|w| Watched { sdev: w.sdev, ino: w.ino, has_handle: w.handle.is_some() });
+    let fanotify = info.fanotify_marks.iter().filter_map(|m| match &m.on {
+        FanotifyObject::Inode { ino, sdev, handle } => {
+            Some(Watched { sdev: *sdev, ino: *ino, has_handle: handle.is_some() })
+        }
+        _ => None,
+    });
+    inotify.chain(fanotify)
+}
+
+/// MKKDEV of the kernel and of CRIU: 12 and 20 bits.
+fn dev_of(sdev: u32) -> Dev {
+    Dev { major: sdev >> 20, minor: sdev & 0xf_ffff }
+}
+
+/// What is known about one watch.
+struct Lost<'a> {
+    task: &'a Task,
+    file: &'a OpenFile,
+    at: Watched,
+    handle: Handle,
+    /// First mount of that superblock which CRIU collects.
+    mount: Option<&'a MountInfo>,
+}
+
+/// Every watch of the tree that CRIU might not find.
+fn lost<'a>(ctx: &Ctx<'a>, mut judge: impl FnMut(Lost<'a>)) {
+    for (task, file) in ctx.files() {
+        let (Some(info), Some(facts)) = (&file.info, file.watches()) else { continue };
+        for (at, handle) in watched(info).zip(&facts.handles) {
+            if matches!(handle, Handle::Path | Handle::Irmap) {
+                continue;
+            }
+            let dev = dev_of(at.sdev);
+            let mount = ctx.mounts.first_of_device(dev).map(|n| n.info);
+            judge(Lost { task, file, at, handle: *handle, mount });
+        }
+    }
+}
+
+impl Lost<'_> {
+    fn fstype(&self) -> &[u8] {
+        self.mount.map(|m| &*m.fstype.0).unwrap_or_default()
+    }
+
+    fn is_volatile_tmpfs(&self) -> bool {
+        matches!(self.fstype(), b"tmpfs" | b"devtmpfs")
+    }
+
+    fn finding(&self, rule: &Rule) -> Finding {
+        let dev = dev_of(self.at.sdev);
+        let kind = if self.file.info.as_ref().is_some_and(|i| i.inotify.is_empty()) { "fanotify" } else { "inotify" };
+        Finding::on_file(rule, self.task, self.file)
+            .key(format!("watch:{}:{}:{}:{}", self.task.pid, self.file.fd, self.at.sdev, self.at.ino))
+            .term("class", kind)
+            .fact("dev", Value::Dev(dev))
+            .num("ino", i64::try_from(self.at.ino).unwrap_or(i64::MAX))
+            .fact_opt("fstype", self.mount.map(|m| Value::Text(m.fstype.clone())))
+            .fact_opt("mountpoint", self.mount.map(|m| Value::Text(m.mountpoint.clone())))
+    }
+}
+
+pub static INOTIFY_HANDLE: Rule = Rule {
+    id: "inotify-handle",
+    group: "Event files",
+    what: "A watched inode cannot be opened by its file handle on any collected mount of its device (file systems like \
+           procfs, sysfs and, up to CRIU 4.2, overlayfs), and is not found below the directories that CRIU searches: \
+           /etc, /var/spool, /var/log, those of dbus, polkit and udev, and each --irmap-scan-path. Where these have more than \
+           100,000 names, the search is given up, and this is a warning.",
+    says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], which cannot be opened by its handle",
+    criu: "Handle 0x%x:0x%lx cannot be opened, then Can't dump that handle",
+    source: "criu/fsnotify.c:check_open_handle",
+    versions: "all",
+    lifts: &[
+        Lift::Value("irmap-scan-path", "{dir}"),
+        Lift::Workload("have the program remove the watch before the dump"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Tree,
+    check: |rule, ctx, sink| {
+        lost(ctx, |l| {
+            // 4.3 walks an overlayfs for the inode.
+            if ctx.host.release >= Release::V4_3 && l.fstype() == b"overlay" {
+                return;
+            }
+            let gate = match l.handle {
+                Handle::Nowhere => Gate::Stands,
+                // CRIU cannot even parse such a line.
+                _ if !l.at.has_handle => Gate::Stands,
+                // The rules below.
+                Handle::Lost => return,
+                Handle::NoPath if l.is_volatile_tmpfs() => return,
+                Handle::NoPath => match ctx.host.gate(&[Opt::ForceIrmap]) {
+                    // Without the option CRIU is content with a handle that opens; the search was not made for it.
+                    Gate::Stands => return,
+                    _ => Gate::Unknown,
+                },
+                Handle::Unknown => Gate::Unknown,
+                Handle::Path | Handle::Irmap | Handle::Later => return,
+            };
+            let dir = l.mount.filter(|m| *m.fstype == *b"overlay").map(|_| Value::Term("DIR".into()));
+            sink.push(gate, l.finding(rule).fact_opt("dir", dir));
+        });
+    },
+};
+
+pub static INOTIFY_TMPFS: Rule = Rule {
+    id: "inotify-tmpfs",
+    group: "Event files",
+    what: "A watched inode on tmpfs or devtmpfs opens by its handle, but no path leads to it: it was removed, or is hidden \
+           by a mount.",
+    says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more",
+    criu: "Can't find suitable path for handle (dev %#x ino %#lx): %d",
+    source: "criu/fsnotify.c:check_open_handle",
+    versions: "all",
+    lifts: &[Lift::Workload("have the program remove the watch before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Tree,
+    check: |rule, ctx, sink| {
+        lost(ctx, |l| {
+            if matches!(l.handle, Handle::NoPath | Handle::Lost) && l.is_volatile_tmpfs() {
+                sink.push(Gate::Stands, l.finding(rule));
+            }
+        });
+    },
+};
+
+pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
+    id: "inotify-force-irmap",
+    group: "Event files",
+    what: "--force-irmap is given, and a watched inode opens by its handle but no path leads to it: it was removed, or is \
+           hidden by a mount. CRIU searches for it then, below the same directories as for one that does not open, and does \
+           not find it. Without the option it is content with the handle.",
+    says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more, under \
+           --force-irmap",
+    criu: "Handle 0x%x:0x%lx cannot be opened, then Can't dump that handle",
+    source: "criu/fsnotify.c:check_open_handle",
+    versions: "all",
+    lifts: &[
+        Lift::Workload("dump without --force-irmap"),
+        Lift::Workload("have the program remove the watch before the dump"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Tree,
+    check: |rule, ctx, sink| {
+        lost(ctx, |l| {
+            if l.handle == Handle::Lost && !l.is_volatile_tmpfs() {
+                sink.push(Gate::Stands, l.finding(rule));
+            }
+        });
+    },
+};
+
+pub static FANOTIFY_MOUNT: Rule = Rule {
+    id: "fanotify-mount",
+    group: "Event files",
+    what: "A fanotify mark is on a mount that is not in the mount tables CRIU collects.",
+    says: "fanotify mark on mount {mnt_id}, which is in no mount namespace of the tree",
+    criu: "Can't find mnt_id 0x%x",
+    source: "criu/fsnotify.c:check_one_mark",
+    versions: "all",
+    lifts: &[Lift::Workload("have the program remove the mark before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Mounts,
+    check: |rule, ctx, sink: &mut Sink| {
+        if ctx.snap.mounts.is_empty() {
+            return;
+        }
+        for (task, file) in ctx.files() {
+            for mark in file.info.iter().flat_map(|i| &i.fanotify_marks) {
+                let FanotifyObject::Mount { mnt_id } = mark.on else { continue };
+                if ctx.mounts.by_id(u64::from(mnt_id)).is_none() {
+                    let f = Finding::on_file(rule, task, file)
+                        .key(format!("mark:{}:{}:{mnt_id}", task.pid, file.fd))
+                        .num("mnt_id", mnt_id);
+                    sink.push(if ctx.snap.knows_mounts() { Gate::Stands } else { Gate::Unknown }, f);
+                }
+            }
+        }
+    },
+};

@@ -1,0 +1,217 @@
+//! File locks and leases.
+
+use crate::criu::{Gate, Opt};
+use crate::parse::locks::{Lock, LockAccess, LockKind};
+use crate::rules::sockets::unix_queue;
+use crate::rules::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
+use crate::snapshot::{OpenFile, Task};
+use std::collections::HashSet;
+
+/// The locks that fdinfo shows for a descriptor: those the kernel holds against this very open file (or, for POSIX
+/// locks, against this descriptor table): fs/locks.c:show_fd_locks.
+fn held(file: &OpenFile) -> impl Iterator<Item = &Lock> {
+    file.info.iter().flat_map(|i| &i.locks).filter(|l| !l.blocked)
+}
+
+fn kind(lock: &Lock) -> Option<&'static str> {
+    Some(match lock.kind {
+        LockKind::Posix => "POSIX",
+        LockKind::Flock => "flock",
+        LockKind::Ofd => "OFD",
+        LockKind::Lease => "lease",
+        _ => return None,
+    })
+}
+
+fn access(lock: &Lock) -> &'static str {
+    match lock.access {
+        LockAccess::Read => "read",
+        LockAccess::Write => "write",
+        LockAccess::Unlock | LockAccess::Other(_) => "breaking",
+    }
+}
+
+fn finding(rule: &Rule, task: &Task, file: &OpenFile, lock: &Lock) -> Finding {
+    let range = match (lock.start, lock.end) {
+        (0, None) => None,
+        (start, None) => Some(format!("{start}-EOF")),
+        (start, Some(end)) => Some(format!("{start}-{end}")),
+    };
+    let mut f = Finding::on_file(rule, task, file)
+        .key(format!("lock:{}:{}:{}:{:?}:{}", file.dev.major, file.dev.minor, file.ino, lock.kind, lock.start))
+        .term("access", access(lock))
+        .fact_opt("bytes", range.map(|r| Value::Term(r.into())));
+    if let Some(pid) = lock.pid.and_then(|p| i32::try_from(p).ok()).filter(|p| *p > 0 && *p != task.pid) {
+        f = f.num("owner", pid).other(Other::Process(pid));
+    }
+    f
+}
+
+pub static LOCK_NOT_ALLOWED: Rule = Rule {
+    id: "lock-not-allowed",
+    group: "File locks",
+    what: "A file lock or lease is held through a descriptor of the tree (a `lock:` line in its fdinfo) and --file-locks is \
+           not given. A lock that an outsider holds through an open file of its own does not count; one on an open file \
+           that the tree shares with an outsider does, and a POSIX lock does not count if a process that is dumped before has the \
+           same open file (a child has taken it on what it inherited: CRIU loses it). CRIU forgets the locks of an open file that it meets first in a socket's \
+           queue: while queues have not been looked into, this is a warning.",
+    says: "{access} {kind} lock[ of bytes {bytes}] on {path}[, taken by process {owner}]",
+    criu: "Some file locks are hold by dumping tasks! You can try --file-locks to dump them.",
+    source: "criu/file-lock.c:dump_file_locks (kernels before 4.1: note_file_lock)",
+    versions: "all",
+    lifts: &[Lift::Option(Opt::FileLocks), Lift::Workload("release the lock before the dump")],
+    phase: Phase::P6,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink: &mut Sink| {
+        let gate = ctx.host.gate(&[Opt::FileLocks]);
+        if gate == Gate::Lifted {
+            return;
+        }
+        let queued = queued_first(ctx);
+        let mut hidden = None;
+        for (task, file) in ctx.files().filter(|(t, f)| f.queued.is_none() && !queued.contains(&(t.pid, f.fd))) {
+            for lock in held(file).filter(|l| !(file.met_before && l.kind == LockKind::Posix)) {
+                if let Some(kind) = kind(lock) {
+                    let hidden = *hidden.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
+                    let gate = if hidden { Gate::Unknown } else { gate };
+                    sink.push(gate, finding(rule, task, file, lock).term("kind", kind));
+                }
+            }
+        }
+    },
+};
+
+pub static LOST_FILE_LOCK: Rule = Rule {
+    id: "lost-file-lock",
+    group: "Dumped, and lost",
+    what: "A POSIX lock that a process has taken on an open file it shares with one that is dumped before (a child, on what it \
+           inherited), or any lock on an open file that CRIU meets in a socket's queue first: with --file-locks or without, the lock \
+           is not in the images.",
+    says: "{access} {kind} lock[ of bytes {bytes}] on {path}, which is lost: {why}",
+    criu: "nothing",
+    source: "criu/file-lock.c:discard_dup_locks_tail",
+    versions: "all",
+    lifts: &[Lift::Workload("release the lock before the dump, or have the process open the file itself and take it there")],
+    phase: Phase::Never,
+    when: When::Early,
+    evidence: Evidence::Tree,
+    check: |rule, ctx, sink| {
+        let queued = queued_first(ctx);
+        for (task, file) in ctx.files().filter(|(_, f)| f.queued.is_none()) {
+            let in_queue = queued.contains(&(task.pid, file.fd));
+            for lock in held(file).filter(|l| in_queue || (file.met_before && l.kind == LockKind::Posix)) {
+                let why = match in_queue {
+                    true => "CRIU meets the open file in a socket's queue first",
+                    false => "CRIU meets the open file in another process first",
+                };
+                if let Some(kind) = kind(lock) {
+                    // A warning, whatever is known.
+                    sink.push(Gate::Unknown, finding(rule, task, file, lock).term("kind", kind).term("why", why));
+                }
+            }
+        }
+    },
+};
+
+/// Process and number of the descriptors whose open file CRIU meets in a socket's queue first, and forgets the locks of.
+fn queued_first<'a>(ctx: &'a Ctx) -> HashSet<&'a (i32, i32)> {
+    ctx.files().filter_map(|(_, f)| f.queued.as_ref()).flat_map(|q| &q.later).collect()
+}
+
+pub static LOCK_KIND: Rule = Rule {
+    id: "lock-kind",
+    group: "File locks",
+    what:
+        "A lock of another class than POSIX, flock, OFD or lease (a delegation or a layout of an NFS server, an access \
+           lock) is held through a descriptor of the tree.",
+    says: "{access} lock of class {class} on {path}",
+    criu: "Unknown file lock!",
+    source: "criu/proc_parse.c:parse_file_lock_buf",
+    versions: "all",
+    lifts: &[Lift::Workload("close the file before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for (task, file) in ctx.files() {
+            for lock in held(file) {
+                let class = match &lock.kind {
+                    LockKind::Deleg => "DELEG".into(),
+                    LockKind::Layout => "LAYOUT".into(),
+                    LockKind::Access => "ACCESS".into(),
+                    LockKind::Other(text) => text.clone(),
+                    _ => continue,
+                };
+                sink.push(Gate::Stands, finding(rule, task, file, lock).fact("class", Value::Text(class)));
+            }
+        }
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::{fdinfo::FdInfo, locks};
+    use crate::rules::testkit::*;
+    use crate::rules::Verdict;
+    use crate::snapshot::Snapshot;
+
+    fn locked(lines: &[&str]) -> Snapshot {
+        let mut f = file(3, libc::S_IFREG, 12);
+        f.link = Some("/var/run/x.pid".into());
+        let locks = lines.iter().map(|l| locks::line(l.as_bytes()).unwrap()).collect();
+        f.info = Some(Box::new(FdInfo { locks, ..FdInfo::default() }));
+        snap(vec![f])
+    }
+
+    #[test]
+    fn every_kind_needs_the_option() {
+        for line in [
+            "1: POSIX  ADVISORY  WRITE 100 08:01:12 0 EOF",
+            "1: FLOCK  ADVISORY  READ 100 08:01:12 0 EOF",
+            "1: OFDLCK ADVISORY  WRITE -1 08:01:12 4 9",
+            "1: LEASE  ACTIVE    READ 100 08:01:12 0 EOF",
+        ] {
+            let s = locked(&[line]);
+            assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &host()), Some(Verdict::Refuse), "{line}");
+            assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &with(Opt::FileLocks)), None, "{line}");
+            assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &unknown(Opt::FileLocks)), Some(Verdict::Warn), "{line}");
+            assert_eq!(verdict(&LOCK_KIND, &s, &host()), None, "{line}");
+        }
+        assert_eq!(
+            verdict(&LOCK_NOT_ALLOWED, &locked(&["1: -> FLOCK  ADVISORY  WRITE 100 08:01:12 0 EOF"]), &host()),
+            None
+        );
+        assert_eq!(verdict(&LOCK_NOT_ALLOWED, &locked(&[]), &host()), None);
+    }
+
+    #[test]
+    fn what_a_child_took_on_an_inherited_file_is_forgotten() {
+        for (line, expect) in [
+            ("1: POSIX  ADVISORY  WRITE 100 08:01:12 0 EOF", None),
+            ("1: FLOCK  ADVISORY  READ 100 08:01:12 0 EOF", Some(Verdict::Refuse)),
+        ] {
+            let mut s = locked(&[line]);
+            s.tasks[0].files[0].met_before = true;
+            assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &host()), expect, "{line}");
+            let lost = expect.is_none().then_some(Verdict::Warn);
+            for host in [&host(), &with(Opt::FileLocks)] {
+                assert_eq!(verdict(&LOST_FILE_LOCK, &s, host), lost, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_classes_are_not_lifted() {
+        let s = locked(&["1: DELEG  ACTIVE    READ 100 08:01:12 0 EOF"]);
+        assert!(verdict(&LOCK_KIND, &s, &with(Opt::FileLocks)).is_some());
+        assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &host()), None);
+    }
+
+    #[test]
+    fn who_took_it() {
+        let f = found(&LOCK_NOT_ALLOWED, &locked(&["1: FLOCK  ADVISORY  WRITE 77 08:01:12 0 EOF"]), &host());
+        assert_eq!(f.first().and_then(|f| f.other.clone()), Some(Other::Process(77)));
+    }
+}

@@ -1,0 +1,29 @@
+//! Programs executed from a memfd.
+
+use crate::criu_model::paths::{is_internal, EXE_FAILS};
+use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
+
+pub static EXE_MEMFD: Rule = Rule {
+    id: "exe-memfd",
+    group: "Paths",
+    what: "A program was executed from a memfd. CRIU dumps it, and what it has written cannot be restored: with a mapping of the \
+           memfd left the exe is a memfd where a file is looked for (No entry for reg-file-ID), without one the dump logs that \
+           it cannot record the exe, goes on and leaves out the process's mm.",
+    says: "runs from memfd {path}, which CRIU dumps and cannot restore",
+    criu: "nothing, or Can't lookup mount=%d for fd=%d path=%s; the dump goes through",
+    source: "criu/cr-dump.c:dump_task_mm, dump_task_exe_link",
+    versions: "all",
+    lifts: &[Lift::Workload("execute it from a file")],
+    phase: Phase::Never,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for task in ctx.live_tasks() {
+            let Some((link, exe)) = task.exe.as_ref().and_then(|l| Some((l, l.file.as_ref()?))) else { continue };
+            if is_internal(ctx.snap, exe, &link.text) {
+                let f = Finding::on_file(rule, task, exe).fact("path", Value::Text(link.text.clone()));
+                sink.push(EXE_FAILS, f);
+            }
+        }
+    },
+};

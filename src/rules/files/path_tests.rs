@@ -1,0 +1,556 @@
+//! Both directions of the rules for paths, on hand-made snapshots.
+
+use crate::criu::{Host, Opt, Options, Release};
+use crate::criu_model::paths::external_key;
+use crate::parse::diag::Queues;
+use crate::parse::fdinfo;
+use crate::rules::files::buildid::BUILDID_OPEN;
+use crate::rules::files::epoll::EPOLL_ESCAPED;
+use crate::rules::files::fsnotify::{FANOTIFY_MOUNT, INOTIFY_FORCE_IRMAP, INOTIFY_HANDLE, INOTIFY_TMPFS};
+use crate::rules::files::ghost::{GHOST_TOO_BIG, LINK_REMAP_FAILED, LINK_REMAP_NEEDED, NFS_SILLY};
+use crate::rules::files::memfd::EXE_MEMFD;
+use crate::rules::files::path::*;
+use crate::rules::namespaces::ns_fd::NSFD_OUTSIDE;
+use crate::rules::testkit::*;
+use crate::rules::{Rule, Verdict};
+use crate::snapshot::{
+    Detail, Dev, EpollFacts, Escape, Handle, Link, Mapping, MountTable, OpenFile, Snapshot, SocketFacts, Stray,
+    Unchecked, WatchFacts, Why,
+};
+
+const REFUSE: Option<Verdict> = Some(Verdict::Refuse);
+const WARN: Option<Verdict> = Some(Verdict::Warn);
+const DISK: Dev = Dev { major: 254, minor: 0 };
+const SHMEM: Dev = Dev { major: 0, minor: 1 };
+
+/// Mounts 15 (ext4 on /), 16 (proc), 17 (tmpfs on /tmp), 18 (nfs4 on /net), 19 (devpts), 20 (overlay on /o).
+const TABLE: &[u8] = b"15 1 254:0 / / rw - ext4 /dev/vda rw\n\
+    16 15 0:20 / /proc rw - proc proc rw\n\
+    17 15 0:21 / /tmp rw - tmpfs tmpfs rw\n\
+    18 15 0:22 / /net rw - nfs4 srv:/x rw\n\
+    19 15 0:24 / /dev/pts rw - devpts devpts rw\n\
+    20 15 0:25 / /o rw - overlay overlay rw\n";
+
+fn at(mut snap: Snapshot, table: &[u8]) -> Snapshot {
+    let parsed = crate::parse::mountinfo::parse(table);
+    assert_eq!(parsed.bad, 0);
+    snap.mounts = vec![MountTable {
+        ns: CRIU_NS,
+        pid: 50,
+        mounts: parsed.items,
+        filled: Vec::new(),
+        masters: Vec::new(),
+        bad: 0,
+    }];
+    snap.kernel.shmem = vec![SHMEM];
+    snap
+}
+
+fn regular(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
+    let mut f = OpenFile { dev: DISK, link: Some("/var/f".into()), ..file(3, libc::S_IFREG, 0x2b) };
+    change(&mut f);
+    at(snap(vec![f]), TABLE)
+}
+
+fn mapped(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
+    let mut f = OpenFile { dev: DISK, ..file(-1, libc::S_IFREG, 0x2b) };
+    change(&mut f);
+    let line = b"1000-2000 rw-s 0 fe:00 43 /var/f";
+    let vma = crate::parse::maps::line_of_maps(line).unwrap();
+    let mut s = at(snap(Vec::new()), TABLE);
+    s.tasks[0].maps = vec![Mapping::new(vma, Some(f))];
+    s
+}
+
+/// What all path rules say.
+fn rules(snap: &Snapshot, host: &Host) -> Vec<(&'static str, Verdict)> {
+    let all: [&Rule; 11] = [
+        &FILE_MOUNT_UNKNOWN,
+        &MQUEUE_FD,
+        &FILE_OVERMOUNTED,
+        &FILE_ODD_PATH,
+        &GHOST_TOO_BIG,
+        &LINK_REMAP_NEEDED,
+        &LINK_REMAP_FAILED,
+        &NFS_SILLY,
+        &PATH_REUSED,
+        &PATH_STAT_ERROR,
+        &EXE_MEMFD,
+    ];
+    all.iter().filter_map(|r| Some((r.id, verdict(r, snap, host)?))).collect()
+}
+
+fn alone(rule: &Rule, snap: &Snapshot, host: &Host, expected: Option<Verdict>) {
+    let expected: Vec<_> = expected.map(|v| (rule.id, v)).into_iter().collect();
+    assert_eq!(rules(snap, host), expected);
+}
+
+fn with_limit(limit: Option<u64>) -> Host {
+    let h = host();
+    Host { options: Options { ghost_limit: limit, ..h.options }, ..h }
+}
+
+#[test]
+fn ordinary_files_are_no_finding() {
+    assert_eq!(rules(&regular(|_| ()), &host()), []);
+    assert_eq!(rules(&regular(|f| f.link = None), &host()), []);
+    assert_eq!(rules(&mapped(|_| ()), &host()), []);
+    assert_eq!(rules(&at(snap(vec![socket(4, 7)]), TABLE), &host()), []);
+    // A pipe, an eventfd, a namespace, a memfd, an unsupported device: no path of theirs is recorded.
+    for (kind, dev, link) in [
+        (libc::S_IFIFO, DISK, None),
+        (0, DISK, Some("anon_inode:[eventfd]")),
+        (libc::S_IFREG, DISK, Some("net:[4026531840]")),
+        (libc::S_IFREG, SHMEM, Some("/memfd:x (deleted)")),
+        (libc::S_IFCHR, DISK, Some("/dev/kvm")),
+    ] {
+        let s = regular(|f| {
+            (f.mode, f.dev, f.nlink, f.mnt_id) = (kind | 0o600, dev, 0, Some(99));
+            f.size = 1 << 30;
+            f.link = link.map(Into::into);
+        });
+        assert_eq!(rules(&s, &host()), [], "{link:?}");
+    }
+}
+
+#[test]
+fn unknown_mount() {
+    let s = regular(|f| f.mnt_id = Some(0x1f));
+    alone(&FILE_MOUNT_UNKNOWN, &s, &host(), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &s, &with_external("file[1f:2b]"), None);
+    alone(&FILE_MOUNT_UNKNOWN, &s, &with_external("file[1f:2c]"), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &s, &with(Opt::ShellJob), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &s, &Host { externals: None, ..host() }, WARN);
+    alone(&FILE_MOUNT_UNKNOWN, &mapped(|f| f.mnt_id = Some(0x1f)), &host(), REFUSE);
+    // Without any table, or with one that was not understood whole, nobody knows.
+    let blind = Snapshot { mounts: Vec::new(), ..s.clone() };
+    assert_eq!(rules(&blind, &host()), []);
+    let mut torn = s;
+    torn.mounts[0].bad = 1;
+    alone(&FILE_MOUNT_UNKNOWN, &torn, &host(), WARN);
+}
+
+#[test]
+fn unknown_mount_of_a_terminal() {
+    let tty = regular(|f| {
+        f.mode = libc::S_IFCHR | 0o620;
+        f.rdev = Dev { major: 136, minor: 2 };
+        (f.dev, f.mnt_id, f.link) = (Dev { major: 0, minor: 24 }, Some(99), Some("/dev/pts/2".into()));
+    });
+    alone(&FILE_MOUNT_UNKNOWN, &tty, &host(), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &tty, &with(Opt::ShellJob), None);
+    alone(&FILE_MOUNT_UNKNOWN, &tty, &unknown(Opt::ShellJob), WARN);
+    alone(&FILE_MOUNT_UNKNOWN, &tty, &with_external("tty[8802:18]"), None);
+    let old = Host { release: Release::V3_17, ..with(Opt::ShellJob) };
+    alone(&FILE_MOUNT_UNKNOWN, &tty, &old, REFUSE);
+}
+
+#[test]
+fn message_queue() {
+    let queue = |size, link: &str| {
+        regular(|f| {
+            (f.mnt_id, f.dev, f.size, f.link) = (Some(99), Dev { major: 0, minor: 19 }, size, Some(link.into()))
+        })
+    };
+    alone(&MQUEUE_FD, &queue(80, "/q"), &host(), REFUSE);
+    alone(&MQUEUE_FD, &queue(80, "/q"), &with_external("file[63:2b]"), None);
+    alone(&FILE_MOUNT_UNKNOWN, &queue(80, "/dir/q"), &host(), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &queue(81, "/q"), &host(), REFUSE);
+}
+
+#[test]
+fn overmounted() {
+    let over = |line: &str| {
+        let mut s = regular(|f| f.mnt_id = Some(17));
+        s = at(s, &[TABLE, line.as_bytes()].concat());
+        s
+    };
+    for (line, expected) in [
+        ("30 17 0:40 / /tmp rw - tmpfs tmpfs rw\n", REFUSE),
+        ("30 15 0:40 / /tmp rw - tmpfs tmpfs rw\n", REFUSE),
+        ("30 17 0:40 / /tmp/sub rw - tmpfs tmpfs rw\n", None),
+        ("30 15 0:40 / /tm rw - tmpfs tmpfs rw\n", None),
+    ] {
+        alone(&FILE_OVERMOUNTED, &over(line), &host(), expected);
+    }
+    let covered = over("30 17 0:40 / /tmp rw - tmpfs tmpfs rw\n");
+    alone(&FILE_OVERMOUNTED, &covered, &with_external("file[11:2b]"), None);
+    let skipping = |skip_mnt| {
+        let h = host();
+        Host { options: Options { skip_mnt, ..h.options }, ..h }
+    };
+    alone(&FILE_OVERMOUNTED, &covered, &skipping(None), WARN);
+    alone(&FILE_OVERMOUNTED, &covered, &skipping(Some(vec!["/tm".into()])), REFUSE);
+    // Both mounts on that point are gone then.
+    alone(&FILE_MOUNT_UNKNOWN, &covered, &skipping(Some(vec!["//tmp/.".into()])), REFUSE);
+}
+
+#[test]
+fn odd_path() {
+    let mut s = at(snap(Vec::new()), TABLE);
+    let cwd = OpenFile { dev: DISK, ..file(-1, libc::S_IFDIR, 5) };
+    s.tasks[0].cwd = Some(Link { text: "(unreachable)/x".into(), file: Some(cwd) });
+    alone(&FILE_ODD_PATH, &s, &host(), REFUSE);
+    s.tasks[0].cwd.as_mut().unwrap().text = "/x".into();
+    alone(&FILE_ODD_PATH, &s, &host(), None);
+}
+
+#[test]
+fn ghosts() {
+    let ghost = |blocks, size| {
+        regular(|f| (f.nlink, f.blocks, f.size, f.link) = (0, blocks, size, Some("/var/f (deleted)".into())))
+    };
+    let (limit, over) = (2048, 2049);
+    alone(&GHOST_TOO_BIG, &ghost(limit, 1 << 40), &host(), None);
+    alone(&GHOST_TOO_BIG, &ghost(over, 1), &host(), REFUSE);
+    alone(&GHOST_TOO_BIG, &ghost(over, 1), &with_limit(Some(over * 512)), None);
+    alone(&GHOST_TOO_BIG, &ghost(over, 1), &with_limit(None), WARN);
+    alone(&GHOST_TOO_BIG, &ghost(over, 1), &with_external("file[f:2b]"), None);
+    // The length counted before 3.18.
+    let old = at_release(Release::V3_17);
+    alone(&GHOST_TOO_BIG, &ghost(over, 1), &old, None);
+    alone(&GHOST_TOO_BIG, &ghost(0, (1 << 20) + 1), &old, REFUSE);
+    alone(&GHOST_TOO_BIG, &ghost(0, 1 << 20), &old, None);
+    // On procfs and devpts there are none.
+    for mount in [16, 19] {
+        let s = regular(|f| (f.nlink, f.blocks, f.mnt_id) = (0, over, Some(mount)));
+        alone(&GHOST_TOO_BIG, &s, &host(), None);
+    }
+    alone(&GHOST_TOO_BIG, &mapped(|f| (f.nlink, f.blocks) = (0, over)), &host(), REFUSE);
+    let found = found(&GHOST_TOO_BIG, &mapped(|f| (f.nlink, f.blocks) = (0, over)), &host());
+    assert_eq!((found[0].fd, found[0].addr), (None, Some(0x1000)));
+}
+
+#[test]
+fn names_that_lead_elsewhere() {
+    let gone = regular(|f| f.stray = Some(Stray::Errno(libc::ENOENT)));
+    alone(&LINK_REMAP_NEEDED, &gone, &host(), REFUSE);
+    alone(&LINK_REMAP_NEEDED, &gone, &with(Opt::LinkRemap), None);
+    alone(&LINK_REMAP_NEEDED, &gone, &unknown(Opt::LinkRemap), WARN);
+    alone(&LINK_REMAP_NEEDED, &mapped(|f| f.stray = Some(Stray::Errno(libc::ENOENT))), &host(), REFUSE);
+    alone(&PATH_STAT_ERROR, &regular(|f| f.stray = Some(Stray::Errno(libc::ENOTDIR))), &host(), REFUSE);
+    let other = |rdev| Some(Stray::Other { dev: DISK, ino: 44, rdev });
+    let reused = regular(|f| f.stray = other(Dev::default()));
+    alone(&PATH_REUSED, &reused, &host(), REFUSE);
+    alone(&PATH_REUSED, &reused, &with(Opt::EvasiveDevices), REFUSE);
+    alone(&PATH_REUSED, &reused, &with_external("file[f:2b]"), None);
+    let null = Dev { major: 1, minor: 3 };
+    let device = |there| regular(|f| (f.mode, f.rdev, f.stray) = (libc::S_IFCHR, null, other(there)));
+    alone(&PATH_REUSED, &device(null), &host(), REFUSE);
+    alone(&PATH_REUSED, &device(null), &with(Opt::EvasiveDevices), None);
+    alone(&PATH_REUSED, &device(Dev { major: 1, minor: 5 }), &with(Opt::EvasiveDevices), REFUSE);
+}
+
+#[test]
+fn what_only_helps_sometimes_is_told_then_only() {
+    let other = |rdev| Some(Stray::Other { dev: DISK, ino: 44, rdev });
+    let null = Dev { major: 1, minor: 3 };
+    let device = regular(|f| (f.mode, f.rdev, f.stray) = (libc::S_IFCHR, null, other(null)));
+    let file = regular(|f| f.stray = other(Dev::default()));
+    assert!(found(&PATH_REUSED, &device, &host())[0].get("rdev").is_some());
+    assert!(found(&PATH_REUSED, &file, &host())[0].get("rdev").is_none());
+    let pts = Dev { major: 136, minor: 2 };
+    let tty = regular(|f| (f.mode, f.rdev, f.mnt_id) = (libc::S_IFCHR, pts, Some(99)));
+    assert!(found(&FILE_MOUNT_UNKNOWN, &tty, &host())[0].get("tty").is_some());
+    assert!(found(&FILE_MOUNT_UNKNOWN, &regular(|f| f.mnt_id = Some(99)), &host())[0].get("tty").is_none());
+}
+
+#[test]
+fn names_that_cannot_be_given() {
+    const MORE: &[u8] = b"21 15 0:26 / /cg rw - cgroup2 cgroup2 rw\n\
+        22 15 0:27 / /sys rw - sysfs sysfs rw\n\
+        23 15 254:0 /x /ro ro - ext4 /dev/vda rw\n\
+        24 15 254:1 / /dvd rw - ext4 /dev/vdb ro\n";
+    let gone = |mount, kind: u32| {
+        let s = regular(|f| {
+            (f.mnt_id, f.mode, f.stray) = (Some(mount), kind | 0o600, Some(Stray::Errno(libc::ENOENT)));
+        });
+        at(s, &[TABLE, MORE].concat())
+    };
+    let remap = with(Opt::LinkRemap);
+    for mount in [21, 22, 23, 24] {
+        for host in [&host(), &remap] {
+            alone(&LINK_REMAP_FAILED, &gone(mount, libc::S_IFREG), host, REFUSE);
+        }
+    }
+    alone(&LINK_REMAP_FAILED, &gone(15, libc::S_IFDIR), &remap, REFUSE);
+    alone(&LINK_REMAP_FAILED, &gone(21, libc::S_IFDIR), &with_external("file[15:2b]"), None);
+    alone(&LINK_REMAP_FAILED, &gone(17, libc::S_IFREG), &remap, None);
+}
+
+#[test]
+fn files_of_a_lower_layer() {
+    let gone = |stray, nlink, blocks, table: &[u8]| {
+        at(regular(|f| (f.mnt_id, f.nlink, f.blocks, f.stray) = (Some(20), nlink, blocks, Some(stray))), table)
+    };
+    let root: &[u8] = b"20 1 0:25 / / rw - overlay overlay rw\n";
+    let (remap, unknown_remap) = (with(Opt::LinkRemap), unknown(Opt::LinkRemap));
+    let layer = |blocks, table| gone(Stray::Layer, 1, blocks, table);
+    // It is refused with and without the option where another mount is on the way to the root.
+    for host in [&host(), &remap, &unknown_remap] {
+        alone(&LINK_REMAP_FAILED, &layer(8, TABLE), host, REFUSE);
+        alone(&LINK_REMAP_FAILED, &gone(Stray::Beside, 1, 8, TABLE), host, REFUSE);
+    }
+    for blocks in [2048, 2049] {
+        alone(&LINK_REMAP_NEEDED, &layer(blocks, root), &host(), REFUSE);
+        alone(&LINK_REMAP_NEEDED, &layer(blocks, root), &unknown_remap, WARN);
+    }
+    assert_eq!(rules(&layer(2048, root), &remap), []);
+    alone(&GHOST_TOO_BIG, &layer(2049, root), &remap, REFUSE);
+    // The layers were not to be seen.
+    let doubtful = |nlink, blocks, table| gone(Stray::Errno(libc::ENOENT), nlink, blocks, table);
+    alone(&LINK_REMAP_NEEDED, &doubtful(1, 8, TABLE), &host(), REFUSE);
+    alone(&LINK_REMAP_FAILED, &doubtful(1, 8, TABLE), &remap, WARN);
+    assert_eq!(rules(&doubtful(1, 2048, root), &remap), []);
+    alone(&GHOST_TOO_BIG, &doubtful(1, 2049, root), &remap, WARN);
+    // Two names count with an index only.
+    alone(&GHOST_TOO_BIG, &doubtful(2, 2049, root), &remap, WARN);
+    let index: &[u8] = b"20 1 0:25 / / rw - overlay overlay rw,index=on\n";
+    assert_eq!(rules(&doubtful(2, 2049, index), &remap), []);
+}
+
+#[test]
+fn control_files_that_nobody_may_read() {
+    const SYS: &[u8] = b"22 15 0:27 / /sys rw - sysfs sysfs rw\n";
+    let opened = |mount, mode: u32, size, flags: i32| {
+        let s = regular(|f| {
+            (f.mnt_id, f.mode, f.size, f.flags) = (Some(mount), libc::S_IFREG | mode, size, Some(flags as u32));
+        });
+        at(s, &[TABLE, SYS].concat())
+    };
+    let says = |s: &Snapshot, host: &Host| verdict(&BUILDID_OPEN, s, host);
+    let (write, log) = (libc::O_WRONLY, libc::O_WRONLY | libc::O_APPEND);
+    assert_eq!(says(&opened(22, 0o200, 4096, write), &host()), REFUSE);
+    assert_eq!(says(&opened(22, 0o200, 4096, libc::O_PATH), &host()), REFUSE);
+    for (mount, mode, size, flags) in
+        [(22, 0o200, 4096, log), (22, 0o200, 4, write), (22, 0o644, 4096, write), (15, 0o200, 4096, write)]
+    {
+        assert_eq!(says(&opened(mount, mode, size, flags), &host()), None, "{mount} {mode:o} {size} {flags:o}");
+    }
+    let mut key = None;
+    let mut secret = |mount| {
+        let s = regular(|f| {
+            (f.mnt_id, f.size, f.flags) = (Some(mount), 4096, Some(libc::O_RDWR as u32));
+            f.link = Some("/secretmem (deleted)".into());
+            key = external_key(f);
+        });
+        at(s, TABLE)
+    };
+    let (ours, other) = (secret(99), secret(15));
+    assert_eq!(says(&ours, &host()), None, "its mount is refused before");
+    let ino = key.unwrap().split_off("file[f:".len());
+    let external = Host { externals: Some(vec![format!("file[63:{ino}").as_str().into()]), ..host() };
+    assert_eq!(says(&ours, &external), REFUSE);
+    let external = Host { externals: Some(vec![format!("file[f:{ino}").as_str().into()]), ..host() };
+    assert_eq!(says(&other, &external), None, "an ordinary file of that name");
+    let validate = |by_size| {
+        let h = host();
+        Host { options: Options { validate_by_size: by_size, ..h.options }, ..h }
+    };
+    assert_eq!(says(&opened(22, 0o200, 4096, write), &validate(Some(true))), None);
+    assert_eq!(says(&opened(22, 0o200, 4096, write), &validate(None)), WARN);
+}
+
+#[test]
+fn silly_names() {
+    let named = |name: &str, mount| {
+        regular(|f| (f.mnt_id, f.link) = (Some(mount), Some(format!("/net/{name}").as_str().into())))
+    };
+    let silly = ".nfs0123456789abcdef01234567";
+    alone(&NFS_SILLY, &named(silly, 18), &host(), REFUSE);
+    alone(&NFS_SILLY, &named(silly, 18), &with(Opt::LinkRemap), None);
+    alone(&NFS_SILLY, &named(silly, 15), &host(), None);
+    alone(&NFS_SILLY, &named(".nfs0123456789abcdef0123456", 18), &host(), None);
+}
+
+#[test]
+fn memfd_programs() {
+    let exe = OpenFile { dev: SHMEM, mnt_id: Some(1), nlink: 0, ..file(-1, libc::S_IFREG, 0x2b) };
+    let mut s = mapped(|f| *f = exe.clone());
+    s.tasks[0].exe = Some(Link { text: "/memfd:p (deleted)".into(), file: Some(exe) });
+    alone(&EXE_MEMFD, &s, &host(), WARN);
+    s.tasks[0].maps.clear();
+    alone(&EXE_MEMFD, &s, &host(), WARN);
+    // A second process of the same program is told with the first.
+    let mut second = s.tasks[0].clone();
+    second.pid = 101;
+    s.tasks.push(second);
+    assert_eq!(found(&EXE_MEMFD, &s, &host()).len(), 1);
+}
+
+/// CRIU goes on without the exe that it could not record; a mapping of the same file it does not forgive.
+#[test]
+fn the_exe_alone_refuses_nothing() {
+    let gone = OpenFile { mnt_id: Some(99), ..file(-1, libc::S_IFREG, 0x2c) };
+    let mut s = mapped(|f| *f = gone.clone());
+    s.tasks[0].exe = Some(Link { text: "/gone/program".into(), file: Some(gone) });
+    alone(&FILE_MOUNT_UNKNOWN, &s, &host(), REFUSE);
+    s.tasks[0].maps.clear();
+    alone(&FILE_MOUNT_UNKNOWN, &s, &host(), WARN);
+}
+
+#[test]
+fn root_directory_of_the_root_task() {
+    let mut s = at(snap(Vec::new()), TABLE);
+    let root = |text: &str| Some(Link { text: text.into(), file: None });
+    s.tasks[0].root = root("/srv/jail");
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None);
+    s.tasks[0].ns.mnt = Some(7);
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), REFUSE);
+    s.tasks[0].root = root("/");
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None);
+}
+
+#[test]
+fn paths_longer_than_a_page() {
+    let mut s = regular(|f| f.link = None);
+    assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), None);
+    let denied = |errno| Unchecked { pid: 100, fd: Some(3), what: "fd link".into(), errno };
+    s.unchecked = vec![denied(libc::EPERM)];
+    assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), None);
+    s.unchecked = vec![denied(libc::ENAMETOOLONG)];
+    assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), REFUSE);
+    let mut s = regular(|_| ());
+    s.unchecked = vec![Unchecked { pid: 100, fd: None, what: "cwd".into(), errno: libc::ENAMETOOLONG }];
+    assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), REFUSE);
+    // CRIU's buffer is smaller than a page by one.
+    let long = |length: usize| "/".repeat(length).as_str().into();
+    for (length, expected) in [(4094, None), (4095, REFUSE)] {
+        let opened = regular(|f| f.link = Some(long(length)));
+        assert_eq!(verdict(&PATH_TOO_LONG, &opened, &host()), expected, "{length}");
+        let mut s = at(snap(Vec::new()), TABLE);
+        s.tasks[0].cwd = Some(Link { text: long(length), file: None });
+        assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), expected, "{length}");
+    }
+    for (length, old, new) in [(4022, None, None), (4023, REFUSE, None), (4095, REFUSE, REFUSE)] {
+        let mut s = mapped(|_| ());
+        s.tasks[0].maps[0].vma.path = long(length);
+        assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), old, "{length}");
+        assert_eq!(verdict(&PATH_TOO_LONG, &s, &at_release(Release::V4_3)), new, "{length}");
+    }
+    let stat = regular(|f| (f.link, f.stray) = (Some(long(4095)), Some(Stray::Errno(libc::ENAMETOOLONG))));
+    alone(&PATH_STAT_ERROR, &stat, &host(), None);
+}
+
+#[test]
+fn namespace_files() {
+    let open = |text: &str| regular(|f| f.link = Some(text.into()));
+    assert_eq!(verdict(&NSFD_OUTSIDE, &open(&format!("net:[{CRIU_NS}]")), &host()), None);
+    assert_eq!(verdict(&NSFD_OUTSIDE, &open("net:[9]"), &host()), REFUSE);
+    assert_eq!(verdict(&NSFD_OUTSIDE, &open("/net:[9]"), &host()), None);
+    let mut s = open("net:[9]");
+    s.tasks.push(crate::snapshot::Task {
+        ns: crate::snapshot::Namespaces { net: Some(9), ..namespaces(CRIU_NS) },
+        ..task(101)
+    });
+    assert_eq!(verdict(&NSFD_OUTSIDE, &s, &host()), None);
+    let mut s = open("net:[9]");
+    s.tasks[0].ns.net = None;
+    assert_eq!(verdict(&NSFD_OUTSIDE, &s, &host()), WARN);
+}
+
+#[test]
+fn escaped_epoll_targets() {
+    let epoll = |escaped| {
+        let mut f = file(3, 0, 9);
+        f.detail = Some(Box::new(Detail::Epoll(EpollFacts { escaped })));
+        snap(vec![f])
+    };
+    let lost = |moved, why| epoll(vec![Escape { tfd: 7, moved, why }]);
+    assert_eq!(verdict(&EPOLL_ESCAPED, &lost(None, Why::Closed), &host()), REFUSE);
+    assert_eq!(verdict(&EPOLL_ESCAPED, &lost(Some(8), Why::Earlier), &host()), REFUSE);
+    assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(vec![]), &host()), None);
+    // What is met in a queue first is not verified.
+    let mut queue = lost(None, Why::Closed);
+    let mut unread = unix(1, 2);
+    unread.rqlen = Some(Queues { rqueue: 1, wqueue: 0 });
+    queue.sockets = vec![crate::snapshot::SocketTable { unix: vec![unread], ..table() }];
+    for (scm_fds, expected) in [(Some(0), REFUSE), (Some(1), WARN)] {
+        queue.tasks[0].files.truncate(1);
+        queue.tasks[0].files.push(socket_with(4, 1, SocketFacts { scm_fds, ..SocketFacts::default() }));
+        assert_eq!(verdict(&EPOLL_ESCAPED, &queue, &host()), expected);
+    }
+}
+
+#[test]
+fn watches() {
+    let watch = |sdev: &str, handle: Handle| {
+        let line = format!(
+            "inotify wd:1 ino:2b sdev:{sdev} mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:0011223344556677\n"
+        );
+        let mut f = file(3, 0, 9);
+        f.info = Some(Box::new(fdinfo::parse(line.as_bytes())));
+        f.detail = Some(Box::new(Detail::Watch(WatchFacts { handles: vec![handle], unread: None })));
+        at(snap(vec![f]), TABLE)
+    };
+    let (ext4, proc, tmpfs, overlay) = ("fe00000", "14", "15", "19");
+    for (sdev, handle, by_handle, by_path) in [
+        (ext4, Handle::Path, None, None),
+        (ext4, Handle::NoPath, None, None),
+        (ext4, Handle::Irmap, None, None),
+        (ext4, Handle::Nowhere, REFUSE, None),
+        (ext4, Handle::Unknown, WARN, None),
+        (ext4, Handle::Later, None, None),
+        (proc, Handle::Nowhere, REFUSE, None),
+        (overlay, Handle::Nowhere, REFUSE, None),
+        (tmpfs, Handle::Path, None, None),
+        (tmpfs, Handle::NoPath, None, REFUSE),
+    ] {
+        let s = watch(sdev, handle);
+        assert_eq!(verdict(&INOTIFY_HANDLE, &s, &host()), by_handle, "{sdev} {handle:?}");
+        assert_eq!(verdict(&INOTIFY_TMPFS, &s, &host()), by_path, "{sdev} {handle:?}");
+    }
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(overlay, Handle::Nowhere), &at_release(Release::V4_3)), None);
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(proc, Handle::Nowhere), &at_release(Release::V4_3)), REFUSE);
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(ext4, Handle::NoPath), &unknown(Opt::ForceIrmap)), WARN);
+    let force = with(Opt::ForceIrmap);
+    for (sdev, forced, by_path) in [(ext4, REFUSE, None), (tmpfs, None, REFUSE)] {
+        let lost = watch(sdev, Handle::Lost);
+        assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &lost, &force), forced);
+        assert_eq!(verdict(&INOTIFY_TMPFS, &lost, &force), by_path);
+        assert_eq!(verdict(&INOTIFY_HANDLE, &lost, &force), None);
+    }
+    assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &watch(ext4, Handle::NoPath), &host()), None);
+}
+
+#[test]
+fn mount_marks() {
+    let mark = |mnt_id: u32| {
+        let line = format!("fanotify mnt_id:{mnt_id:x} mflags:0 mask:2 ignored_mask:0\n");
+        let mut f = file(3, 0, 9);
+        f.info = Some(Box::new(fdinfo::parse(line.as_bytes())));
+        at(snap(vec![f]), TABLE)
+    };
+    assert_eq!(verdict(&FANOTIFY_MOUNT, &mark(15), &host()), None);
+    assert_eq!(verdict(&FANOTIFY_MOUNT, &mark(99), &host()), REFUSE);
+}
+
+#[test]
+fn in_a_chroot() {
+    let root = |text: &str| Some(Link { text: text.into(), file: None });
+    // The root task in its own namespace, a child in another, a second one there.
+    let mut s = in_mntns("40 39 0:50 / / rw - overlay overlay rw");
+    for pid in [101, 102] {
+        let mut child = task(pid);
+        child.ns.mnt = Some(8);
+        child.root = root("/");
+        s.tasks.push(child);
+    }
+    s.mounts.push(mount_table(8, 101, "50 49 0:51 / / rw - tmpfs t rw"));
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None);
+    s.tasks[2].root = root("/jail");
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None, "CRIU looks through the first one");
+    s.tasks[1].root = root("/jail");
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), REFUSE);
+    // What is seen from there is no matter any more.
+    s.tasks[1].files = vec![OpenFile { mnt_id: Some(99), link: Some("/f".into()), ..file(3, libc::S_IFREG, 7) }];
+    assert_eq!(rules(&s, &host()), []);
+    // Where CRIU dumps no mounts it is enough that the table has a root.
+    s.tasks[0].ns.mnt = Some(CRIU_NS);
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None);
+    assert_eq!(rules(&s, &host()), [(FILE_MOUNT_UNKNOWN.id, Verdict::Refuse)]);
+    s.mounts.retain(|t| t.ns != 8);
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), REFUSE);
+    s.unchecked = vec![Unchecked { pid: 101, fd: None, what: "mountinfo".into(), errno: libc::EACCES }];
+    assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None, "not known");
+}

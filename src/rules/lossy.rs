@@ -1,0 +1,307 @@
+//! What CRIU accepts and loses without a word, or writes in a way that it cannot restore. Never a refusal.
+
+use crate::criu::Gate;
+use crate::rules::sockets::tcp::local;
+use crate::rules::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Value, When};
+use crate::snapshot::{Namespaces, Task, Thread, Unasked};
+use std::collections::HashSet;
+
+/// A warning, whatever is known.
+const WARN: Gate = Gate::Unknown;
+
+/// linux/sched.h
+const SCHED_DEADLINE: i32 = 6;
+const SCHED_RESET_ON_FORK: i32 = 0x4000_0000;
+
+pub static LOST_RECEIVE_QUEUE: Rule = Rule {
+    id: "lost-receive-queue",
+    group: "Dumped, and lost",
+    what: "A UDP, UDP-Lite or raw socket has received what nobody has read: it is not in the images.",
+    says: "{protocol} socket[ {local}] (inode {ino}) with unread datagrams ({bytes} bytes of the kernel's memory), which are lost",
+    criu: "nothing",
+    source: "criu/sk-inet.c:do_dump_one_inet_fd",
+    versions: "all",
+    lifts: &[Lift::Workload("let the program read them before the dump")],
+    phase: Phase::Never,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| queue(rule, ctx, |s| s.rqueue, |f| sink.push(WARN, f)),
+};
+
+pub static LOST_SEND_QUEUE: Rule = Rule {
+    id: "lost-send-queue",
+    group: "Dumped, and lost",
+    what: "A UDP, UDP-Lite or raw socket has something to send still: data held back by MSG_MORE, mostly. (With UDP_CORK the dump \
+           is refused instead: udp-corked.)",
+    says: "{protocol} socket[ {local}] (inode {ino}) with unsent data ({bytes} bytes of the kernel's memory), which is lost",
+    criu: "nothing",
+    source: "criu/sk-inet.c:do_dump_one_inet_fd",
+    versions: "all",
+    lifts: &[Lift::Workload("let the program send it before the dump (a send without MSG_MORE)")],
+    phase: Phase::Never,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| queue(rule, ctx, |s| s.wqueue, |f| sink.push(WARN, f)),
+};
+
+fn queue(rule: &Rule, ctx: &Ctx, bytes: impl Fn(&crate::parse::diag::InetDiag) -> u32, mut push: impl FnMut(Finding)) {
+    for s in ctx.socks.all.iter().filter(|s| s.is_ip()) {
+        let Some(listed) = s.inet() else { continue };
+        let protocol = match (s.ip_type(), s.ip_protocol()) {
+            (Some(libc::SOCK_RAW), _) => "raw",
+            (_, Some(libc::IPPROTO_UDP)) => "UDP",
+            (_, Some(libc::IPPROTO_UDPLITE)) => "UDP-Lite",
+            _ => continue,
+        };
+        let bytes = bytes(listed);
+        if bytes != 0 && s.fact(|f| f.udp_cork) != Some(true) {
+            let f = s.finding(rule, &ctx.index).term("protocol", protocol).fact("local", local(listed));
+            push(f.num("bytes", bytes));
+        }
+    }
+}
+
+pub static LOST_WATCH_EVENTS: Rule = Rule {
+    id: "lost-watch-events",
+    group: "Dumped, and lost",
+    what: "An inotify or fanotify descriptor has events that nobody has read: CRIU drops them.",
+    says: "{bytes} bytes of unread events, which are lost",
+    criu: "a warning: The %#08x inotify events will be dropped",
+    source: "criu/fsnotify.c:dump_one_inotify, dump_one_fanotify",
+    versions: "all",
+    lifts: &[Lift::Workload("let the program read them before the dump")],
+    phase: Phase::Never,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for (task, file) in ctx.files() {
+            if let Some(bytes) = file.watches().and_then(|w| w.unread).filter(|n| *n > 0) {
+                // All of a class share one inode: the descriptor tells them apart.
+                let key = format!("fd:{}:{}", task.pid, file.fd);
+                sink.push(WARN, Finding::on_file(rule, task, file).key(key).num("bytes", bytes));
+            }
+        }
+    },
+};
+
+pub static LOST_SIGNAL_OWNER: Rule = Rule {
+    id: "lost-signal-owner",
+    group: "Dumped, and lost",
+    what: "A descriptor with O_ASYNC sends its signals to a process outside of the tree (F_SETOWN). CRIU writes the number down, \
+           and after the restore that number is somebody else's, or nobody's: then the restore fails.",
+    says: "its signals (O_ASYNC) go to {owner}, which is not in the tree",
+    criu: "nothing; at the restore Can't setup %d file owner pid, if that number is nobody's",
+    source: "criu/files.c:fill_fd_params, restore_fown",
+    versions: "all",
+    lifts: &[Lift::Workload("have the program give the descriptor another owner (F_SETOWN), or clear O_ASYNC")],
+    phase: Phase::Never,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        let mut inside = None;
+        for (task, file) in ctx.files() {
+            let Some(owner) = file.owner.filter(|owner| *owner != 0) else { continue };
+            if !inside.get_or_insert_with(|| possible_owners(ctx)).contains(&owner) {
+                let who = if owner > 0 { format!("process {owner}") } else { format!("process group {}", -owner) };
+                let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd)).term("owner", who);
+                sink.push(WARN, if owner > 0 { f.other(Other::Process(owner)) } else { f });
+            }
+        }
+    },
+};
+
+/// Threads, processes and (negative) process groups of the tree.
+fn possible_owners(ctx: &Ctx) -> HashSet<i32> {
+    let of = |t: &Task| [t.pid, t.pgid.saturating_neg()];
+    let threads = ctx.snap.tasks.iter().flat_map(|t| t.threads.iter().map(|th| th.tid));
+    ctx.snap.tasks.iter().flat_map(of).chain(threads).collect()
+}
+
+/// Every thread of the tree with a property that is lost.
+fn threads<'a>(ctx: &'a Ctx<'a>) -> impl Iterator<Item = (&'a Task, &'a Thread, Unasked)> + 'a {
+    ctx.live_tasks().flat_map(|t| t.threads.iter().filter_map(move |th| Some((t, th, th.unasked?))))
+}
+
+fn on_thread(rule: &Rule, task: &Task, thread: &Thread) -> Finding {
+    let f = Finding::on_task(rule, task).key(format!("thread:{}", thread.tid));
+    if thread.tid == task.pid {
+        f
+    } else {
+        f.tid(thread.tid)
+    }
+}
+
+pub static LOST_DEADLINE: Rule = Rule {
+    id: "lost-deadline",
+    group: "Dumped, and lost",
+    what: "A thread is scheduled by SCHED_DEADLINE. CRIU writes down the policy and not its runtime, deadline and period: the \
+           restore fails.",
+    says: "scheduled by SCHED_DEADLINE, whose parameters CRIU does not write down: it cannot be restored",
+    criu: "nothing; at the restore Failed to set policy",
+    source: "criu/cr-dump.c:dump_sched_info",
+    versions: "all",
+    lifts: &[Lift::Workload("give it another policy for the dump (chrt)")],
+    phase: Phase::Never,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for (task, thread, _) in threads(ctx).filter(|(.., u)| u.policy & !SCHED_RESET_ON_FORK == SCHED_DEADLINE) {
+            sink.push(WARN, on_thread(rule, task, thread));
+        }
+    },
+};
+
+pub static LOST_IO_PRIORITY: Rule = Rule {
+    id: "lost-io-priority",
+    group: "Dumped, and lost",
+    what: "A thread has an I/O priority of its own (ionice): it is not in the images.",
+    says: "I/O priority of class {class}, level {level}, which is lost",
+    criu: "nothing",
+    source: "criu/cr-dump.c:dump_sched_info",
+    versions: "all",
+    lifts: &[Lift::Workload("set it again after the restore (ionice)")],
+    phase: Phase::Never,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for (task, thread, unasked) in threads(ctx) {
+            // IOPRIO_PRIO_CLASS and IOPRIO_PRIO_LEVEL (linux/ioprio.h).
+            let class = match (unasked.ioprio >> 13) & 7 {
+                0 => continue,
+                1 => "realtime",
+                2 => "best-effort",
+                3 => "idle",
+                _ => "unknown",
+            };
+            sink.push(WARN, on_thread(rule, task, thread).term("class", class).num("level", unasked.ioprio & 7));
+        }
+    },
+};
+
+pub static LOST_THREAD_OWN: Rule = Rule {
+    id: "lost-thread-own",
+    group: "Dumped, and lost",
+    what: "A thread has a descriptor table, or a root and working directory, of its own (unshare or clone without CLONE_FILES, \
+           CLONE_FS). CRIU looks at the first thread's only, and gives them to all threads of the process at the restore.",
+    says: "the thread has {what} of its own, which CRIU does not look at",
+    criu: "nothing",
+    source: "criu/cr-dump.c:dump_one_task",
+    versions: "all",
+    lifts: &[Lift::Workload("have the program share them between its threads")],
+    phase: Phase::Never,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for (task, thread, unasked) in threads(ctx) {
+            let what = match (unasked.own_files, unasked.own_fs) {
+                (true, true) => "a descriptor table, a root and a working directory",
+                (true, false) => "a descriptor table",
+                (false, true) => "a root and a working directory",
+                (false, false) => continue,
+            };
+            sink.push(WARN, on_thread(rule, task, thread).term("what", what));
+        }
+    },
+};
+
+pub static LOST_NS_NESTED: Rule = Rule {
+    id: "lost-ns-nested",
+    group: "Dumped, and lost",
+    what: "A process lives in another namespace than the root process, in a way that CRIU dumps and does not restore: in a mount or \
+           network namespace of its own while the root is in CRIU's (whose contents are not dumped then), or in CRIU's IPC, UTS, \
+           user, cgroup or time namespace while the root has one of its own.",
+    says: "in the {kind} namespace {ino}{of} while the root is in another: it cannot be restored",
+    criu: "nothing; at the restore Can't restore sub-task in NS (cflags %lx)",
+    source: "criu/pstree.c:prepare_pstree_kobj_ids",
+    versions: "all",
+    lifts: &[Lift::Workload("dump a tree whose root has all the namespaces that its processes are in")],
+    phase: Phase::Never,
+    when: When::Early,
+    evidence: Evidence::Tree,
+    check: |rule, ctx, sink| {
+        type Of = fn(&Namespaces) -> Option<u64>;
+        // CLONE_SUBNS (criu/include/namespaces.h): these may be nested in the root's own.
+        const SUB: [(&str, Of); 2] = [("mount", |n| n.mnt), ("network", |n| n.net)];
+        const ONE: [(&str, Of); 5] =
+            [("IPC", |n| n.ipc), ("UTS", |n| n.uts), ("user", |n| n.user), ("cgroup", |n| n.cgroup), ("time", |n| n.time)];
+        let criu = &ctx.snap.criu.ns;
+        let mut told = |task: &Task, kind: &'static str, ino: u64, of: &'static str| {
+            // One namespace is one reason.
+            let f = Finding::on_task(rule, task).key(format!("{kind}:{ino}")).term("kind", kind).term("of", of);
+            sink.push(WARN, f.fact("ino", Value::Num(i64::try_from(ino).unwrap_or(i64::MAX))));
+        };
+        for task in ctx.live_tasks() {
+            for (kind, of) in SUB.into_iter().filter(|(_, of)| ctx.snap.root_shares(of) == Some(true)) {
+                if let Some(ino) = of(&task.ns).filter(|ino| Some(*ino) != of(criu)) {
+                    told(task, kind, ino, "");
+                }
+            }
+            for (kind, of) in ONE.into_iter().filter(|(_, of)| ctx.snap.root_shares(of) == Some(false)) {
+                if let Some(ino) = of(&task.ns).filter(|ino| Some(*ino) == of(criu)) {
+                    told(task, kind, ino, ", which is CRIU's,");
+                }
+            }
+        }
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testkit::*;
+    use crate::rules::Verdict;
+    use crate::snapshot::{Detail, OpenFile, WatchFacts};
+
+    #[test]
+    fn threads_with_what_criu_does_not_ask_for() {
+        let mut s = snap(vec![]);
+        let all = [&LOST_DEADLINE, &LOST_IO_PRIORITY, &LOST_THREAD_OWN];
+        s.tasks[0].threads.push(Thread { tid: 101, ..Thread::default() });
+        let one = |s: &crate::snapshot::Snapshot| all.map(|rule| found(rule, s, &host()).len());
+        assert_eq!(one(&s), [0, 0, 0], "not looked at");
+        s.tasks[0].threads[1].unasked = Some(Unasked::default());
+        assert_eq!(one(&s), [0, 0, 0]);
+        let odd =
+            Unasked { policy: SCHED_DEADLINE | SCHED_RESET_ON_FORK, ioprio: 3 << 13, own_files: true, own_fs: false };
+        s.tasks[0].threads[1].unasked = Some(odd);
+        assert_eq!(one(&s), [1, 1, 1]);
+        let f = &found(&LOST_IO_PRIORITY, &s, &host())[0];
+        assert_eq!((f.tid, f.verdict), (Some(101), Verdict::Warn));
+    }
+
+    #[test]
+    fn descriptors() {
+        let watch = WatchFacts { unread: Some(16), ..WatchFacts::default() };
+        let watch = OpenFile { detail: Some(Box::new(Detail::Watch(watch))), ..file(3, 0, 5) };
+        let mut other = watch.clone();
+        other.fd = 4;
+        assert_eq!(
+            found(&LOST_WATCH_EVENTS, &snap(vec![watch, other]), &host()).len(),
+            2,
+            "they share an inode, not the events"
+        );
+        let owned = |owner| snap(vec![OpenFile { owner: Some(owner), ..file(3, libc::S_IFSOCK, 9) }]);
+        for (owner, count) in [(0, 0), (100, 0), (-100, 0), (7, 1), (-7, 1)] {
+            let mut s = owned(owner);
+            s.tasks[0].pgid = 100;
+            assert_eq!(found(&LOST_SIGNAL_OWNER, &s, &host()).len(), count, "{owner}");
+        }
+    }
+
+    #[test]
+    fn namespaces() {
+        let mut s = snap(vec![]);
+        let criu = s.criu.ns;
+        s.tasks[0].ns = criu;
+        s.tasks.push(crate::snapshot::Task { ns: criu, ..task(101) });
+        assert_eq!(found(&LOST_NS_NESTED, &s, &host()), []);
+        s.tasks[1].ns.net = Some(77);
+        assert_eq!(found(&LOST_NS_NESTED, &s, &host())[0].pid, 101);
+        s.tasks[0].ns.net = Some(78);
+        assert_eq!(found(&LOST_NS_NESTED, &s, &host()), [], "nested in the root's own");
+        s.tasks[0].ns.uts = Some(79);
+        assert_eq!(found(&LOST_NS_NESTED, &s, &host())[0].pid, 101);
+        s.tasks[1].ns.uts = Some(79);
+        assert_eq!(found(&LOST_NS_NESTED, &s, &host()), []);
+    }
+}

@@ -1,0 +1,166 @@
+//! Mappings that are refused for where and how they lie.
+
+use crate::criu::{Gate, Release};
+use crate::parse::maps::Vma;
+use crate::rules::memory::mapping::is_known_vvar;
+use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
+
+pub static VMA_VVAR_GAP: Rule = Rule {
+    id: "vma-vvar-gap",
+    group: "Mappings",
+    what: "The areas with the time data of the vdso do not lie side by side: the program has moved one of them, or unmapped a \
+           part.",
+    says: "mapping {range} {name}, apart from the one at {before}",
+    criu: "two nonconsecutive vvar vma-s: ...",
+    source: "criu/proc_parse.c:parse_smaps",
+    versions: "4.1+",
+    lifts: &[Lift::Workload("run the program without what moves or unmaps its [vvar]")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        if ctx.host.release < Release::V4_1 {
+            return;
+        }
+        for task in ctx.live_tasks() {
+            for (before, m) in task.maps.iter().zip(task.maps.iter().skip(1)) {
+                let (before, m) = (&before.vma, &m.vma);
+                if !is_known_vvar(ctx, before) || !is_known_vvar(ctx, m) || before.end == m.start {
+                    continue;
+                }
+                let finding = Finding::on_mapping(rule, task, m.start, m.end)
+                    .fact("name", Value::Text(m.path.clone()))
+                    .fact("before", Value::Hex(before.start));
+                sink.push(Gate::Stands, finding);
+            }
+        }
+    },
+};
+
+/// One file, as CRIU compares it (`vfi_equal`): it asks about the first of successive mappings of a file only.
+fn same_file(a: &Vma, b: &Vma) -> bool {
+    (a.major, a.minor, a.ino) == (b.major, b.minor, b.ino)
+}
+
+pub static VMA_SYSV_PRIVATE: Rule = Rule {
+    id: "vma-sysv-private",
+    group: "System V shared memory",
+    what: "A System V shared memory segment is mapped privately, by way of /proc/PID/map_files: shmat cannot do it.",
+    says: "private mapping {range} of System V shared memory, {path}",
+    criu: "Bogus mapping 0x%lx-0x%lx (flags: %#x vm_file_fd: %d)",
+    source: "criu/proc_parse.c:handle_vma",
+    versions: "all",
+    lifts: &[Lift::Workload("have the program unmap it before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for task in ctx.live_tasks() {
+            let before = std::iter::once(None).chain(task.maps.iter().map(Some));
+            for (m, before) in task.maps.iter().zip(before) {
+                let segment = m.vma.path.starts_with(b"/SYSV")
+                    && m.file.as_ref().is_some_and(|f| ctx.snap.kernel.shmem.contains(&f.dev));
+                if m.vma.shared || !segment || before.is_some_and(|b| same_file(&b.vma, &m.vma)) {
+                    continue;
+                }
+                let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
+                    .fact("path", Value::Text(m.vma.unescaped()));
+                sink.push(Gate::Stands, finding);
+            }
+        }
+    },
+};
+
+/// The [vsyscall] page of x86-64 lies in the kernel's half of the addresses.
+const KERNEL_HALF: u64 = 1 << 63;
+
+pub static NO_EXEC_VMA: Rule = Rule {
+    id: "no-exec-vma",
+    group: "Mappings",
+    what: "No mapping of the process is executable: CRIU has no place for its first instructions.",
+    says: "none of its {count} mappings is executable",
+    criu: "No suitable VM found",
+    source: "criu/parasite-syscall.c:get_exec_start, parasite_infect_seized",
+    versions: "all",
+    lifts: &[],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for task in ctx.live_tasks() {
+            let maps = &task.maps;
+            if maps.is_empty() || maps.iter().any(|m| m.vma.exec && m.vma.start < KERNEL_HALF) {
+                continue;
+            }
+            if ctx.index.unchecked(task.pid).any(|u| *u.what == *b"maps") {
+                continue;
+            }
+            sink.push(Gate::Stands, Finding::on_task(rule, task).num("count", maps.len() as i64));
+        }
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::maps;
+    use crate::rules::testkit::*;
+    use crate::rules::Verdict;
+    use crate::snapshot::{Dev, Mapping, Snapshot, Unchecked};
+
+    const SHMEM: Dev = Dev { major: 0, minor: 1 };
+
+    fn mapped(lines: &[&str]) -> Snapshot {
+        let mut s = snap(vec![]);
+        s.kernel.shmem = vec![SHMEM];
+        let maps = lines.iter().map(|line| {
+            let vma = maps::line_of_maps(line.as_bytes()).unwrap();
+            let file = (vma.ino != 0).then(|| {
+                let mut f = file(-1, libc::S_IFREG, vma.ino);
+                f.dev = Dev { major: vma.major, minor: vma.minor };
+                f
+            });
+            Mapping::new(vma, file)
+        });
+        s.tasks.first_mut().unwrap().maps = maps.collect();
+        s
+    }
+
+    #[test]
+    fn vvar_areas_apart() {
+        let lie = |lines: &[&str]| verdict(&VMA_VVAR_GAP, &mapped(lines), &host());
+        let first = "7000-a000 r--p 0 00:00 0 [vvar]";
+        assert_eq!(lie(&[first, "b000-c000 r--p 0 00:00 0 [vvar]"]), Some(Verdict::Refuse));
+        assert_eq!(lie(&[first, "b000-c000 r--p 0 00:00 0 [vvar_vclock]"]), Some(Verdict::Refuse));
+        assert_eq!(lie(&[first, "a000-c000 r--p 0 00:00 0 [vvar_vclock]"]), None);
+        // Only neighbours in the list are compared.
+        let between = [first, "b000-c000 rw-p 0 00:00 0", "d000-e000 r--p 0 00:00 0 [vvar_vclock]"];
+        assert_eq!(lie(&between), None);
+        let apart = mapped(&[first, "b000-c000 r--p 0 00:00 0 [vvar]"]);
+        assert_eq!(verdict(&VMA_VVAR_GAP, &apart, &at_release(Release::V4_0)), None);
+    }
+
+    #[test]
+    fn a_segment_mapped_privately() {
+        let lie = |lines: &[&str]| verdict(&VMA_SYSV_PRIVATE, &mapped(lines), &host());
+        let private = "8000-9000 rw-p 0 00:01 5 /SYSV00000000 (deleted)";
+        assert_eq!(lie(&[private]), Some(Verdict::Refuse));
+        assert_eq!(lie(&["7000-8000 rw-p 0 00:00 0", private]), Some(Verdict::Refuse));
+        assert_eq!(lie(&["7000-8000 rw-s 0 00:01 5 /SYSV00000000 (deleted)", private]), None);
+        assert_eq!(lie(&["8000-9000 rw-s 0 00:01 5 /SYSV00000000 (deleted)"]), None);
+        assert_eq!(lie(&["8000-9000 rw-p 0 08:01 5 /SYSV00000000"]), None);
+    }
+
+    #[test]
+    fn nothing_executable() {
+        let data = "7000-8000 rw-p 0 00:00 0";
+        let vsyscall = "ffffffffff600000-ffffffffff601000 --xp 0 00:00 0 [vsyscall]";
+        let s = mapped(&[data, vsyscall]);
+        assert_eq!(verdict(&NO_EXEC_VMA, &s, &host()), Some(Verdict::Refuse));
+        assert_eq!(verdict(&NO_EXEC_VMA, &mapped(&[data, "8000-9000 r-xp 0 00:00 0 [vdso]"]), &host()), None);
+        assert_eq!(verdict(&NO_EXEC_VMA, &mapped(&[]), &host()), None);
+        let mut partly = s;
+        partly.unchecked.push(Unchecked { pid: 100, fd: None, what: "maps".into(), errno: 0 });
+        assert_eq!(verdict(&NO_EXEC_VMA, &partly, &host()), None);
+    }
+}

@@ -1,0 +1,467 @@
+//! Mounts of the dumped mount namespaces.
+
+use crate::criu::{Gate, Hook, Opt, Release};
+use crate::criu_model::mounts::{Model, Node};
+use crate::parse::mountinfo::MountInfo;
+use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::snapshot::MountTable;
+
+/// Every mount that CRIU validates, with the model; nothing when it validates none.
+pub(crate) fn each(ctx: &Ctx, mut judge: impl FnMut(&Model, &Node)) {
+    let model = &ctx.mounts;
+    if !model.validated {
+        return;
+    }
+    for node in &model.nodes {
+        judge(model, node);
+    }
+}
+
+pub(crate) fn finding(rule: &Rule, ctx: &Ctx, node: &Node) -> Option<Finding> {
+    on_mount(rule, ctx, node.table, node.info)
+}
+
+pub(crate) fn on_mount(rule: &Rule, ctx: &Ctx, table: &MountTable, info: &MountInfo) -> Option<Finding> {
+    let task = ctx.index.task(table.pid).or_else(|| ctx.snap.root_task())?;
+    // Where `--external mnt[...]` counts: in the root task's own namespace, and not for its root.
+    let keyed = ctx.snap.root_shares(|n| n.mnt) == Some(false)
+        && ctx.snap.root_task().is_some_and(|root| root.ns.mnt == Some(table.ns))
+        && *info.mountpoint != *b"/"
+        && !info.mountpoint.contains(&b'\n');
+    Some(
+        Finding::on_task(rule, task)
+            .key(format!("mnt:{}", info.mnt_id))
+            .fact("mountpoint", Value::Text(info.mountpoint.clone()))
+            .fact_opt("path", keyed.then(|| Value::Text(info.mountpoint.clone())))
+            .fact("fstype", Value::Text(info.fstype.clone()))
+            .fact("source", Value::Text(info.source.clone()))
+            .fact("root", Value::Text(info.root.clone()))
+            .num("mnt_id", info.mnt_id)
+            .term("dev", format!("{}:{}", info.major, info.minor)),
+    )
+}
+
+/// The mount tables that CRIU reads, its own among them only if the root process shares it or with `--external mnt[]`.
+pub(crate) fn tables_read<'c>(ctx: &'c Ctx) -> impl Iterator<Item = (&'c MountTable, Gate)> + 'c {
+    let shared = ctx.snap.root_shares(|n| n.mnt);
+    // CRIU's own is read before the externals are looked for.
+    let auto = match ctx.host.options.autodetect_ext_mounts {
+        Some(true) => Gate::Stands,
+        Some(false) => Gate::Lifted,
+        None => Gate::Unknown,
+    };
+    let gate = move |t: &MountTable| if is_own(ctx, t) && shared == Some(false) { auto } else { Gate::Stands };
+    ctx.snap.mounts.iter().map(move |t| (t, gate(t)))
+}
+
+fn is_own(ctx: &Ctx, table: &MountTable) -> bool {
+    Some(table.ns) == ctx.snap.criu.ns.mnt
+}
+
+/// CRIU before 4.3 reads the table by lines of that many bytes (`BUF_SIZE` of criu/proc_parse.c, less the newline and the end mark).
+const LINE_MAX: usize = 4094;
+
+/// What scanf takes for a blank and the kernel does not escape.
+fn has_blank(name: &[u8]) -> bool {
+    name.iter().any(|b| matches!(b, 0x0b..=0x0d))
+}
+
+pub static MNT_LINE: Rule = Rule {
+    id: "mnt-line",
+    group: "Mounts",
+    what: "CRIU cannot read a line of a mount table: it is longer than 4094 bytes (an overlay of many layers; up to CRIU 4.2), or the \
+           mountpoint or what is mounted there has a carriage return, form feed or vertical tab in its name. The tables are \
+           those of the dumped mount namespaces, and CRIU's own if the root process shares it or with --external mnt[].",
+    says: "mount {mnt_id} of {fstype} on {mountpoint}[ of {whose} mount namespace] has a line in the mount table {why}",
+    criu: "Bad format in %d mountinfo: '%s'",
+    source: "criu/proc_parse.c:parse_mountinfo",
+    versions: "all",
+    lifts: &[
+        Lift::Workload("unmount it before the dump"),
+        Lift::Workload("run {apart} in a mount namespace without it"),
+    ],
+    phase: Phase::P2,
+    when: When::Early,
+    evidence: Evidence::Mounts,
+    check: |rule, ctx, sink| {
+        for (table, gate) in tables_read(ctx) {
+            for info in &table.mounts {
+                let why = if info.length > LINE_MAX && ctx.host.release < Release::V4_3 {
+                    format!("of {} bytes, more than CRIU can read", info.length)
+                } else if has_blank(&info.mountpoint) || has_blank(&info.root) {
+                    "with a character in it that CRIU takes for a blank".into()
+                } else {
+                    continue;
+                };
+                if let Some(f) = on_mount(rule, ctx, table, info) {
+                    let f = f.term("why", why);
+                    let f = if is_own(ctx, table) { f.term("whose", "CRIU's own").term("apart", "criu") } else { f };
+                    sink.push(gate, f);
+                }
+            }
+        }
+    },
+};
+
+pub static MNT_UNSUPPORTED_FS: Rule = Rule {
+    id: "mnt-unsupported-fs",
+    group: "Mounts",
+    what: "A file system is mounted whole (its root is /) that CRIU cannot mount again by itself: none of proc, sysfs, \
+           devtmpfs, binfmt_misc, tmpfs, devpts, pstore, mqueue, securityfs, fusectl, debugfs, tracefs, cgroup, cgroup2, \
+           aufs, fuse, overlay, autofs; it is not the root of the namespace or a bind of it, not external or a bind of \
+           an external one, and not named by --enable-fs (which never helps for Btrfs).",
+    says: "mount {mnt_id} of {fstype} ({dev}, source {source}) on {mountpoint} is of a file system that CRIU cannot mount again",
+    criu: "FS mnt %s dev %#x root %s unsupported id %d",
+    source: "criu/mount.c:validate_mounts",
+    versions: "all",
+    lifts: &[
+        Lift::Value("external", "mnt[{path}]:NAME"),
+        Lift::Value("external", "dev[{key}]:NAME"),
+        Lift::Value("enable-fs", "{enable}"),
+        Lift::Workload("unmount it before the dump"),
+    ],
+    phase: Phase::P2,
+    when: When::Early,
+    evidence: Evidence::Mounts,
+    check: |rule, ctx, sink| {
+        each(ctx, |model, node| {
+            if node.root != b"/" || model.is_external_bind(node) || model.is_root_bind(node) {
+                return;
+            }
+            let gate = match model.supported(node, ctx.host) {
+                Some(true) => return,
+                Some(false) => model.gate(),
+                None => Gate::Unknown,
+            };
+            let Some(mut f) = finding(rule, ctx, node) else { return };
+            // Where no mountpoint can be named, the device can.
+            if f.get("path").is_none() {
+                f = f.term("key", format!("{}/{}", node.info.major, node.info.minor));
+            }
+            if *node.info.fstype != *b"btrfs" {
+                f = f.fact("enable", Value::Text(node.info.fstype.clone()));
+            }
+            sink.push(gate, f);
+        });
+    },
+};
+
+pub static MNT_NO_ROOT_MOUNT: Rule = Rule {
+    id: "mnt-no-root-mount",
+    group: "Mounts",
+    what: "A part of a file system is mounted (a bind mount: its root is not /), no mount of the whole of it is in the \
+           dumped namespaces, it is not external, and no plugin takes it.",
+    says: "bind mount {mnt_id} of {root} of {fstype} ({dev}, source {source}) on {mountpoint}, which comes from outside of the \
+           tree's mount namespace",
+    criu: "%d:%s doesn't have a proper root mount",
+    source: "criu/mount.c:validate_mounts",
+    versions: "all",
+    lifts: &[
+        Lift::Value("external", "mnt[{path}]:NAME"),
+        Lift::Value("external", "mnt[]:sm"),
+        Lift::Workload("unmount it before the dump"),
+        Lift::Hook(Hook::DumpExtMount),
+    ],
+    phase: Phase::P2,
+    when: When::Early,
+    evidence: Evidence::Mounts,
+    check: |rule, ctx, sink| {
+        each(ctx, |model, node| {
+            if node.root == b"/" || model.is_external_bind(node) || model.is_root_bind(node) || model.has_fsroot(node) {
+                return;
+            }
+            if let Some(f) = finding(rule, ctx, node) {
+                push_both(sink, model.gate(), ctx.host.gate_hook(Hook::DumpExtMount), f);
+            }
+        });
+    },
+};
+
+/// A finding that stands only if neither an unknown option nor a plugin could lift it.
+fn push_both(sink: &mut Sink, options: Gate, hook: Gate, f: Finding) {
+    sink.push(options.or(hook), f);
+}
+
+pub static MNT_EXTERNAL_MASTER: Rule = Rule {
+    id: "mnt-external-master",
+    group: "Mounts",
+    what: "A mount is a slave of a peer group (master:N in mountinfo) that has no member in the dumped namespaces, and no \
+           external mount, nor the root, of the same superblock has that master.",
+    says: "mount {mnt_id} of {fstype} on {mountpoint} receives mounts from peer group {master}, which is outside of the tree",
+    criu: "Mount %d %s (master_id: %d shared_id: %d) has unreachable sharing. Try --enable-external-masters.",
+    source: "criu/mount.c:resolve_shared_mounts",
+    versions: "all",
+    lifts: &[
+        Lift::Value("external", "mnt[{path}]:NAME"),
+        Lift::Value("external", "mnt[]:m"),
+        Lift::Workload("make it private (mount --make-private {mountpoint} inside) before the dump"),
+    ],
+    phase: Phase::P2,
+    when: When::Early,
+    evidence: Evidence::Mounts,
+    check: |rule, ctx, sink| {
+        each(ctx, |model, node| {
+            let Some(master) = node.info.master else { return };
+            if model.has_master(node) || model.master_from_outside(node) {
+                return;
+            }
+            if let Some(f) = finding(rule, ctx, node) {
+                let gate = model.gate().or(match ctx.host.gate(&[Opt::EnableExternalMasters]) {
+                    Gate::Unknown => Gate::Unknown,
+                    _ => Gate::Stands,
+                });
+                sink.push(gate, f.num("master", master));
+            }
+        });
+    },
+};
+
+pub static MNT_SAME_POINT_CHILDREN: Rule = Rule {
+    id: "mnt-same-point-children",
+    group: "Mounts",
+    what: "A mount has two child mounts with the same mountpoint.",
+    says: "mount {mnt_id} on {mountpoint} has two mounts on {child}: {first} and {second}",
+    criu: "Mount %d has two children with same mountpoint: %d %d",
+    source: "criu/mount.c:validate_children_collision",
+    versions: "all",
+    lifts: &[Lift::Workload("unmount one of them before the dump")],
+    phase: Phase::P2,
+    when: When::Early,
+    evidence: Evidence::Mounts,
+    check: |rule, ctx, sink| {
+        each(ctx, |model, node| {
+            let mut seen = std::collections::HashMap::new();
+            for child in model.children(node) {
+                let Some(first) = seen.insert(&child.info.mountpoint, child.info.mnt_id) else { continue };
+                if let Some(f) = finding(rule, ctx, node) {
+                    let f = f
+                        .fact("child", Value::Text(child.info.mountpoint.clone()))
+                        .num("first", first)
+                        .num("second", child.info.mnt_id);
+                    sink.push(Gate::Stands, f);
+                }
+            }
+        });
+    },
+};
+
+pub static MNT_TREE: Rule = Rule {
+    id: "mnt-tree",
+    group: "Mounts",
+    what: "A mount of the table has no parent in it and is not its root. tracefs mounts are taken out of the table first, \
+           so a mount below one of them counts too.",
+    says: "mount {mnt_id} of {fstype} on {mountpoint} has no parent in the mount table that CRIU builds",
+    criu: "No parent found for mountpoint %d (@%s)",
+    source: "criu/mount.c:mnt_build_ids_tree",
+    versions: "all",
+    lifts: &[Lift::Workload("unmount it before the dump")],
+    phase: Phase::P2,
+    when: When::Early,
+    evidence: Evidence::Mounts,
+    check: |rule, ctx, sink| {
+        each(ctx, |model, node| {
+            if node.parent.is_some() {
+                return;
+            }
+            if model.is_namespace_root(node) {
+                return;
+            }
+            if let Some(f) = finding(rule, ctx, node) {
+                sink.push(Gate::Stands, f);
+            }
+        });
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testkit::*;
+    use crate::rules::Verdict;
+    use crate::snapshot::Snapshot;
+
+    const ROOT: &str = "40 39 0:50 / / rw - overlay overlay rw,lowerdir=/l\n";
+
+    fn case(line: &str) -> Snapshot {
+        in_mntns(&format!("{ROOT}{line}"))
+    }
+
+    #[test]
+    fn unsupported_and_what_lifts_it() {
+        for ok in ["tmpfs", "proc", "cgroup2", "mqueue", "fuse.sshfs", "autofs"] {
+            assert_eq!(
+                verdict(&MNT_UNSUPPORTED_FS, &case(&format!("41 40 0:60 / /x rw - {ok} none rw")), &host()),
+                None
+            );
+        }
+        let nfs = case("41 40 0:60 / /x rw - nfs4 srv:/ rw");
+        assert_eq!(verdict(&MNT_UNSUPPORTED_FS, &nfs, &host()), Some(Verdict::Refuse));
+        assert_eq!(verdict(&MNT_UNSUPPORTED_FS, &nfs, &with_external("mnt[/x]:data")), None);
+        assert_eq!(verdict(&MNT_UNSUPPORTED_FS, &nfs, &with_external("dev[0/60]:d")), None);
+        // A key without a value is none.
+        assert!(verdict(&MNT_UNSUPPORTED_FS, &nfs, &with_external("mnt[/x]")).is_some());
+        let mut enabled = host();
+        enabled.options.enable_fs = Some(vec!["hugetlbfs,nfs4".into()]);
+        assert_eq!(verdict(&MNT_UNSUPPORTED_FS, &nfs, &enabled), None);
+        enabled.options.enable_fs = None;
+        assert_eq!(verdict(&MNT_UNSUPPORTED_FS, &nfs, &enabled), Some(Verdict::Warn));
+    }
+
+    #[test]
+    fn lines_criu_cannot_read() {
+        let layers = "/l".repeat(2100);
+        let long = case(&format!("41 40 0:60 / /x rw - overlay overlay rw,lowerdir={layers}"));
+        let refuse = Some(Verdict::Refuse);
+        let of = |release| crate::criu::Host { release, ..host() };
+        assert_eq!(verdict(&MNT_LINE, &long, &of(Release::V4_3)), None);
+        assert_eq!(verdict(&MNT_LINE, &long, &of(Release::V4_2)), refuse);
+        assert_eq!(verdict(&MNT_LINE, &long, &with_external("mnt[/x]:v")), refuse);
+        let exact = |len: usize| {
+            let line = "41 40 0:60 / /x rw - overlay overlay rw,lowerdir=";
+            case(&format!("{line}{}", "l".repeat(len - line.len())))
+        };
+        assert_eq!(verdict(&MNT_LINE, &exact(LINE_MAX), &of(Release::V4_2)), None);
+        assert_eq!(verdict(&MNT_LINE, &exact(LINE_MAX + 1), &of(Release::V4_2)), refuse);
+        // `lines` knows a carriage return before a newline only.
+        for odd in ["/ /a\rb", "/a\x0bb /x", "/ /a\x0cb"] {
+            assert_eq!(
+                verdict(&MNT_LINE, &case(&format!("41 40 0:60 {odd} rw - tmpfs t rw")), &of(Release::V4_2)),
+                refuse
+            );
+        }
+        assert_eq!(verdict(&MNT_LINE, &case("41 40 0:60 / /a\\040b\\012 rw - tmpfs t rw"), &of(Release::V4_2)), None);
+        // CRIU's own table: with the root in it, or with mnt[].
+        let mut own = case("");
+        let mine = own.mounts.iter_mut().find(|t| t.ns == CRIU_NS).unwrap();
+        mine.mounts.extend(long.mounts[0].mounts.last().cloned());
+        assert_eq!(verdict(&MNT_LINE, &own, &of(Release::V4_2)), None);
+        assert_eq!(verdict(&MNT_LINE, &own, &with(Opt::AutodetectExtMounts)), refuse);
+        assert_eq!(verdict(&MNT_LINE, &own, &unknown(Opt::AutodetectExtMounts)), Some(Verdict::Warn));
+        own.tasks[0].ns.mnt = Some(CRIU_NS);
+        assert_eq!(verdict(&MNT_LINE, &own, &of(Release::V4_2)), refuse);
+    }
+
+    #[test]
+    fn keys_name_mounts_of_the_roots_own_namespace() {
+        let mut s = case("");
+        s.mounts.push(mount_table(8, 101, "50 49 0:70 / / rw - tmpfs t rw\n51 50 0:71 / /x rw - ramfs r rw"));
+        let f = found(&MNT_UNSUPPORTED_FS, &s, &with_external("mnt[/x]:v"));
+        assert_eq!((f.len(), f[0].get("path")), (1, None));
+        assert_eq!(f[0].get("key"), Some(&Value::Term("0/71".into())));
+        assert_eq!(verdict(&MNT_UNSUPPORTED_FS, &s, &with_external("dev[0/71]:v")), None);
+        // The same mount where the root task shares CRIU's namespace.
+        let mut shared = case("41 40 0:71 / /x rw - ramfs r rw");
+        shared.mounts.retain(|t| t.ns == 7);
+        shared.mounts[0].ns = CRIU_NS;
+        shared.tasks[0].ns.mnt = Some(CRIU_NS);
+        shared.mounts.push(mount_table(8, 101, "50 49 0:70 / / rw - tmpfs t rw"));
+        assert!(verdict(&MNT_UNSUPPORTED_FS, &shared, &with_external("mnt[/x]:v")).is_some());
+    }
+
+    #[test]
+    fn bound_from_another_mount() {
+        let part = "41 40 8:2 /vol /data rw - xfs /dev/sda2 rw";
+        let mut s = case("");
+        s.mounts.push(mount_table(8, 101, "50 49 8:2 /vol / rw - xfs /dev/sda2 rw"));
+        assert!(verdict(&MNT_NO_ROOT_MOUNT, &s, &host()).is_some(), "not from itself");
+        // The root of the nested namespace vouches for the other, which does not for it.
+        s.mounts[0].mounts.push(crate::parse::mountinfo::line(part.as_bytes()).unwrap());
+        let f = found(&MNT_NO_ROOT_MOUNT, &s, &host());
+        assert_eq!(f.iter().map(|f| f.get("mnt_id").cloned()).collect::<Vec<_>>(), [Some(Value::Num(50))]);
+    }
+
+    #[test]
+    fn the_first_that_fits_outside() {
+        // CRIU's list begins with the last line: the last candidate is the first line that fits.
+        let mut s = case("41 40 8:2 / /srv rw master:5 - xfs /dev/sda2 rw");
+        s.mounts.retain(|t| t.ns != CRIU_NS);
+        let table = |a: u32, b: u32| {
+            let of = |id: i32, master: u32| format!("{id} 1 8:2 / /srv{id} rw master:{master} - xfs /dev/sda2 rw");
+            mount_table(CRIU_NS, 50, &format!("{}\n{}", of(21, a), of(22, b)))
+        };
+        let mut h = with(Opt::AutodetectExtMounts);
+        *flag(&mut h.options, Opt::EnableExternalMasters) = Some(true);
+        for (outside, expect) in [(table(5, 6), None), (table(6, 5), Some(Verdict::Refuse))] {
+            let s = Snapshot { mounts: [s.mounts.clone(), vec![outside]].concat(), ..s.clone() };
+            assert_eq!(verdict(&MNT_EXTERNAL_MASTER, &s, &h), expect);
+        }
+    }
+
+    #[test]
+    fn btrfs() {
+        let line = "41 40 0:44 / /x rw - btrfs /dev/sdb rw,subvolid=5,subvol=/";
+        let mut all = host();
+        all.options.enable_fs = Some(vec!["all".into()]);
+        assert_eq!(verdict(&MNT_UNSUPPORTED_FS, &case(line), &all), Some(Verdict::Refuse));
+        // The root of the namespace, and another subvolume of the same superblock.
+        let root = "40 39 0:44 /@ / rw - btrfs /dev/sdb rw,subvolid=256,subvol=/@\n\
+                    41 40 0:44 /@/home /home rw - btrfs /dev/sdb rw,subvolid=256,subvol=/@";
+        for rule in [&MNT_UNSUPPORTED_FS, &MNT_NO_ROOT_MOUNT] {
+            assert_eq!(verdict(rule, &in_mntns(root), &host()), None);
+        }
+    }
+
+    #[test]
+    fn nothing_is_validated_in_crius_own_namespace() {
+        let mut s = case("41 40 0:60 / /x rw - nfs4 srv:/ rw");
+        s.tasks.first_mut().unwrap().ns.mnt = Some(CRIU_NS);
+        s.mounts.remove(0);
+        assert_eq!(verdict(&MNT_UNSUPPORTED_FS, &s, &host()), None);
+    }
+
+    #[test]
+    fn binds_from_outside() {
+        let s = case("41 40 8:2 /vol /data rw - xfs /dev/sda2 rw");
+        assert_eq!(verdict(&MNT_NO_ROOT_MOUNT, &s, &host()), Some(Verdict::Refuse));
+        assert_eq!(verdict(&MNT_NO_ROOT_MOUNT, &s, &with_external("mnt[/data]:v")), None);
+        assert_eq!(verdict(&MNT_NO_ROOT_MOUNT, &s, &with_hook(Hook::DumpExtMount)), None);
+        assert_eq!(verdict(&MNT_NO_ROOT_MOUNT, &s, &with(Opt::AutodetectExtMounts)), None);
+        // A bind of an external mount of the same superblock.
+        let two = case("41 40 8:2 / /a rw - xfs /dev/sda2 rw\n42 40 8:2 /vol /b rw - xfs /dev/sda2 rw");
+        assert_eq!(verdict(&MNT_NO_ROOT_MOUNT, &two, &with_external("mnt[/a]:v")), None);
+        assert_eq!(verdict(&MNT_UNSUPPORTED_FS, &two, &with_external("mnt[/a]:v")), None);
+        // A bind of a file system that is mounted whole.
+        let inner = case("41 40 0:61 / /tmp rw - tmpfs t rw\n42 40 0:61 /d /m rw - tmpfs t rw");
+        assert_eq!(verdict(&MNT_NO_ROOT_MOUNT, &inner, &host()), None);
+    }
+
+    #[test]
+    fn masters_outside() {
+        let s = case("41 40 8:2 / /srv rw master:2 - tmpfs t rw");
+        assert_eq!(verdict(&MNT_EXTERNAL_MASTER, &s, &host()), Some(Verdict::Refuse));
+        assert_eq!(verdict(&MNT_EXTERNAL_MASTER, &s, &with_external("mnt[/srv]:v")), None);
+        let inside = case("41 40 0:60 / /a rw shared:9 - tmpfs t rw\n42 40 0:60 / /b rw master:9 - tmpfs t rw");
+        assert_eq!(verdict(&MNT_EXTERNAL_MASTER, &inside, &host()), None);
+        // What is found by itself is external only with its own option.
+        let auto = case("41 40 8:2 / /srv rw master:2 - xfs /dev/sda2 rw");
+        let mut h = with(Opt::AutodetectExtMounts);
+        assert!(verdict(&MNT_EXTERNAL_MASTER, &auto, &h).is_some());
+        *flag(&mut h.options, Opt::EnableExternalMasters) = Some(true);
+        assert_eq!(verdict(&MNT_EXTERNAL_MASTER, &auto, &h), None);
+    }
+
+    #[test]
+    fn shape_of_the_tree() {
+        let twins = case("41 40 0:60 / /x rw - tmpfs a rw\n42 40 0:61 / /x rw - tmpfs b rw");
+        assert!(verdict(&MNT_SAME_POINT_CHILDREN, &twins, &host()).is_some());
+        let stacked = case("41 40 0:60 / /x rw - tmpfs a rw\n42 41 0:61 / /x rw - tmpfs b rw");
+        assert_eq!(verdict(&MNT_SAME_POINT_CHILDREN, &stacked, &host()), None);
+        assert_eq!(verdict(&MNT_TREE, &stacked, &host()), None);
+        assert!(verdict(&MNT_TREE, &case("41 99 0:60 / /x rw - tmpfs a rw"), &host()).is_some());
+        let below = case("41 40 0:60 / /t rw - tracefs t rw\n42 41 0:61 / /t/x rw - tmpfs b rw");
+        assert!(verdict(&MNT_TREE, &below, &host()).is_some());
+    }
+
+    #[test]
+    fn overmounts() {
+        let s = in_mntns(&format!(
+            "{ROOT}41 40 0:60 / /a rw - tmpfs a rw\n42 40 0:61 / /a/b rw - tmpfs b rw\n43 42 0:62 / /a/b rw - tmpfs c rw\n44 40 0:63 / /c rw - tmpfs d rw"
+        ));
+        let (snap, host) = (s, host());
+        let ctx = Ctx::new(&snap, &host);
+        let model = &ctx.mounts;
+        let hidden = |id| model.is_overmounted(model.by_id(id).unwrap());
+        // 42 lies under 41 (a sibling on a prefix of its path), 43 with it; 41 and 44 are seen.
+        assert_eq!([41, 42, 43, 44].map(hidden), [false, true, true, false]);
+    }
+}

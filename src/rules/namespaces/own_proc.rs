@@ -1,0 +1,131 @@
+//! The /proc that CRIU's code in the root process needs: to find the threads of a pid namespace, and to read the cgroups.
+
+use crate::criu::Gate;
+use crate::criu_model::mounts::type_of;
+use crate::rules::tasks::tracer::CAP_SYS_ADMIN;
+use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::snapshot::{ProcSelf, Task};
+
+/// Why the process cannot mount a /proc for CRIU on a directory that it makes in its current one, if that is certain.
+fn no_mount(ctx: &Ctx, task: &Task) -> Option<String> {
+    let cwd = task.cwd.as_ref().and_then(|l| l.file.as_ref())?;
+    if cwd.nlink == 0 {
+        return Some("its current directory has been removed".into());
+    }
+    let model = &ctx.mounts;
+    if let Some(node) = cwd.mnt_id.and_then(|id| model.by_id(id)) {
+        let info = node.info;
+        if info.has_option(b"ro") || info.super_option(b"ro").is_some() {
+            return Some("its current directory is on a read-only mount".into());
+        }
+        if matches!(type_of(info), b"proc" | b"sysfs") {
+            return Some("no directory can be made in its current one".into());
+        }
+    }
+    // The capability counts in the user namespace that owns the mounts, and in that of the pid namespace.
+    let user = task.ns.user?;
+    if Some(user) != ctx.snap.criu.ns.user {
+        let mounts = task.userns.as_ref()?.owners.mnt?;
+        if mounts != user || ctx.snap.root_shares(|n| n.pid) == Some(true) {
+            return Some("its user namespace does not own its mount or pid namespace".into());
+        }
+    }
+    (task.cap_eff? & (1 << CAP_SYS_ADMIN) == 0).then(|| "the process has no CAP_SYS_ADMIN".into())
+}
+
+pub static PROC_FD_DENIED: Rule = Rule {
+    id: "proc-fd-denied",
+    group: "Processes",
+    what: "The root process does not see itself in /proc (in a chroot() without it, or in a new pid namespace with the old \
+           /proc), and cannot mount one in its current directory: it has no CAP_SYS_ADMIN over its mounts, or no directory can \
+           be made there.",
+    says: "the process does not find itself in its /proc ({found}), and CRIU cannot mount another: {why}",
+    criu: "can't dump unprivileged task whose /proc doesn't belong to it; Can't create a directory; Can't readlink /proc/self",
+    source: "criu/pie/parasite.c:get_proc_fd",
+    versions: "all",
+    lifts: &[Lift::Workload("mount a /proc of its pid namespace where the process sees it (unshare --mount-proc)")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        let Some(task) = ctx.snap.root_task().filter(|t| !t.is_zombie()) else { return };
+        let found = match task.proc_self {
+            None | Some(ProcSelf::Own) => return,
+            Some(ProcSelf::Missing) => "there is none",
+            Some(ProcSelf::Other) => "it is of another pid namespace",
+            Some(ProcSelf::Errno(_)) => "/proc/self is no link",
+        };
+        let why = match task.proc_self {
+            Some(ProcSelf::Errno(errno)) => Some(format!("it does not try after errno {errno}")),
+            _ => no_mount(ctx, task),
+        };
+        if let Some(why) = why {
+            let f = Finding::on_task(rule, task).term("found", found).fact("why", Value::Term(why.into()));
+            sink.push(Gate::Stands, f);
+        }
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testkit::*;
+    use crate::rules::Verdict;
+    use crate::snapshot::{Link, Namespaces, OpenFile, Snapshot, UserNs};
+
+    const TABLE: &str = "40 39 0:50 / / rw - overlay overlay rw\n41 40 0:50 /r /r ro - overlay overlay rw\n\
+                         42 40 0:51 / /s rw - tmpfs t ro\n43 40 0:52 / /proc rw - proc p rw";
+
+    fn with_cwd(mnt_id: u64, nlink: u32) -> Snapshot {
+        let mut s = in_mntns(TABLE);
+        let root = &mut s.tasks[0];
+        let file = OpenFile { mnt_id: Some(mnt_id), nlink, ..file(-1, libc::S_IFDIR, 7) };
+        root.cwd = Some(Link { text: "/".into(), file: Some(file) });
+        root.cap_eff = Some(u64::MAX);
+        root.proc_self = Some(ProcSelf::Missing);
+        s
+    }
+
+    #[test]
+    fn where_another_can_be_mounted() {
+        let refuse = Some(Verdict::Refuse);
+        for (mnt_id, nlink, expect) in
+            [(40, 2, None), (40, 0, refuse), (41, 2, refuse), (42, 2, refuse), (43, 2, refuse)]
+        {
+            let mut s = with_cwd(mnt_id, nlink);
+            assert_eq!(verdict(&PROC_FD_DENIED, &s, &host()), expect, "{mnt_id}");
+            s.tasks[0].proc_self = Some(ProcSelf::Other);
+            assert_eq!(verdict(&PROC_FD_DENIED, &s, &host()), expect, "{mnt_id}");
+            for fine in [Some(ProcSelf::Own), None] {
+                s.tasks[0].proc_self = fine;
+                assert_eq!(verdict(&PROC_FD_DENIED, &s, &host()), None);
+            }
+            s.tasks[0].proc_self = Some(ProcSelf::Errno(libc::EINVAL));
+            assert_eq!(verdict(&PROC_FD_DENIED, &s, &host()), refuse);
+        }
+    }
+
+    #[test]
+    fn by_whom() {
+        let mut s = with_cwd(40, 2);
+        s.tasks[0].cap_eff = None;
+        assert_eq!(verdict(&PROC_FD_DENIED, &s, &host()), None);
+        s.tasks[0].cap_eff = Some(!(1 << CAP_SYS_ADMIN));
+        assert_eq!(verdict(&PROC_FD_DENIED, &s, &host()), Some(Verdict::Refuse));
+        // In a user namespace: over its own mounts and pids only.
+        for (owner, own_pid, expect) in [
+            (Some(9), true, None),
+            (Some(9), false, Some(Verdict::Refuse)),
+            (Some(CRIU_NS), true, Some(Verdict::Refuse)),
+            (None, true, None),
+        ] {
+            let mut s = with_cwd(40, 2);
+            let owners = Namespaces { mnt: owner, ..Namespaces::default() };
+            let root = &mut s.tasks[0];
+            root.ns.user = Some(9);
+            root.ns.pid = if own_pid { Some(8) } else { root.ns.pid };
+            root.userns = Some(Box::new(UserNs { owners, ..UserNs::default() }));
+            assert_eq!(verdict(&PROC_FD_DENIED, &s, &host()), expect, "{owner:?}");
+        }
+    }
+}

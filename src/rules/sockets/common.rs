@@ -1,0 +1,168 @@
+//! What CRIU asks of every socket, whatever its family (criu/sockets.c).
+
+use crate::criu::{Gate, Release};
+use crate::criu_model::sockets::{number, Sock};
+use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
+use std::borrow::Cow;
+
+pub static SOCKET_FAMILY: Rule = Rule {
+    id: "socket-family",
+    group: "Other sockets",
+    what: "A socket of another address family than UNIX, IPv4, IPv6, netlink and packet: vsock, AF_ALG, CAN, XDP, Bluetooth, \
+           RDS, TIPC, SMC, KCM, key management and so on. There is no option, and no plugin is asked: DUMP_EXT_FILE is not for \
+           sockets.",
+    says: "{family} socket (inode {ino})",
+    criu: "BUG! Unknown socket collected (family %d)",
+    source: "criu/sockets.c:dump_socket",
+    versions: "all",
+    lifts: &[Lift::Workload("close the socket before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for s in &ctx.socks.all {
+            if let Some(family) = s.family().filter(|f| !supported(*f)) {
+                sink.push(Gate::Stands, s.finding(rule, &ctx.index).term("family", family_name(family)));
+            }
+        }
+    },
+};
+
+pub static SOCKET_O_PATH: Rule = Rule {
+    id: "socket-o-path",
+    group: "Other sockets",
+    what: "A socket file, or a socket through /proc/PID/fd, was opened with O_PATH. CRIU takes the descriptor for a socket, and \
+           asks it for options that only a socket has.",
+    says: "{what}[ {path}] opened with O_PATH, which CRIU takes for a socket",
+    criu: "Can't get 1:39 opt: Bad file descriptor",
+    source: "criu/sockets.c:dump_socket",
+    versions: "all",
+    lifts: &[Lift::Workload("close the descriptor before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for (task, file) in ctx.files().filter(|(_, f)| f.is_socket() && f.socket().is_some_and(|s| s.o_path)) {
+            // Each descriptor is one to be closed, whatever else refers to the file.
+            let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd));
+            // The link is read of a socket file only.
+            let what = if file.link.is_some() { "socket file" } else { "socket" };
+            sink.push(Gate::Stands, f.term("what", what).num("ino", i64::try_from(file.ino).unwrap_or(i64::MAX)));
+        }
+    },
+};
+
+pub static SOCKET_EBPF_FILTER: Rule = Rule {
+    id: "socket-ebpf-filter",
+    group: "Other sockets",
+    what: "A socket has an eBPF filter (SO_ATTACH_BPF), which the kernel does not give out again; CRIU can save only classic \
+           filters.",
+    says: "{family} socket (inode {ino}) with an eBPF filter",
+    criu: "Can't get socket filter len",
+    source: "criu/sockets.c:dump_socket_filter",
+    versions: "all",
+    lifts: &[Lift::Workload("let the process detach the filter (SO_DETACH_BPF), or close the socket, before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for (s, family) in supported_sockets(ctx) {
+            if let Some(Err(libc::EACCES)) = s.fact(|f| f.filter) {
+                sink.push(Gate::Stands, s.finding(rule, &ctx.index).term("family", family_name(family)));
+            }
+        }
+    },
+};
+
+pub static SOCKET_BOUND_DEV: Rule = Rule {
+    id: "socket-bound-dev",
+    group: "Other sockets",
+    what: "A socket is bound to an interface (SO_BINDTODEVICE, or an IPv6 address with a scope), and the interface has been \
+           deleted or moved to another network namespace since. UNIX sockets count, for which that means nothing.",
+    says: "{family} socket (inode {ino})[ {local}] bound to an interface that is gone[ (number {index})]",
+    criu: "Can't get bound dev: No such device / can't get ifname: No such device",
+    source: "criu/sockets.c:dump_bound_dev",
+    versions: "all",
+    lifts: &[Lift::Workload(
+        "let the process bind it anew (SO_BINDTODEVICE, an empty name for none), or close it, before the dump",
+    )],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for (s, family) in supported_sockets(ctx) {
+            if let Some(Err(_)) = s.fact(|f| f.bound_device.as_ref()) {
+                let f = s
+                    .finding(rule, &ctx.index)
+                    .term("family", family_name(family))
+                    .fact_opt("local", s.local().filter(|a| a.port() != 0).map(Value::Addr))
+                    .fact_opt("index", s.inet().map(|t| number(t.if_)));
+                sink.push(Gate::Stands, f);
+            }
+        }
+    },
+};
+
+pub static SOCKET_OPT_PASSCRED: Rule = Rule {
+    id: "socket-opt-passcred",
+    group: "Other sockets",
+    what: "CRIU up to 4.1.1 asks every socket for SO_PASSCRED and SO_PASSSEC. Linux 6.16 and later answer that only for UNIX, \
+           netlink and Bluetooth sockets, so no process with an IP or packet socket can be dumped.",
+    says: "{family} socket (inode {ino}): CRIU asks it for SO_PASSCRED, which this kernel (6.16 or later) refuses",
+    criu: "Can't get 1:16 opt: Operation not supported",
+    source: "criu/sockets.c:dump_socket_opts",
+    versions: "3.17.1-4.1.1",
+    lifts: &[Lift::Release("4.2+"), Lift::Workload("run a kernel before 6.16")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        let fixed = ctx.host.release >= Release::V4_2 || ctx.host.caps.uprobes;
+        if fixed || ctx.snap.kernel.passcred_refused != Some(true) {
+            return;
+        }
+        for (s, family) in supported_sockets(ctx) {
+            if ![libc::AF_UNIX, libc::AF_NETLINK].contains(&family) {
+                sink.push(Gate::Stands, s.finding(rule, &ctx.index).term("family", family_name(family)));
+            }
+        }
+    },
+};
+
+fn supported(family: i32) -> bool {
+    [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET].contains(&family)
+}
+
+fn supported_sockets<'c, 'a>(ctx: &'c Ctx<'a>) -> impl Iterator<Item = (&'c Sock<'a>, i32)> {
+    ctx.socks.all.iter().filter_map(|s| s.family().filter(|f| supported(*f)).map(|f| (s, f)))
+}
+
+/// A family's usual name (linux/socket.h).
+fn family_name(family: i32) -> Cow<'static, str> {
+    Cow::Borrowed(match family {
+        libc::AF_UNIX => "UNIX",
+        libc::AF_INET => "IPv4",
+        libc::AF_INET6 => "IPv6",
+        libc::AF_NETLINK => "netlink",
+        libc::AF_PACKET => "packet",
+        libc::AF_KEY => "AF_KEY (IPsec key management)",
+        libc::AF_RDS => "AF_RDS",
+        libc::AF_PPPOX => "AF_PPPOX",
+        libc::AF_LLC => "AF_LLC",
+        libc::AF_CAN => "AF_CAN",
+        libc::AF_TIPC => "AF_TIPC",
+        libc::AF_BLUETOOTH => "AF_BLUETOOTH",
+        libc::AF_ALG => "AF_ALG (kernel crypto)",
+        libc::AF_NFC => "AF_NFC",
+        libc::AF_VSOCK => "AF_VSOCK (virtual machines)",
+        41 => "AF_KCM",
+        42 => "AF_QIPCRTR",
+        43 => "AF_SMC",
+        libc::AF_XDP => "AF_XDP",
+        n => return Cow::Owned(format!("family {n}")),
+    })
+}
+
+#[cfg(test)]
+#[path = "common_tests.rs"]
+mod tests;

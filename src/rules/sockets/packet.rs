@@ -1,0 +1,140 @@
+//! Packet sockets (criu/sk-packet.c).
+
+use crate::criu::Gate;
+use crate::criu_model::sockets::{number, Sock};
+use crate::hash::Map;
+use crate::rules::sockets::diag_dump_limit;
+use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, When};
+use std::borrow::Cow;
+
+/// PACKET_MR_UNICAST, the last kind of membership that CRIU knows (PROMISC, ALLMULTI and MULTICAST come before it).
+const LAST_KNOWN: u16 = 3;
+
+pub static PACKET_MISSING: Rule = Rule {
+    id: "packet-missing",
+    group: "Packet sockets",
+    what: "A packet socket is not among those that CRIU has listed: the kernel cannot list them (af_packet_diag), it belongs \
+           to a network namespace that CRIU does not list, or the kernel's list, for which CRIU has room in pieces of 16384 \
+           bytes, ends before it: at a packet socket of that namespace, of any process, with more than some 370 memberships.",
+    says: "packet socket (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
+    criu: "Can't find packet socket %lu / Sockets (family 17 proto 0) are not collected",
+    source: "criu/sk-packet.c:dump_one_packet_fd",
+    versions: "all",
+    lifts: &[
+        Lift::Workload("load the kernel module {module}"),
+        Lift::Workload("drop memberships of socket inode {record}, or close that, before the dump"),
+        Lift::Workload("close the socket before the dump"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for s in packet_sockets(ctx).filter(|s| s.packet().is_none()) {
+            let f = s.finding(rule, &ctx.index);
+            let Some(netns) = s.netns() else {
+                sink.push(Gate::Unknown, f.term("why", "not listed by sock_diag, and its network namespace is not known"));
+                continue;
+            };
+            let f = f.fact("netns", number(netns));
+            match ctx.socks.collects(netns) {
+                Some(false) => sink.push(Gate::Stands, f.term("why", "CRIU does not list the sockets of that namespace")),
+                None => sink.push(Gate::Unknown, f.term("why", "perhaps no process of the tree is in that namespace")),
+                Some(true) if ctx.socks.diag_missing(netns, libc::AF_PACKET, 0).is_some() => {
+                    let f = f.term("module", "af_packet_diag");
+                    sink.push(Gate::Stands, f.term("why", "this kernel cannot list packet sockets"));
+                }
+                Some(true) => {
+                if let Some((gate, f)) = diag_dump_limit::explained(f, &ctx.socks, s, netns, libc::AF_PACKET) {
+                    sink.push(gate, f);
+                }
+            }
+            }
+        }
+    },
+};
+
+pub static PACKET_MCLIST: Rule = Rule {
+    id: "packet-mclist",
+    group: "Packet sockets",
+    what:
+        "A packet socket has joined the same group more than once, or has a membership of a kind other than multicast, \
+           promiscuous, all-multicast and unicast.",
+    says: "packet socket (inode {ino}): {kind} membership on interface number {interface}, joined {count} times",
+    criu: "Multiple MC membership not supported (but can be) / Unknown mc membership type %d",
+    source: "criu/sk-packet.c:dump_mreqs",
+    versions: "all",
+    lifts: &[Lift::Workload("let the process drop the membership, or close the socket, before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for s in packet_sockets(ctx) {
+            let memberships = s.packet().and_then(|p| p.mclist.as_deref()).unwrap_or_default();
+            if let Some(m) = memberships.iter().find(|m| m.count != 1 || m.type_ > LAST_KNOWN) {
+                let f = s.finding(rule, &ctx.index).term("kind", membership(m.type_)).num("interface", m.index);
+                sink.push(Gate::Stands, f.num("count", m.count));
+            }
+        }
+    },
+};
+
+/// PACKET_MR_*, linux/if_packet.h
+fn membership(kind: u16) -> Cow<'static, str> {
+    Cow::Borrowed(match kind {
+        0 => "multicast",
+        1 => "promiscuous",
+        2 => "all-multicast",
+        3 => "unicast",
+        n => return Cow::Owned(format!("unknown (type {n})")),
+    })
+}
+
+pub static PACKET_RING_UNOPENED: Rule = Rule {
+    id: "packet-ring-unopened",
+    group: "Packet sockets",
+    what: "The ring of a packet socket is mapped, and neither this process nor one that CRIU dumps before it has a descriptor \
+           of the socket; or what is mapped is no packet socket that CRIU has listed.",
+    says: "mapping {range} of socket inode {ino}, which {why}",
+    criu: "Mmap-ed socket %u not open / Can't find packet socket %u to mmap",
+    source: "criu/sk-packet.c:dump_socket_map",
+    versions: "all",
+    lifts: &[Lift::Workload("have the program unmap it, or keep its descriptor open, before the dump")],
+    phase: Phase::P5,
+    when: When::Early,
+    evidence: Evidence::Tree,
+    check: ring_unopened,
+};
+
+fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
+    let socks: Map<u64, &Sock> = ctx.socks.all.iter().map(|s| (s.ino, s)).collect();
+    let mut hidden = None;
+    for (at, task) in ctx.snap.tasks.iter().enumerate() {
+        for m in &task.maps {
+            let Some(ino) = m.file.as_ref().filter(|f| f.is_socket()).map(|f| f.ino) else { continue };
+            // The owner of a shared table comes first.
+            let opened = ctx.index.first_holder(ino).is_some_and(|first| first <= at);
+            let mut whole = true;
+            let why = match socks.get(&ino) {
+                Some(s) if opened && s.packet().is_some() => continue,
+                Some(s) if opened && s.family() == Some(libc::AF_PACKET) => {
+                    whole = s.netns().is_some_and(|ns| ctx.socks.is_told(ns, libc::AF_PACKET));
+                    "CRIU has not listed"
+                }
+                Some(_) if opened => "is no packet socket",
+                _ => "neither it nor a process before it has a descriptor of",
+            };
+            let f = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
+                .key(format!("ring:{}:{ino}", task.pid))
+                .fact("ino", number(ino))
+                .term("why", why);
+            // A descriptor that lies in a queue counts too.
+            let queued =
+                !opened && *hidden.get_or_insert_with(|| crate::rules::sockets::unix_queue::may_hold_descriptors(ctx));
+            sink.push(if queued || !whole { Gate::Unknown } else { Gate::Stands }, f);
+        }
+    }
+}
+
+fn packet_sockets<'c, 'a>(ctx: &'c Ctx<'a>) -> impl Iterator<Item = &'c Sock<'a>> {
+    ctx.socks.all.iter().filter(|s| s.family() == Some(libc::AF_PACKET))
+}

@@ -1,0 +1,33 @@
+//! UDP and UDP-Lite (criu/sk-inet.c:do_dump_one_inet_fd).
+
+use crate::criu::Gate;
+use crate::rules::sockets::tcp::local;
+use crate::rules::{Evidence, Lift, Phase, Rule, When};
+
+pub static UDP_CORKED: Rule = Rule {
+    id: "udp-corked",
+    group: "UDP sockets",
+    what: "A UDP or UDP-Lite socket has the option UDP_CORK set. CRIU refuses even when nothing is held back; data held back \
+           by MSG_MORE alone is lost instead.",
+    says: "{protocol} socket[ {local}] (inode {ino}) with UDP_CORK set",
+    criu: "Can't dump corked dgram socket %x",
+    source: "criu/sk-inet.c:do_dump_one_inet_fd",
+    versions: "all",
+    lifts: &[Lift::Workload("let the process clear UDP_CORK before the dump")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for s in ctx.socks.all.iter().filter(|s| s.is_ip() && s.ip_type() != Some(libc::SOCK_RAW)) {
+            let protocol = match s.ip_protocol() {
+                Some(libc::IPPROTO_UDP) => "UDP",
+                Some(libc::IPPROTO_UDPLITE) => "UDP-Lite",
+                _ => continue,
+            };
+            if s.fact(|f| f.udp_cork) == Some(true) {
+                let f = s.finding(rule, &ctx.index).term("protocol", protocol);
+                sink.push(Gate::Stands, f.fact_opt("local", s.inet().map(local)));
+            }
+        }
+    },
+};

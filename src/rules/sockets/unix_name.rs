@@ -1,0 +1,125 @@
+//! Names of UNIX sockets that CRIU must find again in the filesystem (criu/sk-unix.c:unix_resolve_name).
+
+use crate::bytes::Bytes;
+use crate::criu::{Gate, Release};
+use crate::rules::sockets::unix::{finding, unix_sockets};
+use crate::rules::{Ctx, Evidence, Lift, Phase, Rule, Value, When};
+
+/// Whether CRIU asks the kernel for the file (SIOCUNIXFILE). With --unprivileged it does not find out that it can
+/// (`root_only_init`, criu/kerndat.c), even as root.
+fn asks(ctx: &Ctx) -> Option<bool> {
+    match (ctx.snap.kernel.siocunixfile, ctx.host.options.unprivileged) {
+        (_, Some(true)) => Some(false),
+        (known, _) => known,
+    }
+}
+
+/// What depends on CRIU's asking.
+fn asked(ctx: &Ctx) -> Gate {
+    if ctx.host.options.unprivileged.is_none() {
+        Gate::Unknown
+    } else {
+        Gate::Stands
+    }
+}
+
+pub static UNIX_NAME_UNRESOLVED: Rule = Rule {
+    id: "unix-name-unresolved",
+    group: "UNIX sockets",
+    what: "A socket was bound to a relative path and CRIU cannot ask the kernel for its file (SIOCUNIXFILE: Linux 4.10, \
+           CAP_NET_ADMIN; with --unprivileged it never does). It then tries the name in the process's present working directory and root only, and refuses if it \
+           is not there. Where those are is not looked up: a warning.",
+    says: "UNIX {type} socket {name} (inode {ino}): bound to a relative path, which is searched in the process's working \
+           directory and root only",
+    criu: "Can't resolve name for socket %#x / Unable to resolve unix socket name with obsolete method. Try a linux kernel \
+           newer than 4.10",
+    source: "criu/sk-unix.c:resolve_rel_name",
+    versions: "all",
+    lifts: &[
+        Lift::Workload("run a kernel from 4.10 on, and CRIU with CAP_NET_ADMIN"),
+        Lift::Workload("bind the socket to an absolute path"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        if asks(ctx) != Some(false) {
+            return;
+        }
+        for (s, u) in unix_sockets(ctx) {
+            if u.path().is_some_and(|p| !p.is_empty() && !p.starts_with(b"/")) {
+                sink.push(Gate::Unknown, finding(rule, ctx, s, u));
+            }
+        }
+    },
+};
+
+pub static UNIX_SIOCUNIXFILE: Rule = Rule {
+    id: "unix-siocunixfile",
+    group: "UNIX sockets",
+    what: "The kernel knows SIOCUNIXFILE but does not open the file that this socket is bound to, or that file's path is longer \
+           than a page. CRIU 3.17.1 then goes back to the method for old kernels: a warning there.",
+    says: "UNIX {type} socket {name} (inode {ino}): {fault}",
+    criu: "Unable to get a socket file descriptor with SIOCUNIXFILE ioctl, or Can't read link of fd %d: File name too long",
+    source: "criu/sk-unix.c:unix_resolve_name",
+    versions: "3.18+",
+    lifts: &[
+        Lift::Workload("give CRIU {right} in the user namespace that owns the socket's network namespace"),
+        Lift::Workload("bind it in a directory with {depth} path"),
+        Lift::Workload("close the socket before the dump"),
+    ],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        if asks(ctx) != Some(true) {
+            return;
+        }
+        let gate = if ctx.host.release < Release::V3_18 { Gate::Unknown } else { asked(ctx) };
+        for (s, u) in unix_sockets(ctx).filter(|(_, u)| u.path().is_some()) {
+            if let Some(Err(errno)) = s.fact(|f| f.unix_file.as_ref()) {
+                let f = finding(rule, ctx, s, u);
+                let f = match *errno {
+                    libc::ENAMETOOLONG => f.term("fault", "the path of its file is longer than a page").term("depth", "a shorter"),
+                    n => f.term("fault", format!("SIOCUNIXFILE fails with error {n}")).term("right", "CAP_NET_ADMIN"),
+                };
+                sink.push(gate, f);
+            }
+        }
+    },
+};
+
+pub static UNIX_PATH_NOT_SUFFIX: Rule = Rule {
+    id: "unix-path-not-suffix",
+    group: "UNIX sockets",
+    what: "A socket was bound to a relative path that is not the end of where its file is now: the file was renamed or moved, \
+           or the name has `..`, `//`, an inner `.` or a symbolic link in it. One leading `./` is allowed.",
+    says: "UNIX {type} socket {name} (inode {ino}): its file is {file}, which does not end in that name",
+    criu: "Unable too cut %s from %s (3.17.1: Unable too resolve %s from %s)",
+    source: "criu/sk-unix.c:unix_resolve_name, criu/util.c:cut_path_ending",
+    versions: "all",
+    lifts: &[Lift::Workload("bind the socket to an absolute path, or move its file back")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        if asks(ctx) == Some(false) {
+            return;
+        }
+        for (s, u) in unix_sockets(ctx) {
+            let Some(name) = u.path().filter(|p| !p.starts_with(b"/")) else { continue };
+            let Some(Ok(file)) = s.fact(|f| f.unix_file.as_ref()) else { continue };
+            if !cuts(file, name) {
+                let f = finding(rule, ctx, s, u).fact("file", Value::Text(Bytes(file.0.clone())));
+                sink.push(asked(ctx), f);
+            }
+        }
+    },
+};
+
+/// Whether CRIU can take the relative name off the end of the file's path, leaving at least a `/`.
+fn cuts(file: &[u8], name: &[u8]) -> bool {
+    let file = file.strip_suffix(b" (deleted)").unwrap_or(file);
+    let name = name.strip_prefix(b"./").unwrap_or(name);
+    file.strip_suffix(name).is_some_and(|dir| dir.ends_with(b"/"))
+}

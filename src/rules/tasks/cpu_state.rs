@@ -1,0 +1,163 @@
+//! The processor mode and state of the threads.
+
+use crate::criu::Gate;
+use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::snapshot::{Regs, Task};
+
+/// Bytes of NT_PRSTATUS of an x86 task in 32-bit mode (17 registers) and of a 64-bit one (27).
+const REGS_32: usize = 68;
+const REGS_64: usize = 216;
+/// __USER_CS and __USER32_CS (arch/x86/include/asm/segment.h).
+const USER_CS: u64 = 0x33;
+const USER32_CS: u64 = 0x23;
+
+/// Registers of the thread-group leader, which alone is judged (`arch_can_dump_task`).
+fn leader_regs(task: &Task) -> Option<Regs> {
+    task.threads.iter().find(|t| t.tid == task.pid)?.regs
+}
+
+pub static COMPAT_TASK: Rule = Rule {
+    id: "compat-task",
+    group: "Processor state",
+    what: "A process runs in 32-bit mode and CRIU cannot handle that: it is built without it, or the kernel lacks it \
+           (CONFIG_IA32_EMULATION, before 4.12). What counts is the mode at the moment of the dump: x32 programs are 64-bit.",
+    says: "runs in 32-bit mode, and {why}",
+    criu: "Can't dump task %d running in 32-bit mode",
+    source: "compel/arch/x86/src/lib/infect.c:arch_can_dump_task",
+    versions: "all",
+    lifts: &[Lift::Workload("use a CRIU built with 32-bit support on a kernel with CONFIG_IA32_EMULATION, or a 64-bit build of the program")],
+    phase: Phase::P3,
+    when: When::Frozen,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        let (why, gate) = match (ctx.host.caps.compat, ctx.snap.kernel.compat) {
+            (false, _) => ("this CRIU is built without 32-bit support", Gate::Stands),
+            (true, Some(false)) => ("this kernel does not let CRIU restore such tasks", Gate::Stands),
+            (true, None) => ("it is not known whether this kernel lets CRIU restore such tasks", Gate::Unknown),
+            (true, Some(true)) => return,
+        };
+        for task in ctx.live_tasks() {
+            match (leader_regs(task), task.elf_class) {
+                (Some(regs), _) if regs.size == REGS_32 => sink.push(gate, Finding::on_task(rule, task).term("why", why)),
+                // The class of an x32 program is 32 as well, and a 32-bit program may have switched.
+                (None, Some(1)) => sink.push(Gate::Unknown, Finding::on_task(rule, task).term("why", why)),
+                _ => {}
+            }
+        }
+    },
+};
+
+pub static LDT_SELECTOR: Rule = Rule {
+    id: "ldt-selector",
+    group: "Processor state",
+    what: "The first thread of a process runs in a code segment of its own making (modify_ldt: dosemu, 16-bit programs under \
+           Wine). A local descriptor table that is not in use at that moment is no obstacle.",
+    says: "runs in code segment {cs}, one of a local descriptor table",
+    criu: "Can't dump task %d with LDT descriptors",
+    source: "compel/arch/x86/src/lib/infect.c:ldt_task_selectors",
+    versions: "all",
+    lifts: &[Lift::Workload("dump while the program is not running 16-bit code")],
+    phase: Phase::P3,
+    when: When::Frozen,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for task in ctx.live_tasks() {
+            let Some(regs) = leader_regs(task).filter(|r| matches!(r.size, REGS_32 | REGS_64)) else { continue };
+            if !matches!(regs.cs, USER_CS | USER32_CS) {
+                sink.push(Gate::Stands, Finding::on_task(rule, task).fact("cs", Value::Hex(regs.cs)));
+            }
+        }
+    },
+};
+
+pub static SHSTK: Rule = Rule {
+    id: "shstk",
+    group: "Processor state",
+    what: "A process has a shadow stack (x86 user shadow stacks, `x86_Thread_features: shstk` in its status), and this CRIU \
+           does not know them: it does not refuse, but the code it puts into the process for the dump breaks on them.",
+    says: "has a shadow stack, which this CRIU does not know: the dump may kill it",
+    criu: "",
+    source: "compel/arch/x86/src/lib/infect.c (parasite_setup_shstk is there since 4.0)",
+    versions: "3.17.1-3.19",
+    lifts: &[Lift::Release("4.0"), Lift::Workload("run the program without shadow stacks (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        if ctx.host.caps.shstk {
+            return;
+        }
+        for task in ctx.live_tasks().filter(|t| t.thread_features.iter().any(|f| **f == *b"shstk")) {
+            sink.push(Gate::Unknown, Finding::on_task(rule, task));
+        }
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::criu::{Host, Release};
+    use crate::rules::testkit::*;
+    use crate::rules::Verdict;
+    use crate::snapshot::{Look, Snapshot};
+
+    fn with_regs(size: usize, cs: u64) -> Snapshot {
+        let mut s = snap(vec![]);
+        s.tasks[0].threads[0].regs = Some(Regs { size, cs });
+        s
+    }
+
+    #[test]
+    fn the_mode_is_what_counts() {
+        let plain = host();
+        let mut without = host();
+        without.caps.compat = false;
+        for (regs, class, criu, expect) in [
+            (Some(68), 1, &without, Some(Verdict::Refuse)),
+            (Some(68), 2, &without, Some(Verdict::Refuse)),
+            (Some(216), 1, &without, None),
+            (Some(216), 2, &without, None),
+            (None, 1, &without, Some(Verdict::Warn)),
+            (None, 2, &without, None),
+            (Some(68), 1, &plain, None),
+            (None, 1, &plain, None),
+        ] {
+            let mut s = with_regs(regs.unwrap_or(0), USER32_CS);
+            s.tasks[0].threads[0].regs = s.tasks[0].threads[0].regs.filter(|_| regs.is_some());
+            s.tasks[0].elf_class = Some(class);
+            assert_eq!(verdict(&COMPAT_TASK, &s, criu), expect, "{regs:?} {class}");
+        }
+        let mut s = with_regs(68, USER32_CS);
+        s.kernel.compat = Some(false);
+        assert_eq!(verdict(&COMPAT_TASK, &s, &plain), Some(Verdict::Refuse));
+        s.kernel.compat = None;
+        assert_eq!(verdict(&COMPAT_TASK, &s, &plain), Some(Verdict::Warn));
+    }
+
+    #[test]
+    fn code_segments() {
+        for (size, cs, refused) in [
+            (216, 0x33, false),
+            (216, 0x23, false),
+            (68, 0x23, false),
+            (68, 0x7, true),
+            (216, 0xf, true),
+            (272, 0, false),
+        ] {
+            assert_eq!(verdict(&LDT_SELECTOR, &with_regs(size, cs), &host()).is_some(), refused, "{size} {cs:x}");
+        }
+        // Without a frozen look nobody can tell.
+        let early = Snapshot { look: Look::Early, ..snap(vec![]) };
+        assert_eq!(verdict(&LDT_SELECTOR, &early, &host()), None);
+    }
+
+    #[test]
+    fn shadow_stacks_and_an_old_criu() {
+        let mut s = snap(vec![]);
+        let old: Host = at_release(Release::V3_18);
+        assert_eq!(verdict(&SHSTK, &s, &old), None);
+        s.tasks[0].thread_features = vec!["shstk".into(), "wrss".into()];
+        assert_eq!(verdict(&SHSTK, &s, &old), Some(Verdict::Warn));
+        assert_eq!(verdict(&SHSTK, &s, &host()), None);
+    }
+}

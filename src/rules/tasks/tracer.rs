@@ -1,0 +1,315 @@
+//! Who else traces the tree, and whether CRIU may: what stops the seizing itself.
+
+use crate::criu::{Gate, Stage};
+use crate::rules::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
+use crate::snapshot::Task;
+
+const CAP_SYS_PTRACE: u32 = 19;
+pub(crate) const CAP_SYS_ADMIN: u32 = 21;
+/// PROC_USER_INIT_INO (include/linux/proc_ns.h): the initial user namespace.
+pub(crate) const INIT_USER_NS: u64 = 0xEFFF_FFFD;
+
+/// Whether the observer has a capability in its own user namespace; `None`: not known.
+pub(crate) fn has_cap(ctx: &Ctx, cap: u32) -> Option<bool> {
+    Some(ctx.snap.criu.cap_eff? & (1u64 << (cap & 63)) != 0)
+}
+
+/// Whether real, effective and saved ids of the task are all the observer's real one, as the kernel compares them before
+/// it asks for a capability (`__ptrace_may_access`, kernel/ptrace.c; `check_prlimit_permission`, kernel/sys.c).
+pub(crate) fn same_ids(ctx: &Ctx, task: &Task) -> bool {
+    let criu = &ctx.snap.criu;
+    let equal = |ids: &[u32; 4], own: &[u32; 4]| {
+        let [real, ..] = own;
+        ids.iter().take(3).all(|id| id == real)
+    };
+    equal(&task.uid, &criu.uid) && equal(&task.gid, &criu.gid)
+}
+
+pub static TASK_TRACED: Rule = Rule {
+    id: "task-traced",
+    group: "Tracers and access",
+    what: "A thread has a tracer already (a debugger, strace, another CRIU): a thread can have only one. The tracer may hold \
+           any single thread, not only the first.",
+    says: "traced by process {tracer}",
+    criu: "Unseizable non-zombie %d found, state %c, err %d/%d; for the root task the warning Unable to interrupt task: %d (%s)",
+    source: "criu/seize.c:collect_pstree, compel/src/lib/infect.c:compel_wait_task",
+    versions: "all",
+    lifts: &[Lift::Workload("detach process {tracer} (or end it)")],
+    phase: Phase::P1,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        for task in ctx.live_tasks() {
+            for thread in task.threads.iter().filter(|t| t.tracer > 0 && t.tracer != ctx.snap.criu.pid) {
+                let mut f = Finding::on_task(rule, task)
+                    .key(format!("traced:{}:{}", task.pid, thread.tracer))
+                    .num("tracer", thread.tracer)
+                    .other(Other::Process(thread.tracer));
+                if thread.tid != task.pid {
+                    f = f.tid(thread.tid);
+                }
+                sink.push(Gate::Stands, f);
+            }
+        }
+    },
+};
+
+pub static SELF_IN_TREE: Rule = Rule {
+    id: "self-in-tree",
+    group: "Tracers and access",
+    what: "CRIU itself is a process of the tree it is to dump. (A program that asks a CRIU service to dump it is no such case: \
+           the service works outside of it.)",
+    says: "this is the CRIU that makes the dump",
+    criu: "The criu itself is within dumped tree.",
+    source: "compel/src/lib/infect.c:compel_wait_task",
+    versions: "all",
+    lifts: &[Lift::Workload("start criu from outside of the tree")],
+    phase: Phase::P1,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        // The dry run looks from another process than CRIU will.
+        if ctx.host.stage == Stage::DryRun {
+            return;
+        }
+        if let Some(task) = ctx.index.task(ctx.snap.criu.pid) {
+            sink.push(Gate::Stands, Finding::on_task(rule, task));
+        }
+    },
+};
+
+pub static PTRACE_DENIED: Rule = Rule {
+    id: "ptrace-denied",
+    group: "Tracers and access",
+    what: "The kernel does not let CRIU trace a process: CRIU has no CAP_SYS_PTRACE in the task's user namespace, and the \
+           task's real, effective and saved ids are not all its own, or it is not dumpable or has more capabilities; or a \
+           security module (Yama, AppArmor, SELinux) forbids it. On kernels before 5.6, where that cannot be asked, a task \
+           of the same ids that /proc does not show either is only a warning.",
+    says: "CRIU may not trace this process[ of user {uid}, group {gid}, without CAP_SYS_PTRACE][: {why}]",
+    criu: "Unseizable non-zombie %d found, state %c, err -1/1; for the root task the warning Unable to interrupt task: %d (%s)",
+    source: "compel/src/lib/infect.c:compel_interrupt_task",
+    versions: "all",
+    lifts: &[Lift::Workload("run criu as root, or with CAP_SYS_PTRACE")],
+    phase: Phase::P1,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink: &mut Sink| {
+        // Seized already.
+        if ctx.frozen() {
+            return;
+        }
+        // Where the capabilities are not known, nothing is known of the ids.
+        let able = has_cap(ctx, CAP_SYS_PTRACE) != Some(false);
+        for task in ctx.live_tasks() {
+            // What the `ns` directory shows is subject to the same check, in its milder form (PTRACE_MODE_READ). In another
+            // user namespace CRIU may be the maker, who has every capability there, whatever CapEff says.
+            let denied = || denied(ctx, task, b"ns");
+            let same_ns = || task.ns.user.is_some() && task.ns.user == ctx.snap.criu.ns.user;
+            let gate = match task.attach {
+                Some(true) => continue,
+                Some(false) => Gate::Stands,
+                None if able => continue,
+                None if same_ids(ctx, task) && denied() => Gate::Unknown,
+                None if !same_ids(ctx, task) && (same_ns() || denied()) => Gate::Stands,
+                None => continue,
+            };
+            let f = Finding::on_task(rule, task);
+            let f = if able {
+                f.term("why", "a security module forbids it (Yama, AppArmor, SELinux)")
+            } else if same_ids(ctx, task) {
+                f.term("why", "it is not dumpable or has more capabilities, or a security module forbids it")
+            } else {
+                let ([uid, ..], [gid, ..]) = (task.uid, task.gid);
+                f.fact("uid", Value::Num(uid.into())).fact("gid", Value::Num(gid.into()))
+            };
+            sink.push(gate, f);
+        }
+    },
+};
+
+/// Whether the kernel denied this of the process itself.
+fn denied(ctx: &Ctx, task: &Task, what: &[u8]) -> bool {
+    let refused = |errno| matches!(errno, libc::EACCES | libc::EPERM);
+    ctx.index.unchecked(task.pid).any(|u| u.fd.is_none() && *u.what == *what && refused(u.errno))
+}
+
+pub static PROC_DENIED: Rule = Rule {
+    id: "proc-denied",
+    group: "Tracers and access",
+    what: "The directories map_files and fd of a process in /proc belong to somebody else than CRIU (those of a process that \
+           is not dumpable to root), and CRIU has neither CAP_DAC_READ_SEARCH nor CAP_DAC_OVERRIDE.",
+    says: "CRIU may not list the map_files and fd directories of this process in /proc",
+    criu: "Can't open %d/map_files on procfs: Permission denied",
+    source: "criu/proc_parse.c:parse_smaps, criu/cr-dump.c:collect_fds",
+    versions: "all",
+    lifts: &[Lift::Workload("run criu as root, or with CAP_DAC_READ_SEARCH")],
+    phase: Phase::P3,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink: &mut Sink| {
+        for task in ctx.live_tasks().filter(|t| denied(ctx, t, b"fd")) {
+            sink.push(Gate::Stands, Finding::on_task(rule, task));
+        }
+    },
+};
+
+pub static SECCOMP_SUSPEND: Rule = Rule {
+    id: "seccomp-suspend",
+    group: "Tracers and access",
+    what: "A thread is under seccomp, and CRIU may not suspend that: it has no CAP_SYS_ADMIN in the initial user namespace \
+           (it runs in a container with a user namespace of its own), or is under seccomp itself.",
+    says: "under seccomp, which CRIU may not suspend: {why}",
+    criu: "suspending seccomp failed: Operation not permitted",
+    source: "compel/src/lib/ptrace.c:ptrace_suspend_seccomp",
+    versions: "all",
+    lifts: &[Lift::Workload("run criu on the host, or in a container without seccomp and user namespace")],
+    phase: Phase::P1,
+    when: When::Early,
+    evidence: Evidence::Object,
+    check: |rule, ctx, sink| {
+        let criu = &ctx.snap.criu;
+        // check_ptrace_options(), kernel/ptrace.c
+        let why = if criu.seccomp.is_some_and(|mode| mode != 0) {
+            "CRIU is under seccomp itself"
+        } else if has_cap(ctx, CAP_SYS_ADMIN) == Some(false) {
+            "CRIU lacks CAP_SYS_ADMIN"
+        } else if criu.ns.user.is_some_and(|ns| ns != INIT_USER_NS) {
+            "CRIU runs in a user namespace, where its CAP_SYS_ADMIN does not count"
+        } else {
+            return;
+        };
+        // Seized already: it was suspended.
+        if ctx.frozen() {
+            return;
+        }
+        for task in ctx.live_tasks() {
+            if let Some(thread) = task.threads.iter().find(|t| t.seccomp != 0) {
+                let mut f = Finding::on_task(rule, task).term("why", why);
+                if thread.tid != task.pid {
+                    f = f.tid(thread.tid);
+                }
+                sink.push(Gate::Stands, f);
+            }
+        }
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::criu::Host;
+    use crate::rules::testkit::*;
+    use crate::rules::Verdict;
+    use crate::snapshot::{Look, Snapshot, Thread, Unchecked};
+
+    fn early() -> Snapshot {
+        let mut s = Snapshot { look: Look::Early, ..snap(vec![]) };
+        s.criu.ns.user = Some(INIT_USER_NS);
+        s.tasks[0].ns.user = Some(INIT_USER_NS);
+        s
+    }
+
+    #[test]
+    fn any_thread_with_a_foreign_tracer() {
+        let mut s = early();
+        assert_eq!(verdict(&TASK_TRACED, &s, &host()), None);
+        s.tasks[0].threads[0].tracer = s.criu.pid;
+        assert_eq!(verdict(&TASK_TRACED, &s, &host()), None);
+        for tid in 101..110 {
+            s.tasks[0].threads.push(Thread { tid, state: 't', tracer: 77, ..Thread::default() });
+        }
+        let f = found(&TASK_TRACED, &s, &host());
+        assert_eq!(f.len(), 1, "one tracer of one process is told once");
+        assert_eq!(
+            (f[0].tid, f[0].other.clone(), f[0].verdict),
+            (Some(101), Some(Other::Process(77)), Verdict::Refuse)
+        );
+        s.tasks[0].threads[0].tracer = 78;
+        assert_eq!(found(&TASK_TRACED, &s, &host()).len(), 2);
+    }
+
+    #[test]
+    fn criu_in_its_own_tree() {
+        let mut s = early();
+        assert_eq!(verdict(&SELF_IN_TREE, &s, &host()), None);
+        s.tasks.push(task(50));
+        assert_eq!(found(&SELF_IN_TREE, &s, &host())[0].pid, 50);
+        let dry = Host { stage: Stage::DryRun, ..host() };
+        assert_eq!(verdict(&SELF_IN_TREE, &s, &dry), None);
+    }
+
+    #[test]
+    fn another_user_without_the_capability() {
+        let mut s = early();
+        s.tasks[0].uid = [1000; 4];
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+        s.criu.cap_eff = Some(!(1 << CAP_SYS_PTRACE));
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
+        s.criu.cap_eff = None;
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None, "not known");
+        s.criu.cap_eff = Some(0);
+        // The filesystem id is not compared.
+        s.tasks[0].uid = [0, 0, 0, 1000];
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+        s.tasks[0].gid = [0, 0, 5, 0];
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
+        s.tasks[0].ns.user = Some(9);
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+        s.unchecked.push(Unchecked { pid: 100, fd: None, what: "fd".into(), errno: libc::EACCES });
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+        s.tasks[0].ns.user = None;
+        s.unchecked.push(Unchecked { pid: 100, fd: None, what: "ns".into(), errno: libc::EACCES });
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
+        s.tasks[0].gid = [0; 4];
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Warn), "not dumpable, Yama, an LSM");
+        s.look = Look::Frozen;
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_attaching_counts() {
+        let mut s = early();
+        for (attach, verdicts) in
+            [(Some(false), [Some(Verdict::Refuse); 2]), (Some(true), [None; 2]), (None, [None; 2])]
+        {
+            s.tasks[0].attach = attach;
+            s.criu.cap_eff = Some(u64::MAX);
+            let able = verdict(&PTRACE_DENIED, &s, &host());
+            s.criu.cap_eff = Some(0);
+            assert_eq!([able, verdict(&PTRACE_DENIED, &s, &host())], verdicts, "{attach:?}");
+        }
+        s.tasks[0].uid = [1000; 4];
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
+        s.tasks[0].attach = Some(true);
+        assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
+    }
+
+    #[test]
+    fn directories_of_proc_that_belong_to_others() {
+        let mut s = early();
+        for (fd, what, errno) in [(Some(3), "fd", libc::EACCES), (None, "fd", 0), (None, "ns", libc::EACCES)] {
+            s.unchecked.push(Unchecked { pid: 100, fd, what: what.into(), errno });
+        }
+        assert_eq!(verdict(&PROC_DENIED, &s, &host()), None);
+        s.unchecked.push(Unchecked { pid: 100, fd: None, what: "fd".into(), errno: libc::EACCES });
+        assert_eq!(verdict(&PROC_DENIED, &s, &host()), Some(Verdict::Refuse));
+    }
+
+    #[test]
+    fn seccomp_by_what_criu_is() {
+        let mut s = early();
+        s.tasks[0].threads.push(Thread { tid: 101, seccomp: 2, ..Thread::default() });
+        assert_eq!(verdict(&SECCOMP_SUSPEND, &s, &host()), None);
+        for change in [
+            |s: &mut Snapshot| s.criu.seccomp = Some(2),
+            |s: &mut Snapshot| s.criu.cap_eff = Some(!(1 << CAP_SYS_ADMIN)),
+            |s: &mut Snapshot| s.criu.ns.user = Some(9),
+        ] {
+            let mut s = s.clone();
+            change(&mut s);
+            assert_eq!(verdict(&SECCOMP_SUSPEND, &s, &host()), Some(Verdict::Refuse));
+            s.tasks[0].threads[1].seccomp = 0;
+            assert_eq!(verdict(&SECCOMP_SUSPEND, &s, &host()), None);
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Where the path of an open file leads to: the stat that CRIU makes of it from the root of its mount namespace
+//! (`check_path_remap`, criu/files-reg.c).
+//!
+//! Nothing here can wait for a file server: a path that goes through a mount of a kind that has one is not looked up, and
+//! in a frozen tree symbolic links are not followed (the kernel's text for an open file has none, unless the tree has changed).
+
+use crate::bytes::Bytes;
+use crate::hash::{Map, Set};
+use crate::scan::fd::right_paths::{Covers, Right};
+use crate::scan::proc::{owned, Buffers, Dir};
+use crate::scan::{sys, Log, Seen};
+use crate::snapshot::{Dev, Look, MountTable, OpenFile, Snapshot, Stray, Task};
+use nix::errno::Errno;
+use std::collections::HashMap;
+use std::ffi::CString;
+
+/// Whether a look-up on such a file system may have to wait for somebody, who may be a frozen task of the tree.
+pub fn has_server(fstype: &[u8]) -> bool {
+    const NAMES: [&[u8]; 19] = [
+        b"fuse",
+        b"fuseblk",
+        b"virtiofs",
+        b"nfs",
+        b"nfs4",
+        b"autofs",
+        b"9p",
+        b"cifs",
+        b"smb3",
+        b"smbfs",
+        b"afs",
+        b"ceph",
+        b"coda",
+        b"orangefs",
+        b"gfs2",
+        b"ocfs2",
+        b"lustre",
+        b"glusterfs",
+        b"beegfs",
+    ];
+    NAMES.contains(&fstype)
+}
+
+/// path is below, or the same as, base.
+pub fn is_below(path: &[u8], base: &[u8]) -> bool {
+    let base = base.strip_suffix(b"/").unwrap_or(base);
+    path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// Where the paths of a mount namespace begin.
+pub struct Root {
+    pub fd: Dir,
+    /// Mountpoints behind which a file server may be asked, without a slash at the end.
+    servers: Set<Vec<u8>>,
+}
+
+impl Root {
+    /// Whether looking this path up could wait for a file server.
+    pub fn may_wait(&self, path: &[u8]) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at).chain([path.len()]);
+        !self.servers.is_empty() && ends.filter_map(|end| path.get(..end)).any(|above| self.servers.contains(above))
+    }
+}
+
+/// The roots of the namespaces of a snapshot, opened with the first need.
+pub struct Roots<'a> {
+    proc: &'a Dir,
+    /// The root task shares CRIU's namespace: then CRIU looks up every path from its own root.
+    shared: bool,
+    open: HashMap<u64, Option<Root>>,
+    /// Why one could not be opened, for whoever notes it.
+    denied: Option<i32>,
+}
+
+impl<'a> Roots<'a> {
+    pub fn new(proc: &'a Dir, snap: &Snapshot, tasks: &[Task]) -> Self {
+        let root = tasks.first().and_then(|t| t.ns.mnt);
+        Roots { proc, shared: root == snap.criu.ns.mnt, open: HashMap::new(), denied: None }
+    }
+
+    /// Mountpoints behind which a file server may be asked.
+    pub fn servers(table: &MountTable) -> impl Iterator<Item = &Bytes> {
+        table.mounts.iter().filter(|m| has_server(&m.fstype)).map(|m| &m.mountpoint)
+    }
+
+    /// Where CRIU looks up the paths of files on the mounts of this table.
+    pub fn of(&mut self, table: &MountTable) -> Option<&Root> {
+        let (proc, shared, denied) = (self.proc, self.shared, &mut self.denied);
+        let open = || {
+            let name = if shared { c"self/root".into() } else { CString::new(format!("{}/root", table.pid)).ok()? };
+            let fd = match proc.dir(&name) {
+                Seen::Seen(fd) => fd,
+                Seen::Gone => return None,
+                Seen::Denied(errno) => {
+                    *denied = Some(errno);
+                    return None;
+                }
+            };
+            let servers = Roots::servers(table).map(|at| at.strip_suffix(b"/").unwrap_or(at).to_vec()).collect();
+            Some(Root { fd, servers })
+        };
+        self.open.entry(table.ns).or_insert_with(open).as_ref()
+    }
+}
+
+/// A file by what would change if its name went: descriptor number (its name is that of the same open file in a forked
+/// child), device, inode, mount, time of the inode's last change.
+pub type Key = (i32, Dev, u64, u64, (i64, u32));
+
+/// What became of a path; an error: that could not be told.
+type Found = Result<Option<Wrong>, ()>;
+
+/// The text, and where it leads to instead.
+type Wrong = (Bytes, Stray);
+
+/// Fills in [`OpenFile::stray`], and the link of each file that has one.
+///
+/// `right`: what the look at the running tree has seen, for the frozen one.
+pub fn look(snap: &mut Snapshot, proc: &Dir, right: &mut Right, b: &mut Buffers, log: &mut Log) {
+    let before = if snap.look == Look::Frozen { right.take(&snap.mounts) } else { Set::default() };
+    let mut tasks = std::mem::take(&mut snap.tasks);
+    let mut roots = Roots::new(proc, snap, &tasks);
+    let mut look = Looker {
+        look: snap.look,
+        tables: &snap.mounts,
+        mounts: mounts(&snap.mounts),
+        roots: &mut roots,
+        known: Map::default(),
+        covers: Covers::of(if snap.look == Look::Early { &snap.mounts } else { &[] }),
+        doubtful: Set::default(),
+        before,
+        b,
+        log,
+    };
+    for task in tasks.iter_mut().filter(|t| !t.is_zombie()) {
+        look.task(task, proc);
+    }
+    if snap.look == Look::Early {
+        let Looker { known, doubtful, .. } = look;
+        let found = known.into_iter().filter(|(key, found)| *found == Ok(None) && key.0 != MAPPED);
+        right.keep(found.map(|(key, _)| key).filter(|key| !doubtful.contains(key)), &snap.mounts);
+    }
+    snap.tasks = tasks;
+}
+
+/// Mounts whose files have paths to look up: id -> index of the table.
+fn mounts(tables: &[MountTable]) -> Map<u64, usize> {
+    let of = |(i, t): (usize, &'_ MountTable)| -> Vec<(u64, usize)> {
+        let plain = t.mounts.iter().filter(|m| !has_server(&m.fstype));
+        let plain = plain.filter(|m| !matches!(&*m.fstype.0, b"proc" | b"devpts"));
+        plain.filter_map(|m| Some((u64::try_from(m.mnt_id).ok()?, i))).collect()
+    };
+    tables.iter().enumerate().flat_map(of).collect()
+}
+
+/// In place of a descriptor number: files with one name, mapped files, links.
+const ONE_NAME: i32 = -2;
+const MAPPED: i32 = -3;
+
+struct Looker<'a, 'r> {
+    look: Look,
+    tables: &'a [MountTable],
+    mounts: Map<u64, usize>,
+    roots: &'a mut Roots<'r>,
+    known: Map<Key, Found>,
+    /// Of what is to be asked again, though nothing was found.
+    covers: Covers<'a>,
+    doubtful: Set<Key>,
+    before: Set<Key>,
+    b: &'a mut Buffers,
+    log: &'a mut Log,
+}
+
+impl Looker<'_, '_> {
+    fn task(&mut self, task: &mut Task, proc: &Dir) {
+        let mut dir = None;
+        let pid = task.pid;
+        for file in &mut task.files {
+            let place = match file.kind() {
+                libc::S_IFREG | libc::S_IFLNK => file.fd,
+                libc::S_IFDIR | libc::S_IFCHR => ONE_NAME,
+                libc::S_IFIFO if file.link.as_deref().is_some_and(|l| l.starts_with(b"/")) => file.fd,
+                _ => continue,
+            };
+            let Some(key) = self.key(file, place) else { continue };
+            if self.before.contains(&key) {
+                continue;
+            }
+            if !self.known.contains_key(&key) {
+                let text = match &file.link {
+                    Some(link) => Some(link.clone()),
+                    None => {
+                        let dir = dir.get_or_insert_with(|| proc.process(pid).ok());
+                        let name = CString::new(format!("fd/{}", file.fd)).unwrap_or_default();
+                        let Some(dir) = dir else { continue };
+                        self.log.take(dir.link(&name, &mut self.b.link), pid, Some(file.fd), b"fd link").map(owned)
+                    }
+                };
+                if !text.as_ref().is_some_and(|text| self.covers.leave(file, text)) {
+                    self.doubtful.insert(key);
+                }
+                let found = text.ok_or(()).and_then(|text| self.stray(pid, file, &text));
+                self.known.insert(key, found);
+            }
+            if let Some(Ok(Some((text, stray)))) = self.known.get(&key) {
+                file.link.get_or_insert_with(|| text.clone());
+                file.stray = Some(*stray);
+            }
+        }
+        for m in &mut task.maps {
+            let Some(file) = &mut m.file else { continue };
+            if !matches!(file.kind(), libc::S_IFREG | libc::S_IFCHR) {
+                continue;
+            }
+            let Some(key) = self.key(file, MAPPED) else { continue };
+            if !self.known.contains_key(&key) {
+                let text = m.vma.unescaped();
+                let found = self.stray(pid, file, &text);
+                self.known.insert(key, found);
+            }
+            if let Some(Ok(Some((text, stray)))) = self.known.get(&key) {
+                file.link.get_or_insert_with(|| text.clone());
+                file.stray = Some(*stray);
+            }
+        }
+        for link in [&mut task.exe, &mut task.cwd, &mut task.root].into_iter().flatten() {
+            let Some(file) = &mut link.file else { continue };
+            let place = if file.kind() == libc::S_IFDIR { ONE_NAME } else { MAPPED };
+            let Some(key) = self.key(file, place) else { continue };
+            if self.before.contains(&key) {
+                continue;
+            }
+            if !self.known.contains_key(&key) {
+                if !self.covers.leave(file, &link.text) {
+                    self.doubtful.insert(key);
+                }
+                let found = self.stray(pid, file, &link.text);
+                self.known.insert(key, found);
+            }
+            if let Some(Ok(Some((_, stray)))) = self.known.get(&key) {
+                file.stray = Some(*stray);
+            }
+        }
+    }
+
+    /// `None`: nothing that CRIU would look up, or that we may.
+    fn key(&self, file: &OpenFile, place: i32) -> Option<Key> {
+        let mnt_id = file.mnt_id?;
+        (file.nlink > 0 && self.mounts.contains_key(&mnt_id)).then_some((place, file.dev, file.ino, mnt_id, file.ctime))
+    }
+
+    fn stray(&mut self, pid: i32, file: &OpenFile, text: &[u8]) -> Found {
+        let nth = file.mnt_id.and_then(|id| self.mounts.get(&id)).copied();
+        let root = nth.and_then(|nth| self.tables.get(nth)).and_then(|table| self.roots.of(table));
+        // Who is gone has no paths.
+        let found = root.ok_or(Errno::EAGAIN).and_then(|root| stray(root, file, text, self.look));
+        if let Some(errno) = self.roots.denied.take() {
+            self.log.deny(pid, None, b"root", errno);
+        }
+        match found {
+            Ok(found) => Ok(found.map(|stray| (text.into(), stray))),
+            // Known to be beyond us: a server would have to be asked, a symbolic link to be followed.
+            Err(Errno::EAGAIN | Errno::ELOOP) => Err(()),
+            Err(errno) => {
+                self.log.deny(pid, (file.fd >= 0).then_some(file.fd), b"path", errno as i32);
+                Err(())
+            }
+        }
+    }
+}
+
+/// Where a path leads to, if not to the file. EAGAIN: a file server would have to be asked. ELOOP: a symbolic link is on the
+/// way. Other errors are no answer either.
+pub fn stray(root: &Root, file: &OpenFile, text: &[u8], look: Look) -> nix::Result<Option<Stray>> {
+    let Some(below) = text.strip_prefix(b"/") else { return Ok(None) };
+    // CRIU cannot even read it, and a "." before it makes it too long for any look-up.
+    if text.len() >= nix::libc::PATH_MAX as usize - 1 {
+        return Ok(Some(Stray::Errno(Errno::ENAMETOOLONG as i32)));
+    }
+    if root.may_wait(text) {
+        return Err(Errno::EAGAIN);
+    }
+    let Ok(path) = CString::new(if below.is_empty() { b"." } else { below }) else { return Ok(None) };
+    // One call while a file server behind a link could still answer, three when it may be frozen.
+    let stat = match look {
+        Look::Early => sys::lstatx(&root.fd, &path),
+        Look::Frozen => sys::open_path(&root.fd, &path).and_then(|fd| sys::statx(fd, c"")),
+    };
+    const WRONG: [Errno; 5] = [Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ESTALE, Errno::ENAMETOOLONG];
+    let found = match sys::answer(stat, &WRONG)? {
+        Ok(found) => found,
+        Err(Errno::ENOENT) if is_beside(root, file, text)? => return Ok(Some(Stray::Beside)),
+        Err(errno) => return Ok(Some(Stray::Errno(errno as i32))),
+    };
+    if (found.dev, found.ino) == (file.dev, file.ino) || (found.kind() == libc::S_IFLNK && found.kind() != file.kind())
+    {
+        return Ok(None);
+    }
+    Ok(Some(Stray::Other { dev: found.dev, ino: found.ino, rdev: found.rdev }))
+}
+
+/// Whether the directory in which CRIU would make a new name for a file (the first there is of those that were above it,
+/// `create_link_remap`) is on another mount than the file: no hard link leads from one mount to another (EXDEV, fs/namei.c).
+fn is_beside(root: &Root, file: &OpenFile, text: &[u8]) -> nix::Result<bool> {
+    let mut path = text;
+    while let Some(slash) = path.iter().rposition(|b| *b == b'/') {
+        path = path.get(..slash).unwrap_or_default();
+        let below = path.strip_prefix(b"/").unwrap_or(path);
+        let Ok(dir) = CString::new(if below.is_empty() { b"." } else { below }) else { return Ok(false) };
+        let found = sys::open_path(&root.fd, &dir).and_then(|fd| sys::statx(fd, c""));
+        match sys::answer(found, &[Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ELOOP])? {
+            Ok(dir) => return Ok(dir.mnt_id.is_some_and(|id| file.mnt_id.is_some_and(|of| of != id))),
+            Err(Errno::ENOENT) => {}
+            Err(_) => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn who_may_wait_is_who_is_below_a_server(
+            servers in prop::collection::vec("(/[ab]{1,2}){0,3}/?", 0..4),
+            path in "(/[ab]{0,2}){0,4}",
+        ) {
+            let kept = servers.iter().map(|at| at.strip_suffix('/').unwrap_or(at).as_bytes().to_vec());
+            let root = Root { fd: Dir::proc().unwrap(), servers: kept.collect() };
+            let below = servers.iter().any(|at| is_below(path.as_bytes(), at.as_bytes()));
+            prop_assert_eq!(root.may_wait(path.as_bytes()), below);
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The unread messages of the tree's UNIX sockets, and the descriptors in them: CRIU dumps those as its own
+//! (`dump_scm_rights`, criu/sk-queue.c; `dump_my_file`, criu/files.c), by nearly the same rules as a process's.
+//!
+//! Only of a frozen tree (see [`crate::scan::fd::remote::peek`]). Only a tree with unread messages pays for it.
+
+use crate::criu::{Host, Release};
+use crate::hash::Set;
+use crate::parse::fdinfo;
+use crate::scan::fd::details::want;
+use crate::scan::fd::files;
+use crate::scan::fd::files::Class;
+use crate::scan::fd::remote;
+use crate::scan::fd::remote::peek::{Message, Queue, Taken, OLD_CONTROL};
+use crate::scan::fd::remote::{has_queue, Process};
+use crate::scan::kcmp::{self, Fd};
+use crate::scan::kernel::Own;
+use crate::scan::net::diag;
+use crate::scan::proc::{owned, Buffers, Dir};
+use crate::scan::{order, sys, Log, Seen};
+use crate::snapshot::{Detail, Dev, Index, Look, OpenFile, Queued, Snapshot, SocketFacts};
+use nix::sys::socket::{getsockopt, sockopt};
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// File systems on which a file is closed without waiting for anybody. What is on others stays open.
+const CLOSED_AT_ONCE: [&[u8]; 8] = [b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"tmpfs", b"ramfs", b"hugetlbfs"];
+/// So many queues within queues are looked into. What lies deeper is not known: nothing about it is refused.
+const DEEPEST: usize = 64;
+/// The numbers of what is in queues begin below those that mean something else.
+const BELOW: i32 = -100;
+
+/// A UNIX socket with unread messages.
+#[derive(Clone, Copy)]
+struct Waiting {
+    /// SOCK_*
+    kind: i32,
+}
+
+/// A descriptor that was met in a queue.
+struct Met {
+    /// The process, and its file behind which this belongs.
+    task: usize,
+    file: usize,
+    found: OpenFile,
+    taken: Taken,
+}
+
+/// Looks at all queues: fills in what the sockets' facts say of them, and puts what lies in them behind each socket.
+pub fn look(snap: &mut Snapshot, own: &Own, host: &Host, b: &mut Buffers, log: &mut Log) {
+    if snap.look != Look::Frozen {
+        return;
+    }
+    let waiting: HashMap<u64, Waiting> = snap
+        .sockets
+        .iter()
+        .flat_map(|t| &t.unix)
+        .filter(|s| has_queue(s))
+        .map(|s| (u64::from(s.ino), Waiting { kind: i32::from(s.type_) }))
+        .collect();
+    if waiting.is_empty() {
+        return;
+    }
+    // Bytes that the most talkative sender has in others' queues.
+    let most = snap.sockets.iter().flat_map(|t| &t.unix).filter_map(|s| s.rqlen.as_ref()).map(|q| q.wqueue).max();
+    let pid = nix::unistd::getpid().as_raw();
+    let proc = log.take(Dir::proc().into(), pid, None, b"/proc");
+    let Some(me) = proc.and_then(|proc| log.take(proc.process(pid), pid, None, b"/proc/PID")) else { return };
+    let usual = usual_room();
+    let room = (host.release < Release::V4_3).then_some(OLD_CONTROL);
+    let mut look = Looker {
+        me,
+        pid,
+        room,
+        own,
+        waiting,
+        most: most.unwrap_or(0),
+        usual,
+        b,
+        log,
+        seen: HashSet::new(),
+        met: Vec::new(),
+    };
+    for (t, task) in snap.tasks.iter_mut().enumerate() {
+        let mut process = None;
+        for (f, file) in task.files.iter_mut().enumerate() {
+            let o_path = file.socket().is_some_and(|s| s.o_path);
+            if !own.is_socket(file) || o_path || !look.seen.insert(file.ino) || !look.waiting.contains_key(&file.ino) {
+                continue;
+            }
+            let open = || look.log.take(Process::open(task.pid), task.pid, None, b"pidfd_open");
+            let Some(process) = process.get_or_insert_with(open) else { continue };
+            let borrowed = look.log.take(process.borrow(file.fd), task.pid, Some(file.fd), b"pidfd_getfd");
+            let Some(socket) = borrowed else { continue };
+            look.pid = task.pid;
+            let at = Queued { fd: file.fd, ..Queued::default() };
+            if let Some(Detail::Socket(facts)) = file.detail.as_deref_mut() {
+                look.queue(&socket, file.ino, facts, (t, f), &at);
+            }
+        }
+    }
+    let met = std::mem::take(&mut look.met);
+    if !met.is_empty() {
+        place(snap, own, met, look.log);
+    }
+}
+
+/// What one message may hold as a rule.
+fn usual_room() -> i64 {
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Unix,
+        nix::sys::socket::SockType::Datagram,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        None,
+    );
+    let size = socket.ok().and_then(|s| getsockopt(&s, sockopt::SndBuf).ok());
+    size.and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX)
+}
+
+struct Looker<'a> {
+    /// /proc/PID of ourselves.
+    me: Dir,
+    /// The process whose queues are looked at.
+    pid: i32,
+    /// What CRIU has for control messages, if that is not enough for all.
+    room: Option<usize>,
+    own: &'a Own,
+    waiting: HashMap<u64, Waiting>,
+    most: u32,
+    usual: i64,
+    b: &'a mut Buffers,
+    log: &'a mut Log,
+    /// Sockets met so far, by inode.
+    seen: HashSet<u64>,
+    met: Vec<Met>,
+}
+
+impl Looker<'_> {
+    /// Looks at the messages of one socket, a descriptor of which is ours, and at the queues of the sockets that lie there, each
+    /// before what lies behind it, as CRIU does.
+    fn queue(&mut self, socket: &OwnedFd, ino: u64, facts: &mut SocketFacts, place: (usize, usize), at: &Queued) {
+        let (task, file) = place;
+        let mut levels = vec![self.messages(socket, ino, facts, at).into_iter()];
+        while let Some(level) = levels.last_mut() {
+            let Some((mut found, taken)) = level.next() else {
+                levels.pop();
+                continue;
+            };
+            let inner = self.inner(&mut found, &taken);
+            self.met.push(Met { task, file, found, taken });
+            levels.extend(inner.map(Vec::into_iter));
+        }
+    }
+
+    /// What lies in the queue of a socket that lies in a queue itself, if that was not met before.
+    fn inner(&mut self, found: &mut OpenFile, taken: &Taken) -> Option<Vec<(OpenFile, Taken)>> {
+        let o_path = found.flags.is_some_and(|f| f & libc::O_PATH as u32 != 0);
+        if !self.own.is_socket(found)
+            || o_path
+            || !self.seen.insert(found.ino)
+            || !self.waiting.contains_key(&found.ino)
+        {
+            return None;
+        }
+        let ask = remote::Ask { queue: true, ..remote::Ask::default() };
+        let facts =
+            self.noted(found.queued.as_ref().map(|q| q.fd), remote::facts_of(taken.file(), remote::Want::Socket(ask)));
+        let mut facts = match facts.and_then(|facts| facts.detail) {
+            Some(Detail::Socket(facts)) => facts,
+            _ => SocketFacts::default(),
+        };
+        let at = found.queued.as_deref().cloned().unwrap_or_default();
+        let inside = match at.path.len() {
+            ..DEEPEST => self.messages(taken.file(), found.ino, &mut facts, &at),
+            _ => Vec::new(),
+        };
+        found.detail = Some(Box::new(Detail::Socket(facts)));
+        Some(inside)
+    }
+
+    /// Reads the messages of one socket; what lies in them.
+    fn messages(&mut self, socket: &OwnedFd, ino: u64, facts: &mut SocketFacts, at: &Queued) -> Vec<(OpenFile, Taken)> {
+        let mut inside = Vec::new();
+        // CRIU is going to be told of the error, not we.
+        let Some(Waiting { kind }) = self.waiting.get(&ino).copied().filter(|_| facts.error == Some(false)) else {
+            return inside;
+        };
+        // Only what can tell more than the first message is looked at.
+        let room = facts.sndbuf.map_or(0, i64::from);
+        let long = kind != libc::SOCK_STREAM && (room < self.usual || i64::from(self.most) > room);
+        let whole = long || facts.passpidfd == Some(true);
+        let mut left = if whole { u32::MAX } else { facts.scm_fds.unwrap_or(u32::MAX) };
+        let mut nth = 0u32;
+        let mut examined = true;
+        let Some(mut queue) = self.noted(Some(at.fd), Queue::open(socket, kind, self.room)) else { return inside };
+        loop {
+            let message = match queue.message() {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(errno) => {
+                    self.noted::<()>(Some(at.fd), Err(errno));
+                    examined = false;
+                    break;
+                }
+            };
+            let Message { length, kinds, fds, cut } = message;
+            facts.longest = facts.longest.max(Some(length));
+            facts.control.get_or_insert_default().extend(kinds);
+            examined &= !cut;
+            // A stream's may be shown twice.
+            if kind != libc::SOCK_STREAM {
+                left = left.saturating_sub(u32::try_from(fds.len()).unwrap_or(u32::MAX));
+            }
+            for taken in fds {
+                nth = nth.saturating_add(1);
+                let path = [at.path.as_slice(), &[nth]].concat();
+                let found = self.file(&taken, Queued { fd: at.fd, path, later: Vec::new() });
+                match self.noted(Some(at.fd), found) {
+                    // CRIU stops at a message of no length, and dumps nothing of it.
+                    Some(_) if length == 0 => {}
+                    Some(found) => inside.push((found, taken)),
+                    None => examined = false,
+                }
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        drop(queue);
+        if let Some(kinds) = &mut facts.control {
+            kinds.sort_unstable();
+            kinds.dedup();
+        }
+        facts.examined = examined;
+        inside
+    }
+
+    /// Notes what could not be seen of a queue.
+    fn noted<T>(&mut self, fd: Option<i32>, result: nix::Result<T>) -> Option<T> {
+        result.map_err(|errno| self.log.deny(self.pid, fd, b"unread message", errno as i32)).ok()
+    }
+
+    /// What statx, the link and fdinfo tell of a descriptor of ours.
+    fn file(&mut self, taken: &Taken, queued: Queued) -> nix::Result<OpenFile> {
+        let fd = taken.file().as_raw_fd();
+        let name = |dir: &str| CString::new(format!("{dir}/{fd}")).unwrap_or_default();
+        let mut file = sys::statx(taken.file(), c"")?;
+        file.fd = fd;
+        file.link = Some(sys::readlink(&self.me, &name("fd"), &mut self.b.link).map(owned)?);
+        sys::slurp(&self.me, &name("fdinfo"), &mut self.b.text, false)?;
+        let info = fdinfo::parse(&self.b.text);
+        file.mnt_id = file.mnt_id.or(info.mnt_id.and_then(|id| u64::try_from(id).ok()));
+        file.flags = Some(remote::flags(taken.file())?);
+        file.info = Some(Box::new(info));
+        file.queued = Some(Box::new(queued));
+        Ok(file)
+    }
+}
+
+/// Leaves out what was met before, asks the rest, and puts it behind the sockets in whose queues it lies.
+fn place(snap: &mut Snapshot, own: &Own, mut met: Vec<Met>, log: &mut Log) {
+    let me = nix::unistd::getpid().as_raw();
+    let places: Vec<((usize, usize), &OpenFile)> = met.iter().map(|m| ((m.task, m.file), &m.found)).collect();
+    match firsts(snap, &places, me, kcmp::files) {
+        Ok(firsts) => {
+            for (m, later) in met.iter_mut().zip(firsts) {
+                match (later, &mut m.found.queued) {
+                    (Some(later), Some(queued)) => queued.later = later,
+                    (None, queued) => *queued = None,
+                    _ => {}
+                }
+            }
+        }
+        Err(errno) => {
+            // Nothing is known of what is the same, so nothing is said of what is in the queues.
+            log.deny(me, None, b"kcmp", errno);
+            for file in snap.tasks.iter_mut().flat_map(|t| &mut t.files) {
+                if let Some(Detail::Socket(facts)) = file.detail.as_deref_mut() {
+                    facts.examined = false;
+                }
+            }
+            met.iter_mut().for_each(|m| m.found.queued = None);
+        }
+    }
+    more_sockets(snap, own, &met, log);
+    {
+        let index = Index::new(snap);
+        for m in met.iter_mut().filter(|m| m.found.queued.is_some()) {
+            let before = m.found.detail.take().map(|d| *d);
+            if let Some(what) = want(&m.found, own, &index) {
+                let facts = remote::facts_of(m.taken.file(), what);
+                let unasked = facts.as_ref().map_or_else(|errno| Some(*errno as i32), |facts| facts.unasked);
+                if let Some(errno) = unasked {
+                    log.deny(me, None, b"unread message", errno);
+                }
+                m.found.detail = facts.ok().and_then(|facts| facts.detail).map(Box::new);
+            }
+            // What its own queue holds was seen already.
+            if let (Some(Detail::Socket(seen)), Some(Detail::Socket(facts))) = (before, m.found.detail.as_deref_mut()) {
+                (facts.longest, facts.examined) = (seen.longest, seen.examined);
+                facts.control = seen.control;
+            }
+        }
+    }
+    let mut all: HashMap<usize, HashMap<usize, Vec<OpenFile>>> = HashMap::new();
+    let closed_at_once = CloseAtOnce::new(snap);
+    for (nth, m) in met.into_iter().enumerate() {
+        let Met { task, file, mut found, taken } = m;
+        if closed_at_once.covers(snap, &found, own) {
+            taken.close();
+        }
+        if found.queued.is_some() {
+            found.fd = BELOW.saturating_sub(i32::try_from(nth).unwrap_or(i32::MAX));
+            all.entry(task).or_default().entry(file).or_default().push(found);
+        }
+    }
+    for (task, mut inside) in all {
+        let Some(task) = snap.tasks.get_mut(task) else { continue };
+        for (f, file) in std::mem::take(&mut task.files).into_iter().enumerate() {
+            task.files.push(file);
+            task.files.extend(inside.remove(&f).unwrap_or_default());
+        }
+    }
+}
+
+/// For each: the descriptors of the tree that are the same open file, if none of them, and no other that lies in a queue, is
+/// met before (`None`: one is). `me`: whose descriptors those in queues are.
+fn firsts(
+    snap: &Snapshot,
+    met: &[((usize, usize), &OpenFile)],
+    me: i32,
+    compare: impl Fn(Fd, Fd) -> Seen<Ordering>,
+) -> Result<Vec<Option<Vec<Fd>>>, i32> {
+    let key = |f: &OpenFile| (f.dev, f.ino);
+    let wanted: HashSet<(Dev, u64)> = met.iter().map(|(_, found)| key(found)).collect();
+    // In CRIU's order.
+    let mut alike: HashMap<(Dev, u64), Vec<Fd>> = HashMap::new();
+    let mut queued = met.iter().peekable();
+    for (t, task) in snap.tasks.iter().enumerate() {
+        for (f, file) in task.files.iter().enumerate() {
+            if wanted.contains(&key(file)) {
+                alike.entry(key(file)).or_default().push((task.pid, file.fd));
+            }
+            while let Some((_, found)) = queued.next_if(|(place, _)| *place == (t, f)) {
+                alike.entry(key(found)).or_default().push((me, found.fd));
+            }
+        }
+    }
+    let mut later: HashMap<i32, Vec<Fd>> = HashMap::new();
+    for fds in alike.values() {
+        for group in same_as_queued(fds, me, &compare)? {
+            if let Some(((pid, fd), rest)) = group.split_first() {
+                if *pid == me {
+                    later.insert(*fd, rest.iter().filter(|(pid, _)| *pid != me).copied().collect());
+                }
+            }
+        }
+    }
+    Ok(met.iter().map(|(_, found)| later.remove(&found.fd)).collect())
+}
+
+/// Which of these descriptors are the same open file as one of ours, each group in their order. Ours, which are few, are
+/// sorted, and the tree's are sought among them.
+fn same_as_queued(fds: &[Fd], me: i32, compare: impl Fn(Fd, Fd) -> Seen<Ordering>) -> Result<Vec<Vec<Fd>>, i32> {
+    let ours: Vec<Fd> = fds.iter().filter(|(pid, _)| *pid == me).copied().collect();
+    let sorted = order::sort(&ours, |a, b| compare(*a, *b));
+    if let Some((_, errno)) = sorted.denied.first() {
+        return Err(*errno);
+    }
+    let numbered = sorted.groups.iter().enumerate();
+    let known: HashMap<Fd, usize> = numbered.flat_map(|(at, group)| group.iter().map(move |fd| (*fd, at))).collect();
+    let mut groups = vec![Vec::new(); sorted.groups.len()];
+    for fd in fds {
+        let at = match known.get(fd) {
+            Some(at) => Some(*at),
+            None => match sorted.find(|ours| compare(*ours, *fd)) {
+                Ok(at) => at,
+                Err(Seen::Denied(errno)) => return Err(errno),
+                Err(_) => None,
+            },
+        };
+        if let Some(group) = at.and_then(|at| groups.get_mut(at)) {
+            group.push(*fd);
+        }
+    }
+    Ok(groups)
+}
+
+/// Sockets that only lie in queues were not looked for.
+fn more_sockets(snap: &mut Snapshot, own: &Own, met: &[Met], log: &mut Log) {
+    let sockets = || met.iter().map(|m| &m.found).filter(|f| own.is_socket(f)).map(|f| f.ino);
+    {
+        let index = Index::new(snap);
+        if sockets().all(|ino| index.socket(ino).is_some()) {
+            return;
+        }
+    }
+    let files = snap.tasks.iter().flat_map(|t| &t.files).filter(|f| own.is_socket(f)).map(|f| f.ino);
+    let held: Set<u64> = files.chain(sockets()).collect();
+    let (tables, unchecked) =
+        diag::look(&snap.tasks, &snap.criu.ns, &held, Look::Frozen, &mut diag::Refused::default());
+    snap.sockets = tables;
+    log.0.extend(unchecked);
+}
+
+/// Mounts on which a file is closed without waiting for anybody.
+struct CloseAtOnce(Set<u64>);
+
+impl CloseAtOnce {
+    fn new(snap: &Snapshot) -> CloseAtOnce {
+        let mounts = snap.mounts.iter().flat_map(|t| &t.mounts);
+        let of_kind = mounts.filter(|m| CLOSED_AT_ONCE.contains(&&*m.fstype.0));
+        CloseAtOnce(of_kind.filter_map(|m| u64::try_from(m.mnt_id).ok()).collect())
+    }
+
+    /// Whether closing this file waits for nobody.
+    fn covers(&self, snap: &Snapshot, file: &OpenFile, own: &Own) -> bool {
+        let o_path = file.flags.is_some_and(|f| f & libc::O_PATH as u32 != 0);
+        match files::classify(file, own) {
+            _ if o_path => true,
+            Class::Device | Class::Unknown => false,
+            Class::Path if file.is_fifo() || snap.kernel.shmem.contains(&file.dev) => true,
+            Class::Path => file.mnt_id.is_some_and(|id| self.0.contains(&id)),
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

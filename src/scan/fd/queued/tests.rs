@@ -1,0 +1,105 @@
+use super::*;
+use crate::rules::testkit::{file, host, snap, task};
+use std::cell::Cell;
+use std::os::fd::RawFd;
+
+/// A datagram with this descriptor.
+fn give(via: &OwnedFd, fd: RawFd) {
+    use nix::sys::socket::{sendmsg, ControlMessage, MsgFlags};
+    let rights = [fd];
+    let text = [std::io::IoSlice::new(b"x")];
+    let rights = [ControlMessage::ScmRights(&rights)];
+    sendmsg::<()>(via.as_raw_fd(), &text, &rights, MsgFlags::MSG_DONTWAIT, None).unwrap();
+}
+
+fn pair() -> (OwnedFd, OwnedFd) {
+    use nix::sys::socket::{socketpair, AddressFamily, SockFlag, SockType};
+    socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::SOCK_CLOEXEC).unwrap()
+}
+
+/// A socket in whose queue lies one in whose queue lies one, and so on; behind each an eventfd. In the last two of these.
+fn chain(length: usize) -> OwnedFd {
+    let event = sys::eventfd().unwrap();
+    let mut inner = event.try_clone().unwrap();
+    for _ in 0..length {
+        let (near, far) = pair();
+        give(&near, inner.as_raw_fd());
+        give(&near, event.as_raw_fd());
+        // The other end too, or the queue ends with an error.
+        give(&near, near.as_raw_fd());
+        inner = far;
+    }
+    inner
+}
+
+#[test]
+fn queues_in_queues_without_recursion_and_not_for_ever() {
+    let whole = chain(10);
+    let deep = chain(DEEPEST + 20);
+    let me = std::process::id().cast_signed();
+    let snap = crate::scan::look_once(me, Look::Frozen, &host()).unwrap();
+    let files = &snap.tasks[0].files;
+    let of = |socket: &OwnedFd| {
+        let number = socket.as_raw_fd();
+        files.iter().filter(move |f| f.queued.as_ref().is_some_and(|q| q.fd == number))
+    };
+    let paths = |socket| of(socket).map(|f| f.queued.as_ref().unwrap().path.clone()).collect::<Vec<_>>();
+    // In each queue another socket and the near end; the eventfd, which is one, was met in the innermost.
+    let found = paths(&whole);
+    assert_eq!(found.len(), 2 * 10, "{found:?}");
+    assert_eq!(found[..3], [vec![1], vec![1, 1], vec![1, 1, 1]], "first what lies within");
+    assert_eq!(found[10..12], [[[1; 9].as_slice(), &[3]].concat(), [[1; 8].as_slice(), &[3]].concat()]);
+    assert_eq!(found.last(), Some(&vec![3]));
+    let examined = |path: &[u32]| {
+        let at = of(&deep).find(|f| f.queued.as_ref().unwrap().path == path);
+        at.and_then(|f| f.socket()).map(|s| (s.examined, s.scm_fds))
+    };
+    assert_eq!(paths(&deep).iter().map(Vec::len).max(), Some(DEEPEST));
+    assert_eq!(examined(&[1; DEEPEST - 1]).map(|(seen, _)| seen), Some(true));
+    assert_eq!(examined(&[1; DEEPEST]), Some((false, Some(3))), "that it holds something is known, what it is is not");
+}
+
+/// What is in queues, as our descriptors.
+const ME: i32 = 1;
+
+#[test]
+fn the_same_files_are_found_by_order() {
+    // 2,000 eventfds of one process, all of one inode; of every tenth a duplicate lies in the queue of its first descriptor.
+    const FILES: i32 = 2000;
+    let mut s = snap((0..FILES).map(|fd| file(fd, 0, 7)).collect());
+    let queued: Vec<OpenFile> = (0..FILES).step_by(10).map(|fd| file(fd + 10_000, 0, 7)).collect();
+    let met: Vec<_> = queued.iter().map(|found| ((0, 0), found)).collect();
+    let calls = Cell::new(0_usize);
+    let compare = |a: Fd, b: Fd| {
+        calls.set(calls.get() + 1);
+        Seen::Seen((a.1 % 10_000).cmp(&(b.1 % 10_000)))
+    };
+    let firsts = firsts(&s, &met, ME, compare).unwrap();
+    // Number 0 itself comes before its queue.
+    assert_eq!(firsts[0], None);
+    assert!(firsts.iter().zip(0..).skip(1).all(|(later, nth)| *later == Some(vec![(100, nth * 10)])));
+    // 200 sorted, 2,000 sought among them.
+    assert!(calls.get() <= 200 * 8 + 2000 * 8, "{}", calls.get());
+
+    // In the queue of a later process they are nobody's first.
+    s.tasks.push(task(101));
+    s.tasks[1].files = vec![file(3, libc::S_IFSOCK, 1)];
+    let met: Vec<_> = queued.iter().map(|found| ((1, 0), found)).collect();
+    assert!(crate::scan::fd::queued::firsts(&s, &met, ME, compare).unwrap().iter().all(Option::is_none));
+    // Nothing is said where the comparison is refused; what is closed is no match.
+    assert_eq!(crate::scan::fd::queued::firsts(&s, &met, ME, |_, _| Seen::Denied(libc::EPERM)), Err(libc::EPERM));
+    let closed = |a: Fd, b: Fd| if a.0 == b.0 && a.0 == ME { compare(a, b) } else { Seen::Gone };
+    assert!(crate::scan::fd::queued::firsts(&s, &met, ME, closed)
+        .unwrap()
+        .iter()
+        .all(|later| later.as_deref() == Some(&[])));
+}
+
+#[test]
+fn what_lies_twice_in_queues_is_met_once() {
+    let s = snap(vec![file(3, libc::S_IFSOCK, 1)]);
+    let (a, b, other) = (file(10, 0, 7), file(11, 0, 7), file(12, 0, 7));
+    let met = [((0, 0), &a), ((0, 0), &other), ((0, 0), &b)];
+    let compare = |x: Fd, y: Fd| Seen::Seen((x.1 == 12).cmp(&(y.1 == 12)));
+    assert_eq!(firsts(&s, &met, ME, compare), Ok(vec![Some(vec![]), Some(vec![]), None]));
+}

@@ -1,0 +1,43 @@
+//! The interfaces of the network namespaces whose contents CRIU dumps.
+
+use crate::parse::diag;
+use crate::scan::net::diag::{elsewhere, net_admin, Wire};
+use crate::snapshot::{LinkTable, Namespaces, Task, Unchecked};
+
+/// One table per network namespace of the tasks other than the observer's, in the order they are met.
+///
+/// The root of the tree has to have some namespace of its own, or CRIU dumps the contents of none (`cr_dump_tasks()`,
+/// `dump_namespaces()`).
+pub fn tables(tasks: &[Task], observer: &Namespaces) -> (Vec<LinkTable>, Vec<Unchecked>) {
+    let (mut tables, mut unchecked) = (Vec::<LinkTable>::new(), Vec::new());
+    if tasks.first().is_none_or(|root| !root.ns.differ(observer)) {
+        return (tables, unchecked);
+    }
+    for task in tasks {
+        let Some(net) = task.ns.net.filter(|net| Some(*net) != observer.net) else { continue };
+        if tables.iter().any(|t| t.netns == net) {
+            continue;
+        }
+        let answer = match elsewhere(net, libc::NETLINK_ROUTE, &[task.pid]) {
+            Ok(None) => continue,
+            Ok(Some(socket)) => {
+                let dump = Wire::new(&socket).once(diag::link_request, diag::link);
+                let links = dump.and_then(|dump| match (dump.end, dump.bad) {
+                    (Some(0), 0) if !dump.interrupted => Ok(dump.sockets),
+                    (Some(0), _) => Err(0),
+                    (end, _) => Err(end.unwrap_or(libc::EIO)),
+                });
+                links.map(|links| LinkTable { netns: net, pid: task.pid, links, net_admin: net_admin(&socket) })
+            }
+            Err((_, errno)) => Err(errno as i32),
+        };
+        match answer {
+            Ok(table) => tables.push(table),
+            Err(errno) => {
+                let what = format!("interfaces of net:[{net}]");
+                unchecked.push(Unchecked { pid: task.pid, fd: None, what: what.as_str().into(), errno });
+            }
+        }
+    }
+    (tables, unchecked)
+}

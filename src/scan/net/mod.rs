@@ -1,0 +1,4 @@
+//! Network namespaces and their sockets.
+
+pub mod diag;
+pub mod inside;

@@ -1,0 +1,94 @@
+//! The cgroup of `--freeze-cgroup`, and who is in it or below.
+
+use crate::parse::status;
+use crate::scan::proc::{Buffers, Dir};
+use crate::scan::{Log, Seen};
+use crate::snapshot::{Cgroups, Task};
+use std::collections::HashSet;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Fills in who of the tree CRIU would not find there, and to whom else it could not attach (`seize_cgroup_tree`,
+/// criu/seize.c). Nothing, if `dir` is no such cgroup, which CRIU says itself.
+pub fn look(cgroups: &mut Cgroups, dir: &[u8], tasks: &[Task], proc: &Dir, b: &mut Buffers, log: &mut Log) {
+    let Some(members) = members(Path::new(OsStr::from_bytes(dir)), log) else { return };
+    let all = |task: &Task| task.threads.iter().map(|thread| (task.pid, thread.tid)).collect::<Vec<_>>();
+    let known: HashSet<i32> = tasks.iter().flat_map(all).map(|(_, tid)| tid).collect();
+    let live = tasks.iter().filter(|t| !t.is_zombie());
+    cgroups.not_frozen = live.flat_map(all).filter(|(_, tid)| !members.contains(tid)).collect();
+    cgroups.frozen_traced =
+        members.iter().filter(|m| !known.contains(m)).filter_map(|m| Some((*m, tracer(*m, proc, b)?))).collect();
+    cgroups.frozen_traced.sort_unstable();
+}
+
+/// Who traces a thread.
+fn tracer(tid: i32, proc: &Dir, b: &mut Buffers) -> Option<i32> {
+    let name = CString::new(format!("{tid}/status")).ok()?;
+    let Seen::Seen(text) = proc.read_one(&name, &mut b.text) else { return None };
+    status::parse(text).tracer_pid.filter(|tracer| *tracer > 0)
+}
+
+/// All threads in the cgroup and below.
+fn members(dir: &Path, log: &mut Log) -> Option<HashSet<i32>> {
+    let list = if dir.join("freezer.state").exists() {
+        "tasks"
+    } else if dir.join("cgroup.freeze").exists() {
+        "cgroup.threads"
+    } else {
+        return None;
+    };
+    let (mut members, mut todo) = (HashSet::new(), vec![dir.to_path_buf()]);
+    while let Some(dir) = todo.pop() {
+        match std::fs::read_to_string(dir.join(list)) {
+            Ok(text) => members.extend(text.lines().filter_map(|l| l.parse::<i32>().ok())),
+            // Removed meanwhile.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {}
+            Err(e) => {
+                log.deny(0, None, list.as_bytes(), e.raw_os_error().unwrap_or_default());
+                return None;
+            }
+        }
+        todo.extend(below(&dir));
+    }
+    Some(members)
+}
+
+fn below(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testkit::task;
+
+    #[test]
+    fn the_lists_of_both_versions() {
+        let dir = std::env::temp_dir().join(format!("preflight-freezer-{}", std::process::id()));
+        let (deep, mut log) = (dir.join("a/b"), Log::default());
+        std::fs::create_dir_all(&deep).unwrap();
+        let at = dir.clone().into_os_string().into_encoded_bytes();
+        let mut zombie = task(13);
+        zombie.state = 'Z';
+        let tasks = [task(11), task(12), zombie];
+        let (proc, mut b) = (Dir::proc().unwrap(), Buffers::new());
+        let mut ask = || {
+            let mut cgroups = Cgroups::default();
+            look(&mut cgroups, &at, &tasks, &proc, &mut b, &mut log);
+            cgroups.not_frozen
+        };
+        assert_eq!(ask(), vec![]);
+        for (state, list) in [("cgroup.freeze", "cgroup.threads"), ("freezer.state", "tasks")] {
+            std::fs::write(dir.join(state), "").unwrap();
+            std::fs::write(dir.join(list), "11\n").unwrap();
+            assert_eq!(ask(), vec![(12, 12)], "{list}");
+            std::fs::write(deep.join(list), "12\n").unwrap();
+            // Removed meanwhile, or no cgroup at all: nothing in it.
+            assert_eq!(ask(), vec![], "{list}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(log.0, Vec::new());
+    }
+}
