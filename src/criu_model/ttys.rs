@@ -52,6 +52,8 @@ pub struct Terminal<'a> {
     pub hung_up: Option<bool>,
     /// `None`: not known.
     pub session: Option<Session>,
+    /// Of /dev/tty: nobody said which terminal it is; the session is that of the task's own.
+    pub guessed: bool,
 }
 
 impl Terminal<'_> {
@@ -125,7 +127,8 @@ pub fn terminals<'a>(ctx: &Ctx<'a>) -> Vec<Terminal<'a>> {
             Some(true) => Some(NO_SESSION),
             _ => session(task, file).filter(|_| !instances.contains(&file.rdev)),
         };
-        list.push(Terminal { task, file, driver, index, gate, hung_up, session });
+        let guessed = by_number(file.rdev) == Driver::Ctty && file.tty().and_then(|t| t.device).is_none();
+        list.push(Terminal { task, file, driver, index, gate, hung_up, session, guessed });
     }
     list
 }
@@ -145,8 +148,8 @@ fn ambiguous_slaves(ctx: &Ctx) -> HashSet<Dev> {
 fn hung_up(driver: Driver, file: &OpenFile) -> Option<bool> {
     let told = file.tty().and_then(|t| t.hung_up);
     match driver {
-        // Closing the master removes the slave's node (`devpts_pty_kill`).
-        Driver::Slave => told.or(Some(file.nlink == 0)),
+        // Closing the master removes the slave's node (`devpts_pty_kill`). One that has it may have been hung up (vhangup).
+        Driver::Slave => told.or((file.nlink == 0).then_some(true)),
         Driver::Master => Some(false),
         _ => told,
     }
@@ -157,8 +160,8 @@ fn session(task: &Task, file: &OpenFile) -> Option<Session> {
     let controlling = Dev::from_tty_nr(task.tty_nr);
     let own = Session { sid: task.sid, pgrp: task.tpgid.max(0) };
     match by_number(file.rdev) {
-        // Only a master answers an outsider, so that not answered means no session.
-        Driver::Master => file.tty().map(|t| Session { sid: t.sid.unwrap_or(0), pgrp: t.pgrp.unwrap_or(0) }),
+        // Only a master answers an outsider.
+        Driver::Master => file.tty().and_then(|t| Some(Session { sid: t.sid?, pgrp: t.pgrp? })),
         _ if task.tty_nr == 0 => Some(NO_SESSION),
         // A second name, of the terminal that controlled the process when it was opened, or of the system's console.
         second @ (Driver::Ctty | Driver::Console) => match file.tty().and_then(|t| t.device) {

@@ -18,6 +18,11 @@ impl Dev {
         libc::makedev(self.major, self.minor)
     }
 
+    /// The slave of a pseudoterminal, of which TIOCGDEV tells for either side (UNIX98_PTY_SLAVE_MAJOR and seven more).
+    pub fn is_unix98_pty(self) -> bool {
+        (136..144).contains(&self.major)
+    }
+
     /// Field 7 of /proc/PID/stat and TIOCGDEV (`new_encode_dev`).
     pub fn from_tty_nr(tty_nr: i32) -> Dev {
         let n = tty_nr as u32;
@@ -231,14 +236,14 @@ pub struct TtyFacts {
     pub index: Option<u32>,
     /// This descriptor is a pty master (/dev/ptmx, 5:2).
     pub master: bool,
-    /// TIOCGSID through a borrowed descriptor: only a master answers an outsider. In our pid namespace.
+    /// TIOCGSID through a borrowed descriptor: only a master answers an outsider. In our pid namespace; 0: it controls nobody.
     pub sid: Option<i32>,
     /// The pid namespace of the leader of that session.
     #[serde(default)]
     pub sid_pidns: Option<u64>,
     /// TIOCGPGRP, likewise.
     pub pgrp: Option<i32>,
-    /// The other side is closed (TCGETS fails with EIO).
+    /// The other side is closed, or the terminal was hung up; `None`: it gave answers that do not fit together.
     pub hung_up: Option<bool>,
     /// TIOCGDEV: the terminal itself, also behind /dev/tty and /dev/console.
     pub device: Option<Dev>,

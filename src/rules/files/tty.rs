@@ -168,6 +168,9 @@ pub static TTY_DANGLING_SID: Rule = Rule {
                     f = f.warn();
                 }
             }
+            if t.guessed && t.hung_up != Some(true) {
+                f = f.warn();
+            }
             sink.push(gate, f);
         }
     },
@@ -179,11 +182,12 @@ fn unpaired<'a>(ctx: &Ctx<'a>) -> BTreeMap<i64, Terminal<'a>> {
     let masters: BTreeSet<i64> = list.iter().filter(|t| t.driver == Driver::Master).filter_map(|t| t.index).collect();
     // A master whose index could not be read may be that of any slave.
     let blind = list.iter().any(|t| t.driver == Driver::Master && t.index.is_none());
-    let slaves = list.into_iter().filter(|t| t.driver == Driver::Slave && t.hung_up == Some(false));
+    let slaves = list.into_iter().filter(|t| t.driver == Driver::Slave && t.hung_up != Some(true));
+    let gate = |t: &Terminal| if blind || t.hung_up.is_none() { Gate::Unknown } else { t.gate };
     slaves
         .filter_map(|t| Some((t.index?, t)))
         .filter(|(index, _)| !masters.contains(index))
-        .map(|(index, t)| (index, if blind { Terminal { gate: Gate::Unknown, ..t } } else { t }))
+        .map(|(index, t)| (index, Terminal { gate: gate(&t), ..t }))
         .collect()
 }
 
@@ -277,8 +281,15 @@ pub static TTY_TWO_UNPAIRED: Rule = Rule {
         if ctx.host.gate(&SLAVE_OPTIONS) == Gate::Stands {
             return;
         }
-        for (index, t) in unpaired(ctx).into_iter().skip(1) {
-            sink.push(t.gate, finding(rule, &t).key(format!("pts:{index}")).num("index", index));
+        // Of which it is not certain, none may be one.
+        let mut certain = Gate::Unknown;
+        for (nth, (index, t)) in unpaired(ctx).into_iter().enumerate() {
+            if nth > 0 {
+                sink.push(t.gate.or(certain), finding(rule, &t).key(format!("pts:{index}")).num("index", index));
+            }
+            if t.gate == Gate::Stands {
+                certain = Gate::Stands;
+            }
         }
     },
 };
@@ -314,7 +325,7 @@ pub static TTY_CTTY_INHERIT: Rule = Rule {
                     .term("lack", "the pseudoterminal of that session was first met in another process, namely")
                     .num("met", pid),
             };
-            if verdict == Verdict::Warn {
+            if verdict == Verdict::Warn || (t.guessed && t.hung_up != Some(true)) {
                 f = f.warn();
             }
             sink.push(t.gate, f);

@@ -23,12 +23,11 @@ fn slave(fd: i32, index: u32) -> OpenFile {
 }
 
 fn master(fd: i32, index: u32, sid: i32, pgrp: i32) -> OpenFile {
-    let answer = |n| (n != 0).then_some(n);
     let facts = TtyFacts {
         index: Some(index),
         master: true,
-        sid: answer(sid),
-        pgrp: answer(pgrp),
+        sid: Some(sid),
+        pgrp: Some(pgrp),
         hung_up: Some(false),
         ..TtyFacts::default()
     };
@@ -38,7 +37,8 @@ fn master(fd: i32, index: u32, sid: i32, pgrp: i32) -> OpenFile {
 }
 
 fn dev_tty(fd: i32) -> OpenFile {
-    let mut f = tty(fd, 5, 0, TtyFacts { hung_up: Some(false), ..TtyFacts::default() });
+    let device = Some(Dev { major: 136, minor: 1 });
+    let mut f = tty(fd, 5, 0, TtyFacts { hung_up: Some(false), device, ..TtyFacts::default() });
     f.link = Some("/dev/tty".into());
     f
 }
@@ -136,7 +136,13 @@ fn sessions_of_a_shell() {
     let mut gone = slave(0, 3);
     gone.detail = Some(Box::new(Detail::Tty(TtyFacts { hung_up: Some(true), ..TtyFacts::default() })));
     assert_eq!(on(&TTY_DANGLING_SID, &job(vec![gone], 3)), None);
-    assert_eq!(on(&TTY_DANGLING_SID, &job(vec![dev_tty(3)], 3)), Some(Refuse));
+    assert_eq!(on(&TTY_DANGLING_SID, &job(vec![dev_tty(3)], 1)), Some(Refuse));
+    assert_eq!(on(&TTY_DANGLING_SID, &job(vec![not_asked(dev_tty(3))], 1)), Some(Warn), "it may be another by now");
+}
+
+fn not_asked(mut file: OpenFile) -> OpenFile {
+    file.detail = None;
+    file
 }
 
 #[test]
@@ -184,12 +190,12 @@ fn one_slave_with_its_master_outside() {
     hung.detail = Some(Box::new(Detail::Tty(TtyFacts { hung_up: Some(true), ..TtyFacts::default() })));
     assert_eq!(on(&TTY_SLAVE_UNPAIRED, &snap(vec![hung])), None);
     // Not asked, but the node is gone with its master.
-    let mut hung = slave(3, 1);
-    (hung.detail, hung.nlink) = (None, 0);
+    let mut hung = not_asked(slave(3, 1));
+    hung.nlink = 0;
     assert_eq!(on(&TTY_SLAVE_UNPAIRED, &snap(vec![hung])), None);
-    let mut nameless = master(4, 1, 0, 0);
-    nameless.detail = None;
+    let nameless = not_asked(master(4, 1, 0, 0));
     assert_eq!(on(&TTY_SLAVE_UNPAIRED, &snap(vec![slave(3, 1), nameless])), Some(Warn));
+    assert_eq!(on(&TTY_SLAVE_UNPAIRED, &snap(vec![not_asked(slave(3, 1))])), Some(Warn), "it may have been hung up");
 }
 
 #[test]
@@ -204,6 +210,15 @@ fn two_slaves_with_their_masters_outside() {
     let mut one_named = with(Opt::ShellJob);
     one_named.externals = key(&slave(4, 1)).externals;
     assert_eq!(verdict(&TTY_TWO_UNPAIRED, &two, &one_named), None);
+    // One that may have been hung up is none, perhaps.
+    for (files, verdict) in [
+        (vec![not_asked(slave(3, 1)), slave(4, 2)], Some(Warn)),
+        (vec![slave(3, 1), not_asked(slave(4, 2))], Some(Warn)),
+        (vec![not_asked(slave(3, 1)), slave(4, 2), slave(5, 3)], Some(Refuse)),
+    ] {
+        let host = with(Opt::ShellJob);
+        assert_eq!(found(&TTY_TWO_UNPAIRED, &snap(files), &host).iter().map(|f| f.verdict).max(), verdict);
+    }
 }
 
 #[test]
@@ -215,6 +230,11 @@ fn dev_tty_needs_its_terminal() {
     assert_eq!(refused(vec![dev_tty(3), slave(4, 2)]), Some(Refuse), "another terminal");
     assert_eq!(refused(vec![dev_tty(3), master(4, 1, 100, 100)]), None);
     assert_eq!(refused(vec![dev_tty(3), master(4, 1, 100, 101)]), Some(Refuse), "another group in the foreground");
+    let mut unanswered = master(4, 1, 100, 100);
+    let Some(Detail::Tty(facts)) = unanswered.detail.as_deref_mut() else { unreachable!() };
+    facts.pgrp = None;
+    assert_eq!(refused(vec![dev_tty(3), unanswered]), Some(Warn));
+    assert_eq!(refused(vec![not_asked(dev_tty(3))]), Some(Warn), "it may be another terminal by now");
     let mut s = controlled(vec![dev_tty(3), slave(4, 1)], 1);
     s.tasks[0].tpgid = 101;
     assert_eq!(on(&TTY_CTTY_INHERIT, &s), Some(Refuse));

@@ -16,7 +16,11 @@ pub const KINDS: &[Kind] = &[
         help: "n=1..: slaves whose masters are outside; ctty; opens=N, dups=N: more open files and descriptors of the last",
         make: slave,
     },
-    Kind { name: "tty-hungup", help: "a slave whose master was closed", make: hungup },
+    Kind {
+        name: "tty-hungup",
+        help: "a slave whose master was closed; vhangup: that was hung up (TIOCVHANGUP), its master is outside",
+        make: hungup,
+    },
     Kind {
         name: "tty-master",
         help: "slave=none|outside: a master; outside: its slave controls an outside session",
@@ -132,8 +136,14 @@ fn path(cx: &mut Ctx, a: &Args) -> Res {
     Ok(())
 }
 
-fn hungup(cx: &mut Ctx, _: &Args) -> Res {
+fn hungup(cx: &mut Ctx, a: &Args) -> Res {
+    // asm-generic/ioctls.h
+    const TIOCVHANGUP: libc::Ioctl = 0x5437;
     let (m, s) = open_pair()?;
+    if a.has("vhangup") {
+        cx.outsider("master", &[m], || Ok(()))?;
+        sys::ioctl("TIOCVHANGUP", s, TIOCVHANGUP, 0)?;
+    }
     sys::close(m);
     cx.fd("", s);
     Ok(())

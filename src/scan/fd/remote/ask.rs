@@ -113,9 +113,11 @@ pub fn socket(file: &OwnedFd, what: Ask, unasked: &Unasked) -> SocketFacts {
 
 /// No file, one that CRIU may not have or that has a path longer than a page, no such request (Linux before 4.10).
 const UNIX_FILE: [Errno; 5] = [Errno::ENOENT, Errno::EPERM, Errno::ENAMETOOLONG, Errno::ENOTTY, Errno::EINVAL];
-/// Not the terminal that this is asked of, or one that was hung up.
+/// Not ours to know, or one that was hung up.
+const NO_SESSION: [Errno; 2] = [Errno::ENOTTY, Errno::EIO];
+/// Not the terminal that this is asked of, or a kernel that does not know it; or one that was hung up.
 const NO_NUMBER: [Errno; 3] = [Errno::ENOTTY, Errno::EINVAL, Errno::EIO];
-/// A line discipline without settings, a terminal that was hung up.
+/// A line discipline without settings; a serial line without hardware, or a terminal that was hung up.
 const NO_PARAMS: [Errno; 3] = [Errno::ENOTTY, Errno::EINVAL, Errno::EIO];
 
 /// By which a socket says that there is no such thing here: not of this family, not in this kernel, not connected, not set.
@@ -314,30 +316,57 @@ fn unix_file(file: &OwnedFd) -> nix::Result<Bytes> {
     }
 }
 
-/// As CRIU's parasite asks (`parasite_dump_tty()`): EIO for any of these means that the other side is closed.
+/// As CRIU's parasite asks (`parasite_dump_tty()`): EIO for the first three means that the other side is closed.
 pub fn tty(file: &OwnedFd, unasked: &Unasked) -> TtyFacts {
-    let ask = |request| unasked.told(tty_number(file, request), &NO_NUMBER);
-    let (sid, pgrp, exclusive) = (ask(libc::TIOCGSID), ask(libc::TIOCGPGRP), ask(libc::TIOCGEXCL as libc::Ioctl));
-    let hung_up = [sid, pgrp, exclusive].contains(&Some(Err(libc::EIO)));
+    let ask = |request, answers: &[Errno]| unasked.told(tty_number(file, request), answers);
+    let (sid, pgrp) = (ask(libc::TIOCGSID, &NO_SESSION), ask(libc::TIOCGPGRP, &NO_SESSION));
+    let exclusive = ask(libc::TIOCGEXCL as libc::Ioctl, &NO_NUMBER);
+    let index = ask(libc::TIOCGPTN as libc::Ioctl, &NO_NUMBER);
+    let unset = unasked.told(params(file), &NO_PARAMS).and_then(Result::err);
+    let device = ask(libc::TIOCGDEV as libc::Ioctl, &NO_NUMBER);
+    let hung_up = hung_up(&[sid, pgrp, exclusive, index, device]);
+    if hung_up.is_none() {
+        unasked.0.set(Some(Errno::EIO));
+    }
     let value = |answer: Option<Result<i32, i32>>| answer?.ok();
-    let index = value(ask(libc::TIOCGPTN as libc::Ioctl)).map(|n| n as u32);
+    let index = value(index).map(|n| n as u32);
+    let device = value(device).map(Dev::from_tty_nr);
     // A slave answers only those whose own controlling terminal it is. Should it be ours: that says nothing of its owner.
     let master = index.is_some();
-    let of_master = |answer| value(answer).filter(|_| master);
+    let of_master = |answer| match answer {
+        // It controls nobody.
+        Some(Err(libc::ENOTTY)) if master => Some(0),
+        answer => value(answer).filter(|_| master),
+    };
     let sid = of_master(sid);
     let sid_pidns = sid.filter(|s| *s > 0).and_then(pidns);
-    let device = value(ask(libc::TIOCGDEV as libc::Ioctl)).map(Dev::from_tty_nr);
-    let unset = unasked.told(params(file), &NO_PARAMS).and_then(Result::err);
+    // Of a pseudoterminal nothing but a hang-up.
+    let in_between = unset == Some(libc::EIO) && device.is_some_and(|dev| dev.is_unix98_pty());
+    if in_between {
+        unasked.0.set(Some(Errno::EIO));
+    }
     TtyFacts {
         index,
         master,
         sid,
         sid_pidns,
         pgrp: of_master(pgrp),
-        hung_up: Some(hung_up),
+        hung_up,
         device,
-        unset,
+        unset: unset.filter(|_| !in_between),
         open_file: None,
+    }
+}
+
+/// A hang-up takes the open file every operation, for good: from then on each of these is EIO, by which none of them means
+/// anything else (`hung_up_tty_ioctl()`, drivers/tty/tty_io.c). One that says so between two that do not was not answered: `None`.
+pub(super) fn hung_up(asked: &[Option<Result<i32, i32>>]) -> Option<bool> {
+    let eio = |answer: &&Option<Result<i32, i32>>| **answer == Some(Err(libc::EIO));
+    match asked.iter().filter(eio).count() {
+        0 => Some(false),
+        // It may have happened while we asked.
+        n if n > 1 && asked.iter().rev().take_while(eio).count() == n => Some(true),
+        _ => None,
     }
 }
 

@@ -375,6 +375,25 @@ fn both_sides_of_a_terminal_that_is_a_childs() {
 }
 
 #[test]
+fn a_hang_up_is_for_good() {
+    let (number, none, eio) = (Some(Ok(7)), Some(Err(libc::ENOTTY)), Some(Err(libc::EIO)));
+    for (asked, hung_up) in [
+        ([none, none, number, none, number], Some(false)),
+        ([eio; 5], Some(true)),
+        // Meanwhile.
+        ([none, none, number, eio, eio], Some(true)),
+        ([none, None, number, eio, eio], Some(true)),
+        // A call that failed.
+        ([none, eio, number, none, number], None),
+        ([eio, eio, number, none, number], None),
+        ([none, none, number, none, eio], None),
+        ([eio, eio, eio, eio, None], None),
+    ] {
+        assert_eq!(ask::hung_up(&asked), hung_up, "{asked:?}");
+    }
+}
+
+#[test]
 fn tun_and_tap() {
     let open = || nix::fcntl::open("/dev/net/tun", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty());
     let tun = match open() {
