@@ -1,6 +1,6 @@
 //! All rules as a list: for a terminal, and for programs.
 
-use crate::report::docs::{first_sentence, long_lift, phase, sorted, when, wording};
+use crate::report::docs::{long_lift, phase, sorted, when, wording};
 use crate::rules::{Rule, When};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -9,10 +9,11 @@ use std::fmt::Write as _;
 #[derive(Serialize)]
 struct Entry<'a> {
     id: &'a str,
+    summary: &'a str,
     group: &'a str,
     what: &'a str,
     says: String,
-    criu: &'a str,
+    criu: String,
     source: &'a str,
     versions: &'a str,
     criu_finds_it: &'static str,
@@ -33,7 +34,7 @@ pub fn text(rules: &[&Rule]) -> String {
             // Writing to a String cannot fail, here and below.
             let _ = writeln!(out, "{gap}{group}");
         }
-        let _ = writeln!(out, "  {:<24} {}", rule.id, first_sentence(rule.what).replace('`', ""));
+        let _ = writeln!(out, "  {:<24} {}", rule.id, rule.summary);
     }
     out
 }
@@ -44,10 +45,11 @@ pub fn json(rules: &[&Rule]) -> serde_json::Result<String> {
         .into_iter()
         .map(|rule| Entry {
             id: rule.id,
+            summary: rule.summary,
             group: rule.group,
             what: rule.what,
             says: wording(rule.says),
-            criu: rule.criu,
+            criu: crate::report::criu_text::line(rule),
             source: rule.source,
             versions: rule.versions,
             criu_finds_it: phase(rule.phase),
@@ -73,14 +75,15 @@ mod tests {
     fn the_list_and_the_array() {
         expect![[r#"
             Made up
-              unix-external-stream     What it is <not>
-              tty-orphan-master        What it is <not>
+              unix-external-stream     A thing of the tests.
+              tty-orphan-master        A thing of the tests.
         "#]]
         .assert_eq(&text(&[&UNIX, &PTS]));
         expect![[r#"
             [
               {
                 "id": "fd-chrdev",
+                "summary": "A thing of the tests.",
                 "group": "Made up",
                 "what": "What `it` is <not>. More of it.",
                 "says": "character device DEV (DRIVER) PATH",

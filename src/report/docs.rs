@@ -1,7 +1,7 @@
 //! The documentation of the rules, made from the items that check them: `docs/rules.md`, the table in the README and the
 //! answer to `explain`.
 
-use crate::report::template;
+use crate::report::{criu_text, template};
 use crate::rules::{Evidence, Lift, Phase, Rule, When};
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ pub fn rules_page(rules: &[&Rule]) -> String {
         let _ = writeln!(
             out,
             "| [{id}](#{id}) | {} | {} | {} | {} | {} |",
-            cell(first_sentence(rule.what)),
+            cell(rule.summary),
             rule.versions,
             phase(rule.phase),
             when(rule),
@@ -36,9 +36,10 @@ pub fn rules_page(rules: &[&Rule]) -> String {
             group = rule.group;
             let _ = write!(out, "\n## {group}\n");
         }
-        let _ = write!(out, "\n### {}\n\n{}\n\n", rule.id, markdown(rule.what));
+        let _ = write!(out, "\n### {}\n\n{}\n\n{}\n\n", rule.id, markdown(rule.summary), markdown(rule.what));
         let _ = writeln!(out, "* We say: {}", code(&wording(rule.says)));
-        let _ = writeln!(out, "* CRIU says: {}", if rule.criu.is_empty() { "nothing".into() } else { code(rule.criu) });
+        let said: Vec<String> = criu_text::of(rule).map(|t| t.wording(code)).collect();
+        let _ = writeln!(out, "* CRIU says: {}", if said.is_empty() { "nothing".into() } else { said.join("; ") });
         let _ = writeln!(out, "* Where: {}", code(rule.source));
         let _ = writeln!(out, "* CRIU versions: {}", rule.versions);
         let _ = writeln!(out, "* CRIU finds it {}", phase(rule.phase));
@@ -74,8 +75,8 @@ pub fn readme_table(rules: &[&Rule]) -> String {
 
 /// All that is known about a rule, as plain text for a terminal.
 pub fn explain(rule: &Rule) -> String {
-    let mut out = format!("{} ({})\n\n{}\n\n", rule.id, rule.group, rule.what);
-    let _ = writeln!(out, "CRIU says:      {}", if rule.criu.is_empty() { "(nothing)" } else { rule.criu });
+    let mut out = format!("{} ({})\n\n{}\n\n{}\n\n", rule.id, rule.group, rule.summary, rule.what);
+    let _ = writeln!(out, "CRIU says:      {}", criu_text::line(rule));
     let _ = writeln!(out, "where:          {}", rule.source);
     let _ = writeln!(out, "CRIU versions:  {}", rule.versions);
     let _ = writeln!(out, "CRIU finds it:  {}", phase(rule.phase));
@@ -206,13 +207,6 @@ fn show(template: &str, style: template::Style) -> String {
     out
 }
 
-pub(super) fn first_sentence(text: &str) -> &str {
-    match text.split_once(". ") {
-        Some((first, _)) => first,
-        None => text.trim_end_matches('.'),
-    }
-}
-
 /// Plain text within a table's cell.
 pub(super) fn cell(text: &str) -> String {
     markdown(text).replace('|', "\\|").replace('\n', " ")
@@ -259,12 +253,14 @@ mod tests {
 
             | Rule | CRIU refuses | CRIU versions | CRIU finds it | We find it | Lifted by |
             |---|---|---|---|---|---|
-            | [unix-external-stream](#unix-external-stream) | What `it` is \<not> | all | before the task's own memory is written, after that of all tasks before it | before anything is frozen | `--external unix[PEER]`, plugin hook `DUMP_UNIX_SK` |
-            | [tty-orphan-master](#tty-orphan-master) | What `it` is \<not> | all | before the task's own memory is written, after that of all tasks before it | before anything is frozen | `orphan_pts_master` (RPC) |
+            | [unix-external-stream](#unix-external-stream) | A thing of the tests. | all | before the task's own memory is written, after that of all tasks before it | before anything is frozen | `--external unix[PEER]`, plugin hook `DUMP_UNIX_SK` |
+            | [tty-orphan-master](#tty-orphan-master) | A thing of the tests. | all | before the task's own memory is written, after that of all tasks before it | before anything is frozen | `orphan_pts_master` (RPC) |
 
             ## Made up
 
             ### unix-external-stream
+
+            A thing of the tests.
 
             What `it` is \<not>. More of it.
 
@@ -279,6 +275,8 @@ mod tests {
               * another plugin with the DUMP\_UNIX\_SK hook that accepts it
 
             ### tty-orphan-master
+
+            A thing of the tests.
 
             What `it` is \<not>. More of it.
 
@@ -299,6 +297,8 @@ mod tests {
         expect![[r#"
             fd-chrdev (Made up)
 
+            A thing of the tests.
+
             What `it` is <not>. More of it.
 
             CRIU says:      No way|back
@@ -313,6 +313,8 @@ mod tests {
         expect![[r#"
             vma-device (Made up)
 
+            A thing of the tests.
+
             What `it` is <not>. More of it.
 
             CRIU says:      No way|back
@@ -323,6 +325,19 @@ mod tests {
             lifted by:      nothing
         "#]]
         .assert_eq(&explain(&MAPPING));
+    }
+
+    #[test]
+    fn a_summary_is_one_short_sentence_of_its_own() {
+        for (i, rule) in registry::RULES.iter().enumerate() {
+            let s = rule.summary;
+            assert!(
+                s.len() <= 120 && s.ends_with('.') && !s.contains(". ") && !s.contains(['`', '\n']),
+                "{}: {s}",
+                rule.id
+            );
+            assert!(registry::RULES.iter().take(i).all(|r| r.summary != s), "{}: not its own", rule.id);
+        }
     }
 
     /// The committed documentation is what the registered rules say. `UPDATE_DOCS=1` writes it.

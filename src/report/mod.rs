@@ -8,6 +8,7 @@
 //! * [`template`]: how a rule's item says its sentence.
 
 pub mod catalogue;
+pub mod criu_text;
 pub mod docs;
 pub mod hints;
 #[cfg(test)]

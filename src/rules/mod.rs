@@ -76,6 +76,8 @@ pub enum Lift {
 pub struct Rule {
     /// Stable, never reused: `tcp-connected`.
     pub id: &'static str,
+    /// What the thing is, in one plain sentence of at most 120 characters.
+    pub summary: &'static str,
     /// The kind of resource, a heading of the documentation.
     pub group: &'static str,
     /// The exact condition under which CRIU refuses, for the documentation and `explain`. Plain text.
@@ -84,8 +86,9 @@ pub struct Rule {
     /// `[...]` is dropped when one of its facts is absent; `\[` is a bracket. Process, descriptor, other end and cure
     /// stand around it already.
     pub says: &'static str,
-    /// CRIU's own text for it.
-    pub criu: &'static str,
+    /// CRIU's own texts for it, as in its sources, any of which may stand in its log. `{when} text`: it does so on a
+    /// condition; `{words}` alone tells what no text of CRIU's does.
+    pub criu: &'static [&'static str],
     /// Where CRIU does it: file:function.
     pub source: &'static str,
     /// Versions that refuse: `all`, `3.17.1-4.1.1`, `4.1+`.

@@ -43,6 +43,8 @@ fn finding(rule: &Rule, task: &Task, file: &OpenFile, name: Bytes) -> Finding {
 
 pub static FD_ANON: Rule = Rule {
     id: "fd-anon",
+    summary:
+        "An open kernel object without a file name, of a kind CRIU cannot save: a perf event, a KVM, a userfaultfd.",
     group: "Anonymous inodes",
     what:
         "A kernel object without a name is open that CRIU has no code for: anything but eventfd, eventpoll, inotify, \
@@ -50,7 +52,7 @@ pub static FD_ANON: Rule = Rule {
            userfaultfd, BPF programs, links and BTF, KVM, landlock rulesets, seccomp listeners, file system contexts, \
            sync files, vfio, iommufd, ...",
     says: "anonymous inode {object}",
-    criu: "Can't dump file %d of that type [%o] (anon %s)",
+    criu: &["Can't dump file %d of that type [%o] (anon %s)"],
     source: "criu/files.c:dump_one_file",
     versions: "all",
     lifts: &[Lift::Workload("have the program close it before the dump"), Lift::Hook(Hook::DumpExtFile)],
@@ -74,11 +76,12 @@ fn long_name(file: &OpenFile) -> bool {
 
 pub static FD_ANON_LONG_NAME: Rule = Rule {
     id: "fd-anon-long-name",
+    summary: "An open kernel object whose name is too long for CRIU to read.",
     group: "Anonymous inodes",
     what: "The link text of an anonymous inode has 32 characters or more: CRIU's buffer is too small for it, and no \
            plugin is asked.",
     says: "anonymous inode {object}, whose name is too long for CRIU",
-    criu: "Buffer for read link of fd %d is too small",
+    criu: &["Buffer for read link of fd %d is too small"],
     source: "criu/files.c:dump_one_file, read_fd_link",
     versions: "all",
     lifts: &[Lift::Workload("have the program close it before the dump")],
@@ -94,12 +97,13 @@ pub static FD_ANON_LONG_NAME: Rule = Rule {
 
 pub static FD_IO_URING: Rule = Rule {
     id: "fd-io-uring",
+    summary: "An open io_uring: the kernel does not even let CRIU fetch the descriptor.",
     group: "Anonymous inodes",
     what: "An io_uring descriptor. From kernel 6.7 it cannot be passed over a UNIX socket (io_uring/io_uring.c, \
            `unix_get_socket`), so CRIU cannot even fetch the descriptors of that task and no plugin is asked; before, it \
            is one more unsupported anonymous inode.",
     says: "io_uring",
-    criu: "send_fds failed (-22), then Can't retrieve FDs from socket; before kernel 6.7: Can't dump file %d of that type",
+    criu: &["send_fds failed (-22)", "Can't retrieve FDs from socket", "{before kernel 6.7} Can't dump file %d of that type [%o] (anon anon_inode:[io_uring])"],
     source: "criu/pie/parasite.c:drain_fds, criu/files.c:dump_one_file",
     versions: "all",
     lifts: &[Lift::Workload(
@@ -148,10 +152,14 @@ fn pidfd_finding(rule: &Rule, task: &Task, file: &OpenFile) -> Finding {
 
 pub static PIDFD_OLD: Rule = Rule {
     id: "pidfd-old",
+    summary: "A pidfd (a descriptor of a process), which CRIU saves from 4.1 on only.",
     group: "Anonymous inodes",
     what: "A pidfd, and this CRIU does not dump them yet.",
     says: "pidfd[ of process {target}]",
-    criu: "Can't dump file %d of that type [%o] (anon anon_inode:[pidfd]) or (reg pidfd:[%lu])",
+    criu: &[
+        "Can't dump file %d of that type [%o] (anon anon_inode:[pidfd])",
+        "Can't dump file %d of that type [%o] (reg pidfd:[%lu])",
+    ],
     source: "criu/files.c:dump_one_file",
     versions: "3.17.1-4.0",
     lifts: &[
@@ -174,10 +182,11 @@ pub static PIDFD_OLD: Rule = Rule {
 
 pub static PIDFD_THREAD: Rule = Rule {
     id: "pidfd-thread",
+    summary: "A pidfd of a single thread.",
     group: "Anonymous inodes",
     what: "A pidfd that was opened with PIDFD_THREAD.",
     says: "pidfd of a single thread (PIDFD_THREAD)[, thread {target}]",
-    criu: "PIDFD_THREAD flag is currently not supported",
+    criu: &["PIDFD_THREAD flag is currently not supported"],
     source: "criu/pidfd.c:dump_one_pidfd",
     versions: "4.1+",
     lifts: &[Lift::Workload("have the program close it before the dump")],
@@ -199,12 +208,13 @@ pub static PIDFD_THREAD: Rule = Rule {
 
 pub static PIDFD_OUTSIDE: Rule = Rule {
     id: "pidfd-outside",
+    summary: "A pidfd of a living process that is not in the tree.",
     group: "Anonymous inodes",
     what:
         "A pidfd of a living process that is not part of the dumped tree (or not visible in CRIU's pid namespace). A \
            pidfd of a process that has exited is accepted.",
     says: "pidfd of process {target}, which is not part of the tree",
-    criu: "pidfd pid %d is not a part of process tree..",
+    criu: &["pidfd pid %d is not a part of process tree.."],
     source: "criu/pidfd.c:dump_one_pidfd",
     versions: "4.1+",
     lifts: &[Lift::Workload("have the program close it before the dump")],

@@ -22,12 +22,13 @@ fn named_secret(file: &OpenFile) -> bool {
 
 pub static BUILDID_OPEN: Rule = Rule {
     id: "buildid-open",
+    summary: "An open file that nobody may open for reading, as CRIU does.",
     group: "Paths",
     what: "A file is open that nobody can open for reading, whoever he is: a control file of a driver in sysfs, or a memfd_secret that \
            --external file[...] names. CRIU opens every regular file a second time to look for a build-id, unless it is open for \
            appending only.",
     says: "open file[ {path}], which CRIU cannot open for reading: {why}",
-    criu: "Build-ID (For validation) could not be obtained for file %s because can't open the file",
+    criu: &["Build-ID (For validation) could not be obtained for file %s because can't open the file"],
     source: "criu/files-reg.c:store_validation_data_build_id",
     versions: "all",
     lifts: &[

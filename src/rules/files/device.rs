@@ -73,13 +73,14 @@ pub(crate) fn is_accepted(rdev: Dev) -> bool {
 
 pub static FD_CHRDEV: Rule = Rule {
     id: "fd-chrdev",
+    summary: "An open device file whose driver CRIU knows nothing of: /dev/fuse, /dev/kvm, a GPU, a sound card.",
     group: "Devices",
     what:
         "A character device is open that is not one of: major 1 (null, zero, random, mem, ...), tun (10:200), autofs \
            (10:235), terminals (4:1 to 4:63, 5:0 to 5:2, majors 128 to 136, 188 and 204), or a device named by an \
            external or inherited tty[...] key.",
     says: "character device {dev}[, driver {driver}][, {path}]",
-    criu: "Can't dump file %d of that type [%o] (chr %d:%d)",
+    criu: &["Can't dump file %d of that type [%o] (chr %d:%d)"],
     source: "criu/files-ext.c:dump_unsupp_fd, criu/files.c:dump_chrdev",
     versions: "all",
     lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
@@ -99,10 +100,11 @@ pub static FD_CHRDEV: Rule = Rule {
 
 pub static FD_BLKDEV: Rule = Rule {
     id: "fd-blkdev",
+    summary: "An open disk or partition (block device).",
     group: "Devices",
     what: "A block device is open.",
     says: "block device {dev}[, driver {driver}][, {path}]",
-    criu: "Can't dump file %d of that type [%o] (unknown <path>)",
+    criu: &["Can't dump file %d of that type [%o] (unknown %s)"],
     source: "criu/files.c:dump_one_file",
     versions: "all",
     lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
@@ -124,11 +126,12 @@ fn device_finding(rule: &Rule, ctx: &Ctx, task: &crate::snapshot::Task, file: &O
 
 pub static TUN_HOST_NETNS: Rule = Rule {
     id: "tun-host-netns",
+    summary: "An open /dev/net/tun in a tree that uses the host's network namespace.",
     group: "Devices",
     what: "/dev/net/tun is open and the root task lives in CRIU's own network namespace: the interface could only be \
            recreated in a namespace of its own.",
     says: "TUN/TAP descriptor[ of interface {name}] in a tree that shares CRIU's network namespace",
-    criu: "Net namespace is required to dump tun link",
+    criu: &["Net namespace is required to dump tun link"],
     source: "criu/tun.c:dump_tunfile",
     versions: "all",
     lifts: &[Lift::Workload("run the tree in a network namespace of its own, or close the descriptor before the dump")],

@@ -7,6 +7,7 @@ use crate::snapshot::{Escape, Why};
 
 pub static EPOLL_ESCAPED: Rule = Rule {
     id: "epoll-escaped",
+    summary: "An epoll that still watches a file whose descriptor was closed.",
     group: "Event files",
     what: "An epoll descriptor watches an open file that its process has no descriptor of any more (the number was closed \
            while a duplicate keeps the file open in another process or in a socket's queue). If all that was closed are \
@@ -15,7 +16,7 @@ pub static EPOLL_ESCAPED: Rule = Rule {
            file system whose device number has a major part. An epoll descriptor that is met in a socket's queue first is not \
            verified: while queues have not been looked into, this is a warning.",
     says: "epoll descriptor still watches what was descriptor {tfd}{fault}",
-    criu: "Dump eventpoll (pid: %d) failed with %d",
+    criu: &["Dump eventpoll (pid: %d) failed with %d"],
     source: "criu/eventpoll.c:flush_eventpoll_dinfo_queue",
     versions: "all",
     lifts: &[Lift::Workload("have the program remove a descriptor from epoll (EPOLL_CTL_DEL) before it closes it")],

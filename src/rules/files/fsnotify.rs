@@ -79,13 +79,14 @@ impl Lost<'_> {
 
 pub static INOTIFY_HANDLE: Rule = Rule {
     id: "inotify-handle",
+    summary: "A watched file or directory to which CRIU finds no way back.",
     group: "Event files",
     what: "A watched inode cannot be opened by its file handle on any collected mount of its device (file systems like \
            procfs, sysfs and, up to CRIU 4.2, overlayfs), and is not found below the directories that CRIU searches: \
            /etc, /var/spool, /var/log, those of dbus, polkit and udev, and each --irmap-scan-path. Where these have more than \
            100,000 names, the search is given up, and this is a warning.",
     says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], which cannot be opened by its handle",
-    criu: "Handle 0x%x:0x%lx cannot be opened, then Can't dump that handle",
+    criu: &["Handle 0x%x:0x%lx cannot be opened", "Can't dump that handle"],
     source: "criu/fsnotify.c:check_open_handle",
     versions: "all",
     lifts: &[
@@ -124,11 +125,12 @@ pub static INOTIFY_HANDLE: Rule = Rule {
 
 pub static INOTIFY_TMPFS: Rule = Rule {
     id: "inotify-tmpfs",
+    summary: "A watched file or directory on tmpfs that was deleted or is hidden.",
     group: "Event files",
     what: "A watched inode on tmpfs or devtmpfs opens by its handle, but no path leads to it: it was removed, or is hidden \
            by a mount.",
     says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more",
-    criu: "Can't find suitable path for handle (dev %#x ino %#lx): %d",
+    criu: &["Can't find suitable path for handle (dev %#x ino %#lx): %d"],
     source: "criu/fsnotify.c:check_open_handle",
     versions: "all",
     lifts: &[Lift::Workload("have the program remove the watch before the dump")],
@@ -146,13 +148,14 @@ pub static INOTIFY_TMPFS: Rule = Rule {
 
 pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
     id: "inotify-force-irmap",
+    summary: "A watched file or directory that was deleted or is hidden, with --force-irmap.",
     group: "Event files",
     what: "--force-irmap is given, and a watched inode opens by its handle but no path leads to it: it was removed, or is \
            hidden by a mount. CRIU searches for it then, below the same directories as for one that does not open, and does \
            not find it. Without the option it is content with the handle.",
     says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more, under \
            --force-irmap",
-    criu: "Handle 0x%x:0x%lx cannot be opened, then Can't dump that handle",
+    criu: &["Handle 0x%x:0x%lx cannot be opened", "Can't dump that handle"],
     source: "criu/fsnotify.c:check_open_handle",
     versions: "all",
     lifts: &[
@@ -173,10 +176,11 @@ pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
 
 pub static FANOTIFY_MOUNT: Rule = Rule {
     id: "fanotify-mount",
+    summary: "A fanotify mark on a mount that the tree does not see.",
     group: "Event files",
     what: "A fanotify mark is on a mount that is not in the mount tables CRIU collects.",
     says: "fanotify mark on mount {mnt_id}, which is in no mount namespace of the tree",
-    criu: "Can't find mnt_id 0x%x",
+    criu: &["Can't find mnt_id 0x%x"],
     source: "criu/fsnotify.c:check_one_mark",
     versions: "all",
     lifts: &[Lift::Workload("have the program remove the mark before the dump")],

@@ -6,13 +6,14 @@ use crate::rules::{Evidence, Lift, Phase, Rule, Value, When};
 
 pub static GHOST_TOO_BIG: Rule = Rule {
     id: "ghost-too-big",
+    summary: "An open file that was deleted, and is too big to be saved with the process.",
     group: "Paths",
     what: "A file without any name left (link count 0) is open, mapped, or is exe, cwd or root, and is bigger than \
            --ghost-limit (1 MiB if not given): the blocks allocated to it from CRIU 3.18 on, its length before. With \
            --link-remap the removed files of the lower layers of an overlayfs on / are among them, whose link count is \
            not 0.",
     says: "{what}[ {path}] has no name left and {size} bytes, more than the limit for such files[ of {limit}]",
-    criu: "Can't dump ghost file %s of %lu size, increase limit",
+    criu: &["Can't dump ghost file %s of %lu size, increase limit"],
     source: "criu/files-reg.c:dump_ghost_remap",
     versions: "all",
     lifts: &[
@@ -38,11 +39,12 @@ pub static GHOST_TOO_BIG: Rule = Rule {
 
 pub static LINK_REMAP_NEEDED: Rule = Rule {
     id: "link-remap-needed",
+    summary: "An open file whose name was deleted while it has another name (a hard link).",
     group: "Paths",
     what: "An open file has lost the name it was opened by, but has another one (its link count is not 0): CRIU would have \
            to make a temporary hard link.",
     says: "{what} {path}: that name is gone, but the file still has another ({nlink} hard links)",
-    criu: "Can't create link remap for %s. Use link-remap option.",
+    criu: &["Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:create_link_remap",
     versions: "all",
     lifts: &[
@@ -62,6 +64,7 @@ pub static LINK_REMAP_NEEDED: Rule = Rule {
 
 pub static LINK_REMAP_FAILED: Rule = Rule {
     id: "link-remap-failed",
+    summary: "An open file or directory whose name was deleted, and to which no hard link can be made.",
     group: "Paths",
     what: "An open file has lost the name it was opened by although its link count is not 0, and no hard link can be made \
            to it: it is a directory, lies on a read-only mount, or on cgroupfs or sysfs, which keep the link count of what \
@@ -70,7 +73,7 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
            --link-remap; without the option it does not even try. Where the layers of an overlayfs cannot be looked at, a \
            removed file with a name left is only a warning, and only with --link-remap.",
     says: "{what} {path}: that name is gone, and no hard link can be made to {object}",
-    criu: "Can't link remap to %s: Operation not permitted (without --link-remap: Can't create link remap for %s)",
+    criu: &["Can't link remap to %s: Operation not permitted", "{without --link-remap} Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:create_link_remap",
     versions: "all",
     lifts: &[
@@ -97,12 +100,13 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
 
 pub static NFS_SILLY: Rule = Rule {
     id: "nfs-silly",
+    summary: "An open file that was deleted on NFS (.nfs and a long number).",
     group: "Paths",
     what:
         "A file on NFS is named .nfs and 24 hexadecimal digits: what is left there of a removed file that is open. Any \
            file with such a name counts.",
     says: "{what} {path}, a removed file on NFS",
-    criu: "Can't create link remap for %s. Use link-remap option.",
+    criu: &["Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:nfs_silly_rename",
     versions: "all",
     lifts: &[Lift::Option(Opt::LinkRemap), Lift::Workload("have the program close it before the dump")],

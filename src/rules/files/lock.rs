@@ -49,6 +49,7 @@ fn finding(rule: &Rule, task: &Task, file: &OpenFile, lock: &Lock) -> Finding {
 
 pub static LOCK_NOT_ALLOWED: Rule = Rule {
     id: "lock-not-allowed",
+    summary: "A file lock, which CRIU saves only with an option.",
     group: "File locks",
     what: "A file lock or lease is held through a descriptor of the tree (a `lock:` line in its fdinfo) and --file-locks is \
            not given. A lock that an outsider holds through an open file of its own does not count; one on an open file \
@@ -56,7 +57,7 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
            same open file (a child has taken it on what it inherited: CRIU loses it). CRIU forgets the locks of an open file that it meets first in a socket's \
            queue: while queues have not been looked into, this is a warning.",
     says: "{access} {kind} lock[ of bytes {bytes}] on {path}[, taken by process {owner}]",
-    criu: "Some file locks are hold by dumping tasks! You can try --file-locks to dump them.",
+    criu: &["Some file locks are hold by dumping tasks! You can try --file-locks to dump them."],
     source: "criu/file-lock.c:dump_file_locks (kernels before 4.1: note_file_lock)",
     versions: "all",
     lifts: &[Lift::Option(Opt::FileLocks), Lift::Workload("release the lock before the dump")],
@@ -84,12 +85,13 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
 
 pub static LOST_FILE_LOCK: Rule = Rule {
     id: "lost-file-lock",
+    summary: "A file lock on a file that is shared with a parent, or lies in a socket's queue: it is lost.",
     group: "Dumped, and lost",
     what: "A POSIX lock that a process has taken on an open file it shares with one that is dumped before (a child, on what it \
            inherited), or any lock on an open file that CRIU meets in a socket's queue first: with --file-locks or without, the lock \
            is not in the images.",
     says: "{access} {kind} lock[ of bytes {bytes}] on {path}, which is lost: {why}",
-    criu: "nothing",
+    criu: &[],
     source: "criu/file-lock.c:discard_dup_locks_tail",
     versions: "all",
     lifts: &[Lift::Workload("release the lock before the dump, or have the process open the file itself and take it there")],
@@ -121,12 +123,13 @@ fn queued_first<'a>(ctx: &'a Ctx) -> HashSet<&'a (i32, i32)> {
 
 pub static LOCK_KIND: Rule = Rule {
     id: "lock-kind",
+    summary: "A file lock of a kind CRIU does not know, as NFS servers take.",
     group: "File locks",
     what:
         "A lock of another class than POSIX, flock, OFD or lease (a delegation or a layout of an NFS server, an access \
            lock) is held through a descriptor of the tree.",
     says: "{access} lock of class {class} on {path}",
-    criu: "Unknown file lock!",
+    criu: &["Unknown file lock!"],
     source: "criu/proc_parse.c:parse_file_lock_buf",
     versions: "all",
     lifts: &[Lift::Workload("close the file before the dump")],

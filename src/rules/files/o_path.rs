@@ -14,6 +14,7 @@ const INOTIFY: &str = "inotify instance";
 
 pub static FD_O_PATH: Rule = Rule {
     id: "fd-o-path",
+    summary: "A pipe, pidfd, eventfd or the like that was opened as a mere path (O_PATH).",
     group: "Pipes",
     what: "A FIFO, a pipe, a pidfd, an eventfd, a signalfd, a timerfd, a fanotify group or (in a tree with a network namespace of \
            its own) /dev/net/tun was opened with O_PATH (all but the first and the last through /proc/PID/fd). CRIU takes the \
@@ -21,8 +22,7 @@ pub static FD_O_PATH: Rule = Rule {
            descriptor of it that reads comes first in the tree. An epoll instance is saved as an empty one; an inotify \
            instance too, but that cannot be restored, which is a warning.",
     says: "{what}[ {path}] opened with O_PATH, which CRIU takes for an ordinary descriptor of it[, {outcome}]",
-    criu: "Can't obtain piped data size; pidfd pid 0 is not a part of process tree..; No records of type 12 found in fdinfo file; \
-           Can't dump tun-file device: Bad file descriptor",
+    criu: &["Can't obtain piped data size", "pidfd pid 0 is not a part of process tree..", "No records of type 12 found in fdinfo file", "Can't dump tun-file device: Bad file descriptor"],
     source: "criu/pipes.c:dump_one_pipe_data, criu/pidfd.c:dump_one_pidfd, criu/proc_parse.c:parse_fdinfo_pid_s, \
              criu/tun.c:dump_tunfile",
     versions: "all",

@@ -25,12 +25,13 @@ const NOT_HERE: Lift = Lift::Workload("start the program with files of its own m
 
 pub static FILE_MOUNT_UNKNOWN: Rule = Rule {
     id: "file-mount-unknown",
+    summary: "A file on a mount that the tree does not see: of another mount namespace, or lazily unmounted.",
     group: "Paths",
     what: "A file is open, mapped, or is the exe, cwd or root of a process, and lies on a mount that is not in the mount \
            tables CRIU collects: those of the dumped mount namespaces, or CRIU's own if the root process shares it. Lazily \
            unmounted file systems, files inherited from another mount namespace, mounts of the kernel's own, tracefs.",
     says: "{what}[ {path}] on mount {mnt_id}, which is in no mount namespace of the tree",
-    criu: "Can't lookup mount=%d for fd=%d path=%s",
+    criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/files-reg.c:dump_one_reg_file",
     versions: "all",
     lifts: &[Lift::OptionFor(Opt::ShellJob, "tty"), Lift::Value("external", "{key}"), NOT_HERE],
@@ -47,10 +48,11 @@ pub static FILE_MOUNT_UNKNOWN: Rule = Rule {
 
 pub static MQUEUE_FD: Rule = Rule {
     id: "mqueue-fd",
+    summary: "An open POSIX message queue.",
     group: "Paths",
     what: "A POSIX message queue is open: it lies on a mount of the kernel's own.",
     says: "POSIX message queue {path}",
-    criu: "Can't lookup mount=%d for fd=%d path=%s",
+    criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/files-reg.c:dump_one_reg_file",
     versions: "all",
     lifts: &[Lift::Value("external", "{key}"), Lift::Workload("close it before the dump")],
@@ -66,12 +68,13 @@ pub static MQUEUE_FD: Rule = Rule {
 
 pub static FILE_OVERMOUNTED: Rule = Rule {
     id: "file-overmounted",
+    summary: "A file that lies hidden under another mount.",
     group: "Paths",
     what:
         "A file lies on a mount that another mount hides: one on the same mountpoint, or one that covers it or a mount \
            below it.",
     says: "{what}[ {path}] on mount {mnt_id}, which another mount covers",
-    criu: "Open files on overmounted mounts are not supported yet; mount=%d fd=%d path=%s",
+    criu: &["Open files on overmounted mounts are not supported yet; mount=%d fd=%d path=%s"],
     source: "criu/files-reg.c:dump_one_reg_file",
     versions: "all",
     lifts: &[
@@ -90,10 +93,11 @@ pub static FILE_OVERMOUNTED: Rule = Rule {
 
 pub static FILE_ODD_PATH: Rule = Rule {
     id: "file-odd-path",
+    summary: "A file whose path does not begin with a slash.",
     group: "Paths",
     what: "The kernel's text for the path does not begin with a slash.",
     says: "{what} {path}, which is no absolute path",
-    criu: "The path [%s] is not supported",
+    criu: &["The path [%s] is not supported"],
     source: "criu/files-reg.c:dump_one_reg_file",
     versions: "all",
     lifts: &[Lift::Value("external", "{key}"), Lift::Workload("close it before the dump")],
@@ -109,11 +113,12 @@ pub static FILE_ODD_PATH: Rule = Rule {
 
 pub static PATH_REUSED: Rule = Rule {
     id: "path-reused",
+    summary: "An open file whose path leads to another file now.",
     group: "Paths",
     what: "The path of an open file leads to another file: something is mounted over a part of it, or the mount namespace \
            has changed since. With --evasive-devices another node of the same device is good enough.",
     says: "{what} {path} is inode {need}, but that path leads to inode {found} now",
-    criu: "Unaccessible path opened %u:%u, need %u:%u",
+    criu: &["Unaccessible path opened %u:%u, need %u:%u"],
     source: "criu/files-reg.c:check_path_remap",
     versions: "all",
     lifts: &[
@@ -140,12 +145,13 @@ pub static PATH_REUSED: Rule = Rule {
 
 pub static PATH_STAT_ERROR: Rule = Rule {
     id: "path-stat-error",
+    summary: "An open file whose path cannot be followed any more.",
     group: "Paths",
     what:
         "The path of an open file cannot be looked up, for another reason than that it is not there: a directory of it \
            was replaced by a file, or may not be searched.",
     says: "{what} {path} cannot be reached by that path, errno {errno}",
-    criu: "Can't stat path",
+    criu: &["Can't stat path"],
     source: "criu/files-reg.c:check_path_remap",
     versions: "all",
     lifts: &[Lift::Value("external", "{key}"), Lift::Workload("close it before the dump")],
@@ -164,13 +170,14 @@ pub static PATH_STAT_ERROR: Rule = Rule {
 
 pub static CHROOT_ROOT_TASK: Rule = Rule {
     id: "chroot-root-task",
+    summary: "A container that was made with chroot instead of pivot_root.",
     group: "Paths",
     what:
         "The root process, or the first process in walking order of another mount namespace of the tree, is in a mount \
            namespace other than CRIU's and its root directory is not the root of that namespace. Where the root process shares \
            CRIU's namespace, a nested one may be seen through a root directory that is a mountpoint.",
     says: "root directory of the process is {path}, not the root of its mount namespace",
-    criu: "The root task has another root than mntns: %s (or before it: Can't parse %d's mountinfo)",
+    criu: &["The root task has another root than mntns: %s", "{or before it} Can't parse %d's mountinfo"],
     source: "criu/mount.c:__mntns_get_root_fd",
     versions: "all",
     lifts: &[
@@ -189,12 +196,13 @@ pub static CHROOT_ROOT_TASK: Rule = Rule {
 
 pub static PATH_TOO_LONG: Rule = Rule {
     id: "path-too-long",
+    summary: "A file with a path of about 4096 bytes or more.",
     group: "Paths",
     what: "The path of an open file, or of the exe, cwd or root of a process, is longer than a page: the kernel does not tell \
            it, or CRIU's buffer is too small by one byte. Up to CRIU 4.2 the path of a mapped file may have no more than 4022 \
            bytes, for the line of smaps has to fit into a page.",
     says: "{what} whose path is too long for CRIU[ ({length} bytes)]",
-    criu: "Can't read link of fd %d: File name too long, Buffer for read link of fd %d is too small, The bfd buffer is too small",
+    criu: &["Can't read link of fd %d: File name too long", "Buffer for read link of fd %d is too small", "The bfd buffer is too small"],
     source: "criu/util.c:read_fd_link, criu/bfd.c:breadchr",
     versions: "all",
     lifts: &[Lift::Workload("have the program close it, unmap it or leave the directory before the dump")],

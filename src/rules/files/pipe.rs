@@ -21,11 +21,12 @@ fn autofs_pipes(snap: &Snapshot) -> HashSet<u64> {
 
 pub static PIPE_PACKET: Rule = Rule {
     id: "pipe-packet",
+    summary: "A pipe in packet mode (O_DIRECT).",
     group: "Pipes",
     what: "A pipe whose open end is in packet mode (O_DIRECT, set by pipe2 or later by fcntl). The flag belongs to each end \
            by itself. Exempt are the pipes of autofs mounts of the dumped namespaces.",
     says: "{end} end of packetized (O_DIRECT) pipe {ino}",
-    criu: "The packetized mode for pipes is not supported yet",
+    criu: &["The packetized mode for pipes is not supported yet"],
     source: "criu/pipes.c:dump_one_pipe",
     versions: "all",
     lifts: &[Lift::Workload("have the program use a pipe without O_DIRECT, or close it before the dump")],
@@ -58,11 +59,12 @@ pub static PIPE_PACKET: Rule = Rule {
 
 pub static PIPE_TOO_MANY: Rule = Rule {
     id: "pipe-too-many",
+    summary: "More than 1024 readable pipes in one tree.",
     group: "Pipes",
     what: "More than 1024 different pipes (or, counted apart, FIFOs) with a readable end in the whole tree: CRIU's table of \
            pipe contents is full.",
     says: "{count} {kind} with a readable end in the tree, CRIU has room for 1024",
-    criu: "OOM storing pipe",
+    criu: &["OOM storing pipe"],
     source: "criu/pipes.c:dump_one_pipe_data",
     versions: "all",
     lifts: &[Lift::Workload("dump a smaller tree, or have the programs close what they do not use")],

@@ -5,11 +5,12 @@ use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
 
 pub static TIMERFD_CLOCK: Rule = Rule {
     id: "timerfd-clock",
+    summary: "A timer that wakes the machine from sleep (CLOCK_BOOTTIME_ALARM).",
     group: "Event files",
     what: "A timerfd of another clock than CLOCK_REALTIME, CLOCK_MONOTONIC and CLOCK_BOOTTIME: one that wakes the machine \
            (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM).",
     says: "timerfd of {clock}, a clock that CRIU does not know",
-    criu: "Unknown clock type %d for %#x",
+    criu: &["Unknown clock type %d for %#x"],
     source: "criu/include/timerfd.h:verify_timerfd",
     versions: "all",
     lifts: &[Lift::Workload(

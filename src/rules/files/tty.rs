@@ -20,11 +20,12 @@ fn finding(rule: &Rule, t: &Terminal) -> Finding {
 
 pub static TTY_INDEX: Rule = Rule {
     id: "tty-index",
+    summary: "A pseudoterminal with a number above 1000.",
     group: "Terminals",
     what:
         "A pseudoterminal with a number above 1000 is open. (For a slave CRIU takes the number at the end of its path.)",
     says: "{side} of pseudoterminal {index}: CRIU counts them only up to 1000",
-    criu: "Index %d on pts is too big, or Index %d on ptmx is too big",
+    criu: &["Index %d on pts is too big", "Index %d on ptmx is too big"],
     source: "criu/tty.c:pts_fd_get_index, ptm_fd_get_index",
     versions: "all",
     lifts: &[EXTERNAL, Lift::Workload("start the program in a fresh terminal when fewer are open")],
@@ -48,11 +49,17 @@ pub static TTY_INDEX: Rule = Rule {
 
 pub static TTY_IOCTL: Rule = Rule {
     id: "tty-ioctl",
+    summary: "A terminal that cannot be asked for its settings.",
     group: "Terminals",
-    what: "A terminal is open as a mere path (O_PATH): it cannot be asked for its session and settings. Or it has a line \
+    what:
+        "A terminal is open as a mere path (O_PATH): it cannot be asked for its session and settings. Or it has a line \
            discipline (TIOCSETD) that does not tell its settings, N_NULL.",
     says: "terminal[ {path}]: {fault}",
-    criu: "tty: Can't fetch params: err = %d, or Can't obtain ptmx index: Bad file descriptor, or Can't get tty params on %#x",
+    criu: &[
+        "tty: Can't fetch params: err = %d",
+        "Can't obtain ptmx index: Bad file descriptor",
+        "Can't get tty params on %#x",
+    ],
     source: "criu/pie/parasite.c:parasite_dump_tty, criu/tty.c:ptm_fd_get_index",
     versions: "all",
     lifts: &[Lift::Workload("have the program close it before the dump")],
@@ -76,11 +83,12 @@ pub static TTY_IOCTL: Rule = Rule {
 
 pub static TTY_EXT_TOO_MANY: Rule = Rule {
     id: "tty-ext-too-many",
+    summary: "More than 64 open files of terminals that were declared external.",
     group: "Terminals",
     what: "More than 64 open files are terminals named by an external or inherited tty[...] key. Each open file counts, also \
            of the same terminal; descriptors that share one (dup, fork) count once.",
     says: "{count} open files of external terminals, CRIU has room for 64",
-    criu: "Too many external terminals",
+    criu: &["Too many external terminals"],
     source: "criu/tty.c:ext_fd_get_index",
     versions: "all",
     lifts: &[Lift::Workload("dump a smaller tree")],
@@ -132,11 +140,12 @@ fn dangling(ctx: &Ctx, firsts: &HashMap<i32, i32>, sid: i32) -> Option<&'static 
 
 pub static TTY_DANGLING_SID: Rule = Rule {
     id: "tty-dangling-sid",
+    summary: "A terminal of a shell's session, with the shell outside of the tree.",
     group: "Terminals",
     what: "A terminal of the tree controls a session whose leader is not in the tree (a program started from a shell), and \
            --shell-job is not given. Naming the terminal as external does not help.",
     says: "terminal[ {path}] of session {sid}, whose leader {fault}",
-    criu: "Found dangling tty with sid %d pgid %d (%s) on peer fd %d.",
+    criu: &["Found dangling tty with sid %d pgid %d (%s) on peer fd %d."],
     source: "criu/tty.c:dump_verify_tty_sids",
     versions: "all",
     lifts: &[
@@ -195,12 +204,13 @@ const SLAVE_OPTIONS: [Opt; 2] = [Opt::ShellJob, Opt::OrphanPtsMaster];
 
 pub static TTY_SLAVE_UNPAIRED: Rule = Rule {
     id: "tty-slave-unpaired",
+    summary: "A terminal whose other side, the terminal emulator or sshd, is outside of the tree.",
     group: "Terminals",
     what: "The slave of a pseudoterminal is open and its master is not in the tree (it is the terminal emulator's, sshd's or \
            the container runtime's). --shell-job, or orphan_pts_master of an RPC request, lets one such terminal pass. A \
            slave whose master is closed everywhere passes by itself.",
     says: "slave of pseudoterminal {index}[, {path}], whose master is outside of the tree",
-    criu: "Found slave peer index %d without correspond master peer",
+    criu: &["Found slave peer index %d without correspond master peer"],
     source: "criu/tty.c:tty_verify_active_pairs",
     versions: "all",
     lifts: &[
@@ -225,12 +235,13 @@ pub static TTY_SLAVE_UNPAIRED: Rule = Rule {
 
 pub static TTY_WRITE_ONLY: Rule = Rule {
     id: "tty-write-only",
+    summary: "A terminal opened for writing only, with its other side in the tree.",
     group: "Terminals",
     what: "Both sides of a pseudoterminal are open in the tree, and the first descriptor that CRIU meets of one of them was opened \
            for writing only (`program >/dev/pts/N`): CRIU cannot read what is queued there. A side whose other is outside is \
            not read.",
     says: "{side} of pseudoterminal {index}[, {path}], opened for writing only, and the other side is in the tree",
-    criu: "Can't read data from tty (%s %#x): Bad file descriptor",
+    criu: &["Can't read data from tty (%s %#x): Bad file descriptor"],
     source: "criu/tty.c:tty_do_dump_queued_data",
     versions: "all",
     lifts: &[
@@ -265,11 +276,12 @@ pub static TTY_WRITE_ONLY: Rule = Rule {
 
 pub static TTY_TWO_UNPAIRED: Rule = Rule {
     id: "tty-two-unpaired",
+    summary: "A second terminal whose other side is outside of the tree.",
     group: "Terminals",
     what: "Slaves of two or more pseudoterminals are open whose masters are not in the tree. Even with --shell-job or \
            orphan_pts_master only one such terminal passes.",
     says: "slave of pseudoterminal {index}[, {path}], the second or later whose master is outside of the tree",
-    criu: "Only one slave external peer is allowed (index %d)",
+    criu: &["Only one slave external peer is allowed (index %d)"],
     source: "criu/tty.c:tty_verify_active_pairs",
     versions: "all",
     lifts: &[EXTERNAL, Lift::Workload("have the program close all but one of them before the dump")],
@@ -296,12 +308,13 @@ pub static TTY_TWO_UNPAIRED: Rule = Rule {
 
 pub static TTY_CTTY_INHERIT: Rule = Rule {
     id: "tty-ctty-inherit",
+    summary: "An open /dev/tty, as sudo and ssh keep it, without the terminal itself.",
     group: "Terminals",
     what: "/dev/tty is open (programs like sudo and ssh keep it), and no pseudoterminal of the same session is open in the \
            tree with the session leader's process group in its foreground, or the one there is was first met in another \
            process. Either side of it counts. No option helps, --shell-job included.",
     says: "/dev/tty of session {sid}: {lack}[ {met}]",
-    criu: "ctty inheritance detected sid/pgrp %d, no PTY peer with sid/pgrp needed, or (ctty pid_real %d pty pid_real %d)",
+    criu: &["ctty inheritance detected sid/pgrp %d, no PTY peer with sid/pgrp needed", "ctty inheritance detected sid/pgrp %d (ctty pid_real %d pty pid_real %d)"],
     source: "criu/tty.c:tty_verify_ctty",
     versions: "all",
     lifts: &[Lift::Workload("have the program close /dev/tty before the dump")],

@@ -22,11 +22,12 @@ fn finding(rule: &Rule, task: &Task, file: &OpenFile, tun: &TunFacts) -> Finding
 
 pub static TUN_NETNS_EXTERNAL: Rule = Rule {
     id: "tun-netns-external",
+    summary: "An open /dev/net/tun that was opened in a network namespace no process of the tree is in.",
     group: "Devices",
     what: "The root process has a network namespace of its own, and /dev/net/tun was opened in one that neither a process of \
            the tree nor CRIU is in.",
     says: "TUN/TAP descriptor[ of interface {name}] of network namespace {netns}, which no process of the tree is in",
-    criu: "Unable to dump a socket from an external network namespace, then No net_ns for tun device",
+    criu: &["Unable to dump a socket from an external network namespace", "No net_ns for tun device"],
     source: "criu/tun.c:dump_tunfile, criu/net.c:get_socket_ns",
     versions: "all",
     lifts: &[Lift::Workload("close the descriptor, or open it in the network namespace of the tree")],
@@ -48,11 +49,12 @@ pub static TUN_NETNS_EXTERNAL: Rule = Rule {
 
 pub static TUN_FILTER: Rule = Rule {
     id: "tun-filter",
+    summary: "A TAP interface with a packet filter, which the kernel does not give back.",
     group: "Devices",
     what: "A TAP interface has a socket filter (TUNATTACHFILTER): its program lies in the memory of whoever attached it, and the \
            kernel does not give it back.",
     says: "TAP interface {name} with a socket filter attached",
-    criu: "Can't dump %s with filter on-board",
+    criu: &["Can't dump %s with filter on-board"],
     source: "criu/tun.c:__dump_tun_link_fd",
     versions: "all",
     lifts: &[Lift::Workload("have the program detach the filter (TUNDETACHFILTER) before the dump")],
@@ -71,10 +73,11 @@ pub static TUN_FILTER: Rule = Rule {
 
 pub static TUN_NOFILTER_INFO: Rule = Rule {
     id: "tun-nofilter-info",
+    summary: "A TUN interface on a kernel before 3.11, which does not tell whether there is a filter.",
     group: "Devices",
     what: "A TUN interface, and a kernel that does not say (IFF_NOFILTER, Linux 3.11+) that it has no socket filter.",
     says: "TUN interface {name}, of which this kernel does not say whether it has a filter",
-    criu: "No info about %s filter, kernel is too old",
+    criu: &["No info about %s filter, kernel is too old"],
     source: "criu/tun.c:__dump_tun_link_fd",
     versions: "all",
     lifts: &[Lift::Workload("boot a kernel of 3.11 or newer")],

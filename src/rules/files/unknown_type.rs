@@ -26,11 +26,12 @@ fn finding(rule: &Rule, task: &Task, file: &OpenFile, link: &[u8]) -> Finding {
 
 pub static FD_REG_NONAME: Rule = Rule {
     id: "fd-reg-noname",
+    summary: "An open kernel object that looks like a regular file, of a kind CRIU does not know.",
     group: "Anonymous inodes",
     what: "A file that is by its type a regular one but has no path, is no memfd, namespace or pidfd: an object of the kernel \
            that this CRIU does not know.",
     says: "kernel object {object}",
-    criu: "Can't dump file %d of that type [%o] (reg %s)",
+    criu: &["Can't dump file %d of that type [%o] (reg %s)"],
     source: "criu/files.c:dump_one_file",
     versions: "all",
     lifts: &[Lift::Workload("have the program close it before the dump"), Lift::Hook(Hook::DumpExtFile)],
@@ -52,10 +53,11 @@ pub static FD_REG_NONAME: Rule = Rule {
 
 pub static FD_UNKNOWN: Rule = Rule {
     id: "fd-unknown",
+    summary: "An open kernel object without a file type, such as a DMA buffer.",
     group: "Anonymous inodes",
     what: "A file without a type that is no anonymous inode either: a DMA buffer, for instance.",
     says: "kernel object {object}",
-    criu: "Can't dump file %d of that type [%o] (unknown %s)",
+    criu: &["Can't dump file %d of that type [%o] (unknown %s)"],
     source: "criu/files.c:dump_one_file",
     versions: "all",
     lifts: &[Lift::Workload("have the program close it before the dump"), Lift::Hook(Hook::DumpExtFile)],

@@ -5,11 +5,12 @@ use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
 
 pub static FD_NO_STAT: Rule = Rule {
     id: "fd-no-stat",
+    summary: "An open file that the kernel tells nothing of any more: /proc/PID/fd of a process that has ended.",
     group: "Paths",
     what: "An open file, or the current directory of a process, cannot be asked for its attributes: fstat says ENOENT. The \
            directory /proc/PID/fd is such a one when the process it was opened of has ended (Linux 6.2 and later).",
     says: "{what} {path}, of which the kernel has no attributes any more (fstat: ENOENT)",
-    criu: "Can't stat fd %d: No such file or directory, or Can't fstat exe link",
+    criu: &["Can't stat fd %d: No such file or directory", "Can't fstat exe link"],
     source: "criu/files.c:fill_fd_params, criu/cr-dump.c:dump_task_fs",
     versions: "all",
     lifts: &[Lift::Workload("have the program close it, or leave the directory, before the dump")],

@@ -28,11 +28,12 @@ fn fault(m: &Mapping) -> Option<&'static str> {
 
 pub static AIO_RING_BAD: Rule = Rule {
     id: "aio-ring-bad",
+    summary: "The ring of a libaio context, which the program has overwritten, unmapped in part or protected.",
     group: "Mappings",
     what: "A ring of asynchronous I/O (io_setup, libaio) is not as the kernel has made it: its head was overwritten, a part of it \
            was unmapped or got another protection, or all of it may not be read.",
     says: "AIO ring {range}, {fault}",
-    criu: "Not valid ring #%d, or si_code=4 ... was stopped by 11 unexpectedly",
+    criu: &["Not valid ring #%d", "%d was stopped by 11 unexpectedly"],
     source: "criu/pie/parasite.c:parasite_check_aios",
     versions: "all",
     lifts: &[Lift::Workload("have the program end that context (io_destroy) before the dump, or leave the ring's memory alone")],

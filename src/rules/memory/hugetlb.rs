@@ -11,12 +11,13 @@ fn is_huge(kernel: &Kernel, file: &OpenFile) -> bool {
 
 pub static HUGETLB_UNKNOWN: Rule = Rule {
     id: "hugetlb-unknown",
+    summary: "Huge pages, while no free one is left by which CRIU could learn to recognise them.",
     group: "Mappings",
     what: "Huge pages are mapped (MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB), and none of that size was free when CRIU started: \
            it maps one to learn on which device of the kernel's they are, and takes what lies there for an ordinary file \
            otherwise. A device it got to know in an earlier run may be in its cache.",
     says: "{what} of huge pages, of which none was free for CRIU to learn where they are",
-    criu: "Can't lookup mount=%d for fd=%d path=%s",
+    criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/kerndat.c:kerndat_get_hugetlb_dev, criu/hugetlb.c:is_hugetlb_dev",
     versions: "all",
     // An external key lifts it too, and the memory is lost.

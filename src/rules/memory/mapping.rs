@@ -30,12 +30,13 @@ fn is_anon_object(m: &Mapping) -> bool {
 
 pub static VMA_ANON_INODE: Rule = Rule {
     id: "vma-anon-inode",
+    summary: "Mapped memory of a kernel object (io_uring, perf, KVM, BPF, memfd_secret) that cannot be opened again.",
     group: "Mappings",
     what:
         "A mapping of a kernel object that cannot be opened through map_files: io_uring rings, perf event buffers, KVM \
            vcpus, BPF maps and ring buffers, memfd_secret, DMA buffers. No plugin is asked.",
     says: "mapping {range} of {object}",
-    criu: "Unknown shit %o (%s), then Can't open %d's mapfile link %lx",
+    criu: &["Unknown shit %o (%s)", "Can't open %d's mapfile link %lx"],
     source: "criu/proc_parse.c:vma_get_mapfile",
     versions: "all",
     lifts: &[Lift::Workload("have the program unmap it before the dump, or run it without that interface")],
@@ -54,10 +55,11 @@ pub static VMA_ANON_INODE: Rule = Rule {
 
 pub static VMA_DEVICE: Rule = Rule {
     id: "vma-device",
+    summary: "Mapped memory of a device.",
     group: "Mappings",
     what: "A mapping of a file that is neither regular nor /dev/zero.",
     says: "mapping {range} of {class} {dev}[, driver {driver}], {path}",
-    criu: "handle_device_vma plugin failed: %s, then Can't handle non-regular mapping on %d's map %lx",
+    criu: &["handle_device_vma plugin failed: %s", "Can't handle non-regular mapping on %d's map %lx"],
     source: "criu/proc_parse.c:handle_vma",
     versions: "all",
     lifts: &[Lift::Workload("have the program unmap {path} before the dump"), Lift::Hook(Hook::HandleDeviceVma)],
@@ -96,11 +98,12 @@ pub(crate) fn is_known_vvar(ctx: &Ctx, vma: &Vma) -> bool {
 
 pub static VMA_VVAR_VCLOCK: Rule = Rule {
     id: "vma-vvar-vclock",
+    summary: "The time page that kernels from 6.13 on map into every process, which CRIU before 4.1 does not know.",
     group: "Mappings",
     what: "The kernel (6.13+) maps the time data of the vdso as two areas, and this CRIU knows only the first: every \
            process is refused.",
     says: "mapping {range} [vvar_vclock], which this CRIU does not know",
-    criu: "Unsupported mapping found %016lx-%016lx",
+    criu: &["Unsupported mapping found %016lx-%016lx"],
     source: "criu/proc_parse.c:handle_vma, vma_list_add",
     versions: "3.17.1-4.0",
     lifts: &[Lift::Release("4.1"), Lift::Workload("boot a kernel older than 6.13")],
@@ -120,12 +123,13 @@ pub static VMA_VVAR_VCLOCK: Rule = Rule {
 
 pub static VMA_IO_PFNMAP: Rule = Rule {
     id: "vma-io-pfnmap",
+    summary: "Mapped memory that is not memory: the registers or pages of a device.",
     group: "Mappings",
     what:
         "A mapping of device memory (`io` or `pf` in its VmFlags) that is not a readable vvar area, not a shared mapping of \
            a file and not the uprobes area. vmsplice cannot read such pages.",
     says: "mapping {range} of device memory (VmFlags io/pf)[, {path}]",
-    criu: "Unsupported mapping found %016lx-%016lx",
+    criu: &["Unsupported mapping found %016lx-%016lx"],
     source: "criu/proc_parse.c:parse_vma_vmflags, vma_list_add",
     versions: "all",
     lifts: &[Lift::Workload("have the program unmap it before the dump")],
@@ -158,12 +162,16 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
 
 pub static VMA_UPROBES: Rule = Rule {
     id: "vma-uprobes",
+    summary: "The area that the kernel maps into a process when a uprobe was set in it (perf, bpftrace).",
     group: "Mappings",
     what:
         "The kernel has put a [uprobes] area into the process, because a uprobe was set in one of its files; the area \
            stays when the probe is removed.",
     says: "mapping {range} [uprobes]: a uprobe was set in this process",
-    criu: "PID %d has uprobes vma. Consider using --allow-uprobes. (before 4.2: Unsupported mapping found)",
+    criu: &[
+        "PID %d has uprobes vma. Consider using --allow-uprobes.",
+        "{before 4.2} Unsupported mapping found %016lx-%016lx",
+    ],
     source: "criu/proc_parse.c:handle_vma",
     versions: "all",
     lifts: &[
@@ -184,12 +192,13 @@ pub static VMA_UPROBES: Rule = Rule {
 
 pub static GUARD_PAGES_OLD_CRIU: Rule = Rule {
     id: "guard-pages-old-criu",
+    summary: "Guard regions of thread stacks (glibc 2.42), which CRIU before 4.2 tries to read.",
     group: "Mappings",
     what: "A private mapping has a guard region (madvise(MADV_GUARD_INSTALL), Linux 6.13+; glibc 2.42 makes them for thread \
            stacks) and this CRIU does not know them: it tries to read the pages. The kernel tells where they are from 6.15 \
            on; before, nothing is known.",
     says: "guard region {range} (MADV_GUARD_INSTALL), which this CRIU cannot dump",
-    criu: "Can't splice all pages to pipe (%ld/%ld), then Can't dump page with parasite",
+    criu: &["Can't splice all pages to pipe (%ld/%ld)", "Can't dump page with parasite"],
     source: "criu/page-xfer.c, criu/mem.c:__parasite_dump_pages_seized",
     versions: "3.17.1-4.1.1",
     lifts: &[
@@ -213,11 +222,12 @@ pub static GUARD_PAGES_OLD_CRIU: Rule = Rule {
 
 pub static SYSV_SHM_NO_IPCNS: Rule = Rule {
     id: "sysv-shm-no-ipcns",
+    summary: "System V shared memory in a tree that uses the host's IPC namespace.",
     group: "System V shared memory",
     what: "A System V shared memory segment is attached and the root task lives in CRIU's own IPC namespace: the segment \
            could only be recreated in a namespace of its own.",
     says: "mapping {range} of System V shared memory, key {key}, id {shmid}, in a tree that shares CRIU's IPC namespace",
-    criu: "Task %d with SysVIPC shmem map @%lx doesn't live in IPC ns",
+    criu: &["Task %d with SysVIPC shmem map @%lx doesn't live in IPC ns"],
     source: "criu/cr-dump.c:check_sysvipc_map_dump",
     versions: "all",
     lifts: &[Lift::Workload(

@@ -7,11 +7,12 @@ use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
 
 pub static VMA_VVAR_GAP: Rule = Rule {
     id: "vma-vvar-gap",
+    summary: "A program that has moved or unmapped a part of the kernel's time pages (vvar).",
     group: "Mappings",
     what: "The areas with the time data of the vdso do not lie side by side: the program has moved one of them, or unmapped a \
            part.",
     says: "mapping {range} {name}, apart from the one at {before}",
-    criu: "two nonconsecutive vvar vma-s: ...",
+    criu: &["two nonconsecutive vvar vma-s: %lx-%lx %lx-%lx"],
     source: "criu/proc_parse.c:parse_smaps",
     versions: "4.1+",
     lifts: &[Lift::Workload("run the program without what moves or unmaps its [vvar]")],
@@ -44,10 +45,11 @@ fn same_file(a: &Vma, b: &Vma) -> bool {
 
 pub static VMA_SYSV_PRIVATE: Rule = Rule {
     id: "vma-sysv-private",
+    summary: "A private mapping of a System V shared memory segment.",
     group: "System V shared memory",
     what: "A System V shared memory segment is mapped privately, by way of /proc/PID/map_files: shmat cannot do it.",
     says: "private mapping {range} of System V shared memory, {path}",
-    criu: "Bogus mapping 0x%lx-0x%lx (flags: %#x vm_file_fd: %d)",
+    criu: &["Bogus mapping 0x%lx-0x%lx (flags: %#x vm_file_fd: %d)"],
     source: "criu/proc_parse.c:handle_vma",
     versions: "all",
     lifts: &[Lift::Workload("have the program unmap it before the dump")],
@@ -76,10 +78,11 @@ const KERNEL_HALF: u64 = 1 << 63;
 
 pub static NO_EXEC_VMA: Rule = Rule {
     id: "no-exec-vma",
+    summary: "A process without any executable memory, in which CRIU cannot run its code.",
     group: "Mappings",
     what: "No mapping of the process is executable: CRIU has no place for its first instructions.",
     says: "none of its {count} mappings is executable",
-    criu: "No suitable VM found",
+    criu: &["No suitable VM found"],
     source: "criu/parasite-syscall.c:get_exec_start, parasite_infect_seized",
     versions: "all",
     lifts: &[],

@@ -8,14 +8,14 @@ use crate::snapshot::MasterPipe;
 
 pub static MNT_AUTOFS: Rule = Rule {
     id: "mnt-autofs",
+    summary: "An automount point whose automounter is not in the tree.",
     group: "Mounts",
     what: "An autofs is mounted in a dumped namespace, is not external, and its automounter is a process outside of the tree or \
            is gone; or the automounter has closed the end of the pipe that it reads from and there is no /dev/autofs in that \
            namespace. With /dev/autofs CRIU asks the kernel whether anybody serves the mount, and passes if nobody does: that is \
            a warning. A mount that the kernel knows to be served by nobody (fd=-1) passes.",
     says: "autofs {source} on {mountpoint}: {fault}",
-    criu: "failed to find pstree item with pid %d, or Failed to find read pipe fd (ino %ld) in process %d, or failed to open \
-           /dev/autofs",
+    criu: &["failed to find pstree item with pid %d", "Failed to find read pipe fd (ino %ld) in process %d", "failed to open /dev/autofs"],
     source: "criu/autofs.c:autofs_create_entry",
     versions: "all",
     lifts: &[Lift::Value("external", "mnt[{path}]:NAME"), Lift::Workload("unmount it before the dump")],

@@ -28,12 +28,13 @@ pub(crate) fn each_looked_into(ctx: &Ctx, types: &[&[u8]], mut judge: impl FnMut
 
 pub static MNT_FUSE: Rule = Rule {
     id: "mnt-fuse",
+    summary: "A mounted FUSE file system: sshfs, gvfs, lxcfs, s3fs.",
     group: "Mounts",
     what:
         "A FUSE file system is mounted in a dumped namespace and is neither external nor a bind of the root or of an \
            external mount.",
     says: "mount {mnt_id} of {fstype} (source {source}) on {mountpoint}",
-    criu: "failed to dump fs %s (fuse): always fail",
+    criu: &["failed to dump fs %s (fuse): always fail"],
     source: "criu/filesystems.c:always_fail",
     versions: "all",
     lifts: &[Lift::Value("external", "mnt[{path}]:NAME"), Lift::Workload("unmount it before the dump")],
@@ -54,13 +55,14 @@ pub static MNT_FUSE: Rule = Rule {
 
 pub static MNT_UNREACHABLE: Rule = Rule {
     id: "mnt-unreachable",
+    summary: "A tmpfs or the like whose contents CRIU cannot reach.",
     group: "Mounts",
     what: "CRIU looks into a tmpfs, mqueue, pstore, fusectl, devtmpfs, autofs or FUSE file system to dump it, and cannot: it is \
            mounted only in part, as the root of a nested mount namespace, or the mountpoint of every mount of the whole has \
            a newline in its name, which CRIU does not know from the kernel's text for it, or is hidden by a mount that CRIU \
            does not collect, tracefs or one that --skip-mnt names.",
     says: "{fstype} ({dev}, source {source}) on {mountpoint}, whose contents CRIU cannot reach: {why}",
-    criu: "Unable to dump a file system for %d:%s",
+    criu: &["Unable to dump a file system for %d:%s"],
     source: "criu/mount.c:dump_one_fs",
     versions: "all",
     lifts: &[Lift::Value("external", "mnt[{path}]:NAME"), Lift::Workload("{change} before the dump")],
@@ -93,11 +95,12 @@ pub static MNT_UNREACHABLE: Rule = Rule {
 
 pub static MNT_MQUEUE: Rule = Rule {
     id: "mnt-mqueue",
+    summary: "POSIX message queues, which CRIU does not save.",
     group: "Mounts",
     what: "A file system of POSIX message queues is mounted in a dumped namespace, is not external, and there is a queue in it, \
            opened by a process or not.",
     says: "message queues in the mqueue file system on {mountpoint}",
-    criu: "mqueue isn't empty",
+    criu: &["mqueue isn't empty"],
     source: "criu/filesystems.c:dump_empty_fs",
     versions: "all",
     lifts: &[

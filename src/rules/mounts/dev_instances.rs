@@ -9,11 +9,12 @@ use crate::rules::{Evidence, Lift, Phase, Rule, When};
 
 pub static MNT_OWN_DEVPTS: Rule = Rule {
     id: "mnt-own-devpts",
+    summary: "A devpts, while there is none on the /dev/pts of CRIU itself.",
     group: "Mounts",
     what: "A devpts is in a mount table that CRIU reads, and there is none on CRIU's own /dev/pts to compare it with. The tables \
            are those of the dumped mount namespaces, and CRIU's own if the root process shares it or with --external mnt[].",
     says: "mount {mnt_id} of devpts on {mountpoint}, and the /dev/pts that criu sees is no devpts",
-    criu: "devpts isn't mount on the host, Failed to parse FS specific data on",
+    criu: &["devpts isn't mount on the host", "Failed to parse FS specific data on %s"],
     source: "criu/filesystems.c:devpts_parse",
     versions: "all",
     lifts: &[
@@ -41,11 +42,12 @@ pub static MNT_OWN_DEVPTS: Rule = Rule {
 
 pub static MNT_OWN_DEVTMPFS: Rule = Rule {
     id: "mnt-own-devtmpfs",
+    summary: "A devtmpfs, while the /dev of CRIU itself is none.",
     group: "Mounts",
     what: "A devtmpfs is mounted in a dumped namespace, is neither external nor a bind of the root or of an external mount, and \
            CRIU's own /dev is no devtmpfs or tmpfs to compare it with.",
     says: "mount {mnt_id} of devtmpfs on {mountpoint}, and the /dev that criu sees is neither a devtmpfs nor a tmpfs",
-    criu: "devtmpfs isn't mount on the host",
+    criu: &["devtmpfs isn't mount on the host"],
     source: "criu/filesystems.c:devtmpfs_dump",
     versions: "all",
     lifts: &[

@@ -30,11 +30,12 @@ fn has_master(ctx: &Ctx, wanted: u32) -> Gate {
 
 pub static MNT_DEVPTS_BIND: Rule = Rule {
     id: "mnt-devpts-bind",
+    summary: "A bind mounted terminal, as /dev/console of a container is.",
     group: "Mounts",
     what: "A single terminal of a devpts that is mounted in the tree's mount namespaces is bind mounted somewhere (as /dev/console \
            of a container is), it is not external, and no process of the tree has the master with its number open.",
     says: "mount {mnt_id} on {mountpoint} is the terminal {root} of a devpts, whose master is outside of the tree",
-    criu: "Unable to find a master for %s",
+    criu: &["Unable to find a master for %s"],
     source: "criu/tty.c:devpts_check_bindmount",
     versions: "all",
     lifts: &[

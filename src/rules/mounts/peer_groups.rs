@@ -28,12 +28,13 @@ fn by_place<'m, 'a>(model: &'m Model<'a>) -> HashMap<(u32, Vec<u8>), Vec<&'m Nod
 
 pub static MNT_PROPAGATED: Rule = Rule {
     id: "mnt-propagated",
+    summary: "Two mounts at one place of a peer group that are not the same, at which CRIU dies.",
     group: "Mounts",
     what: "Two mounts of one peer group have at the same place mounts of different file systems, or of different parts of one. \
            CRIU takes them for one mount that has propagated, sees that they are not, and ends with a signal.",
     says: "mount {mnt_id} of {fstype} on {mountpoint} and mount {second} of {other_fstype} on {other_mountpoint} stand at the \
            same place of peer group {peers}",
-    criu: "BUG at criu/mount.c",
+    criu: &["BUG at criu/mount.c"],
     source: "criu/mount.c:resolve_shared_mounts",
     versions: "all",
     lifts: &[Lift::Workload("unmount one of them before the dump, or make the mounts that they are on private")],

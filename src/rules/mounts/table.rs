@@ -68,12 +68,13 @@ fn has_blank(name: &[u8]) -> bool {
 
 pub static MNT_LINE: Rule = Rule {
     id: "mnt-line",
+    summary: "A mount whose line in the mount table CRIU cannot read: too long, or an odd character.",
     group: "Mounts",
     what: "CRIU cannot read a line of a mount table: it is longer than 4094 bytes (an overlay of many layers; up to CRIU 4.2), or the \
            mountpoint or what is mounted there has a carriage return, form feed or vertical tab in its name. The tables are \
            those of the dumped mount namespaces, and CRIU's own if the root process shares it or with --external mnt[].",
     says: "mount {mnt_id} of {fstype} on {mountpoint}[ of {whose} mount namespace] has a line in the mount table {why}",
-    criu: "Bad format in %d mountinfo: '%s'",
+    criu: &["Bad format in %d mountinfo: '%s'"],
     source: "criu/proc_parse.c:parse_mountinfo",
     versions: "all",
     lifts: &[
@@ -105,13 +106,14 @@ pub static MNT_LINE: Rule = Rule {
 
 pub static MNT_UNSUPPORTED_FS: Rule = Rule {
     id: "mnt-unsupported-fs",
+    summary: "A mounted file system that CRIU cannot mount again: ext4, XFS, NFS and so on.",
     group: "Mounts",
     what: "A file system is mounted whole (its root is /) that CRIU cannot mount again by itself: none of proc, sysfs, \
            devtmpfs, binfmt_misc, tmpfs, devpts, pstore, mqueue, securityfs, fusectl, debugfs, tracefs, cgroup, cgroup2, \
            aufs, fuse, overlay, autofs; it is not the root of the namespace or a bind of it, not external or a bind of \
            an external one, and not named by --enable-fs (which never helps for Btrfs).",
     says: "mount {mnt_id} of {fstype} ({dev}, source {source}) on {mountpoint} is of a file system that CRIU cannot mount again",
-    criu: "FS mnt %s dev %#x root %s unsupported id %d",
+    criu: &["FS mnt %s dev %#x root %s unsupported id %d"],
     source: "criu/mount.c:validate_mounts",
     versions: "all",
     lifts: &[
@@ -148,12 +150,13 @@ pub static MNT_UNSUPPORTED_FS: Rule = Rule {
 
 pub static MNT_NO_ROOT_MOUNT: Rule = Rule {
     id: "mnt-no-root-mount",
+    summary: "A bind mount of something that lies outside of the tree's mount namespace: a volume.",
     group: "Mounts",
     what: "A part of a file system is mounted (a bind mount: its root is not /), no mount of the whole of it is in the \
            dumped namespaces, it is not external, and no plugin takes it.",
     says: "bind mount {mnt_id} of {root} of {fstype} ({dev}, source {source}) on {mountpoint}, which comes from outside of the \
            tree's mount namespace",
-    criu: "%d:%s doesn't have a proper root mount",
+    criu: &["%d:%s doesn't have a proper root mount"],
     source: "criu/mount.c:validate_mounts",
     versions: "all",
     lifts: &[
@@ -184,11 +187,12 @@ fn push_both(sink: &mut Sink, options: Gate, hook: Gate, f: Finding) {
 
 pub static MNT_EXTERNAL_MASTER: Rule = Rule {
     id: "mnt-external-master",
+    summary: "A mount that receives mounts from outside (propagation rslave).",
     group: "Mounts",
     what: "A mount is a slave of a peer group (master:N in mountinfo) that has no member in the dumped namespaces, and no \
            external mount, nor the root, of the same superblock has that master.",
     says: "mount {mnt_id} of {fstype} on {mountpoint} receives mounts from peer group {master}, which is outside of the tree",
-    criu: "Mount %d %s (master_id: %d shared_id: %d) has unreachable sharing. Try --enable-external-masters.",
+    criu: &["Mount %d %s (master_id: %d shared_id: %d) has unreachable sharing. Try --enable-external-masters."],
     source: "criu/mount.c:resolve_shared_mounts",
     versions: "all",
     lifts: &[
@@ -218,10 +222,11 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
 
 pub static MNT_SAME_POINT_CHILDREN: Rule = Rule {
     id: "mnt-same-point-children",
+    summary: "Two mounts side by side on one mountpoint.",
     group: "Mounts",
     what: "A mount has two child mounts with the same mountpoint.",
     says: "mount {mnt_id} on {mountpoint} has two mounts on {child}: {first} and {second}",
-    criu: "Mount %d has two children with same mountpoint: %d %d",
+    criu: &["Mount %d has two children with same mountpoint: %d %d"],
     source: "criu/mount.c:validate_children_collision",
     versions: "all",
     lifts: &[Lift::Workload("unmount one of them before the dump")],
@@ -247,11 +252,12 @@ pub static MNT_SAME_POINT_CHILDREN: Rule = Rule {
 
 pub static MNT_TREE: Rule = Rule {
     id: "mnt-tree",
+    summary: "A mount whose parent is not in the table that CRIU builds.",
     group: "Mounts",
     what: "A mount of the table has no parent in it and is not its root. tracefs mounts are taken out of the table first, \
            so a mount below one of them counts too.",
     says: "mount {mnt_id} of {fstype} on {mountpoint} has no parent in the mount table that CRIU builds",
-    criu: "No parent found for mountpoint %d (@%s)",
+    criu: &["No parent found for mountpoint %d (@%s)"],
     source: "criu/mount.c:mnt_build_ids_tree",
     versions: "all",
     lifts: &[Lift::Workload("unmount it before the dump")],

@@ -79,6 +79,7 @@ fn is_supported(link: &NetLink, host: &Host) -> bool {
 
 pub static LINK_UNSUPPORTED: Rule = Rule {
     id: "link-unsupported",
+    summary: "A network interface CRIU cannot make again: hardware, vlan, vxlan, wireguard, dummy, bond.",
     group: "Network namespaces",
     what: "A network namespace that is dumped with the tree has an interface that CRIU cannot make again: anything but \
            loopback, veth, bridge, macvlan, tun and tap, sit, venet, and the gre0 and gretap0 (from 4.3 also tunl0) that \
@@ -86,7 +87,7 @@ pub static LINK_UNSUPPORTED: Rule = Rule {
            ip6tnl0 are refused. The namespaces of all processes of the tree count, but CRIU's own; if the root process \
            has no namespace of its own at all, none does.",
     says: "network namespace {netns} has the interface {name} ([{kind}, ]type {type}), which CRIU cannot make again",
-    criu: "Unsupported link %d (type %d kind %s)",
+    criu: &["Unsupported link %d (type %d kind %s)"],
     source: "criu/net.c:dump_one_link, dump_unknown_device",
     versions: "all; tunl0 up to 4.2",
     lifts: &[
@@ -116,13 +117,14 @@ pub static LINK_UNSUPPORTED: Rule = Rule {
 
 pub static TUN_NONPERSIST_UNHELD: Rule = Rule {
     id: "tun-nonpersist-unheld",
+    summary: "A tun interface that a program outside of the tree holds.",
     group: "Network namespaces",
     what: "A network namespace that is dumped with the tree has a tun or tap interface that is not persistent, and no \
            descriptor of the tree belongs to it: a process outside holds it, or one of the tree that opened /dev/net/tun in \
            another network namespace.",
     says: "network namespace {netns} has the tun interface {name}, which lives by a descriptor outside of the tree (or opened \
            in another network namespace)",
-    criu: "No fd info for non persistent tun device %s",
+    criu: &["No fd info for non persistent tun device %s"],
     source: "criu/tun.c:get_tun_link_fd",
     versions: "all",
     lifts: &[
@@ -138,6 +140,7 @@ pub static TUN_NONPERSIST_UNHELD: Rule = Rule {
 
 pub static TUN_PERSISTENT_HELD: Rule = Rule {
     id: "tun-persistent-held",
+    summary: "A persistent tun interface that a program outside of the tree uses.",
     group: "Network namespaces",
     what: "A network namespace that is dumped with the tree has a persistent tun or tap interface with a single queue, and a \
            process outside is attached to it (or one of the tree that opened /dev/net/tun in another network namespace): CRIU \
@@ -145,7 +148,7 @@ pub static TUN_PERSISTENT_HELD: Rule = Rule {
            (If the holder has switched the carrier off by TUNSETCARRIER, it is not seen.)",
     says: "network namespace {netns} has the persistent tun interface {name}, to which a descriptor outside of the tree (or \
            opened in another network namespace) is attached",
-    criu: "Can't create tun device: Device or resource busy",
+    criu: &["Can't create tun device: Device or resource busy"],
     source: "criu/tun.c:get_tun_link_fd, open_tun_dev",
     versions: "all",
     lifts: &[
@@ -194,11 +197,12 @@ fn holds(file: &OpenFile, netns: u64, name: &[u8]) -> Gate {
 
 pub static NETNS_MULTI_EMPTY: Rule = Rule {
     id: "netns-multi-empty",
+    summary: "A second network namespace in the tree, with --empty-ns net.",
     group: "Network namespaces",
     what: "--empty-ns net is given and a process of the tree lives in another network namespace than the root process (and \
            not in CRIU's).",
     says: "network namespace {netns}, which is not that of the root process: --empty-ns net is for that one only",
-    criu: "Unable to dump more than one netns if the --emptyns is set",
+    criu: &["Unable to dump more than one netns if the --emptyns is set"],
     source: "criu/net.c:dump_net_ns",
     versions: "all",
     lifts: &[
@@ -219,12 +223,13 @@ pub static NETNS_MULTI_EMPTY: Rule = Rule {
 
 pub static NETNS_LOCK: Rule = Rule {
     id: "netns-lock",
+    summary: "A network namespace whose traffic CRIU has to stop with iptables, which is not installed.",
     group: "Network namespaces",
     what: "The root process has a network namespace of its own, so CRIU locks all of its traffic, by default with \
            iptables-restore and, on a kernel with IPv6, ip6tables-restore, and there is no such program in its PATH. (That \
            they are there does not mean that they work: the kernel may lack a module.)",
     says: "CRIU would lock network namespace {netns} with {tool}, which is not in its PATH",
-    criu: "Locking network failed: iptables-restore returned %d",
+    criu: &["Locking network failed: iptables-restore returned %d"],
     source: "criu/net.c:network_lock_internal",
     versions: "all",
     lifts: &[
@@ -259,11 +264,12 @@ pub static NETNS_LOCK: Rule = Rule {
 
 pub static NETNS_IP_TOOL: Rule = Rule {
     id: "netns-ip-tool",
+    summary: "A network namespace whose addresses CRIU saves with the program ip, which is not installed.",
     group: "Network namespaces",
     what: "A network namespace is dumped with the tree. CRIU saves its addresses and routes with the program ip (or what the \
            environment variable CR_IP_TOOL names), and there is none in its PATH.",
     says: "CRIU would save the addresses of network namespace {netns} with the program ip, which is not in its PATH",
-    criu: "IP tool failed on addr save",
+    criu: &["IP tool failed on addr save"],
     source: "criu/net.c:dump_ifaddr",
     versions: "all",
     lifts: &[
@@ -288,12 +294,13 @@ pub static NETNS_IP_TOOL: Rule = Rule {
 
 pub static NETNS_NO_NET_ADMIN: Rule = Rule {
     id: "netns-no-net-admin",
+    summary: "A network namespace, and CRIU without the right to save any (CAP_NET_ADMIN).",
     group: "Network namespaces",
     what: "A network namespace is dumped with the tree, and CRIU has no CAP_NET_ADMIN in the user namespace that it belongs to: \
            it may neither lock its traffic nor read its packet filters and connection tracking, which it reads of an \
            external and of an empty one too.",
     says: "network namespace {netns}, which CRIU may not dump without CAP_NET_ADMIN",
-    criu: "Locking network failed / cache initialization failed: Operation not permitted / Namespaces dumping finished with error %d",
+    criu: &["Locking network failed", "cache initialization failed: Operation not permitted", "Namespaces dumping finished with error %d"],
     source: "criu/net.c:dump_net_ns, network_lock_internal",
     versions: "all",
     lifts: &[Lift::Workload("give criu CAP_NET_ADMIN (a container or sandbox may have dropped it)")],

@@ -46,11 +46,12 @@ impl Collected {
 
 pub static NSFD_OUTSIDE: Rule = Rule {
     id: "nsfd-outside",
+    summary: "An open namespace file (as of ip netns) of a namespace that no process of the tree lives in.",
     group: "Namespaces",
     what: "A namespace file is open and no process of the tree, nor CRIU, lives in that namespace: it is held only by \
            descriptors or bind mounts, or by processes outside.",
     says: "descriptor of {kind} namespace {ino}, in which no process of the tree lives",
-    criu: "No NS ID with kid %u",
+    criu: &["No NS ID with kid %u"],
     source: "criu/namespaces.c:dump_one_ns_file",
     versions: "all",
     lifts: &[Lift::Workload("close it, or put the processes of that namespace into the tree, before the dump")],

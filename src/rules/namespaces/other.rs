@@ -20,11 +20,12 @@ const KINDS: [(&str, Pick); 6] = [
 
 pub static NS_NESTED: Rule = Rule {
     id: "ns-nested",
+    summary: "A process with namespaces of its own inside of the tree: a sandbox, a browser, a nested container.",
     group: "Namespaces",
     what: "A process of the tree lives in a pid, ipc, uts, user, cgroup or time namespace that is neither the root task's nor \
            CRIU's own. CRIU restores one of each for the whole tree. Only first threads are looked at.",
     says: "{kind} namespace {ino} of its own, other than the root task's",
-    criu: "Can't dump nested %s namespace for %d",
+    criu: &["Can't dump nested %s namespace for %d"],
     source: "criu/namespaces.c:generate_ns_id",
     versions: "all",
     lifts: &[Lift::Workload(
@@ -57,10 +58,11 @@ fn inode(ino: u64) -> Value {
 
 pub static NS_TIME_CHILDREN: Rule = Rule {
     id: "ns-time-children",
+    summary: "A process that has made a time namespace for its children.",
     group: "Namespaces",
     what: "A process has made a time namespace for its children (unshare with CLONE_NEWTIME) and does not live in it itself.",
     says: "has made time namespace {ino} for its children",
-    criu: "Can't dump nested time_for_children namespace for %d, or Can't dump nested time namespace for %d",
+    criu: &["Can't dump nested time_for_children namespace for %d", "Can't dump nested time namespace for %d"],
     source: "criu/namespaces.c:dump_task_ns_ids",
     versions: "all",
     lifts: &[Lift::Workload("dump the tree from the first process inside of the namespace")],
@@ -88,11 +90,12 @@ fn pid_external(host: &Host, ino: u64) -> Gate {
 
 pub static PIDNS_WITHOUT_INIT: Rule = Rule {
     id: "pidns-without-init",
+    summary: "A process inside of a container that is not the container's first one.",
     group: "Namespaces",
     what: "The root task lives in another pid namespace than CRIU and is not its process 1 (a process inside of a container is \
            dumped from the host).",
     says: "process {own} of pid namespace {ino}, which cannot be restored without its process 1",
-    criu: "Can't dump a pid namespace without the process init",
+    criu: &["Can't dump a pid namespace without the process init"],
     source: "criu/namespaces.c:dump_namespaces",
     versions: "all",
     lifts: &[
@@ -122,11 +125,12 @@ fn maps_root(map: &[IdRange]) -> bool {
 
 pub static NS_USER_OWNER: Rule = Rule {
     id: "ns-user-owner",
+    summary: "A user namespace without root, or one that does not own the other namespaces of the tree.",
     group: "Namespaces",
     what: "The root task has a user namespace of its own, and in it nobody is root (id 0 is not mapped), or one of its net, \
            uts, time, ipc and mnt namespaces that are dumped too was not made in that user namespace.",
     says: "user namespace {ino}: {why}[ {kind} namespace {other}]",
-    criu: "Unable to convert uid or gid; One or more namespaces doesn't belong to the target user namespace",
+    criu: &["Unable to convert uid or gid", "One or more namespaces doesn't belong to the target user namespace"],
     source: "criu/namespaces.c:check_user_ns",
     versions: "all",
     lifts: &[Lift::Workload(
@@ -166,11 +170,12 @@ pub static NS_USER_OWNER: Rule = Rule {
 
 pub static USERNS_BINFMT: Rule = Rule {
     id: "userns-binfmt",
+    summary: "A user namespace without a mount namespace, on CRIU 4.3.",
     group: "Namespaces",
     what: "The root task has a user namespace of its own, but shares CRIU's mount namespace: 4.3 looks for that user \
            namespace's binfmt_misc and cannot mount it.",
     says: "user namespace {ino} without a mount namespace of its own",
-    criu: "Failed to dump binfmt_misc contents",
+    criu: &["Failed to dump binfmt_misc contents"],
     source: "criu 4.3 (seen by running it; its source was not at hand)",
     versions: "4.3",
     lifts: &[Lift::Workload("start the program with a mount namespace too (unshare --user --mount)")],

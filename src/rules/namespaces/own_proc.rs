@@ -35,12 +35,13 @@ fn no_mount(ctx: &Ctx, task: &Task) -> Option<String> {
 
 pub static PROC_FD_DENIED: Rule = Rule {
     id: "proc-fd-denied",
+    summary: "A root process that does not find itself in its /proc, as in a chroot or a new pid namespace.",
     group: "Processes",
     what: "The root process does not see itself in /proc (in a chroot() without it, or in a new pid namespace with the old \
            /proc), and cannot mount one in its current directory: it has no CAP_SYS_ADMIN over its mounts, or no directory can \
            be made there.",
     says: "the process does not find itself in its /proc ({found}), and CRIU cannot mount another: {why}",
-    criu: "can't dump unprivileged task whose /proc doesn't belong to it; Can't create a directory; Can't readlink /proc/self",
+    criu: &["can't dump unprivileged task whose /proc doesn't belong to it", "Can't create a directory", "Can't readlink /proc/self"],
     source: "criu/pie/parasite.c:get_proc_fd",
     versions: "all",
     lifts: &[Lift::Workload("mount a /proc of its pid namespace where the process sees it (unshare --mount-proc)")],

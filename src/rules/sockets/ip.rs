@@ -13,12 +13,13 @@ use std::net::{IpAddr, Ipv6Addr};
 
 pub static IP_PROTO: Rule = Rule {
     id: "ip-proto",
+    summary: "A socket of another protocol than TCP, UDP and ping: MPTCP (Go servers), SCTP, DCCP, L2TP, SMC.",
     group: "IP sockets",
     what: "An IPv4 or IPv6 socket of another protocol than TCP, UDP, UDP-Lite and, from CRIU 4.2 on, ICMP and ICMPv6 ping \
            sockets: MPTCP (which servers written in Go use by default since Go 1.24), SCTP, DCCP, L2TP, SMC. Raw sockets \
            of any protocol pass. There is neither an option nor a plugin hook for it.",
     says: "{protocol} socket (inode {ino})[ {local}][ <-> {remote}]",
-    criu: "Unsupported proto %d for socket %x",
+    criu: &["Unsupported proto %d for socket %x"],
     source: "criu/sk-inet.c:can_dump_ipproto",
     versions: "all; ICMP up to 4.1.1",
     lifts: &[
@@ -51,11 +52,12 @@ pub static IP_PROTO: Rule = Rule {
 
 pub static RAW_CONNECTED: Rule = Rule {
     id: "raw-connected",
+    summary: "A connected raw socket, which CRIU takes for a TCP connection.",
     group: "IP sockets",
     what: "A raw socket is connected, and the kernel can list raw sockets (raw_diag, as those of distributions can): CRIU takes \
            it for a TCP connection, and wants one of the options for those, which then do nothing to it.",
     says: "raw socket of IP protocol {protocol} (inode {ino}) connected to {remote}",
-    criu: "Connected TCP socket, consider using --tcp-established option.",
+    criu: &["Connected TCP socket, consider using --tcp-established option."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
     lifts: &accepted_by_option(
@@ -78,10 +80,11 @@ pub static RAW_CONNECTED: Rule = Rule {
 
 pub static IP_TYPE: Rule = Rule {
     id: "ip-type",
+    summary: "An IP socket of an unknown type.",
     group: "IP sockets",
     what: "An IPv4 or IPv6 socket that is neither stream nor datagram nor raw.",
     says: "{type} IP socket (inode {ino})",
-    criu: "Can't dump %d inet socket %x. Only stream, dgram and raw are supported.",
+    criu: &["Can't dump %d inet socket %x. Only stream, dgram and raw are supported."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],
@@ -102,6 +105,7 @@ pub static IP_TYPE: Rule = Rule {
 
 pub static IP_NOT_COLLECTED: Rule = Rule {
     id: "ip-not-collected",
+    summary: "Sockets that this kernel cannot list, because a module of sock_diag is missing.",
     group: "IP sockets",
     what: "The kernel cannot list the sockets of a protocol (tcp_diag, udp_diag, inet_diag, af_packet_diag, unix_diag \
            not built or not loaded). When a network namespace is dumped with the tree this ends the dump for any protocol but \
@@ -110,7 +114,7 @@ pub static IP_NOT_COLLECTED: Rule = Rule {
            and earlier ones do not.",
     says: "this kernel cannot list {protocol} sockets (sock_diag: error {errno})[, and network namespace {netns} is dumped]\
            [; socket inode {ino} is one]",
-    criu: "Sockets (family %d proto %d) are not collected / in a dumped network namespace: no text",
+    criu: &["Sockets (family %d proto %d) are not collected", "{in a dumped network namespace: nothing}"],
     source: "criu/sockets.c:lookup_socket, collect_sockets",
     versions: "all",
     lifts: &[Lift::Workload("load the kernel module that lists {protocol} sockets: {module}")],
@@ -122,11 +126,12 @@ pub static IP_NOT_COLLECTED: Rule = Rule {
 
 pub static IP_NETNS_EXTERNAL: Rule = Rule {
     id: "ip-netns-external",
+    summary: "A socket of a network namespace that no process of the tree is in.",
     group: "IP sockets",
     what: "The root process has a network namespace of its own, and an IPv4, IPv6 or netlink socket belongs to one that neither \
            a process of the tree nor CRIU is in.",
     says: "{family} socket (inode {ino}) of network namespace {netns}, which no process of the tree is in",
-    criu: "Unable to dump a socket from an external network namespace",
+    criu: &["Unable to dump a socket from an external network namespace"],
     source: "criu/net.c:get_socket_ns",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],
@@ -159,11 +164,12 @@ pub static IP_NETNS_EXTERNAL: Rule = Rule {
 
 pub static IP6_NO_SCOPE_DEV: Rule = Rule {
     id: "ip6-no-scope-dev",
+    summary: "A socket bound to a link-local IPv6 address (fe80::) without an interface.",
     group: "IP sockets",
     what: "An IPv6 socket is bound to a link-local address (fe80::/10) and a port, but to no interface: restore could not bind \
            it again. (CRIU's test for multicast addresses never fires.)",
     says: "IPv6 socket (inode {ino}) bound to {local}, a link-local address, without an interface",
-    criu: "couldn't find ifname for %d, can't bind",
+    criu: &["couldn't find ifname for %d, can't bind"],
     source: "criu/sk-inet.c:do_dump_one_inet_fd, needs_scope_id",
     versions: "all",
     lifts: &[Lift::Workload("bind the socket to its interface (SO_BINDTODEVICE), or close it, before the dump")],

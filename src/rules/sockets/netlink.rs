@@ -7,11 +7,12 @@ use std::borrow::Cow;
 
 pub static NETLINK_DATA: Rule = Rule {
     id: "netlink-data",
+    summary: "A netlink socket with unread messages of the kernel.",
     group: "Netlink sockets",
     what: "A netlink socket has something to read: an answer, a multicast message or an error. CRIU saves no netlink queue. \
            Any event of the kernel may fill it again, also one that the dump itself causes.",
     says: "netlink {protocol} socket (inode {ino}) with unread data[, multicast groups: {groups}]",
-    criu: "The socket has data to read",
+    criu: &["The socket has data to read"],
     source: "criu/sk-netlink.c:can_dump_netlink_sk",
     versions: "all",
     lifts: &[Lift::Workload("let the process read its netlink socket, or close it, before the dump")],
@@ -30,12 +31,13 @@ pub static NETLINK_DATA: Rule = Rule {
 
 pub static NETLINK_GROUPS32: Rule = Rule {
     id: "netlink-groups32",
+    summary: "A netlink socket in a multicast group above 32.",
     group: "Netlink sockets",
     what: "A netlink socket is in a multicast group above 32, or was in one, or its protocol has more than 64 groups: CRIU \
            takes the bit map of the socket's groups without a last word of zeros and has room for one word.",
     says: "netlink {protocol} socket (inode {ino})[, multicast groups: {groups}], room for {room} groups: CRIU saves no more \
            than 32",
-    criu: "The netlink socket 0x%x has more than 32 groups",
+    criu: &["The netlink socket 0x%x has more than 32 groups"],
     source: "criu/sk-netlink.c:dump_one_netlink_fd",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],
@@ -55,10 +57,11 @@ pub static NETLINK_GROUPS32: Rule = Rule {
 
 pub static NETLINK_GROUP_NO_PORT: Rule = Rule {
     id: "netlink-group-no-port",
+    summary: "A netlink socket in a multicast group that has no port.",
     group: "Netlink sockets",
     what: "A netlink socket is in a multicast group, or was in one, but is not bound to a port.",
     says: "netlink {protocol} socket (inode {ino})[, multicast groups: {groups}], without a port",
-    criu: "The netlink socket 0x%x is bound to groups but not to portid",
+    criu: &["The netlink socket 0x%x is bound to groups but not to portid"],
     source: "criu/sk-netlink.c:dump_one_netlink_fd",
     versions: "all",
     lifts: &[Lift::Workload("let the process bind() the socket, or close it, before the dump")],

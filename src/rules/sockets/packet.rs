@@ -12,12 +12,13 @@ const LAST_KNOWN: u16 = 3;
 
 pub static PACKET_MISSING: Rule = Rule {
     id: "packet-missing",
+    summary: "A packet socket that the kernel did not list to CRIU.",
     group: "Packet sockets",
     what: "A packet socket is not among those that CRIU has listed: the kernel cannot list them (af_packet_diag), it belongs \
            to a network namespace that CRIU does not list, or the kernel's list, for which CRIU has room in pieces of 16384 \
            bytes, ends before it: at a packet socket of that namespace, of any process, with more than some 370 memberships.",
     says: "packet socket (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
-    criu: "Can't find packet socket %lu / Sockets (family 17 proto 0) are not collected",
+    criu: &["Can't find packet socket %lu", "Sockets (family 17 proto 0) are not collected"],
     source: "criu/sk-packet.c:dump_one_packet_fd",
     versions: "all",
     lifts: &[
@@ -55,12 +56,13 @@ pub static PACKET_MISSING: Rule = Rule {
 
 pub static PACKET_MCLIST: Rule = Rule {
     id: "packet-mclist",
+    summary: "A packet socket that has joined a group twice, or in an unknown way.",
     group: "Packet sockets",
     what:
         "A packet socket has joined the same group more than once, or has a membership of a kind other than multicast, \
            promiscuous, all-multicast and unicast.",
     says: "packet socket (inode {ino}): {kind} membership on interface number {interface}, joined {count} times",
-    criu: "Multiple MC membership not supported (but can be) / Unknown mc membership type %d",
+    criu: &["Multiple MC membership not supported (but can be)", "Unknown mc membership type %d"],
     source: "criu/sk-packet.c:dump_mreqs",
     versions: "all",
     lifts: &[Lift::Workload("let the process drop the membership, or close the socket, before the dump")],
@@ -91,11 +93,12 @@ fn membership(kind: u16) -> Cow<'static, str> {
 
 pub static PACKET_RING_UNOPENED: Rule = Rule {
     id: "packet-ring-unopened",
+    summary: "The mapped ring of a packet socket whose descriptor is closed.",
     group: "Packet sockets",
     what: "The ring of a packet socket is mapped, and neither this process nor one that CRIU dumps before it has a descriptor \
            of the socket; or what is mapped is no packet socket that CRIU has listed.",
     says: "mapping {range} of socket inode {ino}, which {why}",
-    criu: "Mmap-ed socket %u not open / Can't find packet socket %u to mmap",
+    criu: &["Mmap-ed socket %u not open", "Can't find packet socket %u to mmap"],
     source: "criu/sk-packet.c:dump_socket_map",
     versions: "all",
     lifts: &[Lift::Workload("have the program unmap it, or keep its descriptor open, before the dump")],

@@ -12,12 +12,13 @@ const CONNECTED: &[u8] = &[1, 2, 4, 5, 8, 9, 11];
 
 pub static TCP_CONNECTED: Rule = Rule {
     id: "tcp-connected",
+    summary: "A TCP connection, which CRIU saves only with an option.",
     group: "TCP sockets",
     what: "A TCP socket has a connection in whatever state: SYN_SENT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK \
            or CLOSING. Connections over loopback and with both ends in the tree count too. With --tcp-established the \
            connection is saved and restored; with --tcp-close it is restored as closed.",
     says: "TCP {local} <-> {remote} {state}",
-    criu: "Connected TCP socket, consider using --tcp-established option.",
+    criu: &["Connected TCP socket, consider using --tcp-established option."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
     lifts: &accepted_by_option("close the connection before the dump"),
@@ -45,12 +46,16 @@ pub fn refuse_without_option(ctx: &Ctx, sink: &mut Sink, found: impl Iterator<It
 
 pub static TCP_INFLIGHT: Rule = Rule {
     id: "tcp-inflight",
+    summary: "TCP connections that a server has not accepted yet.",
     group: "TCP sockets",
     what:
         "A listening TCP socket has connections in its backlog that the process has not accepted yet. --skip-in-flight \
            drops them; neither --tcp-established nor --tcp-close does. It comes and goes with the traffic.",
     says: "TCP {local} LISTEN, connections not accepted yet: {backlog}",
-    criu: "In-flight connection (l) for %x / In-flight connections can be ignored with the --skip-in-flight option.",
+    criu: &[
+        "In-flight connection (l) for %x",
+        "In-flight connections can be ignored with the --skip-in-flight option.",
+    ],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
     lifts: &[
@@ -70,12 +75,13 @@ pub static TCP_INFLIGHT: Rule = Rule {
 
 pub static TCP_ODD_STATE: Rule = Rule {
     id: "tcp-odd-state",
+    summary: "A TCP connection in the middle of its handshake, or at its very end.",
     group: "TCP sockets",
     what:
         "An open TCP socket is in a state that CRIU knows nothing of: SYN_RECV (accepted by TCP Fast Open before the \
            handshake was over), TIME_WAIT or NEW_SYN_RECV.",
     says: "TCP {local} <-> {remote} {state}",
-    criu: "Socket state %d obtained but expected %d / Unknown inet socket %x state %d",
+    criu: &["Socket state %d obtained but expected %d", "Unknown inet socket %x state %d"],
     source: "criu/sk-inet.c:gen_uncon_sk, can_dump_inet_sk",
     versions: "all",
     lifts: &[Lift::Workload("wait until the handshake is over, or close the connection, before the dump")],
@@ -92,12 +98,13 @@ pub static TCP_ODD_STATE: Rule = Rule {
 
 pub static TCP_UNDIAGGED: Rule = Rule {
     id: "tcp-undiagged",
+    summary: "A TCP socket of a network namespace that CRIU does not look into.",
     group: "TCP sockets",
     what: "A TCP socket that is not closed is missing from the list that CRIU made with sock_diag, because it belongs to a \
            network namespace that CRIU does not list: one that no process of the tree is in, or CRIU's own while the root \
            process has another. No option is asked, not even for a socket that only listens.",
     says: "TCP socket (inode {ino})[ {local}][ <-> {remote}] {state}[ of network namespace {netns}], which CRIU does not list",
-    criu: "Socket state %d obtained but expected %d",
+    criu: &["Socket state %d obtained but expected %d"],
     source: "criu/sk-inet.c:gen_uncon_sk",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],
@@ -109,11 +116,12 @@ pub static TCP_UNDIAGGED: Rule = Rule {
 
 pub static TCP_LOCK: Rule = Rule {
     id: "tcp-lock",
+    summary: "A TCP connection that CRIU has to block with iptables, which is not installed.",
     group: "TCP sockets",
     what: "With --tcp-established CRIU blocks the traffic of each connection, in a network namespace that is not dumped with \
            the tree by iptables or ip6tables, and there is no such program in its PATH.",
     says: "TCP {local} <-> {remote} {state}: CRIU would lock the connection with {tool}, which is not in its PATH",
-    criu: "Iptables configuration failed / Failed to lock TCP connection %x",
+    criu: &["Iptables configuration failed", "Failed to lock TCP connection %x"],
     source: "criu/sk-tcp.c:lock_connection, criu/netfilter.c:iptables_connection_switch_raw",
     versions: "all",
     lifts: LOCK_LIFTS,
@@ -134,12 +142,13 @@ pub static TCP_LOCK: Rule = Rule {
 
 pub static TCP_CLOSED_LOCKED: Rule = Rule {
     id: "tcp-closed-locked",
+    summary: "A TCP connection that is closed by now, which CRIU blocks with iptables all the same.",
     group: "TCP sockets",
     what: "A TCP socket in CLOSE that once was connected (the other side has reset it, or both have shut it) still knows its \
            peer, and CRIU locks it like a connection, whatever the options but --tcp-close; the program for it is not in its \
            PATH. A socket that never was connected is no matter.",
     says: "TCP socket (inode {ino}), closed, once connected to {remote}: CRIU would lock it with {tool}, which is not in its PATH",
-    criu: "Iptables configuration failed / Failed to lock TCP connection %x",
+    criu: &["Iptables configuration failed", "Failed to lock TCP connection %x"],
     source: "criu/sk-tcp.c:dump_one_tcp, lock_connection",
     versions: "all",
     lifts: &[
@@ -164,6 +173,7 @@ pub static TCP_CLOSED_LOCKED: Rule = Rule {
 
 pub static TCP_RECV_QUEUE: Rule = Rule {
     id: "tcp-recv-queue",
+    summary: "Received TCP data that CRIU cannot read without taking it: SO_PEEK_OFF, urgent data, kTLS.",
     group: "TCP sockets",
     what: "CRIU saves the unread data of a connection (with --tcp-established; of one that was reset, whatever the options \
            but --tcp-close) by peeking at it, and the kernel stops short: the socket has SO_PEEK_OFF set to more than 0, or \
@@ -172,7 +182,7 @@ pub static TCP_RECV_QUEUE: Rule = Rule {
            kTLS the kernel takes what was peeked at out of the queue, so that the next dump passes, without it.) What such a \
            socket of kTLS has sent cannot be read back either, until the other side has acknowledged it: a warning.",
     says: "TCP [{local} <-> ]{remote} {state}: its {queue} data cannot be peeked at whole, {why}[ {offset}]",
-    criu: "recv failed (%d, want %d) / libsoccr_save() failed with -5",
+    criu: &["recv failed (%d, want %d)", "libsoccr_save() failed with -5"],
     source: "soccr/soccr.c:get_queue",
     versions: "all",
     lifts: &[
@@ -207,12 +217,13 @@ const UNREAD: &str = "unread";
 
 pub static TCP_REPAIR: Rule = Rule {
     id: "tcp-repair",
+    summary: "A TCP connection, and CRIU without the right to save any (CAP_NET_ADMIN).",
     group: "TCP sockets",
     what: "CRIU saves a connection (with --tcp-established; one that was reset, whatever the options but --tcp-close) and has no \
            CAP_NET_ADMIN in the user namespace that the socket's network namespace belongs to: the kernel does not let it turn \
            on TCP_REPAIR, nor lock the connection.",
     says: "TCP [{local} <-> ]{remote} {state}: CRIU may not save it without CAP_NET_ADMIN",
-    criu: "Can't turn TCP repair mode ON: Operation not permitted / Failed to lock TCP connection %x",
+    criu: &["Can't turn TCP repair mode ON: Operation not permitted", "Failed to lock TCP connection %x"],
     source: "soccr/soccr.c:tcp_repair_on",
     versions: "all",
     lifts: &[

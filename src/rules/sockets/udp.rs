@@ -6,11 +6,12 @@ use crate::rules::{Evidence, Lift, Phase, Rule, When};
 
 pub static UDP_CORKED: Rule = Rule {
     id: "udp-corked",
+    summary: "A UDP socket that holds its data back (UDP_CORK).",
     group: "UDP sockets",
     what: "A UDP or UDP-Lite socket has the option UDP_CORK set. CRIU refuses even when nothing is held back; data held back \
            by MSG_MORE alone is lost instead.",
     says: "{protocol} socket[ {local}] (inode {ino}) with UDP_CORK set",
-    criu: "Can't dump corked dgram socket %x",
+    criu: &["Can't dump corked dgram socket %x"],
     source: "criu/sk-inet.c:do_dump_one_inet_fd",
     versions: "all",
     lifts: &[Lift::Workload("let the process clear UDP_CORK before the dump")],

@@ -15,6 +15,7 @@ const ANY_KEY: &[Lift] =
 
 pub static UNIX_EXTERNAL_PEER: Rule = Rule {
     id: "unix-external-peer",
+    summary: "A datagram UNIX socket connected to a program outside of the tree: syslog, systemd's notify socket.",
     group: "UNIX sockets",
     what: "A datagram socket is connected to a named socket that no descriptor of the tree refers to. Options that accept \
            it: --ext-unix-sk, or --external unix[INO] with the inode of the dumped end (the caller of restore then hands in \
@@ -22,7 +23,7 @@ pub static UNIX_EXTERNAL_PEER: Rule = Rule {
            SCM_RIGHTS queue of the tree counts as inside; queues are looked into when the tree is frozen, so while one holds \
            descriptors this is a warning before.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} bound to {peer_name}, is outside of the tree[, {doubt}]",
-    criu: "External socket is used. Consider using --ext-unix-sk option.",
+    criu: &["External socket is used. Consider using --ext-unix-sk option."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: "all",
     lifts: &[
@@ -39,13 +40,14 @@ pub static UNIX_EXTERNAL_PEER: Rule = Rule {
 
 pub static UNIX_EXTERNAL_STREAM: Rule = Rule {
     id: "unix-external-stream",
+    summary: "A stream UNIX socket connected to a program outside of the tree: D-Bus, a database, Docker.",
     group: "UNIX sockets",
     what: "A stream or seqpacket socket is connected to a socket that no descriptor of the tree refers to. CRIU's first text \
            recommends --ext-unix-sk, but with that option it refuses half of such a connection all the same. Only \
            --external unix[INO] with the inode of the dumped end (the caller of restore then hands in the connected socket) \
            or a plugin makes it pass. CRIU's own RPC socket and queues: see unix-external-peer.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}[ bound to {peer_name}], is outside of the tree[, {doubt}]",
-    criu: "External socket is used. Consider using --ext-unix-sk option. / with it: Can't dump half of stream unix connection.",
+    criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump half of stream unix connection."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: "all",
     lifts: ANY_KEY,
@@ -57,14 +59,14 @@ pub static UNIX_EXTERNAL_STREAM: Rule = Rule {
 
 pub static UNIX_EXTERNAL_NAMELESS: Rule = Rule {
     id: "unix-external-nameless",
+    summary: "A datagram socketpair whose other end is outside of the tree.",
     group: "UNIX sockets",
     what:
         "A datagram socket is connected to a socket without a name (one end of a socketpair) that no descriptor of the \
            tree refers to. --ext-unix-sk accepts only peers with a name. CRIU's own RPC socket and queues: see \
            unix-external-peer.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} without a name, is outside of the tree[, {doubt}]",
-    criu:
-        "External socket is used. Consider using --ext-unix-sk option. / with it: Can't dump name-less external socket.",
+    criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump name-less external socket."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: "all",
     lifts: ANY_KEY,
@@ -76,6 +78,7 @@ pub static UNIX_EXTERNAL_NAMELESS: Rule = Rule {
 
 pub static UNIX_NOT_COLLECTED: Rule = Rule {
     id: "unix-not-collected",
+    summary: "A UNIX socket that the kernel did not list to CRIU, mostly one of another network namespace.",
     group: "UNIX sockets",
     what: "An open UNIX socket is not among those that CRIU has listed: it belongs to a network namespace that no process \
            of the tree is in (CRIU's own counts only if the root process is in it), the kernel cannot list UNIX sockets \
@@ -83,7 +86,7 @@ pub static UNIX_NOT_COLLECTED: Rule = Rule {
            room in pieces of 16384 bytes, ends before it: at a socket of that namespace, of any process, at which some 4,000 \
            connections wait for accept.",
     says: "UNIX socket[ {name}] (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
-    criu: "Unix socket %d not found / Sockets (family 1 proto 0) are not collected / Bound socket w/o inode %d",
+    criu: &["Unix socket %d not found", "Sockets (family 1 proto 0) are not collected", "Bound socket w/o inode %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
     lifts: &[
@@ -99,12 +102,13 @@ pub static UNIX_NOT_COLLECTED: Rule = Rule {
 
 pub static UNIX_PEER_UNCOLLECTED: Rule = Rule {
     id: "unix-peer-uncollected",
+    summary: "A UNIX socket connected to one that the kernel did not list to CRIU.",
     group: "UNIX sockets",
     what: "A socket is connected to one that CRIU has not listed, because it belongs to a network namespace that no process \
            of the tree is in (a socket bound to a path can be reached from any namespace), or the list ends before it (see \
            unix-not-collected). No option is asked.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, is {where}",
-    criu: "Unix socket %u without peer %u",
+    criu: &["Unix socket %u without peer %u"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
     lifts: &[Lift::Workload("close the connection before the dump")],
@@ -116,11 +120,12 @@ pub static UNIX_PEER_UNCOLLECTED: Rule = Rule {
 
 pub static UNIX_UNREACHABLE_PEER: Rule = Rule {
     id: "unix-unreachable-peer",
+    summary: "A datagram UNIX socket connected to a nameless one that is not connected back.",
     group: "UNIX sockets",
     what: "A datagram socket is connected to a socket that is not connected back and has no name to connect to again.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, has no name and is not connected \
            back[ but to inode {peer_peer}]",
-    criu: "Unix socket %u with unreachable peer %u (%u)",
+    criu: &["Unix socket %u with unreachable peer %u (%u)"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
     lifts: &[Lift::Workload("close one of the two sockets before the dump")],
@@ -132,12 +137,13 @@ pub static UNIX_UNREACHABLE_PEER: Rule = Rule {
 
 pub static UNIX_DANGLING: Rule = Rule {
     id: "unix-dangling",
+    summary: "A UNIX connection that a server outside of CRIU's sight has not accepted yet.",
     group: "UNIX sockets",
     what: "A stream or seqpacket socket is ESTABLISHED without a peer, waits at no listening socket that CRIU lists, and is not \
            shut down both ways: it waits for accept at a socket of a network namespace that is not dumped (a path can be reached \
            from any), or at one before which the list ends (see unix-not-collected). Closing the other end does not make one: the kernel then shuts our end both ways.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): not accepted yet, by a socket that CRIU does not list",
-    criu: "Dangling connection %d",
+    criu: &["Dangling connection %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
     lifts: &[Lift::Workload("let the server accept the connection, or close it, before the dump")],
@@ -149,10 +155,11 @@ pub static UNIX_DANGLING: Rule = Rule {
 
 pub static UNIX_TYPE: Rule = Rule {
     id: "unix-type",
+    summary: "A UNIX socket of an unknown type.",
     group: "UNIX sockets",
     what: "A UNIX socket that is neither stream nor datagram nor seqpacket.",
     says: "UNIX socket[ {name}] (inode {ino}) of {type}",
-    criu: "Unsupported type (%d) on socket %d. Only stream/dgram/seqpacket are supported.",
+    criu: &["Unsupported type (%d) on socket %d.", "Only stream/dgram/seqpacket are supported."],
     source: "criu/sk-unix.c:can_dump_unix_sk",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],
@@ -171,10 +178,11 @@ pub static UNIX_TYPE: Rule = Rule {
 
 pub static UNIX_STATE: Rule = Rule {
     id: "unix-state",
+    summary: "A UNIX socket in an unknown state.",
     group: "UNIX sockets",
     what: "A UNIX socket that is neither listening nor connected nor unconnected.",
     says: "UNIX {type} socket[ {name}] (inode {ino}) in state {state}",
-    criu: "Unknown state %d for unix socket %d",
+    criu: &["Unknown state %d for unix socket %d"],
     source: "criu/sk-unix.c:can_dump_unix_sk",
     versions: "all",
     lifts: &[Lift::Workload("close the socket before the dump")],

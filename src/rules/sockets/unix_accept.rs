@@ -8,10 +8,11 @@ use crate::rules::{Evidence, Lift, Phase, Rule, Value, When};
 
 pub static UNIX_ICON_NOT_LISTENING: Rule = Rule {
     id: "unix-icon-not-listening",
+    summary: "A UNIX connection waiting at a socket that does not listen.",
     group: "UNIX sockets",
     what: "A connection waits for accept at a socket that does not listen.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): waits for accept at inode {listener}, which does not listen",
-    criu: "In-flight connection on non-listening socket %d",
+    criu: &["In-flight connection on non-listening socket %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
     lifts: &[Lift::Workload("close the connection before the dump")],
@@ -29,12 +30,13 @@ pub static UNIX_ICON_NOT_LISTENING: Rule = Rule {
 
 pub static UNIX_ICON_DATA: Rule = Rule {
     id: "unix-icon-data",
+    summary: "A UNIX connection that is not accepted yet, and over which something was sent already.",
     group: "UNIX sockets",
     what: "A connection waits for accept and its client, in the tree, has already sent something. CRIU 3.17.1 loses the data \
            without a word.",
     says: "UNIX {type} socket (inode {ino}): has sent data to inode {listener}[ bound to {listener_name}], which has not \
            accepted the connection yet",
-    criu: "Non-empty write queue on an in-flight socket %#x",
+    criu: &["Non-empty write queue on an in-flight socket %#x"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "3.18+",
     lifts: &[Lift::Workload("let the server accept the connection, or close it, before the dump")],
@@ -59,12 +61,13 @@ pub static UNIX_ICON_DATA: Rule = Rule {
 
 pub static UNIX_ICON_CLOSED: Rule = Rule {
     id: "unix-icon-closed",
+    summary: "A UNIX connection that is not accepted yet, and whose client has gone again.",
     group: "UNIX sockets",
     what: "A listening socket has a connection in its queue whose client has already gone. CRIU cannot tell whether the \
            client had sent something, and refuses; 3.17.1 loses it without a word.",
     says: "UNIX {type} socket[ {name}] (inode {ino}): connections waiting for accept: {waiting}, of them already closed by \
            the client: {closed}",
-    criu: "Found a closed in-flight socket to %#x",
+    criu: &["Found a closed in-flight socket to %#x"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "3.18+",
     lifts: &[Lift::Workload("let the server accept the waiting connections before the dump")],

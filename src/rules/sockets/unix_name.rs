@@ -25,14 +25,14 @@ fn asked(ctx: &Ctx) -> Gate {
 
 pub static UNIX_NAME_UNRESOLVED: Rule = Rule {
     id: "unix-name-unresolved",
+    summary: "A UNIX socket bound to a relative path that CRIU cannot resolve.",
     group: "UNIX sockets",
     what: "A socket was bound to a relative path and CRIU cannot ask the kernel for its file (SIOCUNIXFILE: Linux 4.10, \
            CAP_NET_ADMIN; with --unprivileged it never does). It then tries the name in the process's present working directory and root only, and refuses if it \
            is not there. Where those are is not looked up: a warning.",
     says: "UNIX {type} socket {name} (inode {ino}): bound to a relative path, which is searched in the process's working \
            directory and root only",
-    criu: "Can't resolve name for socket %#x / Unable to resolve unix socket name with obsolete method. Try a linux kernel \
-           newer than 4.10",
+    criu: &["Can't resolve name for socket %#x", "Unable to resolve unix socket name with obsolete method. Try a linux kernel newer than 4.10"],
     source: "criu/sk-unix.c:resolve_rel_name",
     versions: "all",
     lifts: &[
@@ -56,11 +56,12 @@ pub static UNIX_NAME_UNRESOLVED: Rule = Rule {
 
 pub static UNIX_SIOCUNIXFILE: Rule = Rule {
     id: "unix-siocunixfile",
+    summary: "A UNIX socket whose file the kernel does not open for CRIU.",
     group: "UNIX sockets",
     what: "The kernel knows SIOCUNIXFILE but does not open the file that this socket is bound to, or that file's path is longer \
            than a page. CRIU 3.17.1 then goes back to the method for old kernels: a warning there.",
     says: "UNIX {type} socket {name} (inode {ino}): {fault}",
-    criu: "Unable to get a socket file descriptor with SIOCUNIXFILE ioctl, or Can't read link of fd %d: File name too long",
+    criu: &["Unable to get a socket file descriptor with SIOCUNIXFILE ioctl", "Can't read link of fd %d: File name too long"],
     source: "criu/sk-unix.c:unix_resolve_name",
     versions: "3.18+",
     lifts: &[
@@ -91,11 +92,12 @@ pub static UNIX_SIOCUNIXFILE: Rule = Rule {
 
 pub static UNIX_PATH_NOT_SUFFIX: Rule = Rule {
     id: "unix-path-not-suffix",
+    summary: "A UNIX socket bound to a relative path, whose file was moved since or goes by another path.",
     group: "UNIX sockets",
     what: "A socket was bound to a relative path that is not the end of where its file is now: the file was renamed or moved, \
            or the name has `..`, `//`, an inner `.` or a symbolic link in it. One leading `./` is allowed.",
     says: "UNIX {type} socket {name} (inode {ino}): its file is {file}, which does not end in that name",
-    criu: "Unable too cut %s from %s (3.17.1: Unable too resolve %s from %s)",
+    criu: &["Unable too cut %s from %s", "{3.17.1} Unable too resolve %s from %s"],
     source: "criu/sk-unix.c:unix_resolve_name, criu/util.c:cut_path_ending",
     versions: "all",
     lifts: &[Lift::Workload("bind the socket to an absolute path, or move its file back")],

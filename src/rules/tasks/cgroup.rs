@@ -103,6 +103,7 @@ const LEAVE_OUT: Lift =
 
 pub static CG_SUFFIX: Rule = Rule {
     id: "cg-suffix",
+    summary: "A process that was moved out of the cgroup in which its cgroup namespace was made.",
     group: "Cgroups",
     what: "CRIU sees the cgroup of a thread of the root process by a path that does not end with the one that the process \
            itself sees: the process has a cgroup namespace and was moved to a cgroup above or beside the one in which the \
@@ -110,7 +111,7 @@ pub static CG_SUFFIX: Rule = Rule {
            CRIU before 3.18 looks at the first thread only. --manage-cgroups=ignore does not help.",
     says: "its cgroup[ of the hierarchy {hierarchy}] is {path} for CRIU and {inside} in its own cgroup namespace[, whose root is \
            {home}]",
-    criu: "invalid cgroup configuration, %s is not a suffix of %s",
+    criu: &["invalid cgroup configuration, %s is not a suffix of %s"],
     source: "criu/proc_parse.c:parse_thread_cgroup",
     versions: "all",
     lifts: &[MOVE, MOVE_SOMEWHERE, ENTER, LEAVE_OUT],
@@ -139,12 +140,13 @@ pub static CG_SUFFIX: Rule = Rule {
 
 pub static CG_SHORT: Rule = Rule {
     id: "cg-short",
+    summary: "A process in a cgroup outside of the root process's cgroup namespace.",
     group: "Cgroups",
     what: "The root process has a cgroup namespace, and another process of the tree, or (CRIU 3.18 and newer) a thread of one, is \
            in a cgroup whose path is shorter than that of the namespace's root: it is above it or beside it. What is outside of \
            the namespace with a longer path is dumped. --manage-cgroups=ignore does not help.",
     says: "its cgroup {path}[ of the hierarchy {hierarchy}] is outside of the root process's cgroup namespace, whose root is {home}",
-    criu: "cg %s shorter than path prefix %d?",
+    criu: &["cg %s shorter than path prefix %d?"],
     source: "criu/cgroup.c:dump_thread_cgroup",
     versions: "all",
     lifts: &[MOVE, ENTER, LEAVE_OUT],
@@ -173,11 +175,12 @@ pub static CG_SHORT: Rule = Rule {
 
 pub static CG_TOO_LONG: Rule = Rule {
     id: "cg-too-long",
+    summary: "A process whose cgroup has a path of about 4000 bytes.",
     group: "Cgroups",
     what: "What the root process reads in /proc/self/cgroup is longer than the 4063 bytes (4095 before CRIU 3.18) that CRIU has room \
            for (all hierarchies together).",
     says: "its /proc/self/cgroup has {size} bytes",
-    criu: "Parasite failed to dump /proc/self/cgroup",
+    criu: &["Parasite failed to dump /proc/self/cgroup"],
     source: "criu/pie/parasite.c:parasite_dump_cgroup",
     versions: "all",
     lifts: &[Lift::Workload(
@@ -203,12 +206,13 @@ pub static CG_TOO_LONG: Rule = Rule {
 
 pub static FREEZE_OUTSIDE: Rule = Rule {
     id: "freeze-outside",
+    summary: "A process that is not in the cgroup given to --freeze-cgroup.",
     group: "Cgroups",
     what: "With --freeze-cgroup CRIU attaches to what is in that cgroup and below, and to nothing else: a thread of the tree that \
            is not there cannot be stopped. With CRIU's CUDA plugin at work it is a warning, for that makes CRIU do without the \
            freezer.",
     says: "it is not in the cgroup of --freeze-cgroup, {dir}, nor below it",
-    criu: "Unseizable non-zombie %d found, state %c, err -1/10",
+    criu: &["Unseizable non-zombie %d found, state %c, err -1/10"],
     source: "criu/seize.c:seize_cgroup_tree",
     versions: "all",
     lifts: &[Lift::Workload(
@@ -241,12 +245,13 @@ fn freezer_gate(ctx: &Ctx) -> Gate {
 
 pub static FREEZE_TRACED: Rule = Rule {
     id: "freeze-traced",
+    summary: "A process with a debugger in the cgroup given to --freeze-cgroup.",
     group: "Cgroups",
     what: "With --freeze-cgroup CRIU attaches to every thread in that cgroup and below, those that are not of the tree as well: to \
            one that has a tracer already (a debugger, strace) it cannot, and tries until its --timeout is over. With CRIU's CUDA \
            plugin at work it is a warning.",
     says: "in the cgroup of --freeze-cgroup, {dir}, is thread {foreign} besides, traced by process {tracer}",
-    criu: "zombie %d (comm %s) found while seizing",
+    criu: &["zombie %d (comm %s) found while seizing"],
     source: "criu/seize.c:seize_cgroup_tree",
     versions: "all",
     lifts: &[Lift::Workload("detach process {tracer} (or end it), or move {foreign} out of the cgroup, before the dump")],

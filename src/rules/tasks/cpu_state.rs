@@ -18,11 +18,12 @@ fn leader_regs(task: &Task) -> Option<Regs> {
 
 pub static COMPAT_TASK: Rule = Rule {
     id: "compat-task",
+    summary: "A 32-bit program, which this CRIU or this kernel cannot handle.",
     group: "Processor state",
     what: "A process runs in 32-bit mode and CRIU cannot handle that: it is built without it, or the kernel lacks it \
            (CONFIG_IA32_EMULATION, before 4.12). What counts is the mode at the moment of the dump: x32 programs are 64-bit.",
     says: "runs in 32-bit mode, and {why}",
-    criu: "Can't dump task %d running in 32-bit mode",
+    criu: &["Can't dump task %d running in 32-bit mode"],
     source: "compel/arch/x86/src/lib/infect.c:arch_can_dump_task",
     versions: "all",
     lifts: &[Lift::Workload("use a CRIU built with 32-bit support on a kernel with CONFIG_IA32_EMULATION, or a 64-bit build of the program")],
@@ -49,11 +50,12 @@ pub static COMPAT_TASK: Rule = Rule {
 
 pub static LDT_SELECTOR: Rule = Rule {
     id: "ldt-selector",
+    summary: "A process in the middle of 16-bit code (dosemu, Wine).",
     group: "Processor state",
     what: "The first thread of a process runs in a code segment of its own making (modify_ldt: dosemu, 16-bit programs under \
            Wine). A local descriptor table that is not in use at that moment is no obstacle.",
     says: "runs in code segment {cs}, one of a local descriptor table",
-    criu: "Can't dump task %d with LDT descriptors",
+    criu: &["Can't dump task %d with LDT descriptors"],
     source: "compel/arch/x86/src/lib/infect.c:ldt_task_selectors",
     versions: "all",
     lifts: &[Lift::Workload("dump while the program is not running 16-bit code")],
@@ -72,11 +74,12 @@ pub static LDT_SELECTOR: Rule = Rule {
 
 pub static SHSTK: Rule = Rule {
     id: "shstk",
+    summary: "A process with a shadow stack, which CRIU before 4.0 breaks.",
     group: "Processor state",
     what: "A process has a shadow stack (x86 user shadow stacks, `x86_Thread_features: shstk` in its status), and this CRIU \
            does not know them: it does not refuse, but the code it puts into the process for the dump breaks on them.",
     says: "has a shadow stack, which this CRIU does not know: the dump may kill it",
-    criu: "",
+    criu: &[],
     source: "compel/arch/x86/src/lib/infect.c (parasite_setup_shstk is there since 4.0)",
     versions: "3.17.1-3.19",
     lifts: &[Lift::Release("4.0"), Lift::Workload("run the program without shadow stacks (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)")],

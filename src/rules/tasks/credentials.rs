@@ -27,11 +27,12 @@ fn lacks_resource(ctx: &Ctx, task: &Task) -> Option<bool> {
 
 pub static RLIMIT_DENIED: Rule = Rule {
     id: "rlimit-denied",
+    summary: "A process of another user, whose limits CRIU has no right to read.",
     group: "Users and privileges",
     what: "CRIU has no CAP_SYS_RESOURCE in the task's user namespace (it did not make that namespace either), and the task's \
            real, effective and saved ids are not all its own: the kernel does not tell it the resource limits.",
     says: "process of user {uid}, group {gid}, whose resource limits CRIU may not read without CAP_SYS_RESOURCE",
-    criu: "Can't get rlimit %d: Operation not permitted",
+    criu: &["Can't get rlimit %d: Operation not permitted"],
     source: "criu/cr-dump.c:dump_task_rlimits",
     versions: "all",
     lifts: &[Lift::Workload("give criu CAP_SYS_RESOURCE (a container or sandbox may have dropped it)")],
@@ -51,10 +52,11 @@ pub static RLIMIT_DENIED: Rule = Rule {
 
 pub static UNPRIVILEGED_NEEDS_OPTION: Rule = Rule {
     id: "unprivileged-needs-option",
+    summary: "CRIU started by a user who is not root, without the option for that.",
     group: "Users and privileges",
     what: "CRIU does not run as root, and --unprivileged is not given.",
     says: "CRIU would run as user {euid}, not as root",
-    criu: "Running as non-root requires '--unprivileged'",
+    criu: &["Running as non-root requires '--unprivileged'"],
     source: "criu/cr-check.c:check_caps",
     versions: "3.18+",
     lifts: &[Lift::Option(Opt::Unprivileged), Lift::Workload("run criu as root")],
@@ -73,10 +75,11 @@ pub static UNPRIVILEGED_NEEDS_OPTION: Rule = Rule {
 
 pub static UNPRIVILEGED_NO_CAP: Rule = Rule {
     id: "unprivileged-no-cap",
+    summary: "CRIU started without the capabilities it cannot do without.",
     group: "Users and privileges",
     what: "CRIU has neither CAP_SYS_ADMIN nor CAP_CHECKPOINT_RESTORE, as root or not.",
     says: "CRIU would have neither CAP_SYS_ADMIN nor CAP_CHECKPOINT_RESTORE",
-    criu: "CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability:",
+    criu: &["CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability:"],
     source: "criu/cr-check.c:check_caps",
     versions: "3.18+",
     lifts: &[Lift::Workload("run criu as root, or give its file the capability: setcap cap_checkpoint_restore+eip")],
@@ -117,11 +120,12 @@ fn groups_finding(rule: &Rule, task: &Task) -> Finding {
 
 pub static STATUS_PARSE: Rule = Rule {
     id: "status-parse",
+    summary: "A process in so many groups that CRIU before 4.3 cannot read the line.",
     group: "Users and privileges",
     what: "The list of supplementary groups in the process's status file is longer than the 4095 bytes CRIU can read of a line \
            (372 groups of ten digits).",
     says: "{count} supplementary groups, whose line in /proc/PID/status is longer than the 4095 bytes CRIU can read",
-    criu: "The bfd buffer is too small, Error parsing proc status file",
+    criu: &["The bfd buffer is too small", "Error parsing proc status file"],
     source: "criu/proc_parse.c:parse_pid_status, criu/bfd.c:breadchr",
     versions: "3.17.1-4.2",
     lifts: &[Lift::Release("4.3"), Lift::Workload("run the program with fewer supplementary groups")],
@@ -140,11 +144,12 @@ pub static STATUS_PARSE: Rule = Rule {
 
 pub static GROUPS_TOO_MANY: Rule = Rule {
     id: "groups-too-many",
+    summary: "A process in more groups than CRIU has room for (some 970).",
     group: "Users and privileges",
     what: "The process has so many supplementary groups that they do not fit in the page CRIU's code in the process has for \
            them: between 971 (4.3) and 976 (3.17) fit.",
     says: "{count} supplementary groups, CRIU has room for fewer than {room}",
-    criu: "Too many groups in task %d",
+    criu: &["Too many groups in task %d"],
     source: "criu/pie/parasite.c:parasite_dump_creds",
     versions: "all",
     lifts: &[Lift::Workload("run the program with fewer supplementary groups")],

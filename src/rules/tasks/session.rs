@@ -11,11 +11,12 @@ fn own_sid(task: &Task, root_shares_pidns: Option<bool>) -> Option<i32> {
 
 pub static ROOT_NOT_SESSION_LEADER: Rule = Rule {
     id: "root-not-session-leader",
+    summary: "A program that was started from a shell, in the shell's session.",
     group: "Sessions",
     what: "The root of the tree does not lead its session (its pid and its session's id differ) and --shell-job is not given. \
            A program started from a shell is in the shell's session, also when it leads a process group of its own.",
     says: "the root is not the leader of its session {sid}",
-    criu: "The root process %d is not a session leader. Consider using --shell-job option",
+    criu: &["The root process %d is not a session leader. Consider using --shell-job option"],
     source: "criu/pstree.c:dump_pstree",
     versions: "all",
     lifts: &[
@@ -41,11 +42,12 @@ pub static ROOT_NOT_SESSION_LEADER: Rule = Rule {
 
 pub static SESSION_OUTSIDE_PIDNS: Rule = Rule {
     id: "session-outside-pidns",
+    summary: "A process started into a container from a terminal outside (docker exec, nsenter).",
     group: "Sessions",
     what: "The leader of a process's session is outside of the process's pid namespace (a program started into a container \
            from a terminal outside, as `docker exec` and `nsenter` do).",
     says: "the leader of its session[, process {leader},] is outside of its pid namespace",
-    criu: "A session leader of %d(%d) is outside of its pid namespace",
+    criu: &["A session leader of %d(%d) is outside of its pid namespace"],
     source: "criu/cr-dump.c:dump_one_task",
     versions: "all",
     lifts: &[Lift::Workload("start it with setsid inside of the container")],
@@ -62,10 +64,11 @@ pub static SESSION_OUTSIDE_PIDNS: Rule = Rule {
 
 pub static ZOMBIE_SESSION_OUTSIDE: Rule = Rule {
     id: "zombie-session-outside",
+    summary: "A dead process that had been started into a container from outside.",
     group: "Sessions",
     what: "A process that has exited belongs to a session whose leader is outside of the pid namespace.",
     says: "a zombie, and the leader of its session[, process {leader},] is outside of its pid namespace",
-    criu: "A session leader of zombie process %d(%d) is outside of its pid namespace",
+    criu: &["A session leader of zombie process %d(%d) is outside of its pid namespace"],
     source: "criu/cr-dump.c:dump_zombies",
     versions: "all",
     lifts: &[Lift::Workload("have its parent {parent} wait for it, or start it with setsid inside of the container")],

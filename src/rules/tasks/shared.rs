@@ -36,10 +36,11 @@ fn vfork_parent<'a>(ctx: &Ctx<'a>, task: &Task) -> Option<&'a Task> {
 
 pub static SHARED_MM: Rule = Rule {
     id: "shared-mm",
+    summary: "Two processes that share their memory (clone with CLONE_VM).",
     group: GROUP,
     what: "Two processes share one address space (clone with CLONE_VM and without CLONE_THREAD). Threads do, and that is fine.",
     says: "shares its address space with process {with}",
-    criu: "Can't make VM id for %d",
+    criu: &["Can't make VM id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
     versions: "all",
     lifts: NO_CURE,
@@ -51,10 +52,11 @@ pub static SHARED_MM: Rule = Rule {
 
 pub static SHARED_FS: Rule = Rule {
     id: "shared-fs",
+    summary: "Two processes that share their working directory (clone with CLONE_FS).",
     group: GROUP,
     what: "Two processes share root, working directory and umask (clone with CLONE_FS and without CLONE_THREAD).",
     says: "shares its root, working directory and umask with process {with}",
-    criu: "Can't make FS id for %d",
+    criu: &["Can't make FS id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
     versions: "all",
     lifts: NO_CURE,
@@ -66,10 +68,11 @@ pub static SHARED_FS: Rule = Rule {
 
 pub static SHARED_SIGHAND: Rule = Rule {
     id: "shared-sighand",
+    summary: "Two processes that share their signal handlers (clone with CLONE_SIGHAND).",
     group: GROUP,
     what: "Two processes share their signal handlers (clone with CLONE_SIGHAND and without CLONE_THREAD).",
     says: "shares its signal handlers with process {with}",
-    criu: "Can't make IO id for %d",
+    criu: &["Can't make IO id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
     versions: "all",
     lifts: NO_CURE,
@@ -81,11 +84,12 @@ pub static SHARED_SIGHAND: Rule = Rule {
 
 pub static SHARED_FILES_NOT_PARENT: Rule = Rule {
     id: "shared-files-not-parent",
+    summary: "Two processes that share their descriptors and are not parent and child.",
     group: GROUP,
     what: "Two processes share one descriptor table, and the later one is not the child of one that has it too. (Between a \
            parent and its child that is restored.)",
     says: "shares its descriptor table with process {with}, but not with its parent {parent}",
-    criu: "Can't make FILES id for %d",
+    criu: &["Can't make FILES id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
     versions: "all",
     lifts: NO_CURE,
@@ -103,12 +107,13 @@ pub static SHARED_FILES_NOT_PARENT: Rule = Rule {
 
 pub static VFORK_IN_FLIGHT: Rule = Rule {
     id: "vfork-in-flight",
+    summary: "A process that waits in vfork for its child and cannot be interrupted.",
     group: GROUP,
     what: "A process waits in vfork (or posix_spawn) for its child to run a program: it cannot be interrupted, and CRIU gives \
            up when its timeout ends, with the tree frozen all that time. It mostly lasts for milliseconds only, and nobody can tell \
            when it will end: a warning, given before CRIU tries if it has lasted for a second, else when CRIU has failed.",
     says: "waits in vfork for its child {child}[, for {seconds} s now], and cannot be interrupted until that runs a program",
-    criu: "Timeout reached. Try to interrupt: %d",
+    criu: &["Timeout reached. Try to interrupt: %d"],
     source: "criu/seize.c:collect_pstree, compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
     lifts: &[Lift::Workload("dump again; if it lasts, end process {child}")],

@@ -26,10 +26,11 @@ fn is_dead(thread: &Thread) -> bool {
 
 pub static ROOT_IS_DEAD: Rule = Rule {
     id: "root-is-dead",
+    summary: "The process to be dumped has ended.",
     group: "Processes",
     what: "The root of the tree has exited and is a zombie. (Zombies further down are dumped.)",
     says: "the root process has exited and waits for its parent",
-    criu: "Unable to interrupt task: %d (%s); with --freeze-cgroup: A root task is dead",
+    criu: &["Unable to interrupt task: %d (%s)", "{with --freeze-cgroup} A root task is dead"],
     source: "criu/seize.c:collect_pstree, criu/cr-dump.c:dump_zombies",
     versions: "all",
     lifts: &[],
@@ -46,10 +47,14 @@ pub static ROOT_IS_DEAD: Rule = Rule {
 
 pub static LEADER_ZOMBIE_THREADS: Rule = Rule {
     id: "leader-zombie-threads",
+    summary: "A process whose first thread has ended while others run.",
     group: "Processes",
     what: "The first thread of a process has ended (pthread_exit in main) while others run on.",
     says: "its first thread has exited while {count} other(s) run",
-    criu: "Zombies with threads are not supported; for the root task the warning Unable to interrupt task: %d (%s)",
+    criu: &[
+        "Zombies with threads are not supported",
+        "{for the root task, as a warning} Unable to interrupt task: %d (%s)",
+    ],
     source: "criu/seize.c:collect_threads",
     versions: "all",
     lifts: &[Lift::Workload(
@@ -70,11 +75,12 @@ pub static LEADER_ZOMBIE_THREADS: Rule = Rule {
 
 pub static THREAD_ZOMBIE: Rule = Rule {
     id: "thread-zombie",
+    summary: "A thread that is just ending.",
     group: "Processes",
     what: "A thread other than the first is dead at the moment CRIU seizes it. Threads that exit pass through that state; it \
            lasts where a tracer has not yet taken note.",
     says: "a thread has exited and is not gone yet",
-    criu: "Zombie thread not supported",
+    criu: &["Zombie thread not supported"],
     source: "criu/seize.c:collect_threads",
     versions: "all",
     lifts: &[Lift::Workload("dump again")],
@@ -93,11 +99,12 @@ pub static THREAD_ZOMBIE: Rule = Rule {
 
 pub static ZOMBIE_WITH_CHILDREN: Rule = Rule {
     id: "zombie-with-children",
+    summary: "A process that has ended and still has children.",
     group: "Processes",
     what: "A process has exited and still has children. The kernel gives children away when the last thread ends, so that this \
            is seen only together with leader-zombie-threads or while a process is ending.",
     says: "has exited, but process {child} is still its child",
-    criu: "Zombie with children?! O_o Run, run, run!",
+    criu: &["Zombie with children?! O_o Run, run, run!"],
     source: "criu/seize.c:collect_task",
     versions: "all",
     lifts: &[Lift::Workload("dump again")],
@@ -117,12 +124,13 @@ pub static ZOMBIE_WITH_CHILDREN: Rule = Rule {
 
 pub static PENDING_SIGTRAP: Rule = Rule {
     id: "pending-sigtrap",
+    summary: "A process with a pending SIGTRAP, which CRIU needs for itself.",
     group: "Processes",
     what: "SIGTRAP is pending for a thread or its process (blocked, mostly): CRIU's own code in the process could not be told \
            from it. While the tree runs, only a signal that is blocked, or that of a stopped process, is sure to stay: another is a \
            warning then.",
     says: "SIGTRAP is pending[, {doubt}]",
-    criu: "Can't dump the %d thread with a pending SIGTRAP.",
+    criu: &["Can't dump the %d thread with a pending SIGTRAP."],
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: "3.16+",
     lifts: &[Lift::Workload("have the program take the signal (unblock SIGTRAP)")],
@@ -157,13 +165,14 @@ fn stays_pending(task: &Task, thread: &Thread, shared: bool) -> bool {
 
 pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
     id: "stop-signal-unsupported",
+    summary: "A process stopped by another signal than CRIU knows: a background job of a terminal.",
     group: "Processes",
     what: "A process is stopped by SIGTTIN or SIGTTOU (a background job that asked for its terminal), with 3.17 also by \
            SIGTSTP (Ctrl-Z). CRIU knows SIGSTOP and, since 3.18, SIGTSTP. Which signal it was the kernel tells until the \
            parent has waited for the stop, as shells do; then it is only a warning, for stopped jobs in the background of a \
            terminal.",
     says: "stopped [by {signal}][in the background of its {terminal}]: CRIU accepts only {accepted}",
-    criu: "SEIZE %d: unsupported stop signal %d",
+    criu: &["SEIZE %d: unsupported stop signal %d"],
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
     lifts: &[Lift::Workload("bring the job to the foreground (fg), or continue it if it does not want the terminal any more (kill -CONT {pid})")],
@@ -198,12 +207,13 @@ pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
 
 pub static FD_TABLE_FULL: Rule = Rule {
     id: "fd-table-full",
+    summary: "A process that has used up its descriptors, so that CRIU gets none.",
     group: "Processes",
     what: "The process has fewer than three descriptors (the root task: four) free below its own RLIMIT_NOFILE: CRIU's code in \
            the process needs two to be put there at all, a third until all is handed over, and in the root task one more to \
            read its cgroup.",
     says: "{used} descriptors of at most {limit} (soft RLIMIT_NOFILE) are in use, CRIU needs {needed} free ones",
-    criu: "Can't create memfd in victim, Command 66 for daemon failed with -1, or can't get /proc/self/cgroup fd",
+    criu: &["Can't create memfd in victim", "Command 66 for daemon failed with -1", "can't get /proc/self/cgroup fd"],
     source: "compel/src/lib/infect.c:parasite_memfd_exchange, criu/mem.c:__parasite_dump_pages_seized, \
              criu/pie/parasite.c:parasite_get_proc_fd",
     versions: "all",

@@ -27,11 +27,12 @@ pub(crate) fn same_ids(ctx: &Ctx, task: &Task) -> bool {
 
 pub static TASK_TRACED: Rule = Rule {
     id: "task-traced",
+    summary: "A process that a debugger or strace is attached to.",
     group: "Tracers and access",
     what: "A thread has a tracer already (a debugger, strace, another CRIU): a thread can have only one. The tracer may hold \
            any single thread, not only the first.",
     says: "traced by process {tracer}",
-    criu: "Unseizable non-zombie %d found, state %c, err %d/%d; for the root task the warning Unable to interrupt task: %d (%s)",
+    criu: &["Unseizable non-zombie %d found, state %c, err %d/%d", "{for the root task, as a warning} Unable to interrupt task: %d (%s)"],
     source: "criu/seize.c:collect_pstree, compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
     lifts: &[Lift::Workload("detach process {tracer} (or end it)")],
@@ -56,11 +57,12 @@ pub static TASK_TRACED: Rule = Rule {
 
 pub static SELF_IN_TREE: Rule = Rule {
     id: "self-in-tree",
+    summary: "CRIU itself, which is below the process it is to dump.",
     group: "Tracers and access",
     what: "CRIU itself is a process of the tree it is to dump. (A program that asks a CRIU service to dump it is no such case: \
            the service works outside of it.)",
     says: "this is the CRIU that makes the dump",
-    criu: "The criu itself is within dumped tree.",
+    criu: &["The criu itself is within dumped tree."],
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
     lifts: &[Lift::Workload("start criu from outside of the tree")],
@@ -80,13 +82,14 @@ pub static SELF_IN_TREE: Rule = Rule {
 
 pub static PTRACE_DENIED: Rule = Rule {
     id: "ptrace-denied",
+    summary: "A process that CRIU may not trace.",
     group: "Tracers and access",
     what: "The kernel does not let CRIU trace a process: CRIU has no CAP_SYS_PTRACE in the task's user namespace, and the \
            task's real, effective and saved ids are not all its own, or it is not dumpable or has more capabilities; or a \
            security module (Yama, AppArmor, SELinux) forbids it. On kernels before 5.6, where that cannot be asked, a task \
            of the same ids that /proc does not show either is only a warning.",
     says: "CRIU may not trace this process[ of user {uid}, group {gid}, without CAP_SYS_PTRACE][: {why}]",
-    criu: "Unseizable non-zombie %d found, state %c, err -1/1; for the root task the warning Unable to interrupt task: %d (%s)",
+    criu: &["Unseizable non-zombie %d found, state %c, err -1/1", "{for the root task, as a warning} Unable to interrupt task: %d (%s)"],
     source: "compel/src/lib/infect.c:compel_interrupt_task",
     versions: "all",
     lifts: &[Lift::Workload("run criu as root, or with CAP_SYS_PTRACE")],
@@ -135,11 +138,12 @@ fn denied(ctx: &Ctx, task: &Task, what: &[u8]) -> bool {
 
 pub static PROC_DENIED: Rule = Rule {
     id: "proc-denied",
+    summary: "A process whose files in /proc CRIU may not read.",
     group: "Tracers and access",
     what: "The directories map_files and fd of a process in /proc belong to somebody else than CRIU (those of a process that \
            is not dumpable to root), and CRIU has neither CAP_DAC_READ_SEARCH nor CAP_DAC_OVERRIDE.",
     says: "CRIU may not list the map_files and fd directories of this process in /proc",
-    criu: "Can't open %d/map_files on procfs: Permission denied",
+    criu: &["Can't open %d/map_files on procfs: Permission denied"],
     source: "criu/proc_parse.c:parse_smaps, criu/cr-dump.c:collect_fds",
     versions: "all",
     lifts: &[Lift::Workload("run criu as root, or with CAP_DAC_READ_SEARCH")],
@@ -155,11 +159,12 @@ pub static PROC_DENIED: Rule = Rule {
 
 pub static SECCOMP_SUSPEND: Rule = Rule {
     id: "seccomp-suspend",
+    summary: "A process under seccomp, which CRIU has no right to suspend.",
     group: "Tracers and access",
     what: "A thread is under seccomp, and CRIU may not suspend that: it has no CAP_SYS_ADMIN in the initial user namespace \
            (it runs in a container with a user namespace of its own), or is under seccomp itself.",
     says: "under seccomp, which CRIU may not suspend: {why}",
-    criu: "suspending seccomp failed: Operation not permitted",
+    criu: &["suspending seccomp failed: Operation not permitted"],
     source: "compel/src/lib/ptrace.c:ptrace_suspend_seccomp",
     versions: "all",
     lifts: &[Lift::Workload("run criu on the host, or in a container without seccomp and user namespace")],
