@@ -83,6 +83,7 @@ pub struct Options {
     /// CLONE_NEW* bits of `--empty-ns`.
     pub empty_ns: Option<u32>,
     /// `--freeze-cgroup DIR`: outer None not known, inner None not given.
+    #[serde(default, with = "known")]
     pub freeze_cgroup: Option<Option<crate::bytes::Bytes>>,
     /// `--irmap-scan-path`, in order.
     pub irmap_scan_paths: Option<Vec<crate::bytes::Bytes>>,
@@ -98,10 +99,23 @@ pub struct Options {
     pub skip_mnt: Option<Vec<crate::bytes::Bytes>>,
     /// `--cgroup-dump-controller`: outer None not known, inner None not given; else the only hierarchies of cgroups that
     /// CRIU looks at, named as in /proc/PID/cgroup (cgroup v2: the empty name).
-    #[serde(default)]
+    #[serde(default, with = "known")]
     pub dump_controllers: Option<Option<Vec<crate::bytes::Bytes>>>,
     /// `--lsm-profile` given.
     pub lsm_supplied: Option<bool>,
+}
+
+/// An option with a value in JSON, where null cannot be both not known and not given: the latter is an empty list.
+mod known {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<T: Serialize, S: Serializer>(value: &Option<Option<T>>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(|given| given.iter().collect::<Vec<_>>()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+        Ok(Option::<Vec<T>>::deserialize(from)?.map(|given| given.into_iter().next()))
+    }
 }
 
 /// is_same_path of criu/util.c: empty components and "." do not count.
@@ -176,6 +190,25 @@ impl Options {
             enable_fs: Some(Vec::new()),
             skip_mnt: Some(Vec::new()),
             dump_controllers: Some(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The scanner is sent them so, and a check is saved so.
+    #[test]
+    fn not_given_is_not_unknown_after_json() {
+        let given = Options {
+            freeze_cgroup: Some(Some("/a".into())),
+            dump_controllers: Some(Some(vec!["cpu".into(), "".into()])),
+            ..Options::none_given()
+        };
+        for options in [Options::none_given(), Options::default(), given] {
+            let json = serde_json::to_vec(&options).unwrap();
+            assert_eq!(serde_json::from_slice::<Options>(&json).unwrap(), options);
         }
     }
 }
