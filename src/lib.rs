@@ -37,6 +37,7 @@ pub mod parse;
 pub mod plugin;
 pub mod report;
 pub mod rules;
+pub mod saved;
 pub mod scan;
 pub mod scanner;
 pub mod session;

@@ -2,14 +2,16 @@
 
 use crate::criu_options;
 use criu_preflight::bytes::escape;
-use criu_preflight::criu::Host;
+use criu_preflight::criu::{Host, Release};
 use lexopt::{Arg, Parser};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// What is asked for.
 pub enum Command {
     Check(Box<Check>),
+    Judge(Judge),
     Explain(String),
     Rules { json: bool },
     Version,
@@ -22,18 +24,39 @@ pub struct Check {
     pub json: bool,
     /// The CRIU to be judged as, with the options that its dump would be given.
     pub host: Host,
+    /// Where to save what was seen.
+    pub save: Option<PathBuf>,
+}
+
+/// `criu-preflight judge`.
+pub struct Judge {
+    pub file: PathBuf,
+    pub json: bool,
+    /// The options of CRIU, for [`Judge::apply`]: what they change is in the file.
+    options: Vec<OsString>,
+}
+
+impl Judge {
+    /// Gives the saved host the options of this command line.
+    pub fn apply(&self, host: &mut Host) -> Result<(), String> {
+        crate::criu_config::apply_named(host, &self.options)?;
+        read(host, self.options.clone()).map(drop)
+    }
 }
 
 pub const USAGE: &str = "\
 criu-preflight names everything in a process tree that CRIU could not dump
 
   criu-preflight check PID [OPTION...]   look at the running process and its descendants
+  criu-preflight judge FILE [OPTION...]  the report of a check that was saved
   criu-preflight explain RULE            what a rule means
   criu-preflight rules [--json]          all rules
 
-Options of check:
+Options of check and judge:
   --criu PATH|VERSION   judge as this CRIU, a binary or a release (default: the newest known, 4.3)
   --json                the whole report as JSON
+of check only:
+  --save FILE           save what the report is made of in a new file, for criu-preflight judge
 
 and the options that `criu dump` would be given, by their own names:
   --tcp-established --tcp-close --skip-in-flight --ext-unix-sk --shell-job
@@ -47,7 +70,7 @@ and the options that `criu dump` would be given, by their own names:
 All others of criu dump are taken and change nothing. Of a container, give
 --external 'mnt[]:sm' for the mounts that its runtime names to CRIU by itself.
 
-Exit status of check: 0 it can be dumped, 1 it cannot, 2 it could not be told.
+Exit status of both: 0 it can be dumped, 1 it cannot, 2 it could not be told.
 ";
 
 /// Reads the arguments, the program's name not among them.
@@ -62,6 +85,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
     };
     match command.as_bytes() {
         b"check" => check(&mut parser),
+        b"judge" => judge(&mut parser),
         b"explain" => explain(&mut parser),
         b"rules" => rules(&mut parser),
         b"help" => Ok(Command::Help),
@@ -69,32 +93,67 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
     }
 }
 
-fn check(parser: &mut Parser) -> Result<Command, String> {
-    let (mut pid, mut json) = (None, false);
-    // CRIU reads its configuration files before its command line, whatever stands where: so this line is read twice.
-    let rest: Vec<OsString> = parser.raw_args().map_err(said)?.collect();
-    let mut host = crate::criu_config::start(&rest)?;
-    let mut parser = Parser::from_args(rest);
+/// The options of check and judge besides CRIU's own.
+#[derive(Default)]
+struct Given {
+    help: bool,
+    json: bool,
+    save: Option<PathBuf>,
+    /// What is no option, and the value of `--tree`.
+    values: Vec<OsString>,
+}
+
+/// Reads all that is left, and gives the host CRIU's options.
+fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
+    let mut given = Given::default();
+    let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next().map_err(said)? {
         match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
-            Arg::Long("json") => json = true,
-            Arg::Long("criu") => judged_as(&mut host, &parser.value().map_err(said)?)?,
+            Arg::Long("help") | Arg::Short('h') => given.help = true,
+            Arg::Long("json") => given.json = true,
+            Arg::Long("save") => given.save = Some(parser.value().map_err(said)?.into()),
+            Arg::Long("criu") => judged_as(host, &parser.value().map_err(said)?)?,
             Arg::Long("config") => drop(parser.value().map_err(said)?),
             Arg::Long("no-default-config") => {}
-            Arg::Long("tree") | Arg::Short('t') => {
-                let value = parser.value().map_err(said)?;
-                set_pid(&mut pid, &value)?;
-            }
-            Arg::Value(value) => set_pid(&mut pid, &value)?,
+            Arg::Long("tree") | Arg::Short('t') => given.values.push(parser.value().map_err(said)?),
+            Arg::Value(value) => given.values.push(value),
             other => match criu_options::find(&other) {
-                Some((opt, on)) => criu_options::apply(&mut host, opt, on, &mut parser)?,
+                Some((opt, on)) => criu_options::apply(host, opt, on, &mut parser)?,
                 None => return Err(unknown(&other)),
             },
         }
     }
+    Ok(given)
+}
+
+fn check(parser: &mut Parser) -> Result<Command, String> {
+    // CRIU reads its configuration files before its command line, whatever stands where: so this line is read twice.
+    let rest: Vec<OsString> = parser.raw_args().map_err(said)?.collect();
+    let mut host = crate::criu_config::start(&rest)?;
+    let Given { help, json, save, values } = read(&mut host, rest)?;
+    if help {
+        return Ok(Command::Help);
+    }
+    let mut pid = None;
+    values.iter().try_for_each(|value| set_pid(&mut pid, value))?;
     let pid = pid.ok_or("which process? criu-preflight check PID")?;
-    Ok(Command::Check(Box::new(Check { pid, json, host })))
+    Ok(Command::Check(Box::new(Check { pid, json, host, save })))
+}
+
+fn judge(parser: &mut Parser) -> Result<Command, String> {
+    let options: Vec<OsString> = parser.raw_args().map_err(said)?.collect();
+    let given = read(&mut Host::dry_run(Release::NEWEST), options.clone())?;
+    if given.help {
+        return Ok(Command::Help);
+    }
+    if given.save.is_some() {
+        return Err("--save is an option of check".into());
+    }
+    match given.values.as_slice() {
+        [file] => Ok(Command::Judge(Judge { file: file.into(), json: given.json, options })),
+        [] => Err("missing FILE: criu-preflight judge FILE".into()),
+        [_, other, ..] => Err(unknown(&Arg::Value(other.clone()))),
+    }
 }
 
 fn set_pid(pid: &mut Option<i32>, value: &OsStr) -> Result<(), String> {
@@ -113,7 +172,7 @@ fn set_pid(pid: &mut Option<i32>, value: &OsStr) -> Result<(), String> {
 fn judged_as(host: &mut Host, value: &OsStr) -> Result<(), String> {
     let release = value.as_bytes().first().is_some_and(u8::is_ascii_digit) && !value.as_bytes().contains(&b'/');
     let like = if release {
-        let known = criu_preflight::criu::Release::by_name(value.as_bytes());
+        let known = Release::by_name(value.as_bytes());
         Host::dry_run(known.ok_or_else(|| {
             format!("CRIU {} is not known here: 3.17, 3.18, 3.19, 4.0, 4.1, 4.2 and 4.3 are", shown(value))
         })?)
@@ -176,7 +235,7 @@ mod tests {
     use super::*;
     use crate::criu_options::OPTIONS;
     use criu_preflight::bytes::Bytes;
-    use criu_preflight::criu::{Caps, LockMethod, Options, Release};
+    use criu_preflight::criu::{Caps, LockMethod, Options};
 
     /// The dump that `check 1 ARGS` describes, with no configuration file.
     fn host(args: &str) -> Host {
@@ -319,6 +378,10 @@ mod tests {
             ("check 1 --network-lock x", "--network-lock: 'x' is not iptables, nftables or skip"),
             ("check 1 -x5x", "--ext-unix-sk: '5x' is not the inode of a socket"),
             ("check 1 --external mnt[]:x", "--external: 'mnt[]:x': after 'mnt[]:' comes m or s"),
+            ("judge", "missing FILE: criu-preflight judge FILE"),
+            ("judge a b", "what is 'b' for? See criu-preflight --help"),
+            ("judge a --save b", "--save is an option of check"),
+            ("judge a --ghost-limit x", "--ghost-limit: 'x' is not a size (1048576, 1024K, 1M)"),
             ("explain", "which rule? criu-preflight explain RULE"),
             ("explain a b", "what is 'b' for? See criu-preflight --help"),
             ("rules --all", "there is no option --all. See criu-preflight --help"),

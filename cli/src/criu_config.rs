@@ -19,16 +19,26 @@ use std::path::{Path, PathBuf};
 /// The newest CRIU with what its configuration files give it.
 pub fn start(args: &[OsString]) -> Result<Host, String> {
     let mut host = Host::dry_run(Release::NEWEST);
-    for (path, named) in files(args) {
+    apply(&mut host, files(args))?;
+    Ok(host)
+}
+
+/// Only the file that the arguments name: what the others say is in a saved check.
+pub fn apply_named(host: &mut Host, args: &[OsString]) -> Result<(), String> {
+    apply(host, files(args).into_iter().filter(|(_, named)| *named))
+}
+
+fn apply(host: &mut Host, files: impl IntoIterator<Item = (PathBuf, bool)>) -> Result<(), String> {
+    for (path, named) in files {
         match read_file(&path) {
-            Ok(text) => read(&mut host, &path, &text)?,
+            Ok(text) => read(host, &path, &text)?,
             // Other than CRIU we do not read what is no regular file, or a very long one.
             Err(e) if named || e.kind() == std::io::ErrorKind::Other => return Err(format!("{}: {e}", shown(&path))),
             // CRIU goes on without it, too.
             Err(_) => {}
         }
     }
-    Ok(host)
+    Ok(())
 }
 
 /// The files in the order CRIU reads them; true: somebody has named this one.

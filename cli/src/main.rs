@@ -5,15 +5,18 @@ mod criu_config;
 mod criu_options;
 mod elf;
 
-use args::{Check, Command};
+use args::{Check, Command, Judge};
 use criu_preflight::bytes::escape;
 use criu_preflight::check::{early, Eyes};
 use criu_preflight::config::Mode;
-use criu_preflight::criu::settings;
-use criu_preflight::report::{catalogue, docs, json, lines, terminal};
+use criu_preflight::criu::{settings, Host};
+use criu_preflight::report::{catalogue, docs, json, lines, terminal, Report};
 use criu_preflight::rules::registry;
+use criu_preflight::saved::{self, SavedCheck};
 use criu_preflight::scan::ScanError;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Also: the question was not understood.
@@ -40,6 +43,7 @@ fn failed(why: &str) -> ExitCode {
 fn run(command: Command) -> Result<(String, u8), String> {
     match command {
         Command::Check(check) => look(&check),
+        Command::Judge(judge) => judge_saved(&judge),
         Command::Explain(id) => match registry::by_id(&id) {
             Some(rule) => Ok((docs::explain(rule), 0)),
             None => Err(format!("there is no rule '{}'; criu-preflight rules lists them", escape(id.as_bytes()))),
@@ -58,19 +62,49 @@ fn look(check: &Check) -> Result<(String, u8), String> {
     }
     // What the plugin would do with its answer is not what is asked here; what it would be told not to look for is.
     config.mode = Mode::Enforce;
-    let report = early(&Eyes::open(), check.pid, &check.host, &config).map_err(|e| blind(check.pid, e))?;
-    let text = if check.json {
-        let text = json::to_vec(&report, &check.host).map_err(|e| e.to_string())?;
+    let blind = |e| blind(check.pid, e);
+    let report = match &check.save {
+        None => early(&Eyes::open(), check.pid, &check.host, &config).map_err(blind)?,
+        Some(path) => {
+            // Not after a long look.
+            if path.symlink_metadata().is_ok() {
+                return Err(format!("{}: it exists already", shown(path)));
+            }
+            let look = |eyes: &Eyes| early(eyes, check.pid, &check.host, &config);
+            let (report, snapshots) = saved::record(&Eyes::open(), look).map_err(blind)?;
+            let saved = SavedCheck::new(&check.host, &config, snapshots);
+            saved::write_new(&saved, path).map_err(|why| format!("{}: {why}", shown(path)))?;
+            report
+        }
+    };
+    answer(&report, &check.host, check.json)
+}
+
+/// The report of a saved check.
+fn judge_saved(judge: &Judge) -> Result<(String, u8), String> {
+    let mut saved = saved::read_file(&judge.file).map_err(|why| format!("{}: {why}", shown(&judge.file)))?;
+    judge.apply(&mut saved.host)?;
+    let report = saved.judge().map_err(|e| format!("{}: {e}", shown(&judge.file)))?;
+    answer(&report, &saved.host, judge.json)
+}
+
+fn answer(report: &Report, host: &Host, as_json: bool) -> Result<(String, u8), String> {
+    let text = if as_json {
+        let text = json::to_vec(report, host).map_err(|e| e.to_string())?;
         String::from_utf8(text).map_err(|e| e.to_string())?
     } else {
-        terminal::text(&report, &check.host)
+        terminal::text(report, host)
     };
-    let status = match terminal::answer(&report, &check.host) {
+    let status = match terminal::answer(report, host) {
         terminal::Answer::Can => 0,
         terminal::Answer::Cannot => 1,
         terminal::Answer::CouldNotTell => COULD_NOT_TELL,
     };
     Ok((text, status))
+}
+
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_bytes())
 }
 
 /// Why there was nothing to see.

@@ -86,6 +86,39 @@ fn a_clean_tree_can_be_dumped() {
     assert_eq!(out, want);
 }
 
+/// The report of a saved check is the one that was printed, for anybody, and by other options another.
+#[test]
+fn what_was_saved_is_judged_again() {
+    let tree = Tree::new("saved", LOCK);
+    let file = tree.dir.join("saved.json");
+    let file = file.to_str().unwrap();
+    let checked = said(&tree.check(&["--save", file]));
+    assert_eq!(checked.0, 1);
+    let judge = |args: &[&str]| said(&run(&[&["judge", file][..], args].concat(), &tree.dir));
+    assert_eq!(judge(&[]), checked);
+    // CRIU's configuration files were read then.
+    std::fs::create_dir(tree.dir.join(".criu")).unwrap();
+    std::fs::write(tree.dir.join(".criu/default.conf"), "file-locks\n").unwrap();
+    assert_eq!(judge(&[]), checked);
+    let (status, out, _) = judge(&["--file-locks", "--criu", "4.1.1"]);
+    assert!(status == 0 && out.contains("can be dumped by CRIU 4.1:"), "{out}");
+    let named = tree.dir.join(".criu/default.conf");
+    assert_eq!(judge(&["--config", named.to_str().unwrap()]).0, 0);
+
+    let json = tree.dir.join("json.json");
+    let checked = said(&tree.check(&["--json", "--no-default-config", "--save", json.to_str().unwrap()]));
+    let again = said(&run(&["judge", json.to_str().unwrap(), "--json"], &tree.dir));
+    assert_eq!(again, checked);
+
+    let (status, out, err) = said(&tree.check(&["--save", file]));
+    assert_eq!((status, out.as_str(), err), (2, "", format!("criu-preflight: {file}: it exists already\n")));
+    let whole = std::fs::read(file).unwrap();
+    std::fs::write(file, &whole[..whole.len() / 2]).unwrap();
+    let (status, out, err) = judge(&[]);
+    assert_eq!((status, out.as_str(), err.lines().count()), (2, "", 1));
+    assert!(err.starts_with(&format!("criu-preflight: {file}: not a saved check: EOF ")), "{err}");
+}
+
 #[test]
 fn a_lock_is_refused_until_its_option_is_given_in_any_of_its_places() {
     let tree = Tree::new("lock", LOCK);

@@ -1,0 +1,175 @@
+use super::*;
+use crate::check::{early, eyes, frozen, Eyes};
+use crate::report::{json, terminal, Report};
+use crate::rules::{testkit, Finding, Holder, Value, Verdict};
+use crate::snapshot::{Dev, Look, Stray};
+use std::cell::RefCell;
+use std::os::unix::fs::{symlink, PermissionsExt};
+
+/// A device, a file whose path is gone, one end of a pair of sockets: findings of three kinds of evidence.
+fn tree(look: Look, ran: u64) -> Snapshot {
+    let mut device = testkit::file(3, libc::S_IFCHR, 9);
+    device.rdev = Dev { major: 10, minor: 237 };
+    let mut gone = testkit::file(4, libc::S_IFREG, 10);
+    (gone.link, gone.stray, gone.nlink) = (Some("/a \x1b".into()), Some(Stray::Errno(libc::ENOENT)), 1);
+    let mut snap = Snapshot { look, ..testkit::snap(vec![device, gone, testkit::socket(5, 50)]) };
+    let unix = vec![testkit::unix(50, 51)];
+    snap.sockets = vec![crate::snapshot::SocketTable { unix, ..testkit::table() }];
+    snap.mounts = vec![testkit::mount_table(testkit::CRIU_NS, 50, "15 1 8:1 / / rw - ext4 /dev/sda1 rw")];
+    snap.tasks[0].threads[0].switches = Some(ran);
+    snap
+}
+
+fn shown(report: &Report, host: &Host) -> String {
+    let json = String::from_utf8(json::to_vec(report, host).unwrap()).unwrap();
+    format!("{}{json}", terminal::text(report, host))
+}
+
+/// A check of trees that ran so often, each finding answered differently each time.
+fn saved(look: Look, ran: &[u64]) -> (SavedCheck, String) {
+    let (host, config) = (Host::dry_run(crate::criu::Release::NEWEST), Config::default());
+    // It goes on as it was last.
+    let last = std::iter::repeat(ran.last().unwrap());
+    let (left, asked) = (RefCell::new(ran.iter().chain(last)), RefCell::new(0));
+    let scan = |_, look, _: &Host| Ok(tree(look, *left.borrow_mut().next().unwrap()));
+    let count = || {
+        *asked.borrow_mut() += 1;
+        *asked.borrow()
+    };
+    let probes = Eyes {
+        paths: &|found, _| {
+            for f in found.iter_mut().filter(|f| f.fd == Some(3)) {
+                f.facts.push(("path".into(), Value::Text("/dev/loop-control".into())));
+            }
+        },
+        holders: &|found, _, _| {
+            for f in found.iter_mut().filter(|f| f.other.is_some()) {
+                f.holders.push(Holder { pid: 7 + count(), comm: "srv".into(), fd: Some(1) });
+                f.outside = Some(true);
+            }
+        },
+        watch: &|found: &[Finding], _, _| found.iter().map(|f| f.fd != Some(3)).collect(),
+        paths_again: &|found, _| vec![count() > 4; found.len()],
+        ..eyes(&scan)
+    };
+    let check = |eyes: &Eyes| match look {
+        Look::Early => early(eyes, 100, &host, &config),
+        Look::Frozen => frozen(eyes, 100, &host, &config),
+    };
+    let (report, snapshots) = record(&probes, check).unwrap();
+    assert!(snapshots.iter().any(|s| !s.answers.other_ends.is_empty() && !s.answers.names.is_empty()));
+    (SavedCheck::new(&host, &config, snapshots), shown(&report, &host))
+}
+
+#[test]
+fn a_saved_check_is_judged_as_it_was() {
+    for (look, ran, looks) in
+        [(Look::Early, &[5, 5, 5][..], 4), (Look::Early, &[5, 6, 7, 8, 9, 10], 6), (Look::Frozen, &[5], 1)]
+    {
+        let (saved, report) = saved(look, ran);
+        assert_eq!(saved.snapshots.len(), looks);
+        let again = read(&serde_json::to_vec(&saved).unwrap()).unwrap();
+        assert_eq!(again, saved);
+        assert_eq!(shown(&again.judge().unwrap(), &again.host), report);
+        assert!(report.contains("srv") && report.contains("/dev/loop-control"), "{report}");
+    }
+}
+
+#[test]
+fn answers_are_found_although_another_version_spells_the_key_differently() {
+    let (mut saved, report) = saved(Look::Early, &[5, 5, 5]);
+    for s in &mut saved.snapshots {
+        let ends = s.answers.other_ends.iter_mut().map(|end| &mut end.subject);
+        for subject in ends.chain(&mut s.answers.unsteady).chain(&mut s.answers.other_path) {
+            subject.key.push('?');
+        }
+    }
+    assert_eq!(shown(&saved.judge().unwrap(), &saved.host), report);
+    // But an answer about something else is none.
+    for s in &mut saved.snapshots {
+        s.answers.other_ends.iter_mut().for_each(|end| end.subject.fd = Some(77));
+    }
+    assert!(!shown(&saved.judge().unwrap(), &saved.host).contains("srv"));
+}
+
+#[test]
+fn with_another_option_what_was_not_asked_stayed_as_it_was() {
+    let (mut saved, _) = saved(Look::Early, &[5, 5, 5]);
+    saved.snapshots.truncate(1);
+    saved.snapshots[0].answers = Answers::default();
+    let refused = |saved: &SavedCheck| {
+        let report = saved.judge().unwrap();
+        let refused = report.findings.into_iter().filter(|f| f.verdict == Verdict::Refuse);
+        refused.map(|f| f.rule.into_owned()).collect::<Vec<_>>()
+    };
+    assert!(refused(&saved).contains(&"link-remap-needed".to_owned()), "{:?}", refused(&saved));
+    saved.host.options.link_remap = Some(true);
+    assert!(!refused(&saved).contains(&"link-remap-needed".to_owned()));
+    saved.disabled.push("fd-chrdev".into());
+    assert!(!refused(&saved).contains(&"fd-chrdev".to_owned()));
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_in_one_line() {
+    let (saved, _) = saved(Look::Frozen, &[5]);
+    let text = serde_json::to_string(&saved).unwrap();
+    let long = format!("{{\"format\":\"{}\"", "x\\u001b".repeat(1000));
+    for (json, says) in [
+        ("", "not a saved check: EOF while parsing a value at line 1 column 0"),
+        ("\0\u{1b}", "not a saved check: expected value at line 1 column 1"),
+        (&text[..text.len() / 2], "not a saved check: EOF while parsing "),
+        ("{}", "not a saved check: missing field `format` at line 1 column 2"),
+        ("{\"format\":2}", "saved in format 2, this criu-preflight reads format 1"),
+        (
+            "{\"format\":2,\"version\":\"9\\u001b\"}",
+            "saved in format 2 (written by criu-preflight 9\\x1b), this criu-preflight reads format 1",
+        ),
+        ("{\"format\":1}", "damaged: missing field `version` at line 1 column 12"),
+        ("{\"format\":-1}", "not a saved check: invalid value: integer `-1`, expected u64 at line 1 column 12"),
+        ("{\"format\":1e999}", "not a saved check: number out of range at line 1 column 15"),
+        (
+            &text.replace("\"root\":100", "\"root\":\"\u{202e}\""),
+            "damaged: invalid type: string \"\\\\u{202e}\", expected i32 ",
+        ),
+        (
+            &text.replace("\"root\":100", "\"root\":99999999999"),
+            "damaged: invalid value: integer `99999999999`, expected i32 ",
+        ),
+        (
+            &text.replace("\"root\":100", &format!("\"root\":{}", "[".repeat(100_000))),
+            "not a saved check: expected value at line 1 column 10",
+        ),
+        (&long, "not a saved check: invalid type: string \"x\\\\u{1b}x"),
+    ] {
+        let why = read(json.as_bytes()).unwrap_err();
+        assert!(why.starts_with(says), "{why}");
+        assert!(why.len() < 1200 && !why.chars().any(char::is_control), "{why}");
+    }
+    let none = SavedCheck { snapshots: Vec::new(), ..saved };
+    assert_eq!(read(&serde_json::to_vec(&none).unwrap()).unwrap_err(), "damaged: it has no snapshot");
+    assert!(none.judge().is_err());
+}
+
+#[test]
+fn a_file_is_new_and_its_owners_alone() {
+    let dir = std::env::temp_dir().join(format!("preflight-saved-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (path, link, elsewhere) = (dir.join("a"), dir.join("link"), dir.join("b"));
+    symlink(&elsewhere, &link).unwrap();
+    let (saved, _) = saved(Look::Frozen, &[5]);
+    write_new(&saved, &path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(read_file(&path).unwrap(), saved);
+    for there in [&path, &link, &dir] {
+        assert_eq!(write_new(&saved, there).unwrap_err(), "it exists already");
+    }
+    assert!(!elsewhere.exists() && read_file(&path).is_ok());
+    // A pipe is not waited for, and a file with a hole is not read to its end.
+    nix::unistd::mkfifo(&elsewhere, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(read_file(&elsewhere).unwrap_err(), "not a regular file");
+    assert_eq!(read_file(&dir).unwrap_err(), "not a regular file");
+    assert!(read_file(&dir.join("none")).unwrap_err().starts_with("No such file"));
+    std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(read_file(&path).unwrap_err(), "longer than 256 MiB, which no saved check is");
+    std::fs::remove_dir_all(&dir).unwrap();
+}
