@@ -1,10 +1,10 @@
 //! The functions of `include/criu_preflight.h`, which cbindgen makes of this file: the same check outside of CRIU.
 
 use crate::bytes::Bytes;
-use crate::check::{self, Eyes};
+use crate::check::{self, Probes};
 use crate::config::Config;
 use crate::criu::{Host, Release};
-use crate::plugin::panic_guard::fence;
+use crate::plugin::panic_guard::catch_panic;
 use crate::report::{hints, json, message, Outcome, Report};
 use crate::rules::Verdict;
 use crate::scan::ScanError;
@@ -115,7 +115,7 @@ pub unsafe extern "C" fn criu_preflight_check(
     callback: criu_preflight_callback,
     arg: *mut c_void,
 ) -> c_int {
-    fence("criu_preflight_check", -libc::EFAULT, || {
+    catch_panic("criu_preflight_check", -libc::EFAULT, || {
         // SAFETY: as the caller promises.
         let host = match unsafe { host_of(options) } {
             Ok(host) => host,
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn criu_preflight_check(
         if pid <= 0 {
             return -libc::ESRCH;
         }
-        let report = match check::early(&Eyes::open(), pid, &host, &Config::default()) {
+        let report = match check::early(&Probes::live(), pid, &host, &Config::default()) {
             Ok(report) => report,
             Err(ScanError::NoSuchTask) => return -libc::ESRCH,
             Err(ScanError::Stuck { .. }) => return -libc::EBUSY,

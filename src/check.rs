@@ -11,23 +11,23 @@ use crate::enrich;
 use crate::report::Report;
 use crate::rules::{Finding, Proof, Verdict};
 use crate::scan::{self, ScanError};
-use crate::snapshot::{Look, Snapshot};
+use crate::snapshot::{ScanPhase, Snapshot};
 use std::time::Duration;
 
 /// Between the two looks at a running tree: long enough for what is merely in passing to be gone.
-const MOMENT: Duration = Duration::from_millis(30);
+const RECHECK_DELAY: Duration = Duration::from_millis(30);
 /// Where there will be no frozen look: so many looks more, one right after the other, to meet the tree standing still.
 const MORE_LOOKS: usize = 4;
 /// What the search for the other ends of the findings may take. Only a refused dump pays it.
-const SEARCH: Duration = Duration::from_millis(500);
+const HOLDER_SEARCH_BUDGET: Duration = Duration::from_millis(500);
 
 /// Answers finding by finding.
 type Watch<'a> = &'a dyn Fn(&[Finding], &Snapshot, Duration) -> Vec<bool>;
 
 /// How a tree is looked at; another one in tests.
-pub struct Eyes<'a> {
+pub struct Probes<'a> {
     /// One picture of the tree below a pid, or why there is none.
-    pub scan: &'a dyn Fn(i32, Look, &Host) -> Result<Snapshot, ScanError>,
+    pub scan: &'a dyn Fn(i32, ScanPhase, &Host) -> Result<Snapshot, ScanError>,
     /// Fills in the names of files that no rule had to know.
     pub paths: &'a dyn Fn(&mut [Finding], &Snapshot),
     /// Fills in who holds the other ends, as far as the time allows.
@@ -38,11 +38,11 @@ pub struct Eyes<'a> {
     pub paths_again: &'a dyn Fn(&[Finding], &Snapshot) -> Vec<bool>,
 }
 
-impl Eyes<'static> {
+impl Probes<'static> {
     /// The real ones.
-    pub fn open() -> Self {
-        Eyes {
-            scan: &scan::look_once,
+    pub fn live() -> Self {
+        Probes {
+            scan: &scan::collect_once,
             paths: &enrich::names::fill_in,
             holders: &enrich::holders::resolve,
             watch: &scan::recheck::watch,
@@ -53,30 +53,30 @@ impl Eyes<'static> {
 
 /// Looks at a running tree. A finding refuses only if both of two looks saw the same object in the same state, and that
 /// cannot be a coincidence.
-pub fn early(eyes: &Eyes, root: i32, host: &Host, config: &Config) -> Result<Report, ScanError> {
-    let mut first = (eyes.scan)(root, Look::Early, host)?;
+pub fn early(probes: &Probes, root: i32, host: &Host, config: &Config) -> Result<Report, ScanError> {
+    let mut first = (probes.scan)(root, ScanPhase::Early, host)?;
     let mut before = judge::judge(&first, host, config);
     if !refuses(&before) {
-        return Ok(enriched(eyes, &first, before, config));
+        return Ok(enriched(probes, &first, before, config));
     }
-    let steady = (eyes.watch)(&before, &first, MOMENT);
+    let steady = (probes.watch)(&before, &first, RECHECK_DELAY);
     for (f, _) in before.iter_mut().zip(steady).filter(|(_, steady)| !steady) {
         f.verdict = Verdict::Warn;
     }
     let mut more_looks = if frozen_look_follows(host) { 0 } else { MORE_LOOKS };
     loop {
-        let second = (eyes.scan)(root, Look::Early, host)?;
+        let second = (probes.scan)(root, ScanPhase::Early, host)?;
         let mut found = judge::judge(&second, host, config);
         confirm::confirm((&first, &before), &second, &mut found);
         if refuses(&found) {
-            (eyes.holders)(&mut found, &second, SEARCH);
-            let paths = (eyes.paths_again)(&found, &second);
+            (probes.holders)(&mut found, &second, HOLDER_SEARCH_BUDGET);
+            let paths = (probes.paths_again)(&found, &second);
             confirm::settle((&first, &before), &second, &mut found, &paths);
         }
         if more_looks == 0 || !found.iter().any(|f| f.proof == Proof::Lacking) {
             // A stable order: refusals first, then as the table and the tree have them.
             found.sort_by_key(|f| f.verdict != Verdict::Refuse);
-            (eyes.paths)(&mut found, &second);
+            (probes.paths)(&mut found, &second);
             return Ok(Report::new(&second, found, config));
         }
         more_looks -= 1;
@@ -90,28 +90,28 @@ fn frozen_look_follows(host: &Host) -> bool {
 }
 
 /// Looks at a tree that CRIU has seized.
-pub fn frozen(eyes: &Eyes, root: i32, host: &Host, config: &Config) -> Result<Report, ScanError> {
-    let snap = (eyes.scan)(root, Look::Frozen, host)?;
+pub fn frozen(probes: &Probes, root: i32, host: &Host, config: &Config) -> Result<Report, ScanError> {
+    let snap = (probes.scan)(root, ScanPhase::Frozen, host)?;
     let findings = judge::judge(&snap, host, config);
-    Ok(enriched(eyes, &snap, findings, config))
+    Ok(enriched(probes, &snap, findings, config))
 }
 
 fn refuses(findings: &[Finding]) -> bool {
     findings.iter().any(|f| f.verdict == Verdict::Refuse)
 }
 
-fn enriched(eyes: &Eyes, snap: &Snapshot, mut findings: Vec<Finding>, config: &Config) -> Report {
-    (eyes.paths)(&mut findings, snap);
+fn enriched(probes: &Probes, snap: &Snapshot, mut findings: Vec<Finding>, config: &Config) -> Report {
+    (probes.paths)(&mut findings, snap);
     if refuses(&findings) {
-        (eyes.holders)(&mut findings, snap, SEARCH);
+        (probes.holders)(&mut findings, snap, HOLDER_SEARCH_BUDGET);
     }
     Report::new(snap, findings, config)
 }
 
 /// Looks by this alone: whatever is asked again is as it was, nobody is searched.
 #[cfg(test)]
-pub fn eyes(scan: &dyn Fn(i32, Look, &Host) -> Result<Snapshot, ScanError>) -> Eyes<'_> {
-    Eyes {
+pub fn probes(scan: &dyn Fn(i32, ScanPhase, &Host) -> Result<Snapshot, ScanError>) -> Probes<'_> {
+    Probes {
         scan,
         paths: &|_, _| (),
         holders: &|_, _, _| (),
@@ -129,7 +129,7 @@ mod tests {
     use std::cell::{Cell, RefCell};
 
     /// A tree with or without a device in descriptor 3.
-    fn tree(look: Look, device: bool) -> Snapshot {
+    fn tree(look: ScanPhase, device: bool) -> Snapshot {
         let mut file = testkit::file(3, libc::S_IFCHR, 9);
         file.rdev = Dev { major: 10, minor: 237 };
         file.link = Some("/dev/loop-control".into());
@@ -137,11 +137,11 @@ mod tests {
     }
 
     /// Plays these trees one after another; the looks taken and the searches made.
-    fn play(trees: &[bool], body: impl FnOnce(&Eyes) -> Result<Report, ScanError>) -> (Outcome, usize, usize) {
+    fn play(trees: &[bool], body: impl FnOnce(&Probes) -> Result<Report, ScanError>) -> (Outcome, usize, usize) {
         let (left, searched) = (RefCell::new(trees.iter()), Cell::new(0));
         let scan = |_, look, _: &Host| left.borrow_mut().next().map(|d| tree(look, *d)).ok_or(ScanError::NoSuchTask);
-        let eyes = Eyes { holders: &|_, _, _| searched.set(searched.get() + 1), ..eyes(&scan) };
-        let verdict = body(&eyes).unwrap().verdict();
+        let probes = Probes { holders: &|_, _, _| searched.set(searched.get() + 1), ..probes(&scan) };
+        let verdict = body(&probes).unwrap().verdict();
         let looks = trees.len() - left.borrow().len();
         (verdict, looks, searched.get())
     }
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn an_early_refusal_needs_two_looks_and_a_clean_tree_one() {
         let (host, config) = (testkit::host(), Config::default());
-        let early = |trees: &[bool]| play(trees, |eyes| early(eyes, 100, &host, &config));
+        let early = |trees: &[bool]| play(trees, |probes| early(probes, 100, &host, &config));
         assert_eq!(early(&[true, true, true]), (Outcome::Refuse, 2, 1));
         assert_eq!(early(&[false, true]), (Outcome::Pass, 1, 0));
         // It was only in passing.
@@ -161,8 +161,8 @@ mod tests {
         let (host, config) = (testkit::host(), Config::default());
         let scan = |_, look, _: &Host| Ok(tree(look, true));
         for (steady, outcome) in [(true, Outcome::Refuse), (false, Outcome::Warn)] {
-            let eyes = Eyes { watch: &|findings, _, _| vec![steady; findings.len()], ..eyes(&scan) };
-            assert_eq!(early(&eyes, 100, &host, &config).unwrap().verdict(), outcome);
+            let probes = Probes { watch: &|findings, _, _| vec![steady; findings.len()], ..probes(&scan) };
+            assert_eq!(early(&probes, 100, &host, &config).unwrap().verdict(), outcome);
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
     fn joined(ran: u64) -> Snapshot {
         let mut file = testkit::file(3, libc::S_IFREG, 77);
         file.link = Some("net:[77]".into());
-        let mut s = Snapshot { look: Look::Early, ..testkit::snap(vec![file]) };
+        let mut s = Snapshot { look: ScanPhase::Early, ..testkit::snap(vec![file]) };
         s.tasks[0].threads[0].switches = Some(ran);
         s
     }
@@ -184,7 +184,7 @@ mod tests {
         let looks = |host: &Host, ran: &[u64]| {
             let left = RefCell::new(ran.iter());
             let scan = |_, _, _: &Host| left.borrow_mut().next().map(|n| joined(*n)).ok_or(ScanError::NoSuchTask);
-            let report = early(&eyes(&scan), 100, host, &config).unwrap();
+            let report = early(&probes(&scan), 100, host, &config).unwrap();
             let lacking = report.findings.iter().any(|f| f.proof == Proof::Lacking);
             let taken = ran.len() - left.borrow().len();
             (report.verdict(), lacking, taken)
@@ -208,7 +208,7 @@ mod tests {
         let tree = |ran| {
             let mut s = joined(ran);
             let mut gone = testkit::file(4, libc::S_IFREG, 9);
-            (gone.link, gone.stray) = (Some("/a".into()), Some(crate::snapshot::Stray::Errno(libc::ENOENT)));
+            (gone.link, gone.mismatch) = (Some("/a".into()), Some(crate::snapshot::PathMismatch::Errno(libc::ENOENT)));
             s.tasks[0].files.push(gone);
             s.mounts = vec![testkit::mount_table(testkit::CRIU_NS, 50, "15 1 8:1 / / rw - ext4 /dev/sda1 rw")];
             s
@@ -219,8 +219,8 @@ mod tests {
             asked.set(asked.get() + 1);
             vec![asked.get() == 1; findings.len()]
         };
-        let eyes = Eyes { paths_again: &paths_again, ..eyes(&scan) };
-        let report = early(&eyes, 100, &dry, &config).unwrap();
+        let probes = Probes { paths_again: &paths_again, ..probes(&scan) };
+        let report = early(&probes, 100, &dry, &config).unwrap();
         let refused: Vec<_> =
             report.findings.iter().filter(|f| f.verdict == Verdict::Refuse).map(|f| &*f.rule).collect();
         assert_eq!(refused, ["link-remap-needed", "nsfd-outside"]);
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn the_frozen_look_is_the_last_word() {
         let (host, config) = (testkit::host(), Config::default());
-        assert_eq!(play(&[true, true], |eyes| frozen(eyes, 100, &host, &config)), (Outcome::Refuse, 1, 1));
-        assert_eq!(play(&[false, true], |eyes| frozen(eyes, 100, &host, &config)), (Outcome::Pass, 1, 0));
+        assert_eq!(play(&[true, true], |probes| frozen(probes, 100, &host, &config)), (Outcome::Refuse, 1, 1));
+        assert_eq!(play(&[false, true], |probes| frozen(probes, 100, &host, &config)), (Outcome::Pass, 1, 0));
     }
 }

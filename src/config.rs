@@ -21,7 +21,7 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub mode: Mode,
-    /// Look before freezing.
+    /// ScanPhase before freezing.
     pub early: bool,
     /// Rule ids that are switched off.
     pub disabled: Vec<String>,

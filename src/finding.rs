@@ -145,8 +145,8 @@ impl Sink {
     /// Report a finding unless its gate is lifted; an unknown gate makes it a warning.
     pub fn push(&mut self, gate: Gate, mut finding: Finding) {
         match gate {
-            Gate::Lifted => return,
-            Gate::Stands => {}
+            Gate::Waived => return,
+            Gate::InForce => {}
             Gate::Unknown => finding.verdict = Verdict::Warn,
         }
         let Some((at, places)) = self.known.get_mut(&finding.key) else {
@@ -278,9 +278,9 @@ mod tests {
         for nth in (0..PLACES).chain(0..PLACES) {
             let fd = i32::try_from(nth % (PLACES / tasks.len())).unwrap();
             let task = &tasks[nth / (PLACES / tasks.len())];
-            sink.push(Gate::Stands, Finding::on_file(rule, task, &file(fd, libc::S_IFCHR, 9)));
+            sink.push(Gate::InForce, Finding::on_file(rule, task, &file(fd, libc::S_IFCHR, 9)));
         }
-        sink.push(Gate::Stands, Finding::on_file(rule, &tasks[0], &file(3, libc::S_IFCHR, 10)));
+        sink.push(Gate::InForce, Finding::on_file(rule, &tasks[0], &file(3, libc::S_IFCHR, 10)));
         let found = sink.into_findings();
         assert_eq!(found.iter().map(|f| f.also.len()).collect::<Vec<_>>(), [PLACES - 1, 0]);
         let places: HashSet<Place> = found[0].also.iter().cloned().chain([found[0].place()]).collect();
@@ -297,15 +297,15 @@ mod tests {
             gates.iter().zip(3..).for_each(|(gate, fd)| sink.push(*gate, at(fd)));
             sink.into_findings().first().map(|f| (f.fd, f.verdict, f.also.len()))
         };
-        assert_eq!(found(&[Gate::Unknown, Gate::Stands]), Some((Some(3), Verdict::Refuse, 1)));
-        assert_eq!(found(&[Gate::Lifted, Gate::Unknown]), Some((Some(4), Verdict::Warn, 0)));
-        assert_eq!(found(&[Gate::Lifted]), None);
+        assert_eq!(found(&[Gate::Unknown, Gate::InForce]), Some((Some(3), Verdict::Refuse, 1)));
+        assert_eq!(found(&[Gate::Waived, Gate::Unknown]), Some((Some(4), Verdict::Warn, 0)));
+        assert_eq!(found(&[Gate::Waived]), None);
         // Places that a rule names itself are no news.
         let mut sink = Sink::default();
         let also = vec![at(4).place(), at(5).place()];
-        sink.push(Gate::Stands, Finding { also: also.clone(), ..at(3) });
+        sink.push(Gate::InForce, Finding { also: also.clone(), ..at(3) });
         for fd in [5, 3, 6] {
-            sink.push(Gate::Stands, at(fd));
+            sink.push(Gate::InForce, at(fd));
         }
         assert_eq!(sink.into_findings()[0].also, [also, vec![at(6).place()]].concat());
     }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! plugin ──> criu ──> scan ──> snapshot ──> rules ──> engine ──> report ──> return value
-//! door    CRIU     all      one          pure,     words:
+//! hooks   CRIU     all      one          pure,     words:
 //!         facts    I/O      picture      data      log, JSON
 //! ```
 #![cfg_attr(

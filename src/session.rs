@@ -2,14 +2,14 @@
 //! are sent to CRIU's.
 
 use crate::bytes::Bytes;
-use crate::check::{self, Eyes};
+use crate::check::{self, Probes};
 use crate::config::Config;
 use crate::criu::log::Level;
 use crate::criu::{Host, Stage};
 use crate::report::{json, lines, Outcome, Report};
 use crate::rules::{registry, Finding, Phase, Verdict};
 use crate::scan;
-use crate::snapshot::Look;
+use crate::snapshot::ScanPhase;
 use std::collections::HashSet;
 use std::time::Instant;
 
@@ -39,8 +39,8 @@ impl Reporter {
     /// at is said once and not refused.
     pub fn run(
         &mut self,
-        eyes: &Eyes,
-        look: Look,
+        probes: &Probes,
+        look: ScanPhase,
         root: i32,
         host: &Host,
         config: &Config,
@@ -49,8 +49,8 @@ impl Reporter {
         let (start, busy) = (Instant::now(), scan::sys::thread_time());
         self.deferred = None;
         let result = match look {
-            Look::Early => check::early(eyes, root, host, config),
-            Look::Frozen => check::frozen(eyes, root, host, config),
+            ScanPhase::Early => check::early(probes, root, host, config),
+            ScanPhase::Frozen => check::frozen(probes, root, host, config),
         };
         let mut report = match result {
             Ok(report) => report,
@@ -61,7 +61,7 @@ impl Reporter {
         };
         let debug = format!(
             "preflight: {} look at {} tasks: {} findings, {} things not seen, {} us, {} us of processor time",
-            if look == Look::Early { "early" } else { "frozen" },
+            if look == ScanPhase::Early { "early" } else { "frozen" },
             report.tasks,
             report.findings.len(),
             report.unchecked.len(),
@@ -71,7 +71,7 @@ impl Reporter {
         output.line(Level::Debug, &debug);
         let refused = report.verdict() == Outcome::Refuse;
         // What only may fail is left to the frozen look, which knows better; unless CRIU is going to fail before it.
-        let last = look == Look::Frozen || host.stage != Stage::Dump || !host.caps.checkpoint_hook;
+        let last = look == ScanPhase::Frozen || host.stage != Stage::Dump || !host.caps.checkpoint_hook;
         if refused || last || report.findings.iter().any(|f| f.verdict == Verdict::Refuse) {
             self.emit(&mut report, host, config, output);
         } else {
@@ -89,7 +89,7 @@ impl Reporter {
     /// The dump is over. If it failed before there was a frozen look, what may have stopped CRIU on the way there is reported.
     pub fn end(&mut self, failed: bool, config: &Config, output: &dyn Output) {
         let Some((mut report, host)) = self.deferred.take().filter(|_| failed) else { return };
-        let early = |f: &Finding| registry::by_id(&f.rule).is_some_and(|rule| rule.phase <= Phase::P1);
+        let early = |f: &Finding| registry::by_id(&f.rule).is_some_and(|rule| rule.phase <= Phase::Freezing);
         report.findings.retain(early);
         if !report.findings.is_empty() {
             self.emit(&mut report, &host, config, output);
@@ -174,14 +174,14 @@ mod tests {
             (s.tasks[0].state, s.tasks[0].tty_nr, s.tasks[0].tpgid) = ('T', 0x8800, tpgid);
             s
         };
-        let eyes = |tpgid| check::eyes(Box::leak(Box::new(move |_, look, _: &Host| Ok(stopped(look, tpgid)))));
+        let probes = |tpgid| check::probes(Box::leak(Box::new(move |_, look, _: &Host| Ok(stopped(look, tpgid)))));
         for (tpgid, frozen, failed, reported) in
             [(7, false, true, true), (7, false, false, false), (7, true, true, false), (100, false, true, false)]
         {
             let (mut reporter, kept) = (Reporter::default(), Kept::default());
-            assert!(!reporter.run(&eyes(tpgid), Look::Early, 100, &host, &config, &kept));
+            assert!(!reporter.run(&probes(tpgid), ScanPhase::Early, 100, &host, &config, &kept));
             if frozen {
-                assert!(!reporter.run(&eyes(tpgid), Look::Frozen, 100, &host, &config, &kept));
+                assert!(!reporter.run(&probes(tpgid), ScanPhase::Frozen, 100, &host, &config, &kept));
             }
             assert!(kept.0.borrow().is_empty());
             reporter.end(failed, &config, &kept);
@@ -204,7 +204,7 @@ mod tests {
                 Ok(s)
             };
             let (mut reporter, kept) = (Reporter::default(), Kept::default());
-            assert!(!reporter.run(&check::eyes(&scan), Look::Early, 100, &host, &config, &kept));
+            assert!(!reporter.run(&check::probes(&scan), ScanPhase::Early, 100, &host, &config, &kept));
             let told = |lines: Vec<String>| lines.iter().filter(|l| l.contains("vfork-in-flight: pid 100")).count();
             assert_eq!(told(kept.0.take()), usize::from(at_once));
             // When it has failed, it is not said again.
@@ -216,12 +216,12 @@ mod tests {
     #[test]
     fn a_tree_that_cannot_be_seen_or_may_not_be_refused_is_not() {
         let (host, mut config) = (testkit::host(), quiet());
-        let run = |eyes: &Eyes, host: &Host, config: &Config| {
+        let run = |probes: &Probes, host: &Host, config: &Config| {
             let kept = Kept::default();
-            let refused = Reporter::default().run(eyes, Look::Early, 100, host, config, &kept);
+            let refused = Reporter::default().run(probes, ScanPhase::Early, 100, host, config, &kept);
             (refused, kept.0.take())
         };
-        let gone = check::eyes(&|_, _, _| Err(ScanError::NoSuchTask));
+        let gone = check::probes(&|_, _, _| Err(ScanError::NoSuchTask));
         let not_checked = "Warn  (preflight): pid 100 was not checked: there is no such process";
         assert_eq!(run(&gone, &host, &config), (false, vec![not_checked.to_owned()]));
         let tree = |look| {
@@ -231,7 +231,7 @@ mod tests {
             Snapshot { look, ..testkit::snap(vec![file]) }
         };
         let scan = |_, look, _: &Host| Ok(tree(look));
-        let device = check::eyes(&scan);
+        let device = check::probes(&scan);
         assert!(run(&device, &host, &config).0);
         assert!(!run(&device, &Host { stage: Stage::PreDump, ..host.clone() }, &config).0);
         config.mode = crate::config::Mode::Warn;

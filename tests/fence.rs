@@ -6,7 +6,7 @@ use criu_preflight::plugin::panic_guard;
 
 #[test]
 fn a_panic_is_answered_with_silence_and_everything_after_it_too() {
-    assert_eq!(panic_guard::fence("test", 1, || 2), 2);
+    assert_eq!(panic_guard::catch_panic("test", 1, || 2), 2);
     assert!(!panic_guard::broken());
     nix::errno::Errno::set_raw(77);
     // The payload's own drop panics: it must never be dropped.
@@ -16,10 +16,10 @@ fn a_panic_is_answered_with_silence_and_everything_after_it_too() {
             panic!("dropped");
         }
     }
-    assert_eq!(panic_guard::fence("test", 1, || -> i32 { std::panic::panic_any(Bomb) }), 1);
+    assert_eq!(panic_guard::catch_panic("test", 1, || -> i32 { std::panic::panic_any(Bomb) }), 1);
     assert_eq!(nix::errno::Errno::last_raw(), 77);
     assert!(panic_guard::broken());
-    assert_eq!(panic_guard::fence("test", 1, || 2), 1);
+    assert_eq!(panic_guard::catch_panic("test", 1, || 2), 1);
     // The hook of the process is its own again.
     assert!(std::panic::catch_unwind(|| panic!("seen by the usual hook")).is_err());
 }

@@ -76,7 +76,7 @@ Exit status of both: 0 it can be dumped, 1 it cannot, 2 it could not be told.
 /// Reads the arguments, the program's name not among them.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut parser = Parser::from_args(args);
-    let command = match parser.next().map_err(said)? {
+    let command = match parser.next().map_err(escape_error)? {
         None => return Err("what is to be done? See criu-preflight --help".into()),
         Some(Arg::Long("help") | Arg::Short('h')) => return Ok(Command::Help),
         Some(Arg::Long("version") | Arg::Short('V')) => return Ok(Command::Version),
@@ -89,7 +89,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         b"explain" => explain(&mut parser),
         b"rules" => rules(&mut parser),
         b"help" => Ok(Command::Help),
-        _ => Err(format!("there is no command '{}'. See criu-preflight --help", shown(&command))),
+        _ => Err(format!("there is no command '{}'. See criu-preflight --help", display(&command))),
     }
 }
 
@@ -107,15 +107,15 @@ struct Given {
 fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
     let mut given = Given::default();
     let mut parser = Parser::from_args(args);
-    while let Some(arg) = parser.next().map_err(said)? {
+    while let Some(arg) = parser.next().map_err(escape_error)? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => given.help = true,
             Arg::Long("json") => given.json = true,
-            Arg::Long("save") => given.save = Some(parser.value().map_err(said)?.into()),
-            Arg::Long("criu") => judged_as(host, &parser.value().map_err(said)?)?,
-            Arg::Long("config") => drop(parser.value().map_err(said)?),
+            Arg::Long("save") => given.save = Some(parser.value().map_err(escape_error)?.into()),
+            Arg::Long("criu") => judged_as(host, &parser.value().map_err(escape_error)?)?,
+            Arg::Long("config") => drop(parser.value().map_err(escape_error)?),
             Arg::Long("no-default-config") => {}
-            Arg::Long("tree") | Arg::Short('t') => given.values.push(parser.value().map_err(said)?),
+            Arg::Long("tree") | Arg::Short('t') => given.values.push(parser.value().map_err(escape_error)?),
             Arg::Value(value) => given.values.push(value),
             other => match criu_options::find(&other) {
                 Some((opt, on)) => criu_options::apply(host, opt, on, &mut parser)?,
@@ -128,7 +128,7 @@ fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
 
 fn check(parser: &mut Parser) -> Result<Command, String> {
     // CRIU reads its configuration files before its command line, whatever stands where: so this line is read twice.
-    let rest: Vec<OsString> = parser.raw_args().map_err(said)?.collect();
+    let rest: Vec<OsString> = parser.raw_args().map_err(escape_error)?.collect();
     let mut host = crate::criu_config::start(&rest)?;
     let Given { help, json, save, values } = read(&mut host, rest)?;
     if help {
@@ -141,7 +141,7 @@ fn check(parser: &mut Parser) -> Result<Command, String> {
 }
 
 fn judge(parser: &mut Parser) -> Result<Command, String> {
-    let options: Vec<OsString> = parser.raw_args().map_err(said)?.collect();
+    let options: Vec<OsString> = parser.raw_args().map_err(escape_error)?.collect();
     let given = read(&mut Host::dry_run(Release::NEWEST), options.clone())?;
     if given.help {
         return Ok(Command::Help);
@@ -159,7 +159,7 @@ fn judge(parser: &mut Parser) -> Result<Command, String> {
 fn set_pid(pid: &mut Option<i32>, value: &OsStr) -> Result<(), String> {
     let number = value.to_str().and_then(|v| v.parse().ok()).filter(|n| *n > 0);
     match (number, *pid) {
-        (None, _) => Err(format!("'{}' is not a pid", shown(value))),
+        (None, _) => Err(format!("'{}' is not a pid", display(value))),
         (Some(new), Some(old)) if new != old => Err(format!("one tree at a time, not {old} and {new}")),
         (number, _) => {
             *pid = number;
@@ -174,11 +174,11 @@ fn judged_as(host: &mut Host, value: &OsStr) -> Result<(), String> {
     let like = if release {
         let known = Release::by_name(value.as_bytes());
         Host::dry_run(known.ok_or_else(|| {
-            format!("CRIU {} is not known here: 3.17, 3.18, 3.19, 4.0, 4.1, 4.2 and 4.3 are", shown(value))
+            format!("CRIU {} is not known here: 3.17, 3.18, 3.19, 4.0, 4.1, 4.2 and 4.3 are", display(value))
         })?)
     } else {
         let (caps, release) =
-            crate::elf::identify(value.as_ref()).map_err(|why| format!("--criu {}: {why}", shown(value)))?;
+            crate::elf::identify(value.as_ref()).map_err(|why| format!("--criu {}: {why}", display(value)))?;
         Host { caps, ..Host::dry_run(release) }
     };
     host.release = like.release;
@@ -189,7 +189,7 @@ fn judged_as(host: &mut Host, value: &OsStr) -> Result<(), String> {
 
 fn explain(parser: &mut Parser) -> Result<Command, String> {
     let mut rule = None;
-    while let Some(arg) = parser.next().map_err(said)? {
+    while let Some(arg) = parser.next().map_err(escape_error)? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             Arg::Value(value) if rule.is_none() => rule = Some(value.to_string_lossy().into_owned()),
@@ -201,7 +201,7 @@ fn explain(parser: &mut Parser) -> Result<Command, String> {
 
 fn rules(parser: &mut Parser) -> Result<Command, String> {
     let mut json = false;
-    while let Some(arg) = parser.next().map_err(said)? {
+    while let Some(arg) = parser.next().map_err(escape_error)? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             Arg::Long("json") => json = true,
@@ -217,16 +217,16 @@ fn unknown(arg: &Arg) -> String {
             format!("there is no option -{}. See criu-preflight --help", escape(letter.to_string().as_bytes()))
         }
         Arg::Long(name) => format!("there is no option --{}. See criu-preflight --help", escape(name.as_bytes())),
-        Arg::Value(value) => format!("what is '{}' for? See criu-preflight --help", shown(value)),
+        Arg::Value(value) => format!("what is '{}' for? See criu-preflight --help", display(value)),
     }
 }
 
 /// The parser's own complaint, without whatever the terminal could make of an argument.
-pub fn said(e: lexopt::Error) -> String {
+pub fn escape_error(e: lexopt::Error) -> String {
     escape(e.to_string().as_bytes())
 }
 
-fn shown(value: &OsStr) -> String {
+fn display(value: &OsStr) -> String {
     escape(value.as_bytes())
 }
 

@@ -5,7 +5,7 @@
 //! off), then the command line. A line is a long option without its dashes and perhaps a value, which CRIU hands to getopt
 //! as two words; so a blank before the value of an option that may have one loses it.
 
-use crate::args::said;
+use crate::args::escape_error;
 use crate::criu_options;
 use criu_preflight::bytes::escape;
 use criu_preflight::config::{beginning, statement};
@@ -33,7 +33,7 @@ fn apply(host: &mut Host, files: impl IntoIterator<Item = (PathBuf, bool)>) -> R
         match read_file(&path) {
             Ok(text) => read(host, &path, &text)?,
             // Other than CRIU we do not read what is no regular file, or a very long one.
-            Err(e) if named || e.kind() == std::io::ErrorKind::Other => return Err(format!("{}: {e}", shown(&path))),
+            Err(e) if named || e.kind() == std::io::ErrorKind::Other => return Err(format!("{}: {e}", display(&path))),
             // CRIU goes on without it, too.
             Err(_) => {}
         }
@@ -68,7 +68,7 @@ fn files(args: &[OsString]) -> Vec<(PathBuf, bool)> {
 
 fn read(host: &mut Host, path: &Path, text: &[u8]) -> Result<(), String> {
     for (number, line) in (1..).zip(text.split(|b| *b == b'\n')) {
-        let wrong = |why: String| format!("{}:{number}: {why}", shown(path));
+        let wrong = |why: String| format!("{}:{number}: {why}", display(path));
         let line = std::str::from_utf8(line).map_err(|_| wrong("not UTF-8".into()))?;
         let Some((name, value)) = statement(line).map_err(wrong)? else { continue };
         let joined = line.trim_start().get(name.len()..).is_some_and(|rest| rest.starts_with('='));
@@ -78,7 +78,7 @@ fn read(host: &mut Host, path: &Path, text: &[u8]) -> Result<(), String> {
             None => vec![format!("--{name}")],
         };
         let mut parser = Parser::from_args(words);
-        let Some(arg) = parser.next().map_err(|e| wrong(said(e)))? else { continue };
+        let Some(arg) = parser.next().map_err(|e| wrong(escape_error(e)))? else { continue };
         let unknown = || wrong(format!("CRIU has no option '{}'", beginning(&name)));
         let (opt, on) = criu_options::find(&arg).ok_or_else(unknown)?;
         criu_options::apply(host, opt, on, &mut parser).map_err(wrong)?;
@@ -86,6 +86,6 @@ fn read(host: &mut Host, path: &Path, text: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-fn shown(path: &Path) -> String {
+fn display(path: &Path) -> String {
     escape(path.as_os_str().as_bytes())
 }

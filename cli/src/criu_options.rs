@@ -179,7 +179,7 @@ fn add_external(host: &mut Host, key: Vec<u8>) {
     host.externals.get_or_insert_with(Vec::new).insert(0, Bytes(key));
 }
 
-fn shown(value: &[u8]) -> String {
+fn display(value: &[u8]) -> String {
     escape(value)
 }
 
@@ -194,7 +194,7 @@ fn ext_unix_sk(host: &mut Host, value: Option<&[u8]>) -> Result<(), String> {
     for inode in list.split(|b| *b == b',').filter(|i| !i.is_empty()) {
         match leading_number(inode).filter(|n| *n != 0 && n.to_string().len() == inode.len()) {
             Some(inode) => add_external(host, format!("unix[{inode}]").into_bytes()),
-            None => return Err(format!("'{}' is not the inode of a socket", shown(inode))),
+            None => return Err(format!("'{}' is not the inode of a socket", display(inode))),
         }
     }
     host.options.ext_unix_sk = Some(true);
@@ -210,7 +210,7 @@ fn ghost_limit(host: &mut Host, value: &[u8]) -> Result<(), String> {
     };
     let number = leading_number(value).and_then(|n| n.checked_mul(unit));
     host.options.ghost_limit =
-        Some(number.ok_or_else(|| format!("'{}' is not a size (1048576, 1024K, 1M)", shown(value)))?);
+        Some(number.ok_or_else(|| format!("'{}' is not a size (1048576, 1024K, 1M)", display(value)))?);
     Ok(())
 }
 
@@ -229,7 +229,7 @@ fn external(host: &mut Host, value: &[u8]) -> Result<(), String> {
     match flags.strip_prefix(b":").and_then(<[u8]>::first) {
         Some(b'm') => host.options.enable_external_masters = Some(true),
         Some(b's') => host.options.enable_external_sharing = Some(true),
-        Some(_) => return Err(format!("'{}': after 'mnt[]:' comes m or s", shown(value))),
+        Some(_) => return Err(format!("'{}': after 'mnt[]:' comes m or s", display(value))),
         None => {}
     }
     Ok(())
@@ -240,7 +240,7 @@ fn ext_mount_map(host: &mut Host, value: &[u8]) -> Result<(), String> {
         host.options.autodetect_ext_mounts = Some(true);
         return Ok(());
     }
-    let at = value.iter().position(|b| *b == b':').ok_or_else(|| format!("'{}' is not KEY:VALUE", shown(value)))?;
+    let at = value.iter().position(|b| *b == b':').ok_or_else(|| format!("'{}' is not KEY:VALUE", display(value)))?;
     let (key, rest) = value.split_at(at);
     add_external(host, [b"mnt[", key, b"]", rest].concat());
     Ok(())
@@ -254,7 +254,7 @@ fn inherit_fd(host: &mut Host, value: &[u8]) -> Result<(), String> {
     });
     match key {
         Some(key) => push(&mut host.inherit_ids, key),
-        None => Err(format!("'{}' is not fd[NUMBER]:KEY", shown(value))),
+        None => Err(format!("'{}' is not fd[NUMBER]:KEY", display(value))),
     }
 }
 
@@ -263,7 +263,7 @@ fn network_lock(host: &mut Host, value: &[u8]) -> Result<(), String> {
         b"iptables" => LockMethod::Iptables,
         b"nftables" => LockMethod::Nftables,
         b"skip" | b"none" => LockMethod::Skip,
-        _ => return Err(format!("'{}' is not iptables, nftables or skip", shown(value))),
+        _ => return Err(format!("'{}' is not iptables, nftables or skip", display(value))),
     });
     Ok(())
 }
@@ -273,7 +273,7 @@ fn empty_ns(host: &mut Host, value: &[u8]) -> Result<(), String> {
     const NET: u32 = 0x4000_0000;
     match value {
         b"net" => host.options.empty_ns = Some(host.options.empty_ns.unwrap_or(0) | NET),
-        _ => return Err(format!("'{}' is not net", shown(value))),
+        _ => return Err(format!("'{}' is not net", display(value))),
     }
     Ok(())
 }
@@ -287,7 +287,7 @@ fn manage_cgroups(host: &mut Host, value: Option<&[u8]>) -> Result<(), String> {
         None | Some(b"soft") => 1 << 2,
         Some(b"full") => 1 << 3,
         Some(b"strict") => 1 << 4,
-        Some(other) => return Err(format!("'{}' is not ignore, none, props, soft, full or strict", shown(other))),
+        Some(other) => return Err(format!("'{}' is not ignore, none, props, soft, full or strict", display(other))),
     });
     Ok(())
 }
@@ -296,13 +296,13 @@ fn file_validation(host: &mut Host, value: &[u8]) -> Result<(), String> {
     host.options.validate_by_size = Some(match value {
         b"filesize" => true,
         b"buildid" => false,
-        _ => return Err(format!("'{}' is not filesize or buildid", shown(value))),
+        _ => return Err(format!("'{}' is not filesize or buildid", display(value))),
     });
     Ok(())
 }
 
 fn timeout(host: &mut Host, value: &[u8]) -> Result<(), String> {
     let seconds = leading_number(value).and_then(|n| u32::try_from(n).ok());
-    host.options.timeout = Some(seconds.ok_or_else(|| format!("'{}' is not a number of seconds", shown(value)))?);
+    host.options.timeout = Some(seconds.ok_or_else(|| format!("'{}' is not a number of seconds", display(value)))?);
     Ok(())
 }

@@ -7,7 +7,7 @@ mod elf;
 
 use args::{Check, Command, Judge};
 use criu_preflight::bytes::escape;
-use criu_preflight::check::{early, Eyes};
+use criu_preflight::check::{early, Probes};
 use criu_preflight::config::Mode;
 use criu_preflight::criu::{settings, Host};
 use criu_preflight::report::{catalogue, docs, json, lines, terminal, Report};
@@ -64,16 +64,16 @@ fn look(check: &Check) -> Result<(String, u8), String> {
     config.mode = Mode::Enforce;
     let blind = |e| blind(check.pid, e);
     let report = match &check.save {
-        None => early(&Eyes::open(), check.pid, &check.host, &config).map_err(blind)?,
+        None => early(&Probes::live(), check.pid, &check.host, &config).map_err(blind)?,
         Some(path) => {
             // Not after a long look.
             if path.symlink_metadata().is_ok() {
-                return Err(format!("{}: it exists already", shown(path)));
+                return Err(format!("{}: it exists already", display(path)));
             }
-            let look = |eyes: &Eyes| early(eyes, check.pid, &check.host, &config);
-            let (report, snapshots) = saved::record(&Eyes::open(), look).map_err(blind)?;
+            let look = |probes: &Probes| early(probes, check.pid, &check.host, &config);
+            let (report, snapshots) = saved::record(&Probes::live(), look).map_err(blind)?;
             let saved = SavedCheck::new(&check.host, &config, snapshots);
-            saved::write_new(&saved, path).map_err(|why| format!("{}: {why}", shown(path)))?;
+            saved::write_new(&saved, path).map_err(|why| format!("{}: {why}", display(path)))?;
             report
         }
     };
@@ -82,9 +82,9 @@ fn look(check: &Check) -> Result<(String, u8), String> {
 
 /// The report of a saved check.
 fn judge_saved(judge: &Judge) -> Result<(String, u8), String> {
-    let mut saved = saved::read_file(&judge.file).map_err(|why| format!("{}: {why}", shown(&judge.file)))?;
+    let mut saved = saved::read_file(&judge.file).map_err(|why| format!("{}: {why}", display(&judge.file)))?;
     judge.apply(&mut saved.host)?;
-    let report = saved.judge().map_err(|e| format!("{}: {e}", shown(&judge.file)))?;
+    let report = saved.judge().map_err(|e| format!("{}: {e}", display(&judge.file)))?;
     answer(&report, &saved.host, judge.json)
 }
 
@@ -103,7 +103,7 @@ fn answer(report: &Report, host: &Host, as_json: bool) -> Result<(String, u8), S
     Ok((text, status))
 }
 
-fn shown(path: &Path) -> String {
+fn display(path: &Path) -> String {
     escape(path.as_os_str().as_bytes())
 }
 

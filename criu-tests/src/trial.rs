@@ -2,7 +2,7 @@
 
 use crate::criu::{pages, Criu, Ran};
 use crate::dry::{DryRun, Refused};
-use crate::fixtures::{As, Blame, Expect, Fixture, Versions};
+use crate::fixtures::{As, Expect, ExpectedFinding, Fixture, Versions};
 use crate::mounts::{Bound, Btrfs};
 use crate::tree::{NoTree, Tree};
 use serde_json::Value;
@@ -51,8 +51,8 @@ pub fn passcred_refused() -> bool {
 /// What is expected here: the fixture's word, and what this kernel adds to it.
 struct Wanted {
     expect: Expect,
-    blames: Vec<Blame>,
-    warns: Vec<Blame>,
+    blames: Vec<ExpectedFinding>,
+    warns: Vec<ExpectedFinding>,
     /// Another reason that CRIU may give: it stops at the first it meets.
     or_says: Option<&'static str>,
     /// This CRIU calls no plugin at a time when the reason could be seen: it refuses as late as without the plugin.
@@ -89,8 +89,13 @@ impl Wanted {
         if Versions::UpTo("3.19").includes(&criu.version) {
             if f.in_queue && !w.blames.is_empty() {
                 // What a process has as well, is doubted there.
-                let held =
-                    |b: Blame| if b.place.ends_with(".holder") { Blame { rule: "unix-queue-scm-fd", ..b } } else { b };
+                let held = |b: ExpectedFinding| {
+                    if b.place.ends_with(".holder") {
+                        ExpectedFinding { rule: "unix-queue-scm-fd", ..b }
+                    } else {
+                        b
+                    }
+                };
                 w.warns = w.blames.drain(..).map(held).collect();
                 w.unseen = true;
             } else if f.in_queue {
@@ -110,7 +115,7 @@ impl Wanted {
         if let Some(place) = f.inet {
             let old = Versions::UpTo("4.1").includes(&criu.version);
             if old && passcred_refused() {
-                w.blames.push(Blame { rule: "socket-opt-passcred", place });
+                w.blames.push(ExpectedFinding { rule: "socket-opt-passcred", place });
                 w.or_says = Some(NO_PASSCRED);
                 if matches!(expect, Expect::Accept) {
                     w.expect = Expect::Refuse(NO_PASSCRED);
@@ -122,7 +127,7 @@ impl Wanted {
 
     /// There is no frozen look.
     fn only_warn(&mut self) {
-        let volatile = |b: &Blame| VOLATILE.contains(&b.rule);
+        let volatile = |b: &ExpectedFinding| VOLATILE.contains(&b.rule);
         self.warns.extend(self.blames.iter().copied().filter(volatile));
         self.blames.retain(|b| !volatile(b));
         let all = self.blames.len();
@@ -444,9 +449,9 @@ impl Report {
     }
 
     /// Warnings that are not there.
-    fn silent(&self, wanted: &[Blame], tree: &Tree) -> Vec<String> {
+    fn silent(&self, wanted: &[ExpectedFinding], tree: &Tree) -> Vec<String> {
         let all = self.0["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let warns = |b: &&Blame| {
+        let warns = |b: &&ExpectedFinding| {
             let place = tree.place(b.place);
             let of_rule = |f: &&Value| f["rule"] == b.rule && f["verdict"] == "warn";
             place.is_some_and(|(pid, fd)| all.iter().filter(of_rule).any(|f| names(f, pid, fd)))
@@ -504,7 +509,7 @@ mod tests {
         Tree::reported(json!({"pid": 10, "nodes": nodes}))
     }
 
-    fn differences(findings: Value, blames: &[Blame]) -> Vec<String> {
+    fn differences(findings: Value, blames: &[ExpectedFinding]) -> Vec<String> {
         let report = Report(json!({ "findings": findings }));
         let (expect, blames) = (Expect::Refuse(""), blames.to_vec());
         let wanted = Wanted { expect, blames, warns: Vec::new(), or_says: None, unseen: false };
@@ -575,7 +580,7 @@ mod tests {
 
     #[test]
     fn before_4_0_only_what_comes_and_goes_is_a_warning() {
-        let rules = |b: &[Blame]| b.iter().map(|b| b.rule).collect::<Vec<_>>();
+        let rules = |b: &[ExpectedFinding]| b.iter().map(|b| b.rule).collect::<Vec<_>>();
         let expect = Expect::Refuse("");
         let blames = vec![at("tcp-inflight", "a"), at("tcp-connected", "b")];
         let mut w = Wanted { expect, blames, warns: Vec::new(), or_says: None, unseen: false };

@@ -66,9 +66,9 @@ pub struct Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
     /// One of them is given: CRIU does not refuse.
-    Lifted,
+    Waived,
     /// All are known and none is given: CRIU refuses.
-    Stands,
+    InForce,
     /// Not known whether one is given: warn.
     Unknown,
 }
@@ -95,12 +95,12 @@ impl Host {
         }
     }
 
-    /// The gate made of several boolean options, any of which lifts.
+    /// The gate made of several boolean options, any of which remedies.
     pub fn gate(&self, any_of: &[Opt]) -> Gate {
-        let mut gate = Gate::Stands;
+        let mut gate = Gate::InForce;
         for opt in any_of {
             match self.options.flag(*opt) {
-                Some(true) => return Gate::Lifted,
+                Some(true) => return Gate::Waived,
                 Some(false) => {}
                 None => gate = Gate::Unknown,
             }
@@ -112,8 +112,8 @@ impl Host {
     pub fn gate_external(&self, key: &[u8]) -> Gate {
         match &self.externals {
             None => Gate::Unknown,
-            Some(list) if list.iter().any(|e| e.0 == key) => Gate::Lifted,
-            Some(_) => Gate::Stands,
+            Some(list) if list.iter().any(|e| e.0 == key) => Gate::Waived,
+            Some(_) => Gate::InForce,
         }
     }
 
@@ -131,35 +131,35 @@ impl Host {
     /// The gate of a GPU's device, by the name of its driver: the CUDA plugin takes all of them away before they are dumped.
     pub fn gate_gpu(&self, driver: Option<&[u8]>) -> Gate {
         if !driver.is_some_and(|d| d.starts_with(b"nvidia")) {
-            Gate::Stands
+            Gate::InForce
         } else if self.siblings.cuda() {
-            Gate::Lifted
+            Gate::Waived
         } else if self.siblings.pending {
             Gate::Unknown
         } else {
-            Gate::Stands
+            Gate::InForce
         }
     }
 
     /// The gate of a plugin hook: what a loaded sibling could accept is not ours to refuse (design, section 3).
     pub fn gate_hook(&self, hook: Hook) -> Gate {
         if self.siblings.claims(hook) {
-            Gate::Lifted
+            Gate::Waived
         } else if self.siblings.pending {
             Gate::Unknown
         } else {
-            Gate::Stands
+            Gate::InForce
         }
     }
 }
 
 impl Gate {
-    /// Any of several gates lifts.
+    /// Any of several gates remedies.
     pub fn or(self, other: Gate) -> Gate {
         match (self, other) {
-            (Gate::Lifted, _) | (_, Gate::Lifted) => Gate::Lifted,
+            (Gate::Waived, _) | (_, Gate::Waived) => Gate::Waived,
             (Gate::Unknown, _) | (_, Gate::Unknown) => Gate::Unknown,
-            _ => Gate::Stands,
+            _ => Gate::InForce,
         }
     }
 }

@@ -390,7 +390,7 @@ impl<'a> Model<'a> {
     /// What a finding about a mount is worth when the mounts, the externals or the skipped mounts are not known.
     pub fn gate(&self) -> Gate {
         if self.known {
-            Gate::Stands
+            Gate::InForce
         } else {
             Gate::Unknown
         }

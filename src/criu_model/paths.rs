@@ -10,7 +10,7 @@ use crate::criu_model::mounts::Model;
 use crate::parse::mountinfo::MountInfo;
 use crate::rules::files::device::{is_accepted, is_known_tty, tty_external};
 use crate::rules::{Ctx, Finding, Rule, TaskLink, Value};
-use crate::snapshot::{Dev, Mapping, OpenFile, Snapshot, Stray, Task};
+use crate::snapshot::{Dev, Mapping, OpenFile, PathMismatch, Snapshot, Task};
 use std::collections::{BTreeMap, HashSet};
 
 /// Why CRIU records the path.
@@ -55,7 +55,7 @@ pub(crate) enum Unlinkable {
 }
 
 /// One path with its problem.
-pub(crate) struct Bad<'a> {
+pub(crate) struct PathProblem<'a> {
     pub task: &'a Task,
     pub file: &'a OpenFile,
     pub role: Role,
@@ -65,8 +65,8 @@ pub(crate) struct Bad<'a> {
 }
 
 /// The paths that fail this test.
-pub(crate) fn having<'a>(ctx: &'a Ctx<'a>, problem: Problem) -> impl Iterator<Item = &'a Bad<'a>> + 'a {
-    ctx.bad_paths.iter().filter(move |bad| bad.problem == problem)
+pub(crate) fn paths_with<'a>(ctx: &'a Ctx<'a>, problem: Problem) -> impl Iterator<Item = &'a PathProblem<'a>> + 'a {
+    ctx.path_problems.iter().filter(move |bad| bad.problem == problem)
 }
 
 /// The default of `--ghost-limit` (criu/include/cr_options.h).
@@ -77,7 +77,7 @@ const DEFAULT_GHOST_LIMIT: u64 = 1 << 20;
 pub(crate) const EXE_FAILS: Gate = Gate::Unknown;
 
 /// Judges every path of the tree.
-pub(crate) fn all<'a>(ctx: &Ctx<'a>) -> Vec<Bad<'a>> {
+pub(crate) fn all<'a>(ctx: &Ctx<'a>) -> Vec<PathProblem<'a>> {
     let model = &ctx.mounts;
     let confined = confined(ctx);
     let mut bad = Vec::new();
@@ -92,7 +92,7 @@ pub(crate) fn all<'a>(ctx: &Ctx<'a>) -> Vec<Bad<'a>> {
             if seen_wrong && task.ns.mnt.is_some_and(|ns| confined.contains_key(&ns)) {
                 return;
             }
-            bad.push(Bad { task, file, role, path: path.map(Bytes::from), problem, gate });
+            bad.push(PathProblem { task, file, role, path: path.map(Bytes::from), problem, gate });
         }
     };
     for task in ctx.live_tasks() {
@@ -138,7 +138,7 @@ fn is_path_fd(ctx: &Ctx, file: &OpenFile) -> bool {
         // A pipe has no path.
         libc::S_IFIFO => text.is_some_and(|t| t.starts_with(b"/")),
         // Other devices are refused, or taken by a plugin, before their path is looked at; an external terminal's never is.
-        libc::S_IFCHR => is_accepted(file.rdev) && tty_external(ctx.host, file) != Gate::Lifted,
+        libc::S_IFCHR => is_accepted(file.rdev) && tty_external(ctx.host, file) != Gate::Waived,
         _ => false,
     }
 }
@@ -160,7 +160,7 @@ pub(crate) fn external_key(file: &OpenFile) -> Option<String> {
 fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&[u8]>) -> Option<(Problem, Gate)> {
     let host = ctx.host;
     let mnt_id = file.mnt_id?;
-    let ordinary = file.nlink > 0 && file.stray.is_none();
+    let ordinary = file.nlink > 0 && file.mismatch.is_none();
     let node = model.by_id(mnt_id);
     if let (true, Some(node)) = (ordinary, node) {
         let silly = is_nfs(&node.info.fstype) && path.is_some_and(is_silly_name);
@@ -175,14 +175,14 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
     let gate = host.gate_external(external_key(file)?.as_bytes());
     let gate = if file.is_chrdev() { gate.or(tty_external(host, file)) } else { gate };
     let Some(node) = node else {
-        let job = if is_job_terminal(host, file, role) { host.gate(&[Opt::ShellJob]) } else { Gate::Stands };
+        let job = if is_job_terminal(host, file, role) { host.gate(&[Opt::ShellJob]) } else { Gate::InForce };
         // Without its link it may be a memfd or a segment of shared memory, which are on no mount of anybody's.
-        let seen = if path.is_some() { Gate::Stands } else { Gate::Unknown };
+        let seen = if path.is_some() { Gate::InForce } else { Gate::Unknown };
         return Some((Problem::MountUnknown, gate.or(job).or(table_gate(ctx)).or(seen)));
     };
     if model.is_overmounted(node) {
         // --skip-mnt takes mounts away, those that cover too; the model knows the rest.
-        let skip = if host.options.skip_mnt.is_some() { Gate::Stands } else { Gate::Unknown };
+        let skip = if host.options.skip_mnt.is_some() { Gate::InForce } else { Gate::Unknown };
         return Some((Problem::Overmounted, gate.or(skip)));
     }
     if path.is_some_and(|p| !p.starts_with(b"/")) {
@@ -198,27 +198,29 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
     if is_nfs(&node.info.fstype) && path.is_some_and(is_silly_name) {
         return Some((Problem::Silly, gate.or(remap)));
     }
-    match file.stray? {
-        Stray::Errno(libc::ENOENT) => {
+    match file.mismatch? {
+        PathMismatch::Errno(libc::ENOENT) => {
             if let Some(why) = unlinkable(file, node.info) {
                 return Some((Problem::Unlinkable(why), gate));
             }
             // It may be of a layer that could not be looked at.
-            if remap == Gate::Lifted && may_be_a_layers(file, node.info) {
+            if remap == Gate::Waived && may_be_a_layers(file, node.info) {
                 let found = of_a_layer(host, file, node.info);
                 return found.map(|(problem, known)| (problem, gate.or(known).or(Gate::Unknown)));
             }
             Some((Problem::Unlinked, gate.or(remap)))
         }
-        Stray::Beside => Some((Problem::Unlinkable(unlinkable(file, node.info).unwrap_or(Unlinkable::Beside)), gate)),
-        Stray::Layer => match of_a_layer(host, file, node.info) {
+        PathMismatch::OtherMount => {
+            Some((Problem::Unlinkable(unlinkable(file, node.info).unwrap_or(Unlinkable::Beside)), gate))
+        }
+        PathMismatch::LowerLayer => match of_a_layer(host, file, node.info) {
             Some((problem @ Problem::Unlinkable(_), _)) => Some((problem, gate)),
-            found if remap == Gate::Lifted => found.map(|(problem, known)| (problem, gate.or(known))),
+            found if remap == Gate::Waived => found.map(|(problem, known)| (problem, gate.or(known))),
             _ => Some((Problem::Unlinked, gate.or(remap))),
         },
-        Stray::Errno(errno) => Some((Problem::Stat(errno), gate)),
-        Stray::Other { rdev, .. } => {
-            let evasive = if is_same_device(file, rdev) { host.gate(&[Opt::EvasiveDevices]) } else { Gate::Stands };
+        PathMismatch::Errno(errno) => Some((Problem::Stat(errno), gate)),
+        PathMismatch::Replaced { rdev, .. } => {
+            let evasive = if is_same_device(file, rdev) { host.gate(&[Opt::EvasiveDevices]) } else { Gate::InForce };
             Some((Problem::Reused, gate.or(evasive)))
         }
     }
@@ -261,7 +263,7 @@ pub(crate) fn is_same_device(file: &OpenFile, found: Dev) -> bool {
 /// A mount may be unknown only because a table is not complete.
 fn table_gate(ctx: &Ctx) -> Gate {
     if ctx.snap.knows_mounts() {
-        Gate::Stands
+        Gate::InForce
     } else {
         Gate::Unknown
     }
@@ -291,14 +293,14 @@ fn of_a_layer(host: &Host, file: &OpenFile, mount: &MountInfo) -> Option<(Proble
     if *mount.mountpoint == *b"/" {
         return too_big(host, file);
     }
-    Some((Problem::Unlinkable(Unlinkable::Layer), Gate::Stands))
+    Some((Problem::Unlinkable(Unlinkable::Layer), Gate::InForce))
 }
 
 /// A file that CRIU saves with its content.
 fn too_big(host: &Host, file: &OpenFile) -> Option<(Problem, Gate)> {
     let size = if host.release == Release::V3_17 { file.size } else { file.blocks.saturating_mul(512) };
     let limit = host.options.ghost_limit;
-    let known = if limit.is_some() { Gate::Stands } else { Gate::Unknown };
+    let known = if limit.is_some() { Gate::InForce } else { Gate::Unknown };
     (size > limit.unwrap_or(DEFAULT_GHOST_LIMIT)).then_some((Problem::Ghost(size), known))
 }
 
@@ -313,7 +315,7 @@ fn is_silly_name(path: &[u8]) -> bool {
     digits.iter().all(u8::is_ascii_hexdigit)
 }
 
-impl Bad<'_> {
+impl PathProblem<'_> {
     /// A finding with the facts that all path rules share.
     pub fn finding(&self, rule: &Rule) -> Finding {
         let mut f = Finding::on_file(rule, self.task, self.file);

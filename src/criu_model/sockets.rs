@@ -94,7 +94,7 @@ impl<'a> Sock<'a> {
     }
 
     /// The entry of a namespace that CRIU certainly does not collect.
-    pub fn stray(&self) -> Option<(&'a SocketTable, Socket<'a>)> {
+    pub fn mismatch(&self) -> Option<(&'a SocketTable, Socket<'a>)> {
         self.listed.filter(|_| self.collected == Some(false))
     }
 

@@ -70,7 +70,7 @@ impl Terminal<'_> {
 
 /// A terminal device that CRIU takes as one, whatever its state.
 pub fn is_terminal(ctx: &Ctx, file: &OpenFile) -> bool {
-    file.is_chrdev() && (is_known_tty(file.rdev) || tty_external(ctx.host, file) == Gate::Lifted)
+    file.is_chrdev() && (is_known_tty(file.rdev) || tty_external(ctx.host, file) == Gate::Waived)
 }
 
 /// The driver by the device number alone.
@@ -88,7 +88,7 @@ fn by_number(rdev: Dev) -> Driver {
 /// The driver, and whether it is certain that the terminal is not named as external.
 pub fn driver(ctx: &Ctx, file: &OpenFile) -> (Driver, Gate) {
     match tty_external(ctx.host, file) {
-        Gate::Lifted => (Driver::External, Gate::Lifted),
+        Gate::Waived => (Driver::External, Gate::Waived),
         gate => (by_number(file.rdev), gate),
     }
 }

@@ -113,7 +113,7 @@ mod tests {
 
     /// A tree whose threads all sleep.
     fn asleep() -> Snapshot {
-        let mut s = Snapshot { look: crate::snapshot::Look::Early, ..snap(vec![]) };
+        let mut s = Snapshot { look: crate::snapshot::ScanPhase::Early, ..snap(vec![]) };
         s.tasks.push(task(101));
         s.tasks.iter_mut().flat_map(|t| &mut t.threads).for_each(|t: &mut Thread| t.switches = Some(5));
         s

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::criu::{Host, Release, Stage};
 use crate::rules::{registry, Ctx, Finding, Rule, Sink, Verdict, When};
-use crate::snapshot::{Look, Snapshot};
+use crate::snapshot::{ScanPhase, Snapshot};
 
 /// All findings of one look, merged by resource, refusals first.
 pub fn judge(snap: &Snapshot, host: &Host, config: &Config) -> Vec<Finding> {
@@ -35,8 +35,8 @@ pub fn judge_with(rules: &[&Rule], snap: &Snapshot, host: &Host, config: &Config
 }
 
 /// A finding that may not stop this dump, whatever the rule says.
-fn demoted(rule: &Rule, look: Look, host: &Host) -> bool {
+fn demoted(rule: &Rule, look: ScanPhase, host: &Host) -> bool {
     host.stage == Stage::PreDump
         || host.release == Release::Unknown
-        || (look == Look::Early && rule.when != When::Early)
+        || (look == ScanPhase::Early && rule.when != When::Early)
 }

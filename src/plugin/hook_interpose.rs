@@ -10,7 +10,7 @@ use crate::criu::siblings::Loaded;
 use crate::criu::{log, safe_read as mem, siblings, symbols};
 use crate::plugin::descriptor::CHECKPOINT_DEVICES;
 use crate::plugin::hooks;
-use crate::plugin::panic_guard::fence;
+use crate::plugin::panic_guard::catch_panic;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -28,12 +28,12 @@ static REPLACED: Mutex<Option<Replaced>> = Mutex::new(None);
 
 /// Stands in for the CHECKPOINT_DEVICES hook of the first plugin in the chain.
 unsafe extern "C" fn first(pid: c_int) -> c_int {
-    let answer = fence("CHECKPOINT_DEVICES", hooks::SILENT, || hooks::frozen(pid));
-    if answer != hooks::SILENT {
+    let answer = catch_panic("CHECKPOINT_DEVICES", hooks::NOT_HANDLED, || hooks::frozen(pid));
+    if answer != hooks::NOT_HANDLED {
         return answer;
     }
     match ORIGINAL.load(Ordering::Relaxed) {
-        0 => hooks::SILENT,
+        0 => hooks::NOT_HANDLED,
         original => {
             // SAFETY: the pointer that CRIU itself would have called now, read from the same slot; the plugin is loaded,
             // for CRIU is calling it.
@@ -50,7 +50,7 @@ fn stand_in() -> usize {
 
 /// Gets in front of the plugins that were loaded before us. To be called when `init` is certain to succeed: after a
 /// failed one CRIU unloads us without calling our `exit`. Whether our hook is certain to be called.
-pub fn get_in_front(plugins: &[Loaded], own_desc: usize) -> bool {
+pub fn install(plugins: &[Loaded], own_desc: usize) -> bool {
     let hook = CHECKPOINT_DEVICES as u32;
     let before = plugins.iter().take_while(|p| p.desc != own_desc);
     let Some(head) = before.into_iter().find(|p| p.sibling.hooks.contains(&hook)) else { return true };
@@ -76,7 +76,7 @@ pub fn get_in_front(plugins: &[Loaded], own_desc: usize) -> bool {
 /// CRIU has finished the plugins before us by then (cr_plugin_fini walks in load order), and most are gone. One that stays
 /// mapped (-z nodelete, STB_GNU_UNIQUE symbols) keeps its descriptor, and a later request of the same process would find
 /// our pointer in it.
-pub fn step_back() {
+pub fn restore() {
     let Some(replaced) = REPLACED.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     let listed = || {
         symbols::table()

@@ -3,22 +3,22 @@
 use crate::config::{Config, Mode};
 use crate::criu::gather::{gather, Facts};
 use crate::criu::{log, settings, Release, Stage};
-use crate::plugin::panic_guard::fence;
+use crate::plugin::panic_guard::catch_panic;
 use crate::plugin::{descriptor, hook_interpose};
 use crate::scanner::{Failure, Scanner};
-use crate::snapshot::Look;
+use crate::snapshot::ScanPhase;
 use std::ffi::c_int;
 use std::sync::{Mutex, PoisonError};
 
 /// "Nothing to object": the next plugin is asked. Any other answer, 0 too, would hide the plugins behind us.
-pub const SILENT: c_int = -libc::ENOTSUP;
+pub const NOT_HANDLED: c_int = -libc::ENOTSUP;
 /// Negative and not -ENOTSUP: the dump ends here.
 const REFUSED: c_int = -libc::ECANCELED;
 
 /// What is remembered from `init` on. `None`: nothing is to be done in this command.
-static DOOR: Mutex<Option<Door>> = Mutex::new(None);
+static STATE: Mutex<Option<PluginState>> = Mutex::new(None);
 
-struct Door {
+struct PluginState {
     stage: Stage,
     config: Config,
     root: Option<i32>,
@@ -26,7 +26,7 @@ struct Door {
     early_due: bool,
     /// The first CHECKPOINT_DEVICES has not come yet.
     frozen_due: bool,
-    options_told: bool,
+    host_logged: bool,
     /// As they were at `init`.
     facts: Facts,
     /// The process that has taken the early look and waits for the frozen one.
@@ -38,7 +38,7 @@ struct Door {
 /// # Safety
 /// To be called by CRIU, on its only thread.
 pub unsafe extern "C" fn init(stage: c_int) -> c_int {
-    fence("init", 0, || begin(stage))
+    catch_panic("init", 0, || begin(stage))
 }
 
 /// CRIU calls it at the end of a dump or restore, while the tree is still frozen; never after a pre-dump.
@@ -46,13 +46,13 @@ pub unsafe extern "C" fn init(stage: c_int) -> c_int {
 /// # Safety
 /// To be called by CRIU, on its only thread.
 pub unsafe extern "C" fn exit(_stage: c_int, ret: c_int) {
-    fence("exit", (), || {
-        if let Some(mut door) = door(Option::take) {
-            door.end(ret != 0);
+    catch_panic("exit", (), || {
+        if let Some(mut with_state) = with_state(Option::take) {
+            with_state.end(ret != 0);
         }
     });
-    // Also after an internal fault, when the fence lets nothing through: this pointer must go.
-    let _ = std::panic::catch_unwind(hook_interpose::step_back);
+    // Also after an internal fault, when a caught panic ends the call: this pointer must go.
+    let _ = std::panic::catch_unwind(hook_interpose::restore);
 }
 
 /// CRIU 4.0+ calls it for each process that it is going to seize, the root first.
@@ -60,12 +60,12 @@ pub unsafe extern "C" fn exit(_stage: c_int, ret: c_int) {
 /// # Safety
 /// To be called by CRIU, on its only thread.
 pub unsafe extern "C" fn pause_devices(pid: c_int) -> c_int {
-    fence("PAUSE_DEVICES", SILENT, || {
-        door(|slot| {
-            let Some(door) = slot.as_mut().filter(|d| d.early_due) else { return SILENT };
-            door.early_due = false;
-            door.root = Some(pid);
-            answer(door.look_later(Look::Early, pid))
+    catch_panic("PAUSE_DEVICES", NOT_HANDLED, || {
+        with_state(|slot| {
+            let Some(with_state) = slot.as_mut().filter(|d| d.early_due) else { return NOT_HANDLED };
+            with_state.early_due = false;
+            with_state.root = Some(pid);
+            answer(with_state.look_later(ScanPhase::Early, pid))
         })
     })
 }
@@ -75,15 +75,15 @@ pub unsafe extern "C" fn pause_devices(pid: c_int) -> c_int {
 /// # Safety
 /// To be called by CRIU, on its only thread.
 pub unsafe extern "C" fn checkpoint_devices(pid: c_int) -> c_int {
-    fence("CHECKPOINT_DEVICES", SILENT, || frozen(pid))
+    catch_panic("CHECKPOINT_DEVICES", NOT_HANDLED, || frozen(pid))
 }
 
 /// The frozen look, at the first call of a dump, whether it came to us or to the plugin we stand in front of.
 pub fn frozen(pid: c_int) -> c_int {
-    door(|slot| {
-        let Some(door) = slot.as_mut().filter(|d| d.frozen_due) else { return SILENT };
-        door.frozen_due = false;
-        answer(door.look_later(Look::Frozen, pid))
+    with_state(|slot| {
+        let Some(with_state) = slot.as_mut().filter(|d| d.frozen_due) else { return NOT_HANDLED };
+        with_state.frozen_due = false;
+        answer(with_state.look_later(ScanPhase::Frozen, pid))
     })
 }
 
@@ -91,12 +91,12 @@ fn answer(refused: bool) -> c_int {
     if refused {
         REFUSED
     } else {
-        SILENT
+        NOT_HANDLED
     }
 }
 
-fn door<T>(body: impl FnOnce(&mut Option<Door>) -> T) -> T {
-    body(&mut DOOR.lock().unwrap_or_else(PoisonError::into_inner))
+fn with_state<T>(body: impl FnOnce(&mut Option<PluginState>) -> T) -> T {
+    body(&mut STATE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn begin(stage: c_int) -> c_int {
@@ -121,39 +121,39 @@ fn begin(stage: c_int) -> c_int {
     }
     if config.mode == Mode::Off {
         log::info("switched off by its configuration");
-        door(|slot| *slot = None);
+        with_state(|slot| *slot = None);
         return 0;
     }
-    let mut new = Door {
+    let mut new = PluginState {
         stage,
         early_due: config.early && facts.root.is_none(),
         frozen_due: stage == Stage::Dump && facts.host.caps.checkpoint_hook,
         root: facts.root,
         config,
-        options_told: false,
+        host_logged: false,
         facts,
         scanner: None,
     };
     new.told();
     if let Some(root) = new.root.filter(|_| new.config.early) {
-        if new.look(Look::Early, root) {
-            door(|slot| *slot = None);
+        if new.look(ScanPhase::Early, root) {
+            with_state(|slot| *slot = None);
             return REFUSED;
         }
     }
     // Last of all: whoever fails in init is unloaded without a call of exit.
     let plugins = if new.frozen_due { new.facts.plugins.clone() } else { None };
-    if plugins.is_some_and(|plugins| !hook_interpose::get_in_front(&plugins, own)) {
+    if plugins.is_some_and(|plugins| !hook_interpose::install(&plugins, own)) {
         // Nobody may ever ask the scanner again, and CRIU must not meet it when it waits for whatever child there is.
         new.end(false);
     }
-    door(|slot| *slot = Some(new));
+    with_state(|slot| *slot = Some(new));
     0
 }
 
-impl Door {
+impl PluginState {
     /// A look from a hook, when every plugin is loaded.
-    fn look_later(&mut self, look: Look, pid: i32) -> bool {
+    fn look_later(&mut self, look: ScanPhase, pid: i32) -> bool {
         let own = descriptor::address();
         self.facts = match self.facts.later(own).map_or_else(|| gather(self.stage, own, true), Ok) {
             Ok(facts) => facts,
@@ -168,13 +168,13 @@ impl Door {
     }
 
     /// Has the scanner look; whether the dump is refused. A look that fails refuses nothing, and is the last one.
-    fn look(&mut self, look: Look, root: i32) -> bool {
+    fn look(&mut self, look: ScanPhase, root: i32) -> bool {
         let scanner = match self.scanner.take() {
             Some(scanner) => Ok(scanner),
             None => Scanner::start(&self.facts.host, &self.config),
         };
         let refused = scanner.and_then(|scanner| match look {
-            Look::Early => {
+            ScanPhase::Early => {
                 let (refused, scanner) = scanner.early(root, self.config.early_limit)?;
                 if self.frozen_due && !refused {
                     self.scanner = Some(scanner);
@@ -183,7 +183,7 @@ impl Door {
                 }
                 Ok(refused)
             }
-            Look::Frozen => scanner.frozen(root, &self.facts.host, self.config.frozen_limit),
+            ScanPhase::Frozen => scanner.frozen(root, &self.facts.host, self.config.frozen_limit),
         });
         refused.unwrap_or_else(|failure| {
             self.failed(look, root, &failure);
@@ -191,13 +191,13 @@ impl Door {
         })
     }
 
-    fn failed(&mut self, look: Look, root: i32, failure: &Failure) {
+    fn failed(&mut self, look: ScanPhase, root: i32, failure: &Failure) {
         let (when, setting) = match look {
-            Look::Early => ("before it was frozen", "early-limit"),
-            Look::Frozen => ("while it was frozen", "frozen-limit"),
+            ScanPhase::Early => ("before it was frozen", "early-limit"),
+            ScanPhase::Frozen => ("while it was frozen", "frozen-limit"),
         };
         let why = failure.describe(setting, &self.config);
-        let rest = if look == Look::Early && self.frozen_due { ", and nothing more is checked" } else { "" };
+        let rest = if look == ScanPhase::Early && self.frozen_due { ", and nothing more is checked" } else { "" };
         log::warn(&format!("the tree of pid {root} was not checked {when}: {why}; the dump goes on{rest}"));
         self.frozen_due = false;
         self.early_due = false;
@@ -213,7 +213,7 @@ impl Door {
 
     /// Says once what is not known of this CRIU, and at the debug level what is.
     fn told(&mut self) {
-        if std::mem::replace(&mut self.options_told, true) {
+        if std::mem::replace(&mut self.host_logged, true) {
             return;
         }
         let facts = &self.facts;

@@ -1,4 +1,4 @@
-//! The panic fence: our bug is not the user's outage (contract, point 5).
+//! Catches panics: a defect of ours must not become an outage of the dump.
 
 use crate::criu::log;
 use crate::scanner;
@@ -14,7 +14,7 @@ static BROKEN: AtomicBool = AtomicBool::new(false);
 ///
 /// The panic hook is replaced meanwhile (it would print to a stderr that is not ours) and errno is as the caller left it.
 /// Should a forked child ever get here, it ends: it may not return into CRIU's code.
-pub fn fence<T>(entry: &str, silent: T, body: impl FnOnce() -> T) -> T {
+pub fn catch_panic<T>(entry: &str, silent: T, body: impl FnOnce() -> T) -> T {
     if BROKEN.load(Ordering::Relaxed) {
         return silent;
     }
@@ -38,7 +38,7 @@ pub fn fence<T>(entry: &str, silent: T, body: impl FnOnce() -> T) -> T {
             scanner::abandon();
             let text = panic_text(payload.as_ref());
             log::warn(&format!("internal fault in {entry} ({text}): the dump goes on without this plugin"));
-            // Dropping it could panic again, outside of the fence.
+            // Dropping it could panic again, outside of the guard.
             std::mem::forget(payload);
             silent
         }
@@ -60,7 +60,7 @@ pub fn broken() -> bool {
 
 #[cfg(feature = "fault-injection")]
 mod fault {
-    /// Panics in the entry that the environment names; only in builds made for the test of the fence.
+    /// Panics in the entry that the environment names; only in builds made for the test of the guard.
     #[allow(clippy::panic)]
     pub fn inject(entry: &str) {
         if std::env::var("CRIU_PREFLIGHT_FAULT").is_ok_and(|e| e == entry) {

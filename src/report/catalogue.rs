@@ -47,8 +47,8 @@ pub fn json(rules: &[&Rule]) -> serde_json::Result<String> {
             id: rule.id,
             summary: rule.summary,
             group: rule.group,
-            what: rule.what,
-            says: wording(rule.says),
+            what: rule.condition,
+            says: wording(rule.message),
             criu: crate::report::criu_text::line(rule),
             source: rule.source,
             versions: rule.versions,
@@ -59,7 +59,7 @@ pub fn json(rules: &[&Rule]) -> serde_json::Result<String> {
                 When::Volatile => "volatile",
                 When::Frozen => "frozen",
             },
-            lifted_by: rule.lifts.iter().map(long_lift).collect(),
+            lifted_by: rule.remedies.iter().map(long_lift).collect(),
         })
         .collect();
     Ok(serde_json::to_string_pretty(&entries)? + "\n")

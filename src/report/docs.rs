@@ -2,7 +2,7 @@
 //! answer to `explain`.
 
 use crate::report::{criu_text, template};
-use crate::rules::{Evidence, Lift, Phase, Rule, When};
+use crate::rules::{Evidence, Phase, Remedy, Rule, When};
 use std::fmt::Write as _;
 
 /// Start and end of the part of the README that is made here.
@@ -36,19 +36,19 @@ pub fn rules_page(rules: &[&Rule]) -> String {
             group = rule.group;
             let _ = write!(out, "\n## {group}\n");
         }
-        let _ = write!(out, "\n### {}\n\n{}\n\n{}\n\n", rule.id, markdown(rule.summary), markdown(rule.what));
-        let _ = writeln!(out, "* We say: {}", code(&wording(rule.says)));
+        let _ = write!(out, "\n### {}\n\n{}\n\n{}\n\n", rule.id, markdown(rule.summary), markdown(rule.condition));
+        let _ = writeln!(out, "* We say: {}", code(&wording(rule.message)));
         let said: Vec<String> = criu_text::of(rule).map(|t| t.wording(code)).collect();
         let _ = writeln!(out, "* CRIU says: {}", if said.is_empty() { "nothing".into() } else { said.join("; ") });
         let _ = writeln!(out, "* Where: {}", code(rule.source));
         let _ = writeln!(out, "* CRIU versions: {}", rule.versions);
         let _ = writeln!(out, "* CRIU finds it {}", phase(rule.phase));
         let _ = writeln!(out, "* We find it {}", when(rule));
-        if rule.lifts.is_empty() {
+        if rule.remedies.is_empty() {
             out.push_str("* Nothing lifts it\n");
         } else {
             out.push_str("* Lifted by:\n");
-            for lift in rule.lifts {
+            for lift in rule.remedies {
                 let _ = writeln!(out, "  * {}", markdown(&long_lift(lift)));
             }
         }
@@ -75,16 +75,16 @@ pub fn readme_table(rules: &[&Rule]) -> String {
 
 /// All that is known about a rule, as plain text for a terminal.
 pub fn explain(rule: &Rule) -> String {
-    let mut out = format!("{} ({})\n\n{}\n\n{}\n\n", rule.id, rule.group, rule.summary, rule.what);
+    let mut out = format!("{} ({})\n\n{}\n\n{}\n\n", rule.id, rule.group, rule.summary, rule.condition);
     let _ = writeln!(out, "CRIU says:      {}", criu_text::line(rule));
     let _ = writeln!(out, "where:          {}", rule.source);
     let _ = writeln!(out, "CRIU versions:  {}", rule.versions);
     let _ = writeln!(out, "CRIU finds it:  {}", phase(rule.phase));
     let _ = writeln!(out, "we find it:     {}", when(rule));
-    if rule.lifts.is_empty() {
+    if rule.remedies.is_empty() {
         out.push_str("lifted by:      nothing\n");
     }
-    for (i, lift) in rule.lifts.iter().enumerate() {
+    for (i, lift) in rule.remedies.iter().enumerate() {
         let _ = writeln!(out, "{}{}", if i == 0 { "lifted by:      " } else { "                " }, long_lift(lift));
     }
     out
@@ -105,13 +105,13 @@ pub(super) fn sorted<'a>(rules: &[&'a Rule]) -> Vec<&'a Rule> {
 
 pub(super) fn phase(phase: Phase) -> &'static str {
     match phase {
-        Phase::P0 => "before it freezes anything",
-        Phase::P1 => "while it freezes the tree",
-        Phase::P2 => "with the tree frozen, before any memory is written",
-        Phase::P3 => "before the task's own memory is written, after that of all tasks before it",
-        Phase::P4 => "while it writes the task's memory",
-        Phase::P5 => "after the task's memory is written",
-        Phase::P6 => "after the memory of the whole tree is written",
+        Phase::BeforeFreeze => "before it freezes anything",
+        Phase::Freezing => "while it freezes the tree",
+        Phase::Collecting => "with the tree frozen, before any memory is written",
+        Phase::BeforePages => "before the task's own memory is written, after that of all tasks before it",
+        Phase::Pages => "while it writes the task's memory",
+        Phase::AfterPages => "after the task's memory is written",
+        Phase::AfterTasks => "after the memory of the whole tree is written",
         Phase::Never => "never: the dump goes through",
     }
 }
@@ -120,7 +120,7 @@ pub(super) fn when(rule: &Rule) -> String {
     let when = match (rule.when, rule.phase) {
         (When::Early, Phase::Never) => "before anything is frozen",
         (When::Early, _) => return format!("before anything is frozen{}", certainty(rule.evidence)),
-        (When::Volatile, Phase::P0 | Phase::P1) => {
+        (When::Volatile, Phase::BeforeFreeze | Phase::Freezing) => {
             "before anything is frozen, as a warning, which is given when CRIU has failed: it mostly passes before CRIU gets there"
         }
         (When::Volatile, _) => "with the tree frozen, before anything is written; before CRIU 4.0 only a warning",
@@ -144,38 +144,38 @@ fn certainty(evidence: Evidence) -> String {
     format!(" if {condition}, else with the tree frozen (before CRIU 4.0 only a warning)")
 }
 
-/// What lifts a rule, in few words, as a table's cell.
+/// What remedies a rule, in few words, as a table's cell.
 pub(super) fn lifted_by(rule: &Rule) -> String {
-    if rule.lifts.is_empty() {
+    if rule.remedies.is_empty() {
         return "nothing".to_string();
     }
-    let lifts: Vec<String> = rule.lifts.iter().map(short_lift).collect();
-    cell(&lifts.join(", "))
+    let remedies: Vec<String> = rule.remedies.iter().map(short_lift).collect();
+    cell(&remedies.join(", "))
 }
 
-fn short_lift(lift: &Lift) -> String {
+fn short_lift(lift: &Remedy) -> String {
     match lift {
-        Lift::Option(opt) | Lift::OptionFor(opt, _) => match opt.name() {
+        Remedy::Option(opt) | Remedy::OptionFor(opt, _) => match opt.name() {
             Some(name) => code(&format!("--{name}")),
             None => "`orphan_pts_master` (RPC)".to_string(),
         },
-        Lift::Value(name, value) => code(&format!("--{name} {}", value_wording(value))),
-        Lift::Hook(hook) => format!("plugin hook `{}`", hook.name()),
-        Lift::Release(release) => format!("CRIU {}", release.trim_end_matches('+')),
-        Lift::Workload(_) => "the workload".to_string(),
+        Remedy::Value(name, value) => code(&format!("--{name} {}", value_wording(value))),
+        Remedy::Hook(hook) => format!("plugin hook `{}`", hook.name()),
+        Remedy::Release(release) => format!("CRIU {}", release.trim_end_matches('+')),
+        Remedy::Workload(_) => "the workload".to_string(),
     }
 }
 
-pub(super) fn long_lift(lift: &Lift) -> String {
+pub(super) fn long_lift(lift: &Remedy) -> String {
     match lift {
-        Lift::Option(opt) | Lift::OptionFor(opt, _) => match opt.name() {
+        Remedy::Option(opt) | Remedy::OptionFor(opt, _) => match opt.name() {
             Some(name) => format!("option --{name} ('{name}' in a configuration file)"),
             None => "orphan_pts_master in the RPC request (no command line option)".to_string(),
         },
-        Lift::Value(name, value) => format!("option --{name} {}", value_wording(value)),
-        Lift::Hook(hook) => format!("another plugin with the {} hook that accepts it", hook.name()),
-        Lift::Release(release) => format!("CRIU {} or newer", release.trim_end_matches('+')),
-        Lift::Workload(words) => wording(words),
+        Remedy::Value(name, value) => format!("option --{name} {}", value_wording(value)),
+        Remedy::Hook(hook) => format!("another plugin with the {} hook that accepts it", hook.name()),
+        Remedy::Release(release) => format!("CRIU {} or newer", release.trim_end_matches('+')),
+        Remedy::Workload(words) => wording(words),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What lifts a finding, and where to write it for the program that drives CRIU.
+//! What remedies a finding, and where to write it for the program that drives CRIU.
 //!
 //! CRIU's own messages name its command line, which a user of podman or containerd cannot reach. What decides here
 //! (criu/cr-service.c, `setup_opts_from_req`): an RPC request overrules `/etc/criu/default.conf` for every field it sets,
@@ -8,7 +8,7 @@
 
 use crate::criu::{Gate, Host, Opt, Release, Runtime};
 use crate::report::template::{render, Style};
-use crate::rules::{Finding, Lift, Rule};
+use crate::rules::{Finding, Remedy, Rule};
 
 /// How far away a cure is: reports are ordered by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,12 +18,12 @@ pub enum Rank {
     /// The workload, a plugin, another CRIU.
     Change,
     /// Nothing.
-    Hopeless,
+    NoRemedy,
 }
 
 /// What would make the dump pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cure {
+pub struct Hint {
     pub rank: Rank,
     pub text: String,
 }
@@ -37,7 +37,7 @@ struct Setting {
 
 /// The ways in which an option can reach CRIU.
 #[derive(Default)]
-struct Way {
+struct Route {
     /// The command that has a flag of the same name; empty: criu itself.
     flag: Option<&'static str>,
     /// A configuration file that CRIU will read.
@@ -55,19 +55,19 @@ const RUNC_CONF_OR_ANNOTATION: &str = "/etc/criu/runc.conf (or the file of annot
 const CRUN_CONF_OR_ANNOTATION: &str = "/etc/criu/crun.conf (or the file of annotation org.criu.config)";
 
 /// The cure of a finding.
-pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Cure {
+pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
     let fact = |name: &str| crate::report::fact_text(finding, name);
     let mut settings = Vec::new();
     let mut changes = Vec::new();
     let mut blocked: Vec<String> = Vec::new();
-    for lift in rule.lifts {
+    for lift in rule.remedies {
         match lift {
             // Given already and it did not lift: naming it again helps nobody.
-            Lift::Option(opt) | Lift::OptionFor(opt, _) if host.options.flag(*opt) == Some(true) => {}
+            Remedy::Option(opt) | Remedy::OptionFor(opt, _) if host.options.flag(*opt) == Some(true) => {}
             // CRIU 4.2+.
-            Lift::Option(Opt::AllowUprobes) if !host.caps.uprobes => {}
-            Lift::OptionFor(_, name) if finding.get(name).is_none() => {}
-            Lift::Option(opt) | Lift::OptionFor(opt, _) => {
+            Remedy::Option(Opt::AllowUprobes) if !host.caps.uprobes => {}
+            Remedy::OptionFor(_, name) if finding.get(name).is_none() => {}
+            Remedy::Option(opt) | Remedy::OptionFor(opt, _) => {
                 match opt.name().map(|n| n.split_once(' ').unwrap_or((n, ""))) {
                     Some((name, value)) => {
                         let value = (!value.is_empty()).then(|| value.to_string());
@@ -81,20 +81,20 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Cure {
                 }
             }
             // CRIU 3.18+.
-            Lift::Value("network-lock", "skip") if host.release == Release::V3_17 => {}
-            Lift::Value(name, template) => {
+            Remedy::Value("network-lock", "skip") if host.release == Release::V3_17 => {}
+            Remedy::Value(name, template) => {
                 let value = render(template, Style::OptionValue, &fact);
-                let given = *name == "external" && host.gate_external(value.text.as_bytes()) == Gate::Lifted;
+                let given = *name == "external" && host.gate_external(value.text.as_bytes()) == Gate::Waived;
                 if value.complete && !given {
                     settings.push(Setting { opt: None, name, value: Some(value.text) });
                 }
             }
-            Lift::Hook(hook) => changes.push(format!("load a CRIU plugin that accepts it ({} hook)", hook.name())),
-            Lift::Release(release) if already_has(host.release, release) => {}
-            Lift::Release(release) => {
+            Remedy::Hook(hook) => changes.push(format!("load a CRIU plugin that accepts it ({} hook)", hook.name())),
+            Remedy::Release(release) if already_has(host.release, release) => {}
+            Remedy::Release(release) => {
                 changes.push(format!("use CRIU {} or newer", release.trim_end_matches('+')));
             }
-            Lift::Workload(template) => {
+            Remedy::Workload(template) => {
                 let words = render(template, Style::Sentence, &fact);
                 if words.complete {
                     changes.push(words.text);
@@ -106,13 +106,13 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Cure {
     let rank = match (&reachable, changes.is_empty()) {
         (Some(_), _) => Rank::Option,
         (None, false) => Rank::Change,
-        (None, true) => Rank::Hopeless,
+        (None, true) => Rank::NoRemedy,
     };
     let ways: Vec<String> = reachable.into_iter().chain(changes).collect();
     let mut clauses = if ways.is_empty() { Vec::new() } else { vec![ways.join("; or ")] };
     clauses.append(&mut blocked);
     let text = if clauses.is_empty() { "nothing lifts this".to_string() } else { clauses.join("; ") };
-    Cure { rank, text }
+    Hint { rank, text }
 }
 
 /// Whether the CRIU at hand is at least the release that a hint would name.
@@ -129,7 +129,7 @@ fn already_has(release: Release, wanted: &str) -> bool {
     release != Release::Unknown && release >= wanted
 }
 
-/// One clause for all settings, any of which lifts; `None`: not one of them can be given.
+/// One clause for all settings, any of which remedies; `None`: not one of them can be given.
 fn reach(settings: &[Setting], host: &Host, blocked: &mut Vec<String>) -> Option<String> {
     let mut flags: (Vec<String>, &str) = (Vec::new(), "");
     let mut files: (Vec<String>, String) = (Vec::new(), String::new());
@@ -166,20 +166,20 @@ fn reach(settings: &[Setting], host: &Host, blocked: &mut Vec<String>) -> Option
 }
 
 /// How this runtime lets its user give an option.
-fn way(setting: &Setting, host: &Host) -> Way {
+fn way(setting: &Setting, host: &Host) -> Route {
     let always_sent =
         matches!(setting.opt, Some(Opt::TcpEstablished | Opt::FileLocks | Opt::ShellJob | Opt::ExtUnixSk));
     let podman_flag = matches!(setting.opt, Some(Opt::TcpEstablished | Opt::FileLocks));
     // crun hands CRIU a configuration file only with libcriu 4.2 or newer.
     let crun_has_file = host.release >= Release::V4_2;
-    let file = |usual: &str| Way { file: Some(usual.to_string()), ..Way::default() };
+    let file = |usual: &str| Route { file: Some(usual.to_string()), ..Route::default() };
     // The one of an annotation, or crun's second choice: the runtime's usual one is not read then.
     let named = |usual: &str| match &host.config_file {
         Some(named) if usual.split(' ').next().map(str::as_bytes) != Some(named) => file(&named.escaped()),
         _ => file(usual),
     };
-    let flag = |command| Way { flag: Some(command), ..Way::default() };
-    let flag_or_file = |has_flag: bool, command, conf| Way { flag: has_flag.then_some(command), ..named(conf) };
+    let flag = |command| Route { flag: Some(command), ..Route::default() };
+    let flag_or_file = |has_flag: bool, command, conf| Route { flag: has_flag.then_some(command), ..named(conf) };
     match host.runtime {
         Runtime::Cli | Runtime::None => flag(""),
         Runtime::Runc => flag_or_file(always_sent, "runc checkpoint", RUNC_CONF),
@@ -191,22 +191,22 @@ fn way(setting: &Setting, host: &Host) -> Way {
             flag_or_file(podman_flag, "podman container checkpoint", CRUN_CONF_OR_ANNOTATION)
         }
         Runtime::PodmanCrun if podman_flag => flag("podman container checkpoint"),
-        Runtime::PodmanCrun if always_sent => Way {
+        Runtime::PodmanCrun if always_sent => Route {
             blocked: Some(format!(
                 "podman has no flag for --{}, and crun reads {CRUN_CONF} only with libcriu 4.2 or newer",
                 setting.name
             )),
-            ..Way::default()
+            ..Route::default()
         },
         Runtime::Youki if always_sent => flag("youki's checkpoint command"),
         // Its request says link_remap = false.
         Runtime::Youki if setting.opt == Some(Opt::LinkRemap) => {
-            Way { blocked: Some("youki gives no way to pass --link-remap".to_string()), ..Way::default() }
+            Route { blocked: Some("youki gives no way to pass --link-remap".to_string()), ..Route::default() }
         }
         // lxc-checkpoint runs the plain command line with options of its own choice; default.conf adds to them.
         Runtime::Crun | Runtime::PodmanCrun | Runtime::Lxc | Runtime::Youki => file(DEFAULT_CONF),
         Runtime::Rpc => match field_of(setting) {
-            Some(field) => Way { field: Some(field), ..Way::default() },
+            Some(field) => Route { field: Some(field), ..Route::default() },
             None => named("the request's config_file or /etc/criu/default.conf"),
         },
     }

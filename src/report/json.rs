@@ -6,7 +6,7 @@ use crate::criu::{Caps, Host, Release, Runtime, Stage};
 use crate::report::hints::cure;
 use crate::report::{message, reason, render_value, Outcome, Report};
 use crate::rules::{Finding, Place, Value, Verdict};
-use crate::snapshot::Look;
+use crate::snapshot::ScanPhase;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ struct Document<'a> {
     plugin: &'static str,
     verdict: Outcome,
     mode: Mode,
-    look: Look,
+    look: ScanPhase,
     criu: Criu,
     runtime: Runtime,
     root: Process,

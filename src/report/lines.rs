@@ -7,11 +7,11 @@
 use crate::bytes::escape;
 use crate::config::Mode;
 use crate::criu::{Host, Stage};
-use crate::report::hints::{cure, Cure, Rank};
+use crate::report::hints::{cure, Hint, Rank};
 use crate::report::{fact_text, reason, render_value, sentence, Outcome, Report};
 use crate::rules::{Finding, Holder, Other, Phase, Proof, Value, Verdict};
 use crate::scan::ScanError;
-use crate::snapshot::{Look, Unchecked};
+use crate::snapshot::{ScanPhase, Unchecked};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a line. CRIU keeps 1023 of its first error for the RPC answer (`cr_errmsg`).
@@ -101,8 +101,8 @@ pub(super) fn root(report: &Report) -> String {
 fn refusal(report: &Report, stage: Stage) -> String {
     match (stage, report.look) {
         (Stage::DryRun, _) => format!("a dump of {} would be refused", root(report)),
-        (_, Look::Early) => format!("refusing to dump {}, nothing was frozen", root(report)),
-        (_, Look::Frozen) => {
+        (_, ScanPhase::Early) => format!("refusing to dump {}, nothing was frozen", root(report)),
+        (_, ScanPhase::Frozen) => {
             format!("refusing to dump {}, it was frozen for a moment, nothing was written", root(report))
         }
     }
@@ -112,16 +112,16 @@ fn refusal(report: &Report, stage: Stage) -> String {
 pub(super) struct Kind<'a> {
     rule: &'a str,
     rank: Rank,
-    pub(super) found: Vec<(&'a Finding, Cure)>,
+    pub(super) found: Vec<(&'a Finding, Hint)>,
 }
 
-/// The kinds of one verdict: what an option lifts, then what a change lifts, then the hopeless.
+/// The kinds of one verdict: what an option remedies, then what a change remedies, then the hopeless.
 pub(super) fn kinds<'a>(report: &'a Report, host: &Host, verdict: Verdict) -> Vec<Kind<'a>> {
     let mut kinds: Vec<Kind> = Vec::new();
     for finding in report.findings.iter().filter(|f| f.verdict == verdict) {
         let mut cure = match report.rule_of(finding) {
             Some(rule) => cure(rule, finding, host),
-            None => Cure { rank: Rank::Hopeless, text: "this version does not know the rule".to_string() },
+            None => Hint { rank: Rank::NoRemedy, text: "this version does not know the rule".to_string() },
         };
         if finding.proof == Proof::Lacking {
             cure.text.push_str(UNSETTLED);
@@ -184,14 +184,14 @@ pub(super) fn body(out: &mut Vec<String>, prefix: &str, limit: usize, report: &R
 }
 
 /// `tcp-connected: pid 4213 (nginx) fd 12: SAYS; other end: ...; also ...; CURE`.
-fn line(prefix: &str, report: &Report, finding: &Finding, cure: &Cure) -> String {
+fn line(prefix: &str, report: &Report, finding: &Finding, cure: &Hint) -> String {
     let rule = report.rule_of(finding);
     let says = sentence(rule, finding, &|name| match finding.get(name) {
         Some(Value::Text(bytes)) => Some(short_text(bytes)),
         Some(value) => Some(render_value(value)),
         None => fact_text(finding, name),
     });
-    let mut text = format!("{prefix}{}: {}: {says}", finding.rule, place(finding, rule.map_or("", |r| r.says)));
+    let mut text = format!("{prefix}{}: {}: {says}", finding.rule, place(finding, rule.map_or("", |r| r.message)));
     if let Some(end) = other_end(finding) {
         text.push_str("; ");
         text.push_str(&end);
@@ -346,7 +346,7 @@ fn cut(text: &str, limit: usize) -> String {
     format!("{kept}...({} bytes cut)", text.len().saturating_sub(kept.len()))
 }
 
-/// The last fence: whatever was put together is one line and not too long.
+/// The last check: whatever was put together is one line and not too long.
 pub(super) fn one_line(text: String) -> String {
     let text = if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text };
     cut(&text, LINE)

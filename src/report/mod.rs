@@ -4,7 +4,7 @@
 //! * [`json`] for programs, complete and unfolded;
 //! * [`terminal`] for a person who asks the `criu-preflight` command;
 //! * [`docs`], [`catalogue`] for people and programs that look a rule up;
-//! * [`hints`]: what lifts a finding, and where this user can write it;
+//! * [`hints`]: what remedies a finding, and where this user can write it;
 //! * [`template`]: how a rule's item says its sentence.
 
 pub mod catalogue;
@@ -23,7 +23,7 @@ mod tests;
 use crate::bytes::Bytes;
 use crate::config::{Config, Mode};
 use crate::rules::{registry, Finding, Rule, Value, Verdict};
-use crate::snapshot::{Look, Snapshot, Unchecked};
+use crate::snapshot::{ScanPhase, Snapshot, Unchecked};
 use serde::Serialize;
 use template::Style;
 
@@ -42,7 +42,7 @@ pub enum Outcome {
 /// What one look over the tree came to.
 #[derive(Clone)]
 pub struct Report {
-    pub look: Look,
+    pub look: ScanPhase,
     pub mode: Mode,
     /// Pid and comm of the tree's root.
     pub root: (i32, Bytes),
@@ -123,7 +123,7 @@ fn fact_text(finding: &Finding, name: &str) -> Option<String> {
 /// The sentence of a finding, its facts as `fact` tells them.
 fn sentence(rule: Option<&Rule>, finding: &Finding, fact: &dyn Fn(&str) -> Option<String>) -> String {
     match rule {
-        Some(rule) => template::render(rule.says, Style::Sentence, fact).text,
+        Some(rule) => template::render(rule.message, Style::Sentence, fact).text,
         // A finding without its rule still has its facts.
         None => {
             let facts: Vec<String> =

@@ -162,7 +162,7 @@ pub fn render(template: &str, style: Style, fact: &dyn Fn(&str) -> Option<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::{registry, Lift};
+    use crate::rules::{registry, Remedy};
     use proptest::prelude::*;
 
     fn fact(name: &str) -> Option<String> {
@@ -220,12 +220,12 @@ mod tests {
     #[test]
     fn every_registered_template_parses() {
         for rule in registry::RULES {
-            let mut templates = vec![(rule.says, Style::Sentence)];
-            for lift in rule.lifts {
+            let mut templates = vec![(rule.message, Style::Sentence)];
+            for lift in rule.remedies {
                 match lift {
-                    Lift::Value(_, value) => templates.push((value, Style::OptionValue)),
-                    Lift::Workload(words) => templates.push((words, Style::Sentence)),
-                    Lift::Option(_) | Lift::OptionFor(..) | Lift::Hook(_) | Lift::Release(_) => {}
+                    Remedy::Value(_, value) => templates.push((value, Style::OptionValue)),
+                    Remedy::Workload(words) => templates.push((words, Style::Sentence)),
+                    Remedy::Option(_) | Remedy::OptionFor(..) | Remedy::Hook(_) | Remedy::Release(_) => {}
                 }
             }
             for (template, style) in templates {

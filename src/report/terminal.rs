@@ -64,14 +64,14 @@ mod tests {
     use crate::engine::judge;
     use crate::rules::testkit;
     use crate::rules::Finding;
-    use crate::snapshot::{Dev, Look, Snapshot, Unchecked};
+    use crate::snapshot::{Dev, ScanPhase, Snapshot, Unchecked};
     use expect_test::expect;
 
     fn report(release: Release, unchecked: Vec<Unchecked>) -> (Report, Host) {
         let mut file = testkit::file(3, libc::S_IFCHR, 9);
         file.rdev = Dev { major: 10, minor: 237 };
         file.link = Some("/dev/\x1b[31mloop\nError".into());
-        let snap = Snapshot { look: Look::Early, unchecked, ..testkit::snap(vec![file]) };
+        let snap = Snapshot { look: ScanPhase::Early, unchecked, ..testkit::snap(vec![file]) };
         let host = Host { release, ..Host::dry_run(Release::NEWEST) };
         let findings = judge::judge(&snap, &host, &Config::default());
         (Report::new(&snap, findings, &Config::default()), host)

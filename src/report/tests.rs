@@ -3,25 +3,25 @@
 use super::*;
 use crate::criu::{Caps, Hook, Host, Opt, Options, Release, Runtime, Siblings, Stage};
 use crate::report::lines::{lines, syslog_summary, warnings};
-use crate::rules::{Ctx, Evidence, Holder, Lift, Other, Phase, Place, Sink, When};
+use crate::rules::{Ctx, Evidence, Holder, Other, Phase, Place, Remedy, Sink, When};
 use crate::snapshot::Dev;
 use expect_test::{expect, Expect};
 use proptest::prelude::*;
 
 fn nothing(_: &Rule, _: &Ctx, _: &mut Sink) {}
 
-const fn rule(id: &'static str, says: &'static str, lifts: &'static [Lift]) -> Rule {
+const fn rule(id: &'static str, message: &'static str, remedies: &'static [Remedy]) -> Rule {
     Rule {
         id,
         group: "Made up",
-        what: "What `it` is <not>. More of it.",
-        says,
+        condition: "What `it` is <not>. More of it.",
+        message,
         summary: "A thing of the tests.",
         criu: &["No way|back"],
         source: "criu/none.c:none",
         versions: "all",
-        lifts,
-        phase: Phase::P3,
+        remedies,
+        phase: Phase::BeforePages,
         when: When::Early,
         evidence: Evidence::Object,
         check: nothing,
@@ -31,27 +31,27 @@ const fn rule(id: &'static str, says: &'static str, lifts: &'static [Lift]) -> R
 static TCP: Rule = rule(
     "tcp-connected",
     "TCP {src} <- {dst} {state}[, {queue} bytes queued]",
-    &[Lift::Option(Opt::TcpEstablished), Lift::Option(Opt::TcpClose), Lift::Workload("close the connection")],
+    &[Remedy::Option(Opt::TcpEstablished), Remedy::Option(Opt::TcpClose), Remedy::Workload("close the connection")],
 );
 pub(super) static UNIX: Rule = rule(
     "unix-external-stream",
     "stream socket [{path} ]is connected to the outside",
-    &[Lift::Value("external", "unix[{peer}]"), Lift::Hook(Hook::DumpUnixSk)],
+    &[Remedy::Value("external", "unix[{peer}]"), Remedy::Hook(Hook::DumpUnixSk)],
 );
 static GHOST: Rule =
-    rule("ghost-too-big", "deleted file {path} has {size} bytes", &[Lift::Value("ghost-limit", "{size}")]);
+    rule("ghost-too-big", "deleted file {path} has {size} bytes", &[Remedy::Value("ghost-limit", "{size}")]);
 pub(super) static DEVICE: Rule = rule(
     "fd-chrdev",
     "character device {dev} ({driver}) {path}",
-    &[Lift::Workload("close {path}"), Lift::Release("4.3+")],
+    &[Remedy::Workload("close {path}"), Remedy::Release("4.3+")],
 );
 pub(super) static MAPPING: Rule = rule("vma-device", "mapping {range} of a device", &[]);
 pub(super) static PTS: Rule =
-    rule("tty-orphan-master", "the master of {path} is outside", &[Lift::Option(Opt::OrphanPtsMaster)]);
-static SHELL: Rule = rule("tty-session", "session leader {leader} is outside", &[Lift::Option(Opt::ShellJob)]);
+    rule("tty-orphan-master", "the master of {path} is outside", &[Remedy::Option(Opt::OrphanPtsMaster)]);
+static SHELL: Rule = rule("tty-session", "session leader {leader} is outside", &[Remedy::Option(Opt::ShellJob)]);
 static LOCK: Rule =
-    rule("netns-lock", "locked", &[Lift::Value("network-lock", "nftables"), Lift::Value("network-lock", "skip")]);
-static UPROBES: Rule = rule("vma-uprobes", "probed", &[Lift::Option(Opt::AllowUprobes), Lift::Release("4.2")]);
+    rule("netns-lock", "locked", &[Remedy::Value("network-lock", "nftables"), Remedy::Value("network-lock", "skip")]);
+static UPROBES: Rule = rule("vma-uprobes", "probed", &[Remedy::Option(Opt::AllowUprobes), Remedy::Release("4.2")]);
 static RULES: &[&Rule] = &[&TCP, &UNIX, &GHOST, &DEVICE, &MAPPING, &PTS, &SHELL];
 
 fn host(runtime: Runtime) -> Host {
@@ -107,7 +107,7 @@ fn device() -> Finding {
 
 fn report(findings: Vec<Finding>) -> Report {
     Report {
-        look: Look::Early,
+        look: ScanPhase::Early,
         mode: Mode::Enforce,
         root: (4211, "nginx".into()),
         tasks: 17,
@@ -152,7 +152,7 @@ fn a_refusal() {
         Error (preflight): vma-device: pid 4220 (worker) thread 4222: mapping 7f000000-7f001000 of a device; nothing lifts this
     "#]],
     );
-    report.look = Look::Frozen;
+    report.look = ScanPhase::Frozen;
     check(
         &lines(&report, &host(Runtime::Cli)).into_iter().take(1).collect::<Vec<_>>(),
         expect![[r#"
@@ -216,61 +216,61 @@ fn the_hint_names_the_place_of_the_runtime() {
           Option: pass --shell-job
           Option: pass --ghost-limit 2000000
           Option: pass --external 'unix[4711]'; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          Hopeless: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Runc
           Option: pass --tcp-established to runc checkpoint, or write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
           Option: pass --shell-job to runc checkpoint, or write 'shell-job' in /etc/criu/runc.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
           Option: write 'external unix[4711]' in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          Hopeless: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Crun, libcriu 4.1
           Option: pass --tcp-established to crun checkpoint, or write 'tcp-close' in /etc/criu/default.conf; or close the connection
           Option: pass --shell-job to crun checkpoint
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
           Option: write 'external unix[4711]' in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          Hopeless: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Crun
           Option: pass --tcp-established to crun checkpoint, or write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf; or close the connection
           Option: pass --shell-job to crun checkpoint, or write 'shell-job' in /etc/criu/crun.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf
           Option: write 'external unix[4711]' in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          Hopeless: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Containerd
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/runc.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
           Option: write 'external unix[4711]' in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          Hopeless: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         PodmanCrun, libcriu 4.1
           Option: pass --tcp-established to podman container checkpoint, or write 'tcp-close' in /etc/criu/default.conf; or close the connection
-          Hopeless: podman has no flag for --shell-job, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
+          NoRemedy: podman has no flag for --shell-job, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
           Option: write 'external unix[4711]' in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          Hopeless: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         PodmanCrun
           Option: pass --tcp-established to podman container checkpoint, or write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf (or the file of annotation org.criu.config); or close the connection
           Option: write 'shell-job' in /etc/criu/crun.conf (or the file of annotation org.criu.config)
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf (or the file of annotation org.criu.config)
           Option: write 'external unix[4711]' in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          Hopeless: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         PodmanRunc
           Option: pass --tcp-established to podman container checkpoint, or write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf (or the file of annotation org.criu.config); or close the connection
           Option: write 'shell-job' in /etc/criu/runc.conf (or the file of annotation org.criu.config)
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf (or the file of annotation org.criu.config)
           Option: write 'external unix[4711]' in /etc/criu/runc.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          Hopeless: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Lxc
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/default.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/default.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
           Option: write 'external unix[4711]' in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          Hopeless: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Youki
           Option: pass --tcp-established to youki's checkpoint command, or write 'tcp-close' in /etc/criu/default.conf; or close the connection
           Option: pass --shell-job to youki's checkpoint command
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
           Option: write 'external unix[4711]' in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          Hopeless: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Rpc
           Option: set tcp_established = true or tcp_close = true in the RPC request; or close the connection
           Option: set shell_job = true in the RPC request

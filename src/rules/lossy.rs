@@ -2,8 +2,8 @@
 
 use crate::criu::Gate;
 use crate::rules::sockets::tcp::local;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Value, When};
-use crate::snapshot::{Namespaces, Task, Thread, Unasked};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Value, When};
+use crate::snapshot::{Namespaces, Task, Thread, UnsavedThreadState};
 use std::collections::HashSet;
 
 /// A warning, whatever is known.
@@ -17,12 +17,12 @@ pub static LOST_RECEIVE_QUEUE: Rule = Rule {
     id: "lost-receive-queue",
     summary: "Datagrams that were received and not read: they are lost.",
     group: "Dumped, and lost",
-    what: "A UDP, UDP-Lite or raw socket has received what nobody has read: it is not in the images.",
-    says: "{protocol} socket[ {local}] (inode {ino}) with unread datagrams ({bytes} bytes of the kernel's memory), which are lost",
+    condition: "A UDP, UDP-Lite or raw socket has received what nobody has read: it is not in the images.",
+    message: "{protocol} socket[ {local}] (inode {ino}) with unread datagrams ({bytes} bytes of the kernel's memory), which are lost",
     criu: &[],
     source: "criu/sk-inet.c:do_dump_one_inet_fd",
     versions: "all",
-    lifts: &[Lift::Workload("let the program read them before the dump")],
+    remedies: &[Remedy::Workload("let the program read them before the dump")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
@@ -33,13 +33,13 @@ pub static LOST_SEND_QUEUE: Rule = Rule {
     id: "lost-send-queue",
     summary: "Datagrams that were held back and not sent: they are lost.",
     group: "Dumped, and lost",
-    what: "A UDP, UDP-Lite or raw socket has something to send still: data held back by MSG_MORE, mostly. (With UDP_CORK the dump \
+    condition: "A UDP, UDP-Lite or raw socket has something to send still: data held back by MSG_MORE, mostly. (With UDP_CORK the dump \
            is refused instead: udp-corked.)",
-    says: "{protocol} socket[ {local}] (inode {ino}) with unsent data ({bytes} bytes of the kernel's memory), which is lost",
+    message: "{protocol} socket[ {local}] (inode {ino}) with unsent data ({bytes} bytes of the kernel's memory), which is lost",
     criu: &[],
     source: "criu/sk-inet.c:do_dump_one_inet_fd",
     versions: "all",
-    lifts: &[Lift::Workload("let the program send it before the dump (a send without MSG_MORE)")],
+    remedies: &[Remedy::Workload("let the program send it before the dump (a send without MSG_MORE)")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
@@ -67,12 +67,12 @@ pub static LOST_WATCH_EVENTS: Rule = Rule {
     id: "lost-watch-events",
     summary: "Events of inotify or fanotify that were not read: they are lost.",
     group: "Dumped, and lost",
-    what: "An inotify or fanotify descriptor has events that nobody has read: CRIU drops them.",
-    says: "{bytes} bytes of unread events, which are lost",
+    condition: "An inotify or fanotify descriptor has events that nobody has read: CRIU drops them.",
+    message: "{bytes} bytes of unread events, which are lost",
     criu: &["{as a warning} The %#08x inotify events will be dropped"],
     source: "criu/fsnotify.c:dump_one_inotify, dump_one_fanotify",
     versions: "all",
-    lifts: &[Lift::Workload("let the program read them before the dump")],
+    remedies: &[Remedy::Workload("let the program read them before the dump")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
@@ -91,13 +91,13 @@ pub static LOST_SIGNAL_OWNER: Rule = Rule {
     id: "lost-signal-owner",
     summary: "A descriptor that signals a process outside of the tree: after the restore, somebody else.",
     group: "Dumped, and lost",
-    what: "A descriptor with O_ASYNC sends its signals to a process outside of the tree (F_SETOWN). CRIU writes the number down, \
+    condition: "A descriptor with O_ASYNC sends its signals to a process outside of the tree (F_SETOWN). CRIU writes the number down, \
            and after the restore that number is somebody else's, or nobody's: then the restore fails.",
-    says: "its signals (O_ASYNC) go to {owner}, which is not in the tree",
+    message: "its signals (O_ASYNC) go to {owner}, which is not in the tree",
     criu: &["{at the restore, if that number is nobody's} Can't setup %d file owner pid"],
     source: "criu/files.c:fill_fd_params, restore_fown",
     versions: "all",
-    lifts: &[Lift::Workload("have the program give the descriptor another owner (F_SETOWN), or clear O_ASYNC")],
+    remedies: &[Remedy::Workload("have the program give the descriptor another owner (F_SETOWN), or clear O_ASYNC")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
@@ -122,7 +122,7 @@ fn possible_owners(ctx: &Ctx) -> HashSet<i32> {
 }
 
 /// Every thread of the tree with a property that is lost.
-fn threads<'a>(ctx: &'a Ctx<'a>) -> impl Iterator<Item = (&'a Task, &'a Thread, Unasked)> + 'a {
+fn threads<'a>(ctx: &'a Ctx<'a>) -> impl Iterator<Item = (&'a Task, &'a Thread, UnsavedThreadState)> + 'a {
     ctx.live_tasks().flat_map(|t| t.threads.iter().filter_map(move |th| Some((t, th, th.unasked?))))
 }
 
@@ -139,13 +139,13 @@ pub static LOST_DEADLINE: Rule = Rule {
     id: "lost-deadline",
     summary: "A real-time process (SCHED_DEADLINE), which cannot be restored.",
     group: "Dumped, and lost",
-    what: "A thread is scheduled by SCHED_DEADLINE. CRIU writes down the policy and not its runtime, deadline and period: the \
+    condition: "A thread is scheduled by SCHED_DEADLINE. CRIU writes down the policy and not its runtime, deadline and period: the \
            restore fails.",
-    says: "scheduled by SCHED_DEADLINE, whose parameters CRIU does not write down: it cannot be restored",
+    message: "scheduled by SCHED_DEADLINE, whose parameters CRIU does not write down: it cannot be restored",
     criu: &["{at the restore} Failed to set policy"],
     source: "criu/cr-dump.c:dump_sched_info",
     versions: "all",
-    lifts: &[Lift::Workload("give it another policy for the dump (chrt)")],
+    remedies: &[Remedy::Workload("give it another policy for the dump (chrt)")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
@@ -160,12 +160,12 @@ pub static LOST_IO_PRIORITY: Rule = Rule {
     id: "lost-io-priority",
     summary: "An I/O priority (ionice): it is lost.",
     group: "Dumped, and lost",
-    what: "A thread has an I/O priority of its own (ionice): it is not in the images.",
-    says: "I/O priority of class {class}, level {level}, which is lost",
+    condition: "A thread has an I/O priority of its own (ionice): it is not in the images.",
+    message: "I/O priority of class {class}, level {level}, which is lost",
     criu: &[],
     source: "criu/cr-dump.c:dump_sched_info",
     versions: "all",
-    lifts: &[Lift::Workload("set it again after the restore (ionice)")],
+    remedies: &[Remedy::Workload("set it again after the restore (ionice)")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
@@ -188,13 +188,13 @@ pub static LOST_THREAD_OWN: Rule = Rule {
     id: "lost-thread-own",
     summary: "A thread with descriptors or a working directory of its own: they are lost.",
     group: "Dumped, and lost",
-    what: "A thread has a descriptor table, or a root and working directory, of its own (unshare or clone without CLONE_FILES, \
+    condition: "A thread has a descriptor table, or a root and working directory, of its own (unshare or clone without CLONE_FILES, \
            CLONE_FS). CRIU looks at the first thread's only, and gives them to all threads of the process at the restore.",
-    says: "the thread has {what} of its own, which CRIU does not look at",
+    message: "the thread has {what} of its own, which CRIU does not look at",
     criu: &[],
     source: "criu/cr-dump.c:dump_one_task",
     versions: "all",
-    lifts: &[Lift::Workload("have the program share them between its threads")],
+    remedies: &[Remedy::Workload("have the program share them between its threads")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
@@ -215,14 +215,14 @@ pub static LOST_NS_NESTED: Rule = Rule {
     id: "lost-ns-nested",
     summary: "A process in other namespaces than the root process, in a way that cannot be restored.",
     group: "Dumped, and lost",
-    what: "A process lives in another namespace than the root process, in a way that CRIU dumps and does not restore: in a mount or \
+    condition: "A process lives in another namespace than the root process, in a way that CRIU dumps and does not restore: in a mount or \
            network namespace of its own while the root is in CRIU's (whose contents are not dumped then), or in CRIU's IPC, UTS, \
            user, cgroup or time namespace while the root has one of its own.",
-    says: "in the {kind} namespace {ino}{of} while the root is in another: it cannot be restored",
+    message: "in the {kind} namespace {ino}{of} while the root is in another: it cannot be restored",
     criu: &["{at the restore} Can't restore sub-task in NS (cflags %lx)"],
     source: "criu/pstree.c:prepare_pstree_kobj_ids",
     versions: "all",
-    lifts: &[Lift::Workload("dump a tree whose root has all the namespaces that its processes are in")],
+    remedies: &[Remedy::Workload("dump a tree whose root has all the namespaces that its processes are in")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Tree,
@@ -267,10 +267,14 @@ mod tests {
         s.tasks[0].threads.push(Thread { tid: 101, ..Thread::default() });
         let one = |s: &crate::snapshot::Snapshot| all.map(|rule| found(rule, s, &host()).len());
         assert_eq!(one(&s), [0, 0, 0], "not looked at");
-        s.tasks[0].threads[1].unasked = Some(Unasked::default());
+        s.tasks[0].threads[1].unasked = Some(UnsavedThreadState::default());
         assert_eq!(one(&s), [0, 0, 0]);
-        let odd =
-            Unasked { policy: SCHED_DEADLINE | SCHED_RESET_ON_FORK, ioprio: 3 << 13, own_files: true, own_fs: false };
+        let odd = UnsavedThreadState {
+            policy: SCHED_DEADLINE | SCHED_RESET_ON_FORK,
+            ioprio: 3 << 13,
+            own_files: true,
+            own_fs: false,
+        };
         s.tasks[0].threads[1].unasked = Some(odd);
         assert_eq!(one(&s), [1, 1, 1]);
         let f = &found(&LOST_IO_PRIORITY, &s, &host())[0];

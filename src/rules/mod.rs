@@ -18,25 +18,25 @@ pub mod testkit;
 use crate::criu::{Hook, Host, Opt};
 pub use crate::engine::evidence::Evidence;
 pub use crate::finding::{Finding, Holder, Other, Place, Proof, Sink, TaskLink, Value, Verdict};
-use crate::snapshot::{Index, Look, OpenFile, Snapshot, Task};
+use crate::snapshot::{Index, OpenFile, ScanPhase, Snapshot, Task};
 
 /// When CRIU itself would find out, and how much is lost by then (phases of criu/cr-dump.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Options, capabilities, kernel features: the tree runs.
-    P0,
+    BeforeFreeze,
     /// Freezing and seizing.
-    P1,
+    Freezing,
     /// Global collection: all seized, no pages written.
-    P2,
+    Collecting,
     /// A task before its pages: those of all earlier tasks are written.
-    P3,
+    BeforePages,
     /// A task's pages.
-    P4,
+    Pages,
     /// A task after its pages.
-    P5,
+    AfterPages,
     /// After the last task: everything is written.
-    P6,
+    AfterTasks,
     /// Never: the dump goes through, and something is lost or cannot be restored. Such a rule only warns, in
     /// `preflight.json` alone.
     Never,
@@ -56,10 +56,10 @@ pub enum When {
 
 /// What would make the dump pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lift {
+pub enum Remedy {
     /// A boolean option of CRIU.
     Option(Opt),
-    /// The same, but it lifts only a finding that has the fact of this name.
+    /// The same, but it remedies only a finding that has the fact of this name.
     OptionFor(Opt, &'static str),
     /// An option with a value: its name and a template of the value, with the finding's facts in braces
     /// (`("external", "unix[{ino}]")`, `("ghost-limit", "{size}")`).
@@ -81,11 +81,11 @@ pub struct Rule {
     /// The kind of resource, a heading of the documentation.
     pub group: &'static str,
     /// The exact condition under which CRIU refuses, for the documentation and `explain`. Plain text.
-    pub what: &'static str,
+    pub condition: &'static str,
     /// What a finding says: a template over its facts ([`crate::report::template`]). `{name}` is replaced; a part in
     /// `[...]` is dropped when one of its facts is absent; `\[` is a bracket. Process, descriptor, other end and cure
     /// stand around it already.
-    pub says: &'static str,
+    pub message: &'static str,
     /// CRIU's own texts for it, as in its sources, any of which may stand in its log. `{when} text`: it does so on a
     /// condition; `{words}` alone tells what no text of CRIU's does.
     pub criu: &'static [&'static str],
@@ -94,7 +94,7 @@ pub struct Rule {
     /// Versions that refuse: `all`, `3.17.1-4.1.1`, `4.1+`.
     pub versions: &'static str,
     /// In the order a reader should try them.
-    pub lifts: &'static [Lift],
+    pub remedies: &'static [Remedy],
     pub phase: Phase,
     pub when: When,
     pub evidence: Evidence,
@@ -111,7 +111,7 @@ pub struct Ctx<'a> {
     /// The mounts as CRIU has them.
     pub(crate) mounts: crate::criu_model::mounts::Model<'a>,
     /// Every path that fails one of CRIU's tests.
-    pub(crate) bad_paths: Vec<crate::criu_model::paths::Bad<'a>>,
+    pub(crate) path_problems: Vec<crate::criu_model::paths::PathProblem<'a>>,
 }
 
 impl<'a> Ctx<'a> {
@@ -124,9 +124,9 @@ impl<'a> Ctx<'a> {
             index,
             socks,
             mounts: crate::criu_model::mounts::Model::new(snap, host),
-            bad_paths: Vec::new(),
+            path_problems: Vec::new(),
         };
-        ctx.bad_paths = crate::criu_model::paths::all(&ctx);
+        ctx.path_problems = crate::criu_model::paths::all(&ctx);
         ctx
     }
 
@@ -142,6 +142,6 @@ impl<'a> Ctx<'a> {
 
     /// Whether the whole tree is stopped and we are its tracer.
     pub fn frozen(&self) -> bool {
-        self.snap.look == Look::Frozen
+        self.snap.look == ScanPhase::Frozen
     }
 }

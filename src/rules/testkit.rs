@@ -10,8 +10,8 @@ use crate::engine::judge::judge_with;
 use crate::parse::diag::{InetDiag, Queues, UnixDiag};
 use crate::rules::{Finding, Rule, Verdict};
 use crate::snapshot::{
-    Cgroups, Detail, Dev, Kernel, Look, MountTable, Namespaces, Observer, OpenFile, Snapshot, SocketFacts, SocketTable,
-    Task, Thread,
+    Cgroups, Detail, Dev, Kernel, MountTable, Namespaces, Observer, OpenFile, ScanPhase, Snapshot, SocketFacts,
+    SocketTable, Task, Thread,
 };
 
 /// Inode of every namespace of CRIU, and of a default task.
@@ -49,7 +49,7 @@ pub fn snap(files: Vec<OpenFile>) -> Snapshot {
     root.fd_count = files.len();
     root.files = files;
     Snapshot {
-        look: Look::Frozen,
+        look: ScanPhase::Frozen,
         root: 100,
         criu: Observer { pid: 50, ns: namespaces(CRIU_NS), cap_eff: Some(u64::MAX), ..Observer::default() },
         kernel: Kernel {
@@ -275,7 +275,7 @@ pub fn verdict(rule: &Rule, snap: &Snapshot, host: &Host) -> Option<Verdict> {
     assert!(found.len() <= 1, "{found:#?}");
     // Every fact the sentence needs outside of its optional parts must be there.
     for f in &found {
-        for name in needed(rule.says) {
+        for name in needed(rule.message) {
             assert!(f.get(name).is_some(), "{} has no fact {name}: {f:#?}", rule.id);
         }
     }

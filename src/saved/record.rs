@@ -2,19 +2,19 @@
 
 use super::answers::{Name, OtherEnd, Subject};
 use super::{Answers, SavedSnapshot};
-use crate::check::Eyes;
+use crate::check::Probes;
 use crate::criu::Host;
 use crate::report::Report;
 use crate::rules::{registry, Evidence, Finding, Verdict};
 use crate::scan::ScanError;
-use crate::snapshot::{Look, Snapshot};
+use crate::snapshot::{ScanPhase, Snapshot};
 use std::cell::RefCell;
 use std::time::Duration;
 
-/// Runs `check` with these eyes; its report, and what it was made of.
+/// Runs `check` with these probes; its report, and what it was made of.
 pub fn record(
-    eyes: &Eyes,
-    check: impl FnOnce(&Eyes) -> Result<Report, ScanError>,
+    probes: &Probes,
+    check: impl FnOnce(&Probes) -> Result<Report, ScanError>,
 ) -> Result<(Report, Vec<SavedSnapshot>), ScanError> {
     let taken: RefCell<Vec<SavedSnapshot>> = RefCell::new(Vec::new());
     let note = |what: &mut dyn FnMut(&mut Answers)| {
@@ -22,35 +22,35 @@ pub fn record(
             what(&mut last.answers);
         }
     };
-    let scan = |root: i32, look: Look, host: &Host| {
-        let snapshot = (eyes.scan)(root, look, host)?;
+    let scan = |root: i32, look: ScanPhase, host: &Host| {
+        let snapshot = (probes.scan)(root, look, host)?;
         taken.borrow_mut().push(SavedSnapshot { snapshot: snapshot.clone(), answers: Answers::default() });
         Ok(snapshot)
     };
     let paths = |findings: &mut [Finding], snap: &Snapshot| {
         let unnamed: Vec<bool> = findings.iter().map(|f| f.get("path").is_none()).collect();
-        (eyes.paths)(findings, snap);
+        (probes.paths)(findings, snap);
         note(&mut |answers| {
             answers.names.extend(findings.iter().zip(&unnamed).filter(|(_, is)| **is).filter_map(named))
         });
     };
     let holders = |findings: &mut [Finding], snap: &Snapshot, budget: Duration| {
-        (eyes.holders)(findings, snap, budget);
+        (probes.holders)(findings, snap, budget);
         note(&mut |answers| answers.other_ends.extend(findings.iter().filter_map(other_end)));
     };
     let watch = |findings: &[Finding], snap: &Snapshot, moment: Duration| {
-        let steady = (eyes.watch)(findings, snap, moment);
+        let steady = (probes.watch)(findings, snap, moment);
         let lost = findings.iter().zip(&steady).filter(|(_, steady)| !**steady).map(|(f, _)| f);
         note(&mut |answers| answers.unsteady.extend(lost.clone().map(Subject::of)));
         steady
     };
     let paths_again = |findings: &[Finding], snap: &Snapshot| {
-        let hold = (eyes.paths_again)(findings, snap);
+        let hold = (probes.paths_again)(findings, snap);
         let lost = findings.iter().zip(&hold).filter(|(f, holds)| !**holds && rests_on_path(f)).map(|(f, _)| f);
         note(&mut |answers| answers.other_path.extend(lost.clone().map(Subject::of)));
         hold
     };
-    let recording = Eyes { scan: &scan, paths: &paths, holders: &holders, watch: &watch, paths_again: &paths_again };
+    let recording = Probes { scan: &scan, paths: &paths, holders: &holders, watch: &watch, paths_again: &paths_again };
     let report = check(&recording)?;
     Ok((report, taken.into_inner()))
 }

@@ -2,13 +2,13 @@
 
 use super::answers::Lookup;
 use super::{SavedCheck, SavedSnapshot};
-use crate::check::{early, frozen, Eyes};
+use crate::check::{early, frozen, Probes};
 use crate::criu::Host;
 use crate::hash::Map;
 use crate::report::Report;
 use crate::rules::{Finding, Value};
 use crate::scan::ScanError;
-use crate::snapshot::{Look, Snapshot};
+use crate::snapshot::{ScanPhase, Snapshot};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl SavedCheck {
             taken.set(taken.get().saturating_add(1));
             Ok(current().snapshot.clone())
         };
-        let eyes = Eyes {
+        let probes = Probes {
             scan: &scan,
             paths: &|findings, _| name(findings, current()),
             holders: &|findings, _, _| hold(findings, current()),
@@ -41,8 +41,8 @@ impl SavedCheck {
         };
         let root = first.snapshot.root;
         match first.snapshot.look {
-            Look::Early => early(&eyes, root, &self.host, &self.config()),
-            Look::Frozen => frozen(&eyes, root, &self.host, &self.config()),
+            ScanPhase::Early => early(&probes, root, &self.host, &self.config()),
+            ScanPhase::Frozen => frozen(&probes, root, &self.host, &self.config()),
         }
     }
 }

@@ -1,17 +1,17 @@
 use super::*;
-use crate::check::{early, eyes, frozen, Eyes};
+use crate::check::{early, frozen, probes, Probes};
 use crate::report::{json, terminal, Report};
 use crate::rules::{testkit, Finding, Holder, Value, Verdict};
-use crate::snapshot::{Dev, Look, Stray};
+use crate::snapshot::{Dev, PathMismatch, ScanPhase};
 use std::cell::RefCell;
 use std::os::unix::fs::{symlink, PermissionsExt};
 
 /// A device, a file whose path is gone, one end of a pair of sockets: findings of three kinds of evidence.
-fn tree(look: Look, ran: u64) -> Snapshot {
+fn tree(look: ScanPhase, ran: u64) -> Snapshot {
     let mut device = testkit::file(3, libc::S_IFCHR, 9);
     device.rdev = Dev { major: 10, minor: 237 };
     let mut gone = testkit::file(4, libc::S_IFREG, 10);
-    (gone.link, gone.stray, gone.nlink) = (Some("/a \x1b".into()), Some(Stray::Errno(libc::ENOENT)), 1);
+    (gone.link, gone.mismatch, gone.nlink) = (Some("/a \x1b".into()), Some(PathMismatch::Errno(libc::ENOENT)), 1);
     let mut snap = Snapshot { look, ..testkit::snap(vec![device, gone, testkit::socket(5, 50)]) };
     let unix = vec![testkit::unix(50, 51)];
     snap.sockets = vec![crate::snapshot::SocketTable { unix, ..testkit::table() }];
@@ -26,7 +26,7 @@ fn shown(report: &Report, host: &Host) -> String {
 }
 
 /// A check of trees that ran so often, each finding answered differently each time.
-fn saved(look: Look, ran: &[u64]) -> (SavedCheck, String) {
+fn saved(look: ScanPhase, ran: &[u64]) -> (SavedCheck, String) {
     let (host, config) = (Host::dry_run(crate::criu::Release::NEWEST), Config::default());
     // It goes on as it was last.
     let last = std::iter::repeat(ran.last().unwrap());
@@ -36,7 +36,7 @@ fn saved(look: Look, ran: &[u64]) -> (SavedCheck, String) {
         *asked.borrow_mut() += 1;
         *asked.borrow()
     };
-    let probes = Eyes {
+    let probes = Probes {
         paths: &|found, _| {
             for f in found.iter_mut().filter(|f| f.fd == Some(3)) {
                 f.facts.push(("path".into(), Value::Text("/dev/loop-control".into())));
@@ -50,11 +50,11 @@ fn saved(look: Look, ran: &[u64]) -> (SavedCheck, String) {
         },
         watch: &|found: &[Finding], _, _| found.iter().map(|f| f.fd != Some(3)).collect(),
         paths_again: &|found, _| vec![count() > 4; found.len()],
-        ..eyes(&scan)
+        ..probes(&scan)
     };
-    let check = |eyes: &Eyes| match look {
-        Look::Early => early(eyes, 100, &host, &config),
-        Look::Frozen => frozen(eyes, 100, &host, &config),
+    let check = |probes: &Probes| match look {
+        ScanPhase::Early => early(probes, 100, &host, &config),
+        ScanPhase::Frozen => frozen(probes, 100, &host, &config),
     };
     let (report, snapshots) = record(&probes, check).unwrap();
     assert!(snapshots.iter().any(|s| !s.answers.other_ends.is_empty() && !s.answers.names.is_empty()));
@@ -63,9 +63,11 @@ fn saved(look: Look, ran: &[u64]) -> (SavedCheck, String) {
 
 #[test]
 fn a_saved_check_is_judged_as_it_was() {
-    for (look, ran, looks) in
-        [(Look::Early, &[5, 5, 5][..], 4), (Look::Early, &[5, 6, 7, 8, 9, 10], 6), (Look::Frozen, &[5], 1)]
-    {
+    for (look, ran, looks) in [
+        (ScanPhase::Early, &[5, 5, 5][..], 4),
+        (ScanPhase::Early, &[5, 6, 7, 8, 9, 10], 6),
+        (ScanPhase::Frozen, &[5], 1),
+    ] {
         let (saved, report) = saved(look, ran);
         assert_eq!(saved.snapshots.len(), looks);
         let again = read(&serde_json::to_vec(&saved).unwrap()).unwrap();
@@ -77,7 +79,7 @@ fn a_saved_check_is_judged_as_it_was() {
 
 #[test]
 fn answers_are_found_although_another_version_spells_the_key_differently() {
-    let (mut saved, report) = saved(Look::Early, &[5, 5, 5]);
+    let (mut saved, report) = saved(ScanPhase::Early, &[5, 5, 5]);
     for s in &mut saved.snapshots {
         let ends = s.answers.other_ends.iter_mut().map(|end| &mut end.subject);
         for subject in ends.chain(&mut s.answers.unsteady).chain(&mut s.answers.other_path) {
@@ -94,7 +96,7 @@ fn answers_are_found_although_another_version_spells_the_key_differently() {
 
 #[test]
 fn with_another_option_what_was_not_asked_stayed_as_it_was() {
-    let (mut saved, _) = saved(Look::Early, &[5, 5, 5]);
+    let (mut saved, _) = saved(ScanPhase::Early, &[5, 5, 5]);
     saved.snapshots.truncate(1);
     saved.snapshots[0].answers = Answers::default();
     let refused = |saved: &SavedCheck| {
@@ -111,7 +113,7 @@ fn with_another_option_what_was_not_asked_stayed_as_it_was() {
 
 #[test]
 fn what_is_wrong_with_a_file_is_said_in_one_line() {
-    let (saved, _) = saved(Look::Frozen, &[5]);
+    let (saved, _) = saved(ScanPhase::Frozen, &[5]);
     let text = serde_json::to_string(&saved).unwrap();
     let long = format!("{{\"format\":\"{}\"", "x\\u001b".repeat(1000));
     for (json, says) in [
@@ -156,7 +158,7 @@ fn a_file_is_new_and_its_owners_alone() {
     std::fs::create_dir_all(&dir).unwrap();
     let (path, link, elsewhere) = (dir.join("a"), dir.join("link"), dir.join("b"));
     symlink(&elsewhere, &link).unwrap();
-    let (saved, _) = saved(Look::Frozen, &[5]);
+    let (saved, _) = saved(ScanPhase::Frozen, &[5]);
     write_new(&saved, &path).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     assert_eq!(read_file(&path).unwrap(), saved);

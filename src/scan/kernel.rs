@@ -4,7 +4,7 @@ use crate::parse::devices;
 use crate::scan::fd::files::{classify, Class};
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::task::process;
-use crate::scan::{programs, sys, Log, Seen};
+use crate::scan::{programs, sys, Seen, UncheckedList};
 use crate::snapshot::{Dev, Kernel, Observer, OpenFile, Snapshot, Task};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Devices and inodes of the kernel's internal file systems, learned from short-lived files of our own.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Own {
+pub struct PseudoFsIds {
     /// The inode that most anonymous files share.
     pub anon: Option<(Dev, u64)>,
     /// pipefs
@@ -27,8 +27,8 @@ pub struct Own {
     pub pidfs: Option<Dev>,
 }
 
-impl Own {
-    pub fn learn(log: &mut Log) -> Own {
+impl PseudoFsIds {
+    pub fn learn(log: &mut UncheckedList) -> PseudoFsIds {
         let mut stat = |what: &[u8], fd: nix::Result<OwnedFd>| -> Option<OpenFile> {
             match fd.and_then(|fd| sys::statx(fd, c"")) {
                 Ok(file) => Some(file),
@@ -45,7 +45,7 @@ impl Own {
             Err(Errno::ENOSYS) => None,
             pidfd => stat(b"pidfd_open", pidfd),
         };
-        Own {
+        PseudoFsIds {
             anon,
             socket: stat(b"socket", unix()).map(|f| f.dev),
             pipe: stat(b"pipe", pipe).map(|f| f.dev),
@@ -54,7 +54,7 @@ impl Own {
     }
 }
 
-impl Own {
+impl PseudoFsIds {
     /// Whether this is a socket, and not the file of one that was opened with O_PATH.
     pub fn is_socket(&self, file: &OpenFile) -> bool {
         file.is_socket() && self.socket.map_or_else(|| names(file, b"socket:["), |dev| dev == file.dev)
@@ -67,7 +67,7 @@ pub fn names(file: &OpenFile, kind: &[u8]) -> bool {
 }
 
 /// CRIU's pid, and its namespaces, ids and capabilities, which are our own: we are that process or a copy of it.
-fn observer(criu: i32, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Observer {
+fn observer(criu: i32, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Observer {
     let pid = nix::unistd::getpid().as_raw();
     let mut me = Observer { pid: criu, ..Observer::default() };
     if let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") {
@@ -106,10 +106,10 @@ fn is_of(path: &CStr, magic: statfs::FsType) -> Option<bool> {
 
 /// What is the same in both looks of a process.
 #[derive(Clone, Debug)]
-pub struct Learned {
+pub struct SystemFacts {
     pub criu: Observer,
     pub kernel: Kernel,
-    pub own: Own,
+    pub own: PseudoFsIds,
 }
 
 /// The facts a rule can depend on, but for the drivers' names ([`drivers`]). Nothing of the kernel or of our process is
@@ -117,12 +117,22 @@ pub struct Learned {
 ///
 /// `before`: what an earlier look has learned. None of it changes: CRIU gives up no right and enters no namespace before it
 /// dumps the first process.
-pub fn facts(before: &mut Option<Learned>, criu: i32, proc: &Dir, b: &mut Buffers, log: &mut Log) -> Learned {
+pub fn facts(
+    before: &mut Option<SystemFacts>,
+    criu: i32,
+    proc: &Dir,
+    b: &mut Buffers,
+    log: &mut UncheckedList,
+) -> SystemFacts {
     if let Some(known) = before {
         return known.clone();
     }
     let known = log.0.len();
-    let facts = Learned { criu: observer(criu, proc, b, log), kernel: constants(proc, b, log), own: Own::learn(log) };
+    let facts = SystemFacts {
+        criu: observer(criu, proc, b, log),
+        kernel: constants(proc, b, log),
+        own: PseudoFsIds::learn(log),
+    };
     let own = &facts.own;
     if log.0.len() == known && own.anon.is_some() && own.pipe.is_some() && own.socket.is_some() {
         *before = Some(facts.clone());
@@ -130,7 +140,7 @@ pub fn facts(before: &mut Option<Learned>, criu: i32, proc: &Dir, b: &mut Buffer
     facts
 }
 
-fn constants(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Kernel {
+fn constants(proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Kernel {
     let version = version(proc, b, log);
     Kernel {
         version: version.unwrap_or_default(),
@@ -146,7 +156,7 @@ fn constants(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Kernel {
 }
 
 /// Major and minor number of the release. The file is read by us, with an end to how often a signal may interrupt that.
-fn version(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Option<(u32, u32)> {
+fn version(proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Option<(u32, u32)> {
     let text = log.take(proc.read_one(c"sys/kernel/osrelease", &mut b.text), 0, None, b"sys/kernel/osrelease")?;
     let release = std::str::from_utf8(text).ok().and_then(|text| procfs::KernelVersion::from_str(text).ok());
     if release.is_none() {
@@ -156,7 +166,7 @@ fn version(proc: &Dir, b: &mut Buffers, log: &mut Log) -> Option<(u32, u32)> {
 }
 
 /// The drivers' names, if there is a device to be named: /proc/devices is long, and asks the drivers for more.
-pub fn drivers(snap: &mut Snapshot, own: &Own, proc: &Dir, b: &mut Buffers, log: &mut Log) {
+pub fn drivers(snap: &mut Snapshot, own: &PseudoFsIds, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
     let is_device = |f: &OpenFile| classify(f, own) == Class::Device;
     let mapped = |t: &Task| t.maps.iter().filter_map(|m| m.file.as_ref()).any(|f| f.is_chrdev() || f.is_blkdev());
     if !snap.tasks.iter().any(|t| t.files.iter().any(is_device) || mapped(t)) {
@@ -175,7 +185,7 @@ pub fn drivers(snap: &mut Snapshot, own: &Own, proc: &Dir, b: &mut Buffers, log:
 }
 
 /// The drivers that share a major (4 and 5), if a descriptor of theirs may have to be named.
-pub fn ttys(snap: &mut Snapshot, own: &Own, proc: &Dir, b: &mut Buffers) {
+pub fn ttys(snap: &mut Snapshot, own: &PseudoFsIds, proc: &Dir, b: &mut Buffers) {
     let mut files = snap.tasks.iter().flat_map(|t| &t.files);
     let named = |f: &OpenFile| f.is_chrdev() && matches!(f.rdev.major, 4 | 5) && classify(f, own) == Class::Device;
     if !files.any(named) {
@@ -282,7 +292,7 @@ mod tests {
 
     #[test]
     fn our_own_files_are_told_apart() {
-        let own = Own::learn(&mut Log::default());
+        let own = PseudoFsIds::learn(&mut UncheckedList::default());
         assert!(own.anon.is_some());
         assert!(own.pipe.is_some());
         assert_ne!(own.pipe, own.anon.map(|(dev, _)| dev));
@@ -292,9 +302,10 @@ mod tests {
     #[test]
     fn the_kernel_agrees_with_uname() {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-        let mut log = Log::default();
+        let mut log = UncheckedList::default();
         let (proc, mut b) = (Dir::proc().unwrap(), Buffers::new());
-        let Learned { kernel, own, .. } = facts(&mut None, std::process::id().cast_signed(), &proc, &mut b, &mut log);
+        let SystemFacts { kernel, own, .. } =
+            facts(&mut None, std::process::id().cast_signed(), &proc, &mut b, &mut log);
         assert!(release.starts_with(&format!("{}.{}.", kernel.version.0, kernel.version.1)), "{release}");
         assert_eq!(kernel.passcred_refused, Some(kernel.version >= (6, 16)));
         assert_eq!(kernel.locks_in_fdinfo, Some(true));
@@ -304,7 +315,7 @@ mod tests {
             let files = vec![OpenFile { mode: libc::S_IFCHR, rdev, ..OpenFile::default() }];
             let tasks = vec![Task { files, ..Task::default() }];
             let mut snap = Snapshot { tasks, kernel: kernel.clone(), ..crate::rules::testkit::snap(Vec::new()) };
-            drivers(&mut snap, &own, &proc, &mut Buffers::new(), &mut Log::default());
+            drivers(&mut snap, &own, &proc, &mut Buffers::new(), &mut UncheckedList::default());
             snap.kernel.chrdev
         };
         assert_eq!(names(10).get(&1).map(|n| n.0.as_slice()), Some(&b"mem"[..]));

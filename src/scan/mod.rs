@@ -19,7 +19,7 @@ pub mod task;
 
 use crate::criu::Host;
 use crate::hash::Set;
-use crate::snapshot::{Cgroups, Look, MountTable, Observer, Regs, Snapshot, Task, Unchecked};
+use crate::snapshot::{Cgroups, MountTable, Observer, Regs, ScanPhase, Snapshot, Task, Unchecked};
 use proc::{Buffers, Dir};
 use std::collections::{HashMap, HashSet};
 pub use sys::Seen;
@@ -40,9 +40,9 @@ pub enum ScanError {
 
 /// Collects what could not be looked at.
 #[derive(Debug, Default)]
-pub struct Log(pub Vec<Unchecked>);
+pub struct UncheckedList(pub Vec<Unchecked>);
 
-impl Log {
+impl UncheckedList {
     /// Notes one refusal of the kernel, or (errno 0) text that was not understood. Repeats about one process in a row
     /// are noted once.
     pub fn deny(&mut self, pid: i32, fd: Option<i32>, what: &[u8], errno: i32) {
@@ -76,7 +76,7 @@ impl Log {
 /// What the look at the running tree has learned and the frozen one need not find out again. Each part says what keeps it valid.
 #[derive(Debug, Default)]
 pub struct ScanCache {
-    learned: Option<kernel::Learned>,
+    learned: Option<kernel::SystemFacts>,
     /// By process, the descriptors that were anonymous inodes.
     anonymous: HashMap<i32, Vec<i32>>,
     /// There were so many descriptors that /proc/locks was read.
@@ -108,15 +108,15 @@ impl ScanSession<'static> {
 
 /// Looks at the tree below `root`, a pid of the pid namespace that our /proc shows.
 ///
-/// With [`Look::Frozen`] every thread of the tree is stopped and traced (CRIU after seizing).
-pub fn look(root: i32, look: Look, host: &Host, session: &mut ScanSession) -> Result<Snapshot, ScanError> {
+/// With [`ScanPhase::Frozen`] every thread of the tree is stopped and traced (CRIU after seizing).
+pub fn collect(root: i32, look: ScanPhase, host: &Host, session: &mut ScanSession) -> Result<Snapshot, ScanError> {
     let proc = open_proc()?;
     let ScanSession { criu, registers, channel, cache } = session;
-    let mut scan = Scan { look, channel: *channel, b: Buffers::new(), log: Log::default(), proc };
-    let kernel::Learned { criu, kernel, own } =
+    let mut scan = Scan { look, channel: *channel, b: Buffers::new(), log: UncheckedList::default(), proc };
+    let kernel::SystemFacts { criu, kernel, own } =
         kernel::facts(&mut cache.learned, *criu, &scan.proc, &mut scan.b, &mut scan.log);
     let (mut tasks, mounts) = scan.walk(root, host, &criu, &own, cache)?;
-    if look == Look::Frozen {
+    if look == ScanPhase::Frozen {
         scan.registers(&mut tasks, *registers);
     }
     let mut snap = Snapshot {
@@ -139,36 +139,36 @@ pub fn look(root: i32, look: Look, host: &Host, session: &mut ScanSession) -> Re
     let held: Set<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
     // CRIU lists the sockets of a network namespace that it dumps even if there are none.
     if !held.is_empty() || snap.root_shares(|ns| ns.net) != Some(true) {
-        let (sockets, unchecked) = net::diag::look(&snap.tasks, &snap.criu.ns, &held, look, &mut cache.refused);
+        let (sockets, unchecked) = net::diag::collect(&snap.tasks, &snap.criu.ns, &held, look, &mut cache.refused);
         snap.sockets = sockets;
         scan.log.0.extend(unchecked);
     }
     let (links, unchecked) = net::diag::links::tables(&snap.tasks, &snap.criu.ns);
     snap.links = links;
     scan.log.0.extend(unchecked);
-    task::sharing::look(&mut snap.tasks, look, &mut cache.compared, &mut scan.log);
-    if look == Look::Early {
+    task::sharing::collect(&mut snap.tasks, look, &mut cache.compared, &mut scan.log);
+    if look == ScanPhase::Early {
         fd::remote::attach(&mut snap.tasks);
     }
-    task::userns::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
-    task::cgroups::look(&mut snap, &scan.proc, host, &mut cache.cgroups, &mut scan.b, &mut scan.log);
-    fd::details::look(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
-    fd::inherited_locks::look(&mut snap);
-    fd::terminals::look(&mut snap);
-    fd::queued::look(&mut snap, &own, host, &mut scan.b, &mut scan.log);
-    mount::mqueues::look(&mut snap, &scan.proc);
-    mount::autofs::look(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
-    task::own_proc::look(&mut snap, &scan.proc, &mut scan.b);
-    fd::paths::look(&mut snap, &scan.proc, &mut cache.right_paths, &mut scan.b, &mut scan.log);
-    fd::overlay::look(&mut snap, &scan.proc, &mut scan.b);
-    fd::epoll::look(&mut snap, &mut scan.log);
-    fd::watches::look(&mut snap, &scan.proc, host);
+    task::userns::collect(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
+    task::cgroups::collect(&mut snap, &scan.proc, host, &mut cache.cgroups, &mut scan.b, &mut scan.log);
+    fd::details::collect(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
+    fd::inherited_locks::collect(&mut snap);
+    fd::terminals::collect(&mut snap);
+    fd::queued::collect(&mut snap, &own, host, &mut scan.b, &mut scan.log);
+    mount::mqueues::collect(&mut snap, &scan.proc);
+    mount::autofs::collect(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
+    task::own_proc::collect(&mut snap, &scan.proc, &mut scan.b);
+    fd::paths::collect(&mut snap, &scan.proc, &mut cache.right_paths, &mut scan.b, &mut scan.log);
+    fd::overlay::collect(&mut snap, &scan.proc, &mut scan.b);
+    fd::epoll::collect(&mut snap, &mut scan.log);
+    fd::watches::collect(&mut snap, &scan.proc, host);
     if task::unsaved::is_last(look, host) {
-        task::unsaved::look(&mut snap);
+        task::unsaved::collect(&mut snap);
     }
     snap.whole = scan.log.is_whole();
     snap.unchecked = scan.log.0;
-    if look == Look::Early {
+    if look == ScanPhase::Early {
         cache.anonymous = fd::files::remember(&snap.tasks);
         if cache.many_locks {
             fd::locks::again();
@@ -178,8 +178,8 @@ pub fn look(root: i32, look: Look, host: &Host, session: &mut ScanSession) -> Re
 }
 
 /// One look by this process on its own behalf, with nothing known before.
-pub fn look_once(root: i32, phase: Look, host: &Host) -> Result<Snapshot, ScanError> {
-    look(root, phase, host, &mut ScanSession::in_place())
+pub fn collect_once(root: i32, phase: ScanPhase, host: &Host) -> Result<Snapshot, ScanError> {
+    collect(root, phase, host, &mut ScanSession::in_place())
 }
 
 /// /proc, if it is a procfs of our own pid namespace and can show a tree.
@@ -211,11 +211,11 @@ fn ours(criu: i32) -> Vec<i32> {
 /// One look in the making.
 struct Scan {
     proc: Dir,
-    look: Look,
+    look: ScanPhase,
     /// See [`ScanSession::channel`].
     channel: Option<u64>,
     b: Buffers,
-    log: Log,
+    log: UncheckedList,
 }
 
 impl Scan {
@@ -225,12 +225,12 @@ impl Scan {
         root: i32,
         host: &Host,
         criu: &Observer,
-        own: &kernel::Own,
+        own: &kernel::PseudoFsIds,
         cache: &mut ScanCache,
     ) -> Result<(Vec<Task>, Vec<MountTable>), ScanError> {
         let observer = &criu.ns;
         let mut mounts = mount::tables::Mounts::default();
-        let frozen = self.look == Look::Frozen;
+        let frozen = self.look == ScanPhase::Frozen;
         let (anonymous, many_locks) = (std::mem::take(&mut cache.anonymous), std::mem::take(&mut cache.many_locks));
         let locks = fd::locks::Locks::new(observer, frozen && many_locks);
         let mut known_files = fd::files::Memo::new(if frozen { anonymous } else { HashMap::new() });
@@ -239,9 +239,9 @@ impl Scan {
         let mut tables = fd::files::Tables::default();
         let mut seen = HashSet::new();
         let mut tasks: Vec<Task> = Vec::new();
-        let mut todo = vec![(root, task::process::Above::root(observer))];
+        let mut todo = vec![(root, task::process::ParentContext::root(observer))];
         let ours = ours(criu.pid);
-        let mut patience = (self.look == Look::Early).then(|| task::dstate::Patience::new(host));
+        let mut patience = (self.look == ScanPhase::Early).then(|| task::dstate::DStateWait::new(host));
         while let Some((pid, above)) = todo.pop() {
             // A child that changes its parent while we walk could be met twice.
             if !seen.insert(pid) || ours.contains(&pid) {
@@ -249,30 +249,30 @@ impl Scan {
             }
             let visit = task::process::visit(&self.proc, pid, above, patience.as_mut(), &mut self.b, &mut self.log)?;
             let Some(visit) = visit else { continue };
-            let task::process::Visit { mut task, dir, children, table_size } = visit;
-            let below = task::process::Above::child_of(&task);
+            let task::process::VisitedTask { mut task, dir, children, table_size } = visit;
+            let below = task::process::ParentContext::child_of(&task);
             todo.extend(children.into_iter().rev().map(|child| (child, below)));
             if !task.is_zombie() {
                 // Its own namespace CRIU reads through itself: a process in it may be confined to a part by chroot.
                 let through_us = task.ns.mnt == observer.mnt && !mounts.knows(task.ns.mnt);
                 let me = if through_us { self.myself() } else { None };
                 mounts.meet(task.ns.mnt, me.as_ref().unwrap_or(&dir), &mut self.b, &mut self.log);
-                task::links::look(&mut task, &dir, !frozen, &mut known_links, &mut self.b, &mut self.log);
+                task::links::collect(&mut task, &dir, !frozen, &mut known_links, &mut self.b, &mut self.log);
                 if !tables.knows(&mut task, above.parent, table_size, &mut self.log) {
                     let cx = fd::files::Context { own, mounts: &mounts, locks: &locks, caps: host.caps };
                     let (memo, b, log) = (&mut known_files, &mut self.b, &mut self.log);
-                    task.files = fd::files::look(&dir, &cx, memo, &mut task.statless, b, log);
+                    task.files = fd::files::collect(&dir, &cx, memo, &mut task.unstattable, b, log);
                     if pid == criu.pid {
                         task.files.retain(|f| Some(f.ino) != self.channel || !own.is_socket(f));
                     }
                     task.fd_count = task.files.len();
                 }
                 tables.note(&task);
-                match task::maps::look(&dir, task.ns.mnt, &mut known_maps, &mut self.b, &mut self.log) {
-                    task::maps::Found::Own(maps) => task.maps = maps,
+                match task::maps::collect(&dir, task.ns.mnt, &mut known_maps, &mut self.b, &mut self.log) {
+                    task::maps::Found::PseudoFsIds(maps) => task.maps = maps,
                     task::maps::Found::Of(other) => task.maps_of = Some(other),
                 }
-                if self.look == Look::Early && !host.caps.madv_guards {
+                if self.look == ScanPhase::Early && !host.caps.madv_guards {
                     task.guard = self.first_guard(&dir, &task);
                 }
             }
@@ -331,16 +331,16 @@ impl Scan {
 
 #[cfg(test)]
 mod log_tests {
-    use super::Log;
+    use super::UncheckedList;
 
     #[test]
     fn a_list_that_was_denied_is_not_whole() {
         let whole = |fd, what: &[u8], errno| {
-            let mut log = Log::default();
+            let mut log = UncheckedList::default();
             log.deny(100, fd, what, errno);
             log.is_whole()
         };
-        assert!(Log::default().is_whole());
+        assert!(UncheckedList::default().is_whole());
         assert!(!whole(None, b"fd", libc::EACCES) && !whole(None, b"fd", libc::EMFILE));
         assert!(!whole(None, b"task/children", libc::ENOMEM) && !whole(None, b"status", 0));
         assert!(!whole(Some(3), b"fd", libc::ENOMEM));

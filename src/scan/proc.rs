@@ -3,7 +3,7 @@
 
 use crate::bytes::Bytes;
 use crate::scan::sys::{self, Seen};
-use crate::scan::Log;
+use crate::scan::UncheckedList;
 use crate::snapshot::OpenFile;
 use nix::fcntl::OFlag;
 use std::ffi::{CStr, CString};
@@ -85,7 +85,7 @@ impl Dir {
     }
 
     /// Reads a whole file; a refusal goes to the log.
-    pub fn read_or_log<'b>(&self, name: &CStr, text: &'b mut Vec<u8>, log: &mut Log) -> Option<&'b [u8]> {
+    pub fn read_or_log<'b>(&self, name: &CStr, text: &'b mut Vec<u8>, log: &mut UncheckedList) -> Option<&'b [u8]> {
         log.take(self.read(name, text), self.pid, None, name.to_bytes())
     }
 

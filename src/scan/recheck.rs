@@ -12,8 +12,8 @@ use crate::scan::fd::paths::Roots;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::task::dstate::is_uninterruptible;
 use crate::scan::task::process::namespaces;
-use crate::scan::{Log, Seen};
-use crate::snapshot::{Dev, Namespaces, OpenFile, Snapshot, Stray, Task};
+use crate::scan::{Seen, UncheckedList};
+use crate::snapshot::{Dev, Namespaces, OpenFile, PathMismatch, Snapshot, Task};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::time::{Duration, Instant};
@@ -172,7 +172,7 @@ fn task_state(dir: &Dir, status: &status::Status, b: &mut Buffers) -> TaskState 
         sigtrap: [trap(status.sig_pnd), trap(status.shd_pnd), trap(status.sig_blk)],
         ids: (status.uid, status.gid),
         seccomp: status.seccomp,
-        ns: namespaces(dir, None, b, &mut Log::default()),
+        ns: namespaces(dir, None, b, &mut UncheckedList::default()),
     }
 }
 
@@ -219,10 +219,10 @@ fn path_holds(f: &Finding, snap: &Snapshot, proc: &Dir, roots: &mut Roots, b: &m
     };
     for _ in 0..ROUNDS {
         let before = ask()?;
-        if let Some(expected) = file.stray {
-            let found = paths::stray(roots.of(table)?, file, &text, snap.look).ok()?;
-            let absent = |s: Option<Stray>| match s {
-                Some(Stray::Layer) => Some(Stray::Errno(libc::ENOENT)),
+        if let Some(expected) = file.mismatch {
+            let found = paths::mismatch(roots.of(table)?, file, &text, snap.look).ok()?;
+            let absent = |s: Option<PathMismatch>| match s {
+                Some(PathMismatch::LowerLayer) => Some(PathMismatch::Errno(libc::ENOENT)),
                 other => other,
             };
             if absent(found) != absent(Some(expected)) {

@@ -2,20 +2,20 @@
 
 use super::*;
 use crate::rules::testkit;
-use crate::snapshot::Look;
+use crate::snapshot::ScanPhase;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-const MOMENT: Duration = Duration::from_millis(30);
+const RECHECK_DELAY: Duration = Duration::from_millis(30);
 
 fn me() -> i32 {
     std::process::id().cast_signed()
 }
 
-fn look() -> Snapshot {
-    crate::scan::look_once(me(), Look::Early, &testkit::host()).unwrap()
+fn collect() -> Snapshot {
+    crate::scan::collect_once(me(), ScanPhase::Early, &testkit::host()).unwrap()
 }
 
 /// What this rule would say of a descriptor of ours.
@@ -44,9 +44,9 @@ fn while_doing<T>(mut other: impl FnMut() + Send, body: impl FnOnce() -> T) -> T
 fn a_descriptor_that_is_now_this_and_now_that_is_not_steady() {
     let (kept, moved) = (File::open("/dev/null").unwrap(), File::open("/dev/null").unwrap());
     let others = [File::open("/dev/zero").unwrap(), File::open("/dev/null").unwrap()];
-    let snap = look();
+    let snap = collect();
     let findings = [kept.as_raw_fd(), moved.as_raw_fd()].map(|fd| finding("fd-chrdev", &snap, fd));
-    assert_eq!(watch(&findings, &snap, MOMENT), [true, true]);
+    assert_eq!(watch(&findings, &snap, RECHECK_DELAY), [true, true]);
     let turn = || {
         for other in &others {
             // SAFETY: two descriptors of ours; the second is closed and made again in one step, and stays `moved`'s.
@@ -54,18 +54,18 @@ fn a_descriptor_that_is_now_this_and_now_that_is_not_steady() {
             std::thread::sleep(Duration::from_millis(2));
         }
     };
-    assert_eq!(while_doing(turn, || watch(&findings, &snap, MOMENT)), [true, false]);
+    assert_eq!(while_doing(turn, || watch(&findings, &snap, RECHECK_DELAY)), [true, false]);
     // Another process by now.
     let mut gone = findings[0].clone();
     gone.start_time += 1;
-    assert_eq!(watch(&[gone.clone(), gone.warn()], &snap, MOMENT), [false, true]);
+    assert_eq!(watch(&[gone.clone(), gone.warn()], &snap, RECHECK_DELAY), [false, true]);
 }
 
 #[test]
 fn a_task_is_steady_while_nothing_that_counts_changes() {
-    let snap = look();
+    let snap = collect();
     let f = Finding::on_task(registry::by_id("task-traced").unwrap(), snap.task(me()).unwrap());
-    assert_eq!(watch(std::slice::from_ref(&f), &snap, MOMENT), [true]);
+    assert_eq!(watch(std::slice::from_ref(&f), &snap, RECHECK_DELAY), [true]);
 }
 
 fn fresh_dir(name: &str) -> PathBuf {
@@ -80,10 +80,10 @@ fn open_in(dir: &Path, name: &str) -> File {
 }
 
 /// Lets the snapshot say that the path of this descriptor leads elsewhere.
-fn led_astray(snap: &mut Snapshot, file: &File, path: &Path, stray: Stray) -> i32 {
+fn led_astray(snap: &mut Snapshot, file: &File, path: &Path, mismatch: PathMismatch) -> i32 {
     let fd = file.as_raw_fd();
     let seen = snap.tasks[0].files.iter_mut().find(|f| f.fd == fd).unwrap();
-    (seen.link, seen.stray) = (Some(path.to_str().unwrap().into()), Some(stray));
+    (seen.link, seen.mismatch) = (Some(path.to_str().unwrap().into()), Some(mismatch));
     fd
 }
 
@@ -93,7 +93,7 @@ fn a_name_that_is_gone_is_gone_each_time_it_is_asked_for() {
     let file = open_in(&dir, "a");
     std::fs::hard_link(dir.join("a"), dir.join("b")).unwrap();
     std::fs::remove_file(dir.join("a")).unwrap();
-    let snap = look();
+    let snap = collect();
     let f = finding("link-remap-needed", &snap, file.as_raw_fd());
     assert_eq!(paths(std::slice::from_ref(&f), &snap), [true]);
     assert_eq!(paths(&[f.clone().warn()], &snap), [false], "only refusals are asked for");
@@ -107,12 +107,12 @@ fn a_name_that_is_gone_is_gone_each_time_it_is_asked_for() {
 fn a_file_that_was_replaced_after_the_look_is_no_finding() {
     let dir = fresh_dir("again-replaced");
     let file = open_in(&dir, "a");
-    let mut snap = look();
+    let mut snap = collect();
     // As if its path had been looked up only after another file had been renamed over it.
     let new = open_in(&dir, "new");
     std::fs::rename(dir.join("new"), dir.join("a")).unwrap();
     let other = crate::scan::sys::statx(&new, c"").unwrap();
-    let other = Stray::Other { dev: other.dev, ino: other.ino, rdev: other.rdev };
+    let other = PathMismatch::Replaced { dev: other.dev, ino: other.ino, rdev: other.rdev };
     let fd = led_astray(&mut snap, &file, &dir.join("a"), other);
     assert_eq!(paths(&[finding("path-reused", &snap, fd)], &snap), [false]);
     std::fs::remove_dir_all(dir).unwrap();
@@ -123,8 +123,8 @@ fn a_directory_that_is_renamed_to_and_fro_deceives_nobody() {
     let dir = fresh_dir("again-renamed");
     std::fs::create_dir(dir.join("d")).unwrap();
     let file = open_in(&dir.join("d"), "a");
-    let mut snap = look();
-    let fd = led_astray(&mut snap, &file, &dir.join("d/a"), Stray::Errno(libc::ENOENT));
+    let mut snap = collect();
+    let fd = led_astray(&mut snap, &file, &dir.join("d/a"), PathMismatch::Errno(libc::ENOENT));
     let f = finding("link-remap-needed", &snap, fd);
     let turn = || {
         std::fs::rename(dir.join("d"), dir.join("e")).unwrap();

@@ -52,7 +52,7 @@ impl Actor {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    fn look(&self) -> Snapshot {
+    fn collect(&self) -> Snapshot {
         look_at(self.pid()).unwrap()
     }
 }
@@ -66,7 +66,7 @@ impl Drop for Actor {
 }
 
 fn look_at(pid: i32) -> Result<Snapshot, ScanError> {
-    look_once(pid, Look::Early, &crate::rules::testkit::host())
+    collect_once(pid, ScanPhase::Early, &crate::rules::testkit::host())
 }
 
 fn ready(numbers: &[i32]) {
@@ -258,7 +258,7 @@ fn file(task: &Task, fd: i32) -> &OpenFile {
 fn ten_thousand_descriptors() {
     let actor = Actor::start("fds");
     let started = std::time::Instant::now();
-    let snap = actor.look();
+    let snap = actor.collect();
     let took = started.elapsed();
     let task = &snap.tasks[0];
     assert!(task.fd_count >= 10_000, "{}", task.fd_count);
@@ -284,7 +284,7 @@ fn name(fd: i32) -> std::ffi::CString {
 #[test]
 fn every_class_gets_what_it_needs() {
     let actor = Actor::start("zoo");
-    let snap = actor.look();
+    let snap = actor.collect();
     let task = &snap.tasks[0];
     let [gone, null, read, write, socket, event, pidfd, epoll, inotify, locked, tty] = actor.said[..] else { panic!() };
     let f = file(task, gone);
@@ -312,7 +312,7 @@ fn every_class_gets_what_it_needs() {
 #[test]
 fn five_hundred_threads() {
     let actor = Actor::start("threads");
-    let snap = actor.look();
+    let snap = actor.collect();
     // The main thread, libtest's, and ours.
     assert!(snap.tasks[0].threads.len() >= 501, "{}", snap.tasks[0].threads.len());
     assert!(snap.tasks[0].threads.iter().all(|t| t.state == 'S' || t.state == 'R'));
@@ -323,7 +323,7 @@ fn five_hundred_threads() {
 fn a_family_with_a_zombie() {
     let actor = Actor::start("family");
     let [living, dead] = actor.said[..] else { panic!() };
-    let snap = actor.look();
+    let snap = actor.collect();
     let pids: Vec<i32> = snap.tasks.iter().map(|t| t.pid).collect();
     assert_eq!(pids, [actor.pid(), living, dead]);
     let zombie = snap.task(dead).unwrap();
@@ -342,7 +342,7 @@ fn a_family_with_a_zombie() {
 #[test]
 fn what_tasks_share_is_read_once() {
     let actor = Actor::start("sharers");
-    let snap = actor.look();
+    let snap = actor.collect();
     let [root, child, below, beside] = &snap.tasks[..] else { panic!("{:?}", snap.tasks.len()) };
     for task in [root, child] {
         assert!(task.maps.len() > 1000 && task.fd_count > 100 && task.files.len() == task.fd_count);
@@ -367,7 +367,7 @@ fn registers_in_the_frozen_look() {
     ptrace::seize(target, ptrace::Options::empty()).unwrap();
     ptrace::interrupt(target).unwrap();
     test_signals::wait(pid, 0).unwrap();
-    let snap = look_once(pid, Look::Frozen, &crate::rules::testkit::host()).unwrap();
+    let snap = collect_once(pid, ScanPhase::Frozen, &crate::rules::testkit::host()).unwrap();
     let running = look_at(pid).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
@@ -382,7 +382,7 @@ fn registers_in_the_frozen_look() {
 #[test]
 fn hostile_names() {
     let actor = Actor::start("names");
-    let snap = actor.look();
+    let snap = actor.collect();
     let task = &snap.tasks[0];
     let main = task.threads.iter().find(|t| t.tid == task.pid).unwrap();
     assert!(main.ns_tid.is_some());
@@ -396,7 +396,7 @@ fn hostile_names() {
 #[test]
 fn a_real_look_survives_json() {
     let actor = Actor::start("zoo");
-    let snap = actor.look();
+    let snap = actor.collect();
     let json = serde_json::to_vec(&snap).unwrap();
     assert_eq!(serde_json::from_slice::<Snapshot>(&json).unwrap(), snap);
     std::fs::remove_file(std::env::temp_dir().join(format!("lock-{}", actor.pid()))).unwrap();
@@ -441,7 +441,7 @@ fn no_descriptor_is_left_behind() {
     let actor = Actor::start("zoo");
     let fds = |pid: i32| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let before = fds(actor.pid());
-    drop(actor.look());
+    drop(actor.collect());
     assert_eq!(fds(actor.pid()), before, "the tree is untouched");
     std::fs::remove_file(std::env::temp_dir().join(format!("lock-{}", actor.pid()))).unwrap();
 }
@@ -471,7 +471,7 @@ fn cost_of_a_look() {
     let micros = |d: std::time::Duration, n: usize| d.as_secs_f64() * 1e6 / n as f64;
     std::env::set_var("KIND", "none");
     let plain = Actor::start("many");
-    let empty = best(|| plain.look());
+    let empty = best(|| plain.collect());
     println!("one small task, whole look: {:.0} us", micros(empty, 1));
     for kind in ["eventfd", "unix", "udp", "pipe", "file"] {
         std::env::set_var("KIND", kind);
@@ -484,14 +484,14 @@ fn cost_of_a_look() {
             fds.each(&mut dents, |name| files.extend(fds.stat(name).ok()));
             files
         });
-        let all = best(|| actor.look()).saturating_sub(empty);
+        let all = best(|| actor.collect()).saturating_sub(empty);
         let ratio = all.as_secs_f64() / floor.as_secs_f64();
         println!("{kind}: floor {:.2} us, look {:.2} us, ratio {ratio:.2}", micros(floor, 5000), micros(all, 5000));
         // What the early look has found right is not asked again.
         let again = (0..5).map(|_| {
-            drop(actor.look());
+            drop(actor.collect());
             let started = clock();
-            drop(look_once(actor.pid(), Look::Frozen, &crate::rules::testkit::host()));
+            drop(collect_once(actor.pid(), ScanPhase::Frozen, &crate::rules::testkit::host()));
             clock() - started
         });
         let again = again.min().unwrap_or_default().saturating_sub(empty);
@@ -499,17 +499,17 @@ fn cost_of_a_look() {
         println!("{kind}: frozen look after it {:.2} us, ratio {ratio:.2}", micros(again, 5000));
     }
     let actor = Actor::start("children");
-    println!("a task of a hundred: {:.0} us", micros(best(|| actor.look()), 101));
-    let frozen = || drop(look_once(actor.pid(), Look::Frozen, &crate::rules::testkit::host()));
+    println!("a task of a hundred: {:.0} us", micros(best(|| actor.collect()), 101));
+    let frozen = || drop(collect_once(actor.pid(), ScanPhase::Frozen, &crate::rules::testkit::host()));
     let again = (0..7).map(|_| {
-        drop(actor.look());
+        drop(actor.collect());
         let started = clock();
         frozen();
         clock() - started
     });
     println!("a task of a hundred, frozen look after it: {:.0} us", micros(again.min().unwrap_or_default(), 101));
     let actor = Actor::start("memory");
-    println!("a task of 2 GiB: {:.0} us", micros(best(|| actor.look()), 1));
+    println!("a task of 2 GiB: {:.0} us", micros(best(|| actor.collect()), 1));
     let actor = Actor::start("threads");
-    println!("a thread of 500: {:.1} us", micros(best(|| actor.look()), 500));
+    println!("a thread of 500: {:.1} us", micros(best(|| actor.collect()), 500));
 }

@@ -71,7 +71,7 @@ impl Scanner {
     /// Has it look at a running tree; whether the dump is refused, and the scanner for the frozen look.
     pub fn early(self, root: i32, limit: Duration) -> Result<(bool, Scanner), Failure> {
         let mut exchange = Exchange::new(self, limit);
-        match exchange.run(&ToScanner::Look { frozen: false, root }) {
+        match exchange.run(&ToScanner::ScanPhase { frozen: false, root }) {
             Ok(Answer { refuse }) => Ok((refuse, exchange.scanner)),
             Err(failure) => Err(exchange.failed(failure)),
         }
@@ -82,7 +82,7 @@ impl Scanner {
         let facts = serde_json::to_vec(host).unwrap_or_default();
         let mut exchange = Exchange::new(self, limit);
         let sent = facts.chunks(wire::PACKET.saturating_sub(1)).try_for_each(|p| exchange.send(&ToScanner::Host(p)));
-        match sent.and_then(|()| exchange.run(&ToScanner::Look { frozen: true, root })) {
+        match sent.and_then(|()| exchange.run(&ToScanner::ScanPhase { frozen: true, root })) {
             Ok(Answer { refuse }) => {
                 exchange.scanner.close();
                 Ok(refuse)

@@ -1,7 +1,7 @@
 //! The scanner's side: takes the looks that it is asked for, and sends what comes of them.
 
 use crate::bytes::Bytes;
-use crate::check::Eyes;
+use crate::check::Probes;
 use crate::config::Config;
 use crate::criu::log::Level;
 use crate::criu::Host;
@@ -10,7 +10,7 @@ use crate::scan::{self, ScanSession};
 use crate::scanner::limits;
 use crate::scanner::wire::{self, FromScanner, ToScanner};
 use crate::session::{Output, Reporter};
-use crate::snapshot::{Look, Regs};
+use crate::snapshot::{Regs, ScanPhase};
 use nix::errno::Errno;
 use nix::sys::socket::{self, MsgFlags};
 use std::cell::RefCell;
@@ -41,15 +41,15 @@ fn looks(channel: &Channel, far: Option<u64>, criu: i32, mut host: Host, config:
     let registers = |tids: &[i32]| channel.registers(tids);
     let session =
         RefCell::new(ScanSession { criu, registers: &registers, channel: far, cache: scan::ScanCache::default() });
-    let scan = |root: i32, phase: Look, host: &Host| scan::look(root, phase, host, &mut session.borrow_mut());
-    let eyes = Eyes { scan: &scan, ..Eyes::open() };
+    let scan = |root: i32, phase: ScanPhase, host: &Host| scan::collect(root, phase, host, &mut session.borrow_mut());
+    let probes = Probes { scan: &scan, ..Probes::live() };
     let mut reporter = Reporter::default();
     let mut facts = Vec::new();
     loop {
         let packet = channel.receive()?;
         match ToScanner::parse(&packet).ok_or(Errno::EPROTO)? {
             ToScanner::Host(piece) => facts.extend_from_slice(piece),
-            ToScanner::Look { frozen, root } => {
+            ToScanner::ScanPhase { frozen, root } => {
                 if !facts.is_empty() {
                     host = serde_json::from_slice(&std::mem::take(&mut facts)).map_err(|_| Errno::EPROTO)?;
                 }
@@ -57,8 +57,8 @@ fn looks(channel: &Channel, far: Option<u64>, criu: i32, mut host: Host, config:
                 crate::scanner::fault::inject(frozen, &|packet| {
                     let _ = channel.send(packet);
                 });
-                let phase = if frozen { Look::Frozen } else { Look::Early };
-                let refuse = reporter.run(&eyes, phase, root, &host, config, channel);
+                let phase = if frozen { ScanPhase::Frozen } else { ScanPhase::Early };
+                let refuse = reporter.run(&probes, phase, root, &host, config, channel);
                 channel.send(&FromScanner::Verdict { refuse }.to_packet())?;
                 if frozen {
                     return Ok(());

@@ -143,8 +143,8 @@ pub fn sanitized(text: &str) -> String {
 pub enum ToScanner<'a> {
     /// The next piece of the facts about CRIU, JSON.
     Host(&'a [u8]),
-    /// Look at the tree below this pid, frozen or not; with the facts about CRIU that came before, or those known already.
-    Look { frozen: bool, root: i32 },
+    /// ScanPhase at the tree below this pid, frozen or not; with the facts about CRIU that came before, or those known already.
+    ScanPhase { frozen: bool, root: i32 },
     /// The dump is over.
     End { failed: bool },
     /// The report is in its place: its path. Or why it is not.
@@ -159,7 +159,7 @@ impl<'a> ToScanner<'a> {
         Some(match (kind, rest) {
             (b'h', piece) => ToScanner::Host(piece),
             (b'l', [frozen, root @ ..]) => {
-                ToScanner::Look { frozen: *frozen != 0, root: i32::from_ne_bytes(root.try_into().ok()?) }
+                ToScanner::ScanPhase { frozen: *frozen != 0, root: i32::from_ne_bytes(root.try_into().ok()?) }
             }
             (b'e', [failed]) => ToScanner::End { failed: *failed != 0 },
             (b'w', [1, path @ ..]) => ToScanner::Written(Ok(path)),
@@ -178,7 +178,7 @@ impl<'a> ToScanner<'a> {
     pub fn to_packet(&self) -> Vec<u8> {
         match self {
             ToScanner::Host(piece) => [b"h", *piece].concat(),
-            ToScanner::Look { frozen, root } => [&[b'l', u8::from(*frozen)][..], &root.to_ne_bytes()].concat(),
+            ToScanner::ScanPhase { frozen, root } => [&[b'l', u8::from(*frozen)][..], &root.to_ne_bytes()].concat(),
             ToScanner::End { failed } => vec![b'e', u8::from(*failed)],
             ToScanner::Written(Ok(path)) => [&[b'w', 1], *path].concat(),
             ToScanner::Written(Err(why)) => [&[b'w', 0], why.as_bytes()].concat(),
@@ -219,7 +219,7 @@ mod tests {
         }
         for message in [
             ToScanner::Host(b"{}"),
-            ToScanner::Look { frozen: true, root: 77 },
+            ToScanner::ScanPhase { frozen: true, root: 77 },
             ToScanner::End { failed: false },
             ToScanner::Written(Ok(b"/work/\xff")),
             ToScanner::Written(Err("no space")),

@@ -59,12 +59,12 @@ pub struct OpenFile {
     pub link: Option<Bytes>,
     /// Where that text leads to from the root of the mount namespace, if not to this file; `None`: to this file, or not
     /// looked at.
-    pub stray: Option<Stray>,
+    pub mismatch: Option<PathMismatch>,
     pub info: Option<Box<FdInfo>>,
     pub detail: Option<Box<Detail>>,
     /// A process that is dumped before has the same open file. Asked only of files with POSIX locks.
     #[serde(default)]
-    pub met_before: bool,
+    pub dumped_by_earlier_task: bool,
     /// It is no descriptor of a process, but lies in the queue of a UNIX socket; only where CRIU meets it there first.
     #[serde(default)]
     pub queued: Option<Box<Queued>>,
@@ -84,15 +84,15 @@ pub struct Queued {
 /// What a stat of an open file's path found instead of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Stray {
+pub enum PathMismatch {
     /// Nothing: the errno.
     Errno(i32),
     /// Nothing, and the file is one of a lower layer of overlayfs whose only name that was.
-    Layer,
+    LowerLayer,
     /// Nothing, and the directory in which CRIU would make another name for it is on another mount.
-    Beside,
+    OtherMount,
     /// Another file.
-    Other { dev: Dev, ino: u64, rdev: Dev },
+    Replaced { dev: Dev, ino: u64, rdev: Dev },
 }
 
 /// What only the open file itself knows, by pidfd_getfd, kcmp or its file handles.
@@ -110,23 +110,23 @@ pub enum Detail {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpollFacts {
     /// Watched descriptors whose open file CRIU does not find in this task.
-    pub escaped: Vec<Escape>,
+    pub escaped: Vec<UnresolvedEpollTarget>,
 }
 
 /// A watched descriptor that CRIU does not find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Escape {
+pub struct UnresolvedEpollTarget {
     /// Its number when it was added.
     pub tfd: u32,
     /// It still has that number, but another watched descriptor, this, has not: then CRIU looks for all of them.
     pub moved: Option<u32>,
-    pub why: Why,
+    pub why: UnresolvedReason,
 }
 
-/// Why CRIU does not find it.
+/// UnresolvedReason CRIU does not find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Why {
+pub enum UnresolvedReason {
     /// The process has no descriptor of the open file left.
     Closed,
     /// A process that is dumped before has one, too.
@@ -140,7 +140,7 @@ pub enum Why {
 /// What became of the watches of an inotify or fanotify descriptor, in the order of its fdinfo (only inode marks count).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchFacts {
-    pub handles: Vec<Handle>,
+    pub handles: Vec<WatchResolution>,
     /// Bytes of events that nobody has read (FIONREAD); only in the last look of a dump.
     #[serde(default)]
     pub unread: Option<u32>,
@@ -149,7 +149,7 @@ pub struct WatchFacts {
 /// How CRIU's search for a watched inode goes (`check_open_handle`, criu/fsnotify.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Handle {
+pub enum WatchResolution {
     /// Opens by its handle, and the path that it shows leads to it.
     Path,
     /// Opens by its handle, but no path leads to it.

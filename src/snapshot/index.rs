@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 /// IPPROTO_MPTCP
 const MPTCP: u16 = 262;
 
-/// Look-up tables over one [`Snapshot`].
+/// ScanPhase-up tables over one [`Snapshot`].
 pub struct Index<'a> {
     snap: &'a Snapshot,
     sockets: Map<u64, (&'a SocketTable, Socket<'a>)>,

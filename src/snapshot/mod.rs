@@ -17,18 +17,22 @@ use crate::parse::diag::NetLink;
 use crate::parse::mountinfo::MountInfo;
 pub use cgroups::{Cgroups, Inside, Member, Places};
 pub use file::{
-    Detail, Dev, EpollFacts, Escape, Handle, OpenFile, Queued, SocketFacts, Stray, TtyFacts, TunFacts, WatchFacts, Why,
+    Detail, Dev, EpollFacts, OpenFile, PathMismatch, Queued, SocketFacts, TtyFacts, TunFacts, UnresolvedEpollTarget,
+    UnresolvedReason, WatchFacts, WatchResolution,
 };
 pub use index::Index;
 use serde::{Deserialize, Serialize};
 pub use socket::{Socket, SocketTable};
 use std::collections::BTreeMap;
-pub use task::{AioHead, Link, Mapping, Namespaces, ProcSelf, Regs, Shares, Statless, Task, Thread, Unasked, UserNs};
+pub use task::{
+    AioHead, Link, Mapping, Namespaces, ProcSelf, Regs, Shares, Task, Thread, UnsavedThreadState, UnstattableFile,
+    UserNs,
+};
 
 /// When the picture was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Look {
+pub enum ScanPhase {
     /// The tree runs: a finding counts only if a second look sees it again.
     Early,
     /// CRIU has seized and stopped the whole tree and we are its tracer: the final word.
@@ -38,7 +42,7 @@ pub enum Look {
 /// The picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    pub look: Look,
+    pub look: ScanPhase,
     /// Root of the tree, in the pid namespace of the /proc that was read (CRIU's).
     pub root: i32,
     pub criu: Observer,

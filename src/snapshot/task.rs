@@ -50,12 +50,12 @@ pub struct Thread {
     pub regs: Option<Regs>,
     /// What CRIU does not ask for; only in the last look of a dump.
     #[serde(default)]
-    pub unasked: Option<Unasked>,
+    pub unasked: Option<UnsavedThreadState>,
 }
 
 /// Properties of a thread that CRIU loses without a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unasked {
+pub struct UnsavedThreadState {
     /// SCHED_* of sched_getscheduler(2).
     pub policy: i32,
     /// Class and level of ioprio_get(2); 0: none of its own.
@@ -205,7 +205,7 @@ pub struct Task {
     pub files_of: Option<i32>,
     /// What is open or entered, and has no attributes any more: stat says ENOENT.
     #[serde(default)]
-    pub statless: Vec<Statless>,
+    pub unstattable: Vec<UnstattableFile>,
     /// Number of descriptors seen by the listing.
     pub fd_count: usize,
     /// In address order. Empty when the address space is shared with `maps_of`.
@@ -221,7 +221,7 @@ pub struct Task {
 
 /// A descriptor or directory of a process that the kernel has the name of and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Statless {
+pub struct UnstattableFile {
     /// `None`: the current or the root directory.
     pub fd: Option<i32>,
     pub link: Bytes,

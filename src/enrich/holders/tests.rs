@@ -1,7 +1,7 @@
 //! On live sockets and files held by own children.
 use super::*;
 use crate::rules::{Place, Verdict};
-use crate::snapshot::{Detail, Kernel, Look, Observer, OpenFile, SocketFacts, Task};
+use crate::snapshot::{Detail, Kernel, Observer, OpenFile, ScanPhase, SocketFacts, Task};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -31,7 +31,7 @@ fn finding(pid: i32, fd: i32, other: Other) -> Finding {
 
 fn snapshot(tasks: Vec<Task>) -> Snapshot {
     Snapshot {
-        look: Look::Early,
+        look: ScanPhase::Early,
         root: tasks.first().map(|t| t.pid).unwrap_or_default(),
         criu: Observer::default(),
         kernel: Kernel::default(),

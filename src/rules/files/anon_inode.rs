@@ -3,7 +3,7 @@
 use crate::bytes::Bytes;
 use crate::criu::{Gate, Hook};
 use crate::parse::nslink::{self, LinkTarget};
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, Verdict, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Verdict, When};
 use crate::snapshot::{OpenFile, Task};
 
 /// `read_fd_link` gets a buffer of this many bytes (criu/files.c:dump_one_file), the terminating zero included.
@@ -46,17 +46,17 @@ pub static FD_ANON: Rule = Rule {
     summary:
         "An open kernel object without a file name, of a kind CRIU cannot save: a perf event, a KVM, a userfaultfd.",
     group: "Anonymous inodes",
-    what:
+    condition:
         "A kernel object without a name is open that CRIU has no code for: anything but eventfd, eventpoll, inotify, \
            fanotify, signalfd, timerfd, from 4.1 pidfd, and in builds with libbpf a BPF map. So: perf events, \
            userfaultfd, BPF programs, links and BTF, KVM, landlock rulesets, seccomp listeners, file system contexts, \
            sync files, vfio, iommufd, ...",
-    says: "anonymous inode {object}",
+    message: "anonymous inode {object}",
     criu: &["Can't dump file %d of that type [%o] (anon %s)"],
     source: "criu/files.c:dump_one_file",
     versions: "all",
-    lifts: &[Lift::Workload("have the program close it before the dump"), Lift::Hook(Hook::DumpExtFile)],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program close it before the dump"), Remedy::Hook(Hook::DumpExtFile)],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -78,19 +78,20 @@ pub static FD_ANON_LONG_NAME: Rule = Rule {
     id: "fd-anon-long-name",
     summary: "An open kernel object whose name is too long for CRIU to read.",
     group: "Anonymous inodes",
-    what: "The link text of an anonymous inode has 32 characters or more: CRIU's buffer is too small for it, and no \
+    condition:
+        "The link text of an anonymous inode has 32 characters or more: CRIU's buffer is too small for it, and no \
            plugin is asked.",
-    says: "anonymous inode {object}, whose name is too long for CRIU",
+    message: "anonymous inode {object}, whose name is too long for CRIU",
     criu: &["Buffer for read link of fd %d is too small"],
     source: "criu/files.c:dump_one_file, read_fd_link",
     versions: "all",
-    lifts: &[Lift::Workload("have the program close it before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program close it before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file, name) in anon_files(ctx).filter(|(_, f, _)| long_name(f)) {
-            sink.push(Gate::Stands, finding(rule, task, file, name));
+            sink.push(Gate::InForce, finding(rule, task, file, name));
         }
     },
 };
@@ -99,24 +100,24 @@ pub static FD_IO_URING: Rule = Rule {
     id: "fd-io-uring",
     summary: "An open io_uring: the kernel does not even let CRIU fetch the descriptor.",
     group: "Anonymous inodes",
-    what: "An io_uring descriptor. From kernel 6.7 it cannot be passed over a UNIX socket (io_uring/io_uring.c, \
+    condition: "An io_uring descriptor. From kernel 6.7 it cannot be passed over a UNIX socket (io_uring/io_uring.c, \
            `unix_get_socket`), so CRIU cannot even fetch the descriptors of that task and no plugin is asked; before, it \
            is one more unsupported anonymous inode.",
-    says: "io_uring",
+    message: "io_uring",
     criu: &["send_fds failed (-22)", "Can't retrieve FDs from socket", "{before kernel 6.7} Can't dump file %d of that type [%o] (anon anon_inode:[io_uring])"],
     source: "criu/pie/parasite.c:drain_fds, criu/files.c:dump_one_file",
     versions: "all",
-    lifts: &[Lift::Workload(
+    remedies: &[Remedy::Workload(
         "run the program without io_uring (many have a switch: UV_USE_IO_URING=0 for Node.js, io_method=worker for PostgreSQL, \
          innodb_use_native_aio=0 for MariaDB), or forbid it with kernel.io_uring_disabled=2 before it starts",
     )],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         // Before 6.7 the descriptor can be passed, and a plugin may take it.
         let gate = if ctx.snap.kernel.version >= (6, 7) {
-            Gate::Stands
+            Gate::InForce
         } else {
             ctx.host.gate_hook(Hook::DumpExtFile)
         };
@@ -154,20 +155,20 @@ pub static PIDFD_OLD: Rule = Rule {
     id: "pidfd-old",
     summary: "A pidfd (a descriptor of a process), which CRIU saves from 4.1 on only.",
     group: "Anonymous inodes",
-    what: "A pidfd, and this CRIU does not dump them yet.",
-    says: "pidfd[ of process {target}]",
+    condition: "A pidfd, and this CRIU does not dump them yet.",
+    message: "pidfd[ of process {target}]",
     criu: &[
         "Can't dump file %d of that type [%o] (anon anon_inode:[pidfd])",
         "Can't dump file %d of that type [%o] (reg pidfd:[%lu])",
     ],
     source: "criu/files.c:dump_one_file",
     versions: "3.17.1-4.0",
-    lifts: &[
-        Lift::Release("4.1"),
-        Lift::Workload("have the program close it before the dump"),
-        Lift::Hook(Hook::DumpExtFile),
+    remedies: &[
+        Remedy::Release("4.1"),
+        Remedy::Workload("have the program close it before the dump"),
+        Remedy::Hook(Hook::DumpExtFile),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -184,13 +185,13 @@ pub static PIDFD_THREAD: Rule = Rule {
     id: "pidfd-thread",
     summary: "A pidfd of a single thread.",
     group: "Anonymous inodes",
-    what: "A pidfd that was opened with PIDFD_THREAD.",
-    says: "pidfd of a single thread (PIDFD_THREAD)[, thread {target}]",
+    condition: "A pidfd that was opened with PIDFD_THREAD.",
+    message: "pidfd of a single thread (PIDFD_THREAD)[, thread {target}]",
     criu: &["PIDFD_THREAD flag is currently not supported"],
     source: "criu/pidfd.c:dump_one_pidfd",
     versions: "4.1+",
-    lifts: &[Lift::Workload("have the program close it before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program close it before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -200,7 +201,7 @@ pub static PIDFD_THREAD: Rule = Rule {
         for (task, file) in pidfds(ctx) {
             let flags = file.flags.or_else(|| file.info.as_ref()?.flags);
             if flags.is_some_and(|f| f & PIDFD_THREAD_FLAG != 0) {
-                sink.push(Gate::Stands, pidfd_finding(rule, task, file));
+                sink.push(Gate::InForce, pidfd_finding(rule, task, file));
             }
         }
     },
@@ -210,15 +211,15 @@ pub static PIDFD_OUTSIDE: Rule = Rule {
     id: "pidfd-outside",
     summary: "A pidfd of a living process that is not in the tree.",
     group: "Anonymous inodes",
-    what:
+    condition:
         "A pidfd of a living process that is not part of the dumped tree (or not visible in CRIU's pid namespace). A \
            pidfd of a process that has exited is accepted.",
-    says: "pidfd of process {target}, which is not part of the tree",
+    message: "pidfd of process {target}, which is not part of the tree",
     criu: &["pidfd pid %d is not a part of process tree.."],
     source: "criu/pidfd.c:dump_one_pidfd",
     versions: "4.1+",
-    lifts: &[Lift::Workload("have the program close it before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program close it before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Outsider,
     check: |rule, ctx, sink: &mut Sink| {
@@ -243,7 +244,7 @@ pub static PIDFD_OUTSIDE: Rule = Rule {
                 }
             }
             debug_assert_eq!(finding.verdict, Verdict::Refuse);
-            sink.push(Gate::Stands, finding);
+            sink.push(Gate::InForce, finding);
         }
     },
 };

@@ -2,7 +2,7 @@
 
 use crate::criu::Gate;
 use crate::criu_model::paths::external_key;
-use crate::rules::{Evidence, Finding, Lift, Phase, Rule, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, When};
 use crate::snapshot::OpenFile;
 
 /// SELFMAG + 1 (`store_validation_data_build_id`): smaller files are not opened.
@@ -24,24 +24,24 @@ pub static BUILDID_OPEN: Rule = Rule {
     id: "buildid-open",
     summary: "An open file that nobody may open for reading, as CRIU does.",
     group: "Paths",
-    what: "A file is open that nobody can open for reading, whoever he is: a control file of a driver in sysfs, or a memfd_secret that \
+    condition: "A file is open that nobody can open for reading, whoever he is: a control file of a driver in sysfs, or a memfd_secret that \
            --external file[...] names. CRIU opens every regular file a second time to look for a build-id, unless it is open for \
            appending only.",
-    says: "open file[ {path}], which CRIU cannot open for reading: {why}",
+    message: "open file[ {path}], which CRIU cannot open for reading: {why}",
     criu: &["Build-ID (For validation) could not be obtained for file %s because can't open the file"],
     source: "criu/files-reg.c:store_validation_data_build_id",
     versions: "all",
-    lifts: &[
-        Lift::Value("file-validation", "filesize"),
-        Lift::Workload("close it before the dump"),
+    remedies: &[
+        Remedy::Value("file-validation", "filesize"),
+        Remedy::Workload("close it before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let gate = match ctx.host.options.validate_by_size {
             Some(true) => return,
-            Some(false) => Gate::Stands,
+            Some(false) => Gate::InForce,
             None => Gate::Unknown,
         };
         // Elsewhere CRIU's capabilities are above the mode; the kernel itself refuses this (`kernfs_fop_open`).
@@ -54,7 +54,7 @@ pub static BUILDID_OPEN: Rule = Rule {
                 Some(n) if *n.info.fstype == *b"sysfs" && file.mode & 0o444 == 0 => (gate, "it is write-only"),
                 // Its mount is the kernel's own: that ends the dump before, unless it is external.
                 None if named_secret(file) => match external_key(file).map(|k| ctx.host.gate_external(k.as_bytes())) {
-                    Some(Gate::Lifted) => (gate, "memory of memfd_secret cannot be opened again"),
+                    Some(Gate::Waived) => (gate, "memory of memfd_secret cannot be opened again"),
                     _ => continue,
                 },
                 _ => continue,

@@ -3,7 +3,7 @@
 use crate::bytes::Bytes;
 use crate::criu::{Gate, Hook, Host};
 use crate::parse::devices::TtyDriver;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
 use crate::snapshot::{Dev, Kernel, OpenFile};
 
 const MEM_MAJOR: u32 = 1;
@@ -40,8 +40,8 @@ pub(crate) fn tty_external(host: &Host, file: &OpenFile) -> Gate {
     let has = |list: &[Bytes]| list.iter().any(|key| key.starts_with(b"tty[") && **key == *tty_key(file).as_bytes());
     let gate = |list: &Option<Vec<Bytes>>| match list {
         None => Gate::Unknown,
-        Some(list) if has(list) => Gate::Lifted,
-        Some(_) => Gate::Stands,
+        Some(list) if has(list) => Gate::Waived,
+        Some(_) => Gate::InForce,
     };
     gate(&host.externals).or(gate(&host.inherit_ids))
 }
@@ -75,16 +75,16 @@ pub static FD_CHRDEV: Rule = Rule {
     id: "fd-chrdev",
     summary: "An open device file whose driver CRIU knows nothing of: /dev/fuse, /dev/kvm, a GPU, a sound card.",
     group: "Devices",
-    what:
+    condition:
         "A character device is open that is not one of: major 1 (null, zero, random, mem, ...), tun (10:200), autofs \
            (10:235), terminals (4:1 to 4:63, 5:0 to 5:2, majors 128 to 136, 188 and 204), or a device named by an \
            external or inherited tty[...] key.",
-    says: "character device {dev}[, driver {driver}][, {path}]",
+    message: "character device {dev}[, driver {driver}][, {path}]",
     criu: &["Can't dump file %d of that type [%o] (chr %d:%d)"],
     source: "criu/files-ext.c:dump_unsupp_fd, criu/files.c:dump_chrdev",
     versions: "all",
-    lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close {path} before the dump"), Remedy::Hook(Hook::DumpExtFile)],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -102,13 +102,13 @@ pub static FD_BLKDEV: Rule = Rule {
     id: "fd-blkdev",
     summary: "An open disk or partition (block device).",
     group: "Devices",
-    what: "A block device is open.",
-    says: "block device {dev}[, driver {driver}][, {path}]",
+    condition: "A block device is open.",
+    message: "block device {dev}[, driver {driver}][, {path}]",
     criu: &["Can't dump file %d of that type [%o] (unknown %s)"],
     source: "criu/files.c:dump_one_file",
     versions: "all",
-    lifts: &[Lift::Workload("close {path} before the dump"), Lift::Hook(Hook::DumpExtFile)],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close {path} before the dump"), Remedy::Hook(Hook::DumpExtFile)],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -128,14 +128,17 @@ pub static TUN_HOST_NETNS: Rule = Rule {
     id: "tun-host-netns",
     summary: "An open /dev/net/tun in a tree that uses the host's network namespace.",
     group: "Devices",
-    what: "/dev/net/tun is open and the root task lives in CRIU's own network namespace: the interface could only be \
+    condition:
+        "/dev/net/tun is open and the root task lives in CRIU's own network namespace: the interface could only be \
            recreated in a namespace of its own.",
-    says: "TUN/TAP descriptor[ of interface {name}] in a tree that shares CRIU's network namespace",
+    message: "TUN/TAP descriptor[ of interface {name}] in a tree that shares CRIU's network namespace",
     criu: &["Net namespace is required to dump tun link"],
     source: "criu/tun.c:dump_tunfile",
     versions: "all",
-    lifts: &[Lift::Workload("run the tree in a network namespace of its own, or close the descriptor before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload(
+        "run the tree in a network namespace of its own, or close the descriptor before the dump",
+    )],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
@@ -148,7 +151,7 @@ pub static TUN_HOST_NETNS: Rule = Rule {
             let finding = Finding::on_file(rule, task, file)
                 .key(format!("tun:{}:{}", task.pid, file.fd))
                 .fact_opt("name", name.map(Value::Text));
-            sink.push(Gate::Stands, finding);
+            sink.push(Gate::InForce, finding);
         }
     },
 };

@@ -2,25 +2,25 @@
 
 use crate::criu::Gate;
 use crate::rules::sockets::unix_queue;
-use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
-use crate::snapshot::{Escape, Why};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::snapshot::{UnresolvedEpollTarget, UnresolvedReason};
 
 pub static EPOLL_ESCAPED: Rule = Rule {
     id: "epoll-escaped",
     summary: "An epoll that still watches a file whose descriptor was closed.",
     group: "Event files",
-    what: "An epoll descriptor watches an open file that its process has no descriptor of any more (the number was closed \
+    condition: "An epoll descriptor watches an open file that its process has no descriptor of any more (the number was closed \
            while a duplicate keeps the file open in another process or in a socket's queue). If all that was closed are \
            numbers, and each file is open under another, CRIU looks for every watched file, and does not find one that a \
            process has which is dumped before, or that lies in the queue of a socket dumped before, nor a FIFO or device node on a \
            file system whose device number has a major part. An epoll descriptor that is met in a socket's queue first is not \
            verified: while queues have not been looked into, this is a warning.",
-    says: "epoll descriptor still watches what was descriptor {tfd}{fault}",
+    message: "epoll descriptor still watches what was descriptor {tfd}{fault}",
     criu: &["Dump eventpoll (pid: %d) failed with %d"],
     source: "criu/eventpoll.c:flush_eventpoll_dinfo_queue",
     versions: "all",
-    lifts: &[Lift::Workload("have the program remove a descriptor from epoll (EPOLL_CTL_DEL) before it closes it")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program remove a descriptor from epoll (EPOLL_CTL_DEL) before it closes it")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -32,18 +32,18 @@ pub static EPOLL_ESCAPED: Rule = Rule {
                     .fact("tfd", Value::Num(i64::from(escape.tfd)))
                     .term("fault", fault(escape));
                 let in_queue = *queued.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
-                sink.push(if in_queue { Gate::Unknown } else { Gate::Stands }, f);
+                sink.push(if in_queue { Gate::Unknown } else { Gate::InForce }, f);
             }
         }
     },
 };
 
-fn fault(escape: &Escape) -> String {
+fn fault(escape: &UnresolvedEpollTarget) -> String {
     let misses = match escape.why {
-        Why::Closed => return ", of which this process has no descriptor of its own left".into(),
-        Why::Earlier => "which a process that is dumped before this one has, too",
-        Why::Queued => "which CRIU meets in a socket's queue before",
-        Why::Device => "which CRIU does not find on a file system with that device number",
+        UnresolvedReason::Closed => return ", of which this process has no descriptor of its own left".into(),
+        UnresolvedReason::Earlier => "which a process that is dumped before this one has, too",
+        UnresolvedReason::Queued => "which CRIU meets in a socket's queue before",
+        UnresolvedReason::Device => "which CRIU does not find on a file system with that device number",
     };
     match escape.moved {
         None => format!(" and has another number now, {misses}"),

@@ -3,8 +3,8 @@
 use crate::criu::{Gate, Opt, Release};
 use crate::parse::fdinfo::{FanotifyObject, FdInfo};
 use crate::parse::mountinfo::MountInfo;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
-use crate::snapshot::{Dev, Handle, OpenFile, Task};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
+use crate::snapshot::{Dev, OpenFile, Task, WatchResolution};
 
 /// A watched inode: device in the kernel's form, inode, whether the kernel printed a handle.
 struct Watched {
@@ -35,7 +35,7 @@ struct Lost<'a> {
     task: &'a Task,
     file: &'a OpenFile,
     at: Watched,
-    handle: Handle,
+    handle: WatchResolution,
     /// First mount of that superblock which CRIU collects.
     mount: Option<&'a MountInfo>,
 }
@@ -45,7 +45,7 @@ fn lost<'a>(ctx: &Ctx<'a>, mut judge: impl FnMut(Lost<'a>)) {
     for (task, file) in ctx.files() {
         let (Some(info), Some(facts)) = (&file.info, file.watches()) else { continue };
         for (at, handle) in watched(info).zip(&facts.handles) {
-            if matches!(handle, Handle::Path | Handle::Irmap) {
+            if matches!(handle, WatchResolution::Path | WatchResolution::Irmap) {
                 continue;
             }
             let dev = dev_of(at.sdev);
@@ -81,19 +81,19 @@ pub static INOTIFY_HANDLE: Rule = Rule {
     id: "inotify-handle",
     summary: "A watched file or directory to which CRIU finds no way back.",
     group: "Event files",
-    what: "A watched inode cannot be opened by its file handle on any collected mount of its device (file systems like \
+    condition: "A watched inode cannot be opened by its file handle on any collected mount of its device (file systems like \
            procfs, sysfs and, up to CRIU 4.2, overlayfs), and is not found below the directories that CRIU searches: \
            /etc, /var/spool, /var/log, those of dbus, polkit and udev, and each --irmap-scan-path. Where these have more than \
            100,000 names, the search is given up, and this is a warning.",
-    says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], which cannot be opened by its handle",
+    message: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], which cannot be opened by its handle",
     criu: &["Handle 0x%x:0x%lx cannot be opened", "Can't dump that handle"],
     source: "criu/fsnotify.c:check_open_handle",
     versions: "all",
-    lifts: &[
-        Lift::Value("irmap-scan-path", "{dir}"),
-        Lift::Workload("have the program remove the watch before the dump"),
+    remedies: &[
+        Remedy::Value("irmap-scan-path", "{dir}"),
+        Remedy::Workload("have the program remove the watch before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -103,19 +103,19 @@ pub static INOTIFY_HANDLE: Rule = Rule {
                 return;
             }
             let gate = match l.handle {
-                Handle::Nowhere => Gate::Stands,
+                WatchResolution::Nowhere => Gate::InForce,
                 // CRIU cannot even parse such a line.
-                _ if !l.at.has_handle => Gate::Stands,
+                _ if !l.at.has_handle => Gate::InForce,
                 // The rules below.
-                Handle::Lost => return,
-                Handle::NoPath if l.is_volatile_tmpfs() => return,
-                Handle::NoPath => match ctx.host.gate(&[Opt::ForceIrmap]) {
+                WatchResolution::Lost => return,
+                WatchResolution::NoPath if l.is_volatile_tmpfs() => return,
+                WatchResolution::NoPath => match ctx.host.gate(&[Opt::ForceIrmap]) {
                     // Without the option CRIU is content with a handle that opens; the search was not made for it.
-                    Gate::Stands => return,
+                    Gate::InForce => return,
                     _ => Gate::Unknown,
                 },
-                Handle::Unknown => Gate::Unknown,
-                Handle::Path | Handle::Irmap | Handle::Later => return,
+                WatchResolution::Unknown => Gate::Unknown,
+                WatchResolution::Path | WatchResolution::Irmap | WatchResolution::Later => return,
             };
             let dir = l.mount.filter(|m| *m.fstype == *b"overlay").map(|_| Value::Term("DIR".into()));
             sink.push(gate, l.finding(rule).fact_opt("dir", dir));
@@ -127,20 +127,20 @@ pub static INOTIFY_TMPFS: Rule = Rule {
     id: "inotify-tmpfs",
     summary: "A watched file or directory on tmpfs that was deleted or is hidden.",
     group: "Event files",
-    what: "A watched inode on tmpfs or devtmpfs opens by its handle, but no path leads to it: it was removed, or is hidden \
+    condition: "A watched inode on tmpfs or devtmpfs opens by its handle, but no path leads to it: it was removed, or is hidden \
            by a mount.",
-    says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more",
+    message: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more",
     criu: &["Can't find suitable path for handle (dev %#x ino %#lx): %d"],
     source: "criu/fsnotify.c:check_open_handle",
     versions: "all",
-    lifts: &[Lift::Workload("have the program remove the watch before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program remove the watch before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         lost(ctx, |l| {
-            if matches!(l.handle, Handle::NoPath | Handle::Lost) && l.is_volatile_tmpfs() {
-                sink.push(Gate::Stands, l.finding(rule));
+            if matches!(l.handle, WatchResolution::NoPath | WatchResolution::Lost) && l.is_volatile_tmpfs() {
+                sink.push(Gate::InForce, l.finding(rule));
             }
         });
     },
@@ -150,25 +150,25 @@ pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
     id: "inotify-force-irmap",
     summary: "A watched file or directory that was deleted or is hidden, with --force-irmap.",
     group: "Event files",
-    what: "--force-irmap is given, and a watched inode opens by its handle but no path leads to it: it was removed, or is \
+    condition: "--force-irmap is given, and a watched inode opens by its handle but no path leads to it: it was removed, or is \
            hidden by a mount. CRIU searches for it then, below the same directories as for one that does not open, and does \
            not find it. Without the option it is content with the handle.",
-    says: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more, under \
+    message: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more, under \
            --force-irmap",
     criu: &["Handle 0x%x:0x%lx cannot be opened", "Can't dump that handle"],
     source: "criu/fsnotify.c:check_open_handle",
     versions: "all",
-    lifts: &[
-        Lift::Workload("dump without --force-irmap"),
-        Lift::Workload("have the program remove the watch before the dump"),
+    remedies: &[
+        Remedy::Workload("dump without --force-irmap"),
+        Remedy::Workload("have the program remove the watch before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         lost(ctx, |l| {
-            if l.handle == Handle::Lost && !l.is_volatile_tmpfs() {
-                sink.push(Gate::Stands, l.finding(rule));
+            if l.handle == WatchResolution::Lost && !l.is_volatile_tmpfs() {
+                sink.push(Gate::InForce, l.finding(rule));
             }
         });
     },
@@ -178,13 +178,13 @@ pub static FANOTIFY_MOUNT: Rule = Rule {
     id: "fanotify-mount",
     summary: "A fanotify mark on a mount that the tree does not see.",
     group: "Event files",
-    what: "A fanotify mark is on a mount that is not in the mount tables CRIU collects.",
-    says: "fanotify mark on mount {mnt_id}, which is in no mount namespace of the tree",
+    condition: "A fanotify mark is on a mount that is not in the mount tables CRIU collects.",
+    message: "fanotify mark on mount {mnt_id}, which is in no mount namespace of the tree",
     criu: &["Can't find mnt_id 0x%x"],
     source: "criu/fsnotify.c:check_one_mark",
     versions: "all",
-    lifts: &[Lift::Workload("have the program remove the mark before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program remove the mark before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink: &mut Sink| {
@@ -198,7 +198,7 @@ pub static FANOTIFY_MOUNT: Rule = Rule {
                     let f = Finding::on_file(rule, task, file)
                         .key(format!("mark:{}:{}:{mnt_id}", task.pid, file.fd))
                         .num("mnt_id", mnt_id);
-                    sink.push(if ctx.snap.knows_mounts() { Gate::Stands } else { Gate::Unknown }, f);
+                    sink.push(if ctx.snap.knows_mounts() { Gate::InForce } else { Gate::Unknown }, f);
                 }
             }
         }

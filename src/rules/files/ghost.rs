@@ -1,31 +1,32 @@
 //! Files whose name is gone.
 
 use crate::criu::Opt;
-use crate::criu_model::paths::{having, Problem, Unlinkable};
-use crate::rules::{Evidence, Lift, Phase, Rule, Value, When};
+use crate::criu_model::paths::{paths_with, Problem, Unlinkable};
+use crate::rules::{Evidence, Phase, Remedy, Rule, Value, When};
 
 pub static GHOST_TOO_BIG: Rule = Rule {
     id: "ghost-too-big",
     summary: "An open file that was deleted, and is too big to be saved with the process.",
     group: "Paths",
-    what: "A file without any name left (link count 0) is open, mapped, or is exe, cwd or root, and is bigger than \
+    condition:
+        "A file without any name left (link count 0) is open, mapped, or is exe, cwd or root, and is bigger than \
            --ghost-limit (1 MiB if not given): the blocks allocated to it from CRIU 3.18 on, its length before. With \
            --link-remap the removed files of the lower layers of an overlayfs on / are among them, whose link count is \
            not 0.",
-    says: "{what}[ {path}] has no name left and {size} bytes, more than the limit for such files[ of {limit}]",
+    message: "{what}[ {path}] has no name left and {size} bytes, more than the limit for such files[ of {limit}]",
     criu: &["Can't dump ghost file %s of %lu size, increase limit"],
     source: "criu/files-reg.c:dump_ghost_remap",
     versions: "all",
-    lifts: &[
-        Lift::Value("ghost-limit", "{size}"),
-        Lift::Value("external", "{key}"),
-        Lift::Workload("have the program close or truncate it before the dump"),
+    remedies: &[
+        Remedy::Value("ghost-limit", "{size}"),
+        Remedy::Value("external", "{key}"),
+        Remedy::Workload("have the program close or truncate it before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Path,
     check: |rule, ctx, sink| {
-        for bad in &ctx.bad_paths {
+        for bad in &ctx.path_problems {
             let Problem::Ghost(size) = bad.problem else { continue };
             let limit = ctx.host.options.ghost_limit.and_then(|l| i64::try_from(l).ok());
             let f = bad
@@ -41,22 +42,22 @@ pub static LINK_REMAP_NEEDED: Rule = Rule {
     id: "link-remap-needed",
     summary: "An open file whose name was deleted while it has another name (a hard link).",
     group: "Paths",
-    what: "An open file has lost the name it was opened by, but has another one (its link count is not 0): CRIU would have \
+    condition: "An open file has lost the name it was opened by, but has another one (its link count is not 0): CRIU would have \
            to make a temporary hard link.",
-    says: "{what} {path}: that name is gone, but the file still has another ({nlink} hard links)",
+    message: "{what} {path}: that name is gone, but the file still has another ({nlink} hard links)",
     criu: &["Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:create_link_remap",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::LinkRemap),
-        Lift::Value("external", "{key}"),
-        Lift::Workload("have the program close or reopen it before the dump"),
+    remedies: &[
+        Remedy::Option(Opt::LinkRemap),
+        Remedy::Value("external", "{key}"),
+        Remedy::Workload("have the program close or reopen it before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Path,
     check: |rule, ctx, sink| {
-        for bad in having(ctx, Problem::Unlinked) {
+        for bad in paths_with(ctx, Problem::Unlinked) {
             sink.push(bad.gate, bad.finding(rule).num("nlink", bad.file.nlink));
         }
     },
@@ -66,25 +67,25 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
     id: "link-remap-failed",
     summary: "An open file or directory whose name was deleted, and to which no hard link can be made.",
     group: "Paths",
-    what: "An open file has lost the name it was opened by although its link count is not 0, and no hard link can be made \
+    condition: "An open file has lost the name it was opened by although its link count is not 0, and no hard link can be made \
            to it: it is a directory, lies on a read-only mount, or on cgroupfs or sysfs, which keep the link count of what \
            was removed, or the directory it was in is hidden by another mount, or it is of a lower layer of an overlayfs that \
            is not mounted on /: that shows the link count of the layer. CRIU is refused by the kernel when it tries, with \
            --link-remap; without the option it does not even try. Where the layers of an overlayfs cannot be looked at, a \
            removed file with a name left is only a warning, and only with --link-remap.",
-    says: "{what} {path}: that name is gone, and no hard link can be made to {object}",
+    message: "{what} {path}: that name is gone, and no hard link can be made to {object}",
     criu: &["Can't link remap to %s: Operation not permitted", "{without --link-remap} Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:create_link_remap",
     versions: "all",
-    lifts: &[
-        Lift::Value("external", "{key}"),
-        Lift::Workload("have the program close it, or leave the directory, before the dump"),
+    remedies: &[
+        Remedy::Value("external", "{key}"),
+        Remedy::Workload("have the program close it, or leave the directory, before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Path,
     check: |rule, ctx, sink| {
-        for bad in &ctx.bad_paths {
+        for bad in &ctx.path_problems {
             let object = match bad.problem {
                 Problem::Unlinkable(Unlinkable::Kernfs) => "what was removed from this file system",
                 Problem::Unlinkable(Unlinkable::ReadOnly) => "a file on a mount that is read-only",
@@ -102,19 +103,19 @@ pub static NFS_SILLY: Rule = Rule {
     id: "nfs-silly",
     summary: "An open file that was deleted on NFS (.nfs and a long number).",
     group: "Paths",
-    what:
+    condition:
         "A file on NFS is named .nfs and 24 hexadecimal digits: what is left there of a removed file that is open. Any \
            file with such a name counts.",
-    says: "{what} {path}, a removed file on NFS",
+    message: "{what} {path}, a removed file on NFS",
     criu: &["Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:nfs_silly_rename",
     versions: "all",
-    lifts: &[Lift::Option(Opt::LinkRemap), Lift::Workload("have the program close it before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Option(Opt::LinkRemap), Remedy::Workload("have the program close it before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
-        for bad in having(ctx, Problem::Silly) {
+        for bad in paths_with(ctx, Problem::Silly) {
             sink.push(bad.gate, bad.finding(rule));
         }
     },

@@ -3,7 +3,7 @@
 use crate::criu::{Gate, Opt};
 use crate::parse::locks::{Lock, LockAccess, LockKind};
 use crate::rules::sockets::unix_queue;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, When};
 use crate::snapshot::{OpenFile, Task};
 use std::collections::HashSet;
 
@@ -51,28 +51,28 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
     id: "lock-not-allowed",
     summary: "A file lock, which CRIU saves only with an option.",
     group: "File locks",
-    what: "A file lock or lease is held through a descriptor of the tree (a `lock:` line in its fdinfo) and --file-locks is \
+    condition: "A file lock or lease is held through a descriptor of the tree (a `lock:` line in its fdinfo) and --file-locks is \
            not given. A lock that an outsider holds through an open file of its own does not count; one on an open file \
            that the tree shares with an outsider does, and a POSIX lock does not count if a process that is dumped before has the \
            same open file (a child has taken it on what it inherited: CRIU loses it). CRIU forgets the locks of an open file that it meets first in a socket's \
            queue: while queues have not been looked into, this is a warning.",
-    says: "{access} {kind} lock[ of bytes {bytes}] on {path}[, taken by process {owner}]",
+    message: "{access} {kind} lock[ of bytes {bytes}] on {path}[, taken by process {owner}]",
     criu: &["Some file locks are hold by dumping tasks! You can try --file-locks to dump them."],
     source: "criu/file-lock.c:dump_file_locks (kernels before 4.1: note_file_lock)",
     versions: "all",
-    lifts: &[Lift::Option(Opt::FileLocks), Lift::Workload("release the lock before the dump")],
-    phase: Phase::P6,
+    remedies: &[Remedy::Option(Opt::FileLocks), Remedy::Workload("release the lock before the dump")],
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
         let gate = ctx.host.gate(&[Opt::FileLocks]);
-        if gate == Gate::Lifted {
+        if gate == Gate::Waived {
             return;
         }
         let queued = queued_first(ctx);
         let mut hidden = None;
         for (task, file) in ctx.files().filter(|(t, f)| f.queued.is_none() && !queued.contains(&(t.pid, f.fd))) {
-            for lock in held(file).filter(|l| !(file.met_before && l.kind == LockKind::Posix)) {
+            for lock in held(file).filter(|l| !(file.dumped_by_earlier_task && l.kind == LockKind::Posix)) {
                 if let Some(kind) = kind(lock) {
                     let hidden = *hidden.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
                     let gate = if hidden { Gate::Unknown } else { gate };
@@ -87,14 +87,14 @@ pub static LOST_FILE_LOCK: Rule = Rule {
     id: "lost-file-lock",
     summary: "A file lock on a file that is shared with a parent, or lies in a socket's queue: it is lost.",
     group: "Dumped, and lost",
-    what: "A POSIX lock that a process has taken on an open file it shares with one that is dumped before (a child, on what it \
+    condition: "A POSIX lock that a process has taken on an open file it shares with one that is dumped before (a child, on what it \
            inherited), or any lock on an open file that CRIU meets in a socket's queue first: with --file-locks or without, the lock \
            is not in the images.",
-    says: "{access} {kind} lock[ of bytes {bytes}] on {path}, which is lost: {why}",
+    message: "{access} {kind} lock[ of bytes {bytes}] on {path}, which is lost: {why}",
     criu: &[],
     source: "criu/file-lock.c:discard_dup_locks_tail",
     versions: "all",
-    lifts: &[Lift::Workload("release the lock before the dump, or have the process open the file itself and take it there")],
+    remedies: &[Remedy::Workload("release the lock before the dump, or have the process open the file itself and take it there")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Tree,
@@ -102,7 +102,7 @@ pub static LOST_FILE_LOCK: Rule = Rule {
         let queued = queued_first(ctx);
         for (task, file) in ctx.files().filter(|(_, f)| f.queued.is_none()) {
             let in_queue = queued.contains(&(task.pid, file.fd));
-            for lock in held(file).filter(|l| in_queue || (file.met_before && l.kind == LockKind::Posix)) {
+            for lock in held(file).filter(|l| in_queue || (file.dumped_by_earlier_task && l.kind == LockKind::Posix)) {
                 let why = match in_queue {
                     true => "CRIU meets the open file in a socket's queue first",
                     false => "CRIU meets the open file in another process first",
@@ -125,15 +125,15 @@ pub static LOCK_KIND: Rule = Rule {
     id: "lock-kind",
     summary: "A file lock of a kind CRIU does not know, as NFS servers take.",
     group: "File locks",
-    what:
+    condition:
         "A lock of another class than POSIX, flock, OFD or lease (a delegation or a layout of an NFS server, an access \
            lock) is held through a descriptor of the tree.",
-    says: "{access} lock of class {class} on {path}",
+    message: "{access} lock of class {class} on {path}",
     criu: &["Unknown file lock!"],
     source: "criu/proc_parse.c:parse_file_lock_buf",
     versions: "all",
-    lifts: &[Lift::Workload("close the file before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the file before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -146,7 +146,7 @@ pub static LOCK_KIND: Rule = Rule {
                     LockKind::Other(text) => text.clone(),
                     _ => continue,
                 };
-                sink.push(Gate::Stands, finding(rule, task, file, lock).fact("class", Value::Text(class)));
+                sink.push(Gate::InForce, finding(rule, task, file, lock).fact("class", Value::Text(class)));
             }
         }
     },
@@ -196,7 +196,7 @@ mod tests {
             ("1: FLOCK  ADVISORY  READ 100 08:01:12 0 EOF", Some(Verdict::Refuse)),
         ] {
             let mut s = locked(&[line]);
-            s.tasks[0].files[0].met_before = true;
+            s.tasks[0].files[0].dumped_by_earlier_task = true;
             assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &host()), expect, "{line}");
             let lost = expect.is_none().then_some(Verdict::Warn);
             for host in [&host(), &with(Opt::FileLocks)] {

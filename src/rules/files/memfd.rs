@@ -1,20 +1,20 @@
 //! Programs executed from a memfd.
 
 use crate::criu_model::paths::{is_internal, EXE_FAILS};
-use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
 
 pub static EXE_MEMFD: Rule = Rule {
     id: "exe-memfd",
     summary: "A program executed from memory (a memfd): the dump is made and cannot be restored.",
     group: "Paths",
-    what: "A program was executed from a memfd. CRIU dumps it, and what it has written cannot be restored: with a mapping of the \
+    condition: "A program was executed from a memfd. CRIU dumps it, and what it has written cannot be restored: with a mapping of the \
            memfd left the exe is a memfd where a file is looked for (No entry for reg-file-ID), without one the dump logs that \
            it cannot record the exe, goes on and leaves out the process's mm.",
-    says: "runs from memfd {path}, which CRIU dumps and cannot restore",
+    message: "runs from memfd {path}, which CRIU dumps and cannot restore",
     criu: &["{nothing, or as a note, and the dump goes through} Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/cr-dump.c:dump_task_mm, dump_task_exe_link",
     versions: "all",
-    lifts: &[Lift::Workload("execute it from a file")],
+    remedies: &[Remedy::Workload("execute it from a file")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,

@@ -2,7 +2,7 @@
 
 use crate::criu::Gate;
 use crate::parse::nslink::{self, LinkTarget};
-use crate::rules::{Evidence, Finding, Lift, Phase, Rule, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, When};
 use crate::snapshot::OpenFile;
 use std::collections::HashSet;
 
@@ -16,18 +16,18 @@ pub static FD_O_PATH: Rule = Rule {
     id: "fd-o-path",
     summary: "A pipe, pidfd, eventfd or the like that was opened as a mere path (O_PATH).",
     group: "Pipes",
-    what: "A FIFO, a pipe, a pidfd, an eventfd, a signalfd, a timerfd, a fanotify group or (in a tree with a network namespace of \
+    condition: "A FIFO, a pipe, a pidfd, an eventfd, a signalfd, a timerfd, a fanotify group or (in a tree with a network namespace of \
            its own) /dev/net/tun was opened with O_PATH (all but the first and the last through /proc/PID/fd). CRIU takes the \
            descriptor for an ordinary one and asks it for what only such a one can tell. A FIFO or pipe passes if an ordinary \
            descriptor of it that reads comes first in the tree. An epoll instance is saved as an empty one; an inotify \
            instance too, but that cannot be restored, which is a warning.",
-    says: "{what}[ {path}] opened with O_PATH, which CRIU takes for an ordinary descriptor of it[, {outcome}]",
+    message: "{what}[ {path}] opened with O_PATH, which CRIU takes for an ordinary descriptor of it[, {outcome}]",
     criu: &["Can't obtain piped data size", "pidfd pid 0 is not a part of process tree..", "No records of type 12 found in fdinfo file", "Can't dump tun-file device: Bad file descriptor"],
     source: "criu/pipes.c:dump_one_pipe_data, criu/pidfd.c:dump_one_pidfd, criu/proc_parse.c:parse_fdinfo_pid_s, \
              criu/tun.c:dump_tunfile",
     versions: "all",
-    lifts: &[Lift::Workload("close the descriptor before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the descriptor before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -70,7 +70,7 @@ pub static FD_O_PATH: Rule = Rule {
             if what == INOTIFY {
                 f = f.warn().term("outcome", "dumps it, and cannot restore it");
             }
-            sink.push(Gate::Stands, f);
+            sink.push(Gate::InForce, f);
         }
     },
 };

@@ -1,14 +1,14 @@
 //! Files, directories, FIFOs and terminals by their path: descriptors, mapped files, exe, cwd and root.
 
 use crate::criu::{Gate, Opt, Release};
-use crate::criu_model::paths::{confined, having, is_job_terminal, is_same_device, Bad, Problem};
-use crate::rules::{Evidence, Lift, Phase, Rule, Sink, Value, When};
-use crate::snapshot::{Mapping, OpenFile, Stray, Unchecked};
+use crate::criu_model::paths::{confined, is_job_terminal, is_same_device, paths_with, PathProblem, Problem};
+use crate::rules::{Evidence, Phase, Remedy, Rule, Sink, Value, When};
+use crate::snapshot::{Mapping, OpenFile, PathMismatch, Unchecked};
 use std::collections::HashSet;
 
 /// A POSIX message queue by its open descriptor: on a mount of the kernel's own, named by one component, and of the size
 /// of the text it is read as (FILENT_SIZE in ipc/mqueue.c).
-fn is_mqueue(bad: &Bad) -> bool {
+fn is_mqueue(bad: &PathProblem) -> bool {
     const FILENT_SIZE: u64 = 80;
     let file: &OpenFile = bad.file;
     let name = bad.path.as_deref().and_then(|p| p.strip_prefix(b"/")).unwrap_or_default();
@@ -21,25 +21,25 @@ fn is_mqueue(bad: &Bad) -> bool {
         && !name.contains(&b'/')
 }
 
-const NOT_HERE: Lift = Lift::Workload("start the program with files of its own mount namespace only");
+const NOT_HERE: Remedy = Remedy::Workload("start the program with files of its own mount namespace only");
 
 pub static FILE_MOUNT_UNKNOWN: Rule = Rule {
     id: "file-mount-unknown",
     summary: "A file on a mount that the tree does not see: of another mount namespace, or lazily unmounted.",
     group: "Paths",
-    what: "A file is open, mapped, or is the exe, cwd or root of a process, and lies on a mount that is not in the mount \
+    condition: "A file is open, mapped, or is the exe, cwd or root of a process, and lies on a mount that is not in the mount \
            tables CRIU collects: those of the dumped mount namespaces, or CRIU's own if the root process shares it. Lazily \
            unmounted file systems, files inherited from another mount namespace, mounts of the kernel's own, tracefs.",
-    says: "{what}[ {path}] on mount {mnt_id}, which is in no mount namespace of the tree",
+    message: "{what}[ {path}] on mount {mnt_id}, which is in no mount namespace of the tree",
     criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/files-reg.c:dump_one_reg_file",
     versions: "all",
-    lifts: &[Lift::OptionFor(Opt::ShellJob, "tty"), Lift::Value("external", "{key}"), NOT_HERE],
-    phase: Phase::P3,
+    remedies: &[Remedy::OptionFor(Opt::ShellJob, "tty"), Remedy::Value("external", "{key}"), NOT_HERE],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
-        for bad in having(ctx, Problem::MountUnknown).filter(|b| !is_mqueue(b)) {
+        for bad in paths_with(ctx, Problem::MountUnknown).filter(|b| !is_mqueue(b)) {
             let tty = is_job_terminal(ctx.host, bad.file, bad.role).then_some(Value::Dev(bad.file.rdev));
             sink.push(bad.gate, bad.finding(rule).fact_opt("tty", tty));
         }
@@ -50,17 +50,17 @@ pub static MQUEUE_FD: Rule = Rule {
     id: "mqueue-fd",
     summary: "An open POSIX message queue.",
     group: "Paths",
-    what: "A POSIX message queue is open: it lies on a mount of the kernel's own.",
-    says: "POSIX message queue {path}",
+    condition: "A POSIX message queue is open: it lies on a mount of the kernel's own.",
+    message: "POSIX message queue {path}",
     criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/files-reg.c:dump_one_reg_file",
     versions: "all",
-    lifts: &[Lift::Value("external", "{key}"), Lift::Workload("close it before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Value("external", "{key}"), Remedy::Workload("close it before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
-        for bad in having(ctx, Problem::MountUnknown).filter(|b| is_mqueue(b)) {
+        for bad in paths_with(ctx, Problem::MountUnknown).filter(|b| is_mqueue(b)) {
             sink.push(bad.gate, bad.finding(rule));
         }
     },
@@ -70,22 +70,22 @@ pub static FILE_OVERMOUNTED: Rule = Rule {
     id: "file-overmounted",
     summary: "A file that lies hidden under another mount.",
     group: "Paths",
-    what:
+    condition:
         "A file lies on a mount that another mount hides: one on the same mountpoint, or one that covers it or a mount \
            below it.",
-    says: "{what}[ {path}] on mount {mnt_id}, which another mount covers",
+    message: "{what}[ {path}] on mount {mnt_id}, which another mount covers",
     criu: &["Open files on overmounted mounts are not supported yet; mount=%d fd=%d path=%s"],
     source: "criu/files-reg.c:dump_one_reg_file",
     versions: "all",
-    lifts: &[
-        Lift::Value("external", "{key}"),
-        Lift::Workload("unmount what covers it, or close the file, before the dump"),
+    remedies: &[
+        Remedy::Value("external", "{key}"),
+        Remedy::Workload("unmount what covers it, or close the file, before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
-        for bad in having(ctx, Problem::Overmounted) {
+        for bad in paths_with(ctx, Problem::Overmounted) {
             sink.push(bad.gate, bad.finding(rule));
         }
     },
@@ -95,17 +95,17 @@ pub static FILE_ODD_PATH: Rule = Rule {
     id: "file-odd-path",
     summary: "A file whose path does not begin with a slash.",
     group: "Paths",
-    what: "The kernel's text for the path does not begin with a slash.",
-    says: "{what} {path}, which is no absolute path",
+    condition: "The kernel's text for the path does not begin with a slash.",
+    message: "{what} {path}, which is no absolute path",
     criu: &["The path [%s] is not supported"],
     source: "criu/files-reg.c:dump_one_reg_file",
     versions: "all",
-    lifts: &[Lift::Value("external", "{key}"), Lift::Workload("close it before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Value("external", "{key}"), Remedy::Workload("close it before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
-        for bad in having(ctx, Problem::OddPath) {
+        for bad in paths_with(ctx, Problem::OddPath) {
             sink.push(bad.gate, bad.finding(rule));
         }
     },
@@ -115,23 +115,23 @@ pub static PATH_REUSED: Rule = Rule {
     id: "path-reused",
     summary: "An open file whose path leads to another file now.",
     group: "Paths",
-    what: "The path of an open file leads to another file: something is mounted over a part of it, or the mount namespace \
+    condition: "The path of an open file leads to another file: something is mounted over a part of it, or the mount namespace \
            has changed since. With --evasive-devices another node of the same device is good enough.",
-    says: "{what} {path} is inode {need}, but that path leads to inode {found} now",
+    message: "{what} {path} is inode {need}, but that path leads to inode {found} now",
     criu: &["Unaccessible path opened %u:%u, need %u:%u"],
     source: "criu/files-reg.c:check_path_remap",
     versions: "all",
-    lifts: &[
-        Lift::OptionFor(Opt::EvasiveDevices, "rdev"),
-        Lift::Value("external", "{key}"),
-        Lift::Workload("close it, or unmount what covers {path}, before the dump"),
+    remedies: &[
+        Remedy::OptionFor(Opt::EvasiveDevices, "rdev"),
+        Remedy::Value("external", "{key}"),
+        Remedy::Workload("close it, or unmount what covers {path}, before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Path,
     check: |rule, ctx, sink| {
-        for bad in having(ctx, Problem::Reused) {
-            let Some(Stray::Other { dev, ino, rdev }) = bad.file.stray else { continue };
+        for bad in paths_with(ctx, Problem::Reused) {
+            let Some(PathMismatch::Replaced { dev, ino, rdev }) = bad.file.mismatch else { continue };
             let of = |d: crate::snapshot::Dev, ino: u64| format!("{}:{}/{ino}", d.major, d.minor);
             let f = bad
                 .finding(rule)
@@ -147,20 +147,20 @@ pub static PATH_STAT_ERROR: Rule = Rule {
     id: "path-stat-error",
     summary: "An open file whose path cannot be followed any more.",
     group: "Paths",
-    what:
+    condition:
         "The path of an open file cannot be looked up, for another reason than that it is not there: a directory of it \
            was replaced by a file, or may not be searched.",
-    says: "{what} {path} cannot be reached by that path, errno {errno}",
+    message: "{what} {path} cannot be reached by that path, errno {errno}",
     criu: &["Can't stat path"],
     source: "criu/files-reg.c:check_path_remap",
     versions: "all",
-    lifts: &[Lift::Value("external", "{key}"), Lift::Workload("close it before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Value("external", "{key}"), Remedy::Workload("close it before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Path,
     check: |rule, ctx, sink| {
         // What is too long has a rule of its own.
-        for bad in ctx.bad_paths.iter().filter(|b| b.path.as_ref().is_none_or(|p| p.len() < LINK_BUFFER)) {
+        for bad in ctx.path_problems.iter().filter(|b| b.path.as_ref().is_none_or(|p| p.len() < LINK_BUFFER)) {
             if let Problem::Stat(errno) = bad.problem {
                 sink.push(bad.gate, bad.finding(rule).num("errno", errno));
             }
@@ -172,24 +172,24 @@ pub static CHROOT_ROOT_TASK: Rule = Rule {
     id: "chroot-root-task",
     summary: "A container that was made with chroot instead of pivot_root.",
     group: "Paths",
-    what:
+    condition:
         "The root process, or the first process in walking order of another mount namespace of the tree, is in a mount \
            namespace other than CRIU's and its root directory is not the root of that namespace. Where the root process shares \
            CRIU's namespace, a nested one may be seen through a root directory that is a mountpoint.",
-    says: "root directory of the process is {path}, not the root of its mount namespace",
+    message: "root directory of the process is {path}, not the root of its mount namespace",
     criu: &["The root task has another root than mntns: %s", "{or before it} Can't parse %d's mountinfo"],
     source: "criu/mount.c:__mntns_get_root_fd",
     versions: "all",
-    lifts: &[
-        Lift::Workload("let it pivot_root() instead of chroot(), or chroot() without a mount namespace of its own"),
+    remedies: &[
+        Remedy::Workload("let it pivot_root() instead of chroot(), or chroot() without a mount namespace of its own"),
     ],
-    phase: Phase::P2,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink: &mut Sink| {
         for (task, path) in confined(ctx).values() {
             let f = crate::rules::Finding::on_task(rule, task).fact("path", Value::Text((*path).clone()));
-            sink.push(Gate::Stands, f);
+            sink.push(Gate::InForce, f);
         }
     },
 };
@@ -198,15 +198,15 @@ pub static PATH_TOO_LONG: Rule = Rule {
     id: "path-too-long",
     summary: "A file with a path of about 4096 bytes or more.",
     group: "Paths",
-    what: "The path of an open file, or of the exe, cwd or root of a process, is longer than a page: the kernel does not tell \
+    condition: "The path of an open file, or of the exe, cwd or root of a process, is longer than a page: the kernel does not tell \
            it, or CRIU's buffer is too small by one byte. Up to CRIU 4.2 the path of a mapped file may have no more than 4022 \
            bytes, for the line of smaps has to fit into a page.",
-    says: "{what} whose path is too long for CRIU[ ({length} bytes)]",
+    message: "{what} whose path is too long for CRIU[ ({length} bytes)]",
     criu: &["Can't read link of fd %d: File name too long", "Buffer for read link of fd %d is too small", "The bfd buffer is too small"],
     source: "criu/util.c:read_fd_link, criu/bfd.c:breadchr",
     versions: "all",
-    lifts: &[Lift::Workload("have the program close it, unmap it or leave the directory before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program close it, unmap it or leave the directory before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -222,7 +222,7 @@ pub static PATH_TOO_LONG: Rule = Rule {
             if length.is_some() || untold.contains(&(task.pid, Some(file.fd))) {
                 let mut f = crate::rules::Finding::on_file(rule, task, file).term("what", "descriptor of a file");
                 f.facts.retain(|(name, _)| name != "path");
-                sink.push(Gate::Stands, f.fact_opt("length", length.map(count)));
+                sink.push(Gate::InForce, f.fact_opt("length", length.map(count)));
             }
         }
         for task in ctx.live_tasks() {
@@ -232,7 +232,7 @@ pub static PATH_TOO_LONG: Rule = Rule {
             let long = |m: &&Mapping| m.vma.path.starts_with(b"/") && m.vma.path.len() >= most;
             if let Some(m) = task.maps.iter().find(long) {
                 let f = crate::rules::Finding::on_mapping(rule, task, m.vma.start, m.vma.end).term("what", "mapped file");
-                sink.push(Gate::Stands, f.fact("length", count(m.vma.path.len())));
+                sink.push(Gate::InForce, f.fact("length", count(m.vma.path.len())));
             }
             let links = [
                 (&task.exe, "executable", &b"exe"[..]),
@@ -243,7 +243,7 @@ pub static PATH_TOO_LONG: Rule = Rule {
                 let length = link.as_ref().map(|l| l.text.len()).filter(|l| *l >= LINK_BUFFER);
                 if length.is_some() || ctx.index.unchecked(task.pid).any(|u| is_too_long(u, name)) {
                     let f = crate::rules::Finding::on_task(rule, task).key(format!("{what}:{}", task.pid)).term("what", what);
-                    sink.push(Gate::Stands, f.fact_opt("length", length.map(count)));
+                    sink.push(Gate::InForce, f.fact_opt("length", length.map(count)));
                 }
             }
         }

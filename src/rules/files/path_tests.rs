@@ -14,8 +14,8 @@ use crate::rules::namespaces::ns_fd::NSFD_OUTSIDE;
 use crate::rules::testkit::*;
 use crate::rules::{Rule, Verdict};
 use crate::snapshot::{
-    Detail, Dev, EpollFacts, Escape, Handle, Link, Mapping, MountTable, OpenFile, Snapshot, SocketFacts, Stray,
-    Unchecked, WatchFacts, Why,
+    Detail, Dev, EpollFacts, Link, Mapping, MountTable, OpenFile, PathMismatch, Snapshot, SocketFacts, Unchecked,
+    UnresolvedEpollTarget, UnresolvedReason, WatchFacts, WatchResolution,
 };
 
 const REFUSE: Option<Verdict> = Some(Verdict::Refuse);
@@ -223,19 +223,19 @@ fn ghosts() {
 
 #[test]
 fn names_that_lead_elsewhere() {
-    let gone = regular(|f| f.stray = Some(Stray::Errno(libc::ENOENT)));
+    let gone = regular(|f| f.mismatch = Some(PathMismatch::Errno(libc::ENOENT)));
     alone(&LINK_REMAP_NEEDED, &gone, &host(), REFUSE);
     alone(&LINK_REMAP_NEEDED, &gone, &with(Opt::LinkRemap), None);
     alone(&LINK_REMAP_NEEDED, &gone, &unknown(Opt::LinkRemap), WARN);
-    alone(&LINK_REMAP_NEEDED, &mapped(|f| f.stray = Some(Stray::Errno(libc::ENOENT))), &host(), REFUSE);
-    alone(&PATH_STAT_ERROR, &regular(|f| f.stray = Some(Stray::Errno(libc::ENOTDIR))), &host(), REFUSE);
-    let other = |rdev| Some(Stray::Other { dev: DISK, ino: 44, rdev });
-    let reused = regular(|f| f.stray = other(Dev::default()));
+    alone(&LINK_REMAP_NEEDED, &mapped(|f| f.mismatch = Some(PathMismatch::Errno(libc::ENOENT))), &host(), REFUSE);
+    alone(&PATH_STAT_ERROR, &regular(|f| f.mismatch = Some(PathMismatch::Errno(libc::ENOTDIR))), &host(), REFUSE);
+    let other = |rdev| Some(PathMismatch::Replaced { dev: DISK, ino: 44, rdev });
+    let reused = regular(|f| f.mismatch = other(Dev::default()));
     alone(&PATH_REUSED, &reused, &host(), REFUSE);
     alone(&PATH_REUSED, &reused, &with(Opt::EvasiveDevices), REFUSE);
     alone(&PATH_REUSED, &reused, &with_external("file[f:2b]"), None);
     let null = Dev { major: 1, minor: 3 };
-    let device = |there| regular(|f| (f.mode, f.rdev, f.stray) = (libc::S_IFCHR, null, other(there)));
+    let device = |there| regular(|f| (f.mode, f.rdev, f.mismatch) = (libc::S_IFCHR, null, other(there)));
     alone(&PATH_REUSED, &device(null), &host(), REFUSE);
     alone(&PATH_REUSED, &device(null), &with(Opt::EvasiveDevices), None);
     alone(&PATH_REUSED, &device(Dev { major: 1, minor: 5 }), &with(Opt::EvasiveDevices), REFUSE);
@@ -243,10 +243,10 @@ fn names_that_lead_elsewhere() {
 
 #[test]
 fn what_only_helps_sometimes_is_told_then_only() {
-    let other = |rdev| Some(Stray::Other { dev: DISK, ino: 44, rdev });
+    let other = |rdev| Some(PathMismatch::Replaced { dev: DISK, ino: 44, rdev });
     let null = Dev { major: 1, minor: 3 };
-    let device = regular(|f| (f.mode, f.rdev, f.stray) = (libc::S_IFCHR, null, other(null)));
-    let file = regular(|f| f.stray = other(Dev::default()));
+    let device = regular(|f| (f.mode, f.rdev, f.mismatch) = (libc::S_IFCHR, null, other(null)));
+    let file = regular(|f| f.mismatch = other(Dev::default()));
     assert!(found(&PATH_REUSED, &device, &host())[0].get("rdev").is_some());
     assert!(found(&PATH_REUSED, &file, &host())[0].get("rdev").is_none());
     let pts = Dev { major: 136, minor: 2 };
@@ -263,7 +263,7 @@ fn names_that_cannot_be_given() {
         24 15 254:1 / /dvd rw - ext4 /dev/vdb ro\n";
     let gone = |mount, kind: u32| {
         let s = regular(|f| {
-            (f.mnt_id, f.mode, f.stray) = (Some(mount), kind | 0o600, Some(Stray::Errno(libc::ENOENT)));
+            (f.mnt_id, f.mode, f.mismatch) = (Some(mount), kind | 0o600, Some(PathMismatch::Errno(libc::ENOENT)));
         });
         at(s, &[TABLE, MORE].concat())
     };
@@ -280,16 +280,16 @@ fn names_that_cannot_be_given() {
 
 #[test]
 fn files_of_a_lower_layer() {
-    let gone = |stray, nlink, blocks, table: &[u8]| {
-        at(regular(|f| (f.mnt_id, f.nlink, f.blocks, f.stray) = (Some(20), nlink, blocks, Some(stray))), table)
+    let gone = |mismatch, nlink, blocks, table: &[u8]| {
+        at(regular(|f| (f.mnt_id, f.nlink, f.blocks, f.mismatch) = (Some(20), nlink, blocks, Some(mismatch))), table)
     };
     let root: &[u8] = b"20 1 0:25 / / rw - overlay overlay rw\n";
     let (remap, unknown_remap) = (with(Opt::LinkRemap), unknown(Opt::LinkRemap));
-    let layer = |blocks, table| gone(Stray::Layer, 1, blocks, table);
+    let layer = |blocks, table| gone(PathMismatch::LowerLayer, 1, blocks, table);
     // It is refused with and without the option where another mount is on the way to the root.
     for host in [&host(), &remap, &unknown_remap] {
         alone(&LINK_REMAP_FAILED, &layer(8, TABLE), host, REFUSE);
-        alone(&LINK_REMAP_FAILED, &gone(Stray::Beside, 1, 8, TABLE), host, REFUSE);
+        alone(&LINK_REMAP_FAILED, &gone(PathMismatch::OtherMount, 1, 8, TABLE), host, REFUSE);
     }
     for blocks in [2048, 2049] {
         alone(&LINK_REMAP_NEEDED, &layer(blocks, root), &host(), REFUSE);
@@ -298,7 +298,7 @@ fn files_of_a_lower_layer() {
     assert_eq!(rules(&layer(2048, root), &remap), []);
     alone(&GHOST_TOO_BIG, &layer(2049, root), &remap, REFUSE);
     // The layers were not to be seen.
-    let doubtful = |nlink, blocks, table| gone(Stray::Errno(libc::ENOENT), nlink, blocks, table);
+    let doubtful = |nlink, blocks, table| gone(PathMismatch::Errno(libc::ENOENT), nlink, blocks, table);
     alone(&LINK_REMAP_NEEDED, &doubtful(1, 8, TABLE), &host(), REFUSE);
     alone(&LINK_REMAP_FAILED, &doubtful(1, 8, TABLE), &remap, WARN);
     assert_eq!(rules(&doubtful(1, 2048, root), &remap), []);
@@ -428,7 +428,7 @@ fn paths_longer_than_a_page() {
         assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), old, "{length}");
         assert_eq!(verdict(&PATH_TOO_LONG, &s, &at_release(Release::V4_3)), new, "{length}");
     }
-    let stat = regular(|f| (f.link, f.stray) = (Some(long(4095)), Some(Stray::Errno(libc::ENAMETOOLONG))));
+    let stat = regular(|f| (f.link, f.mismatch) = (Some(long(4095)), Some(PathMismatch::Errno(libc::ENAMETOOLONG))));
     alone(&PATH_STAT_ERROR, &stat, &host(), None);
 }
 
@@ -456,12 +456,12 @@ fn escaped_epoll_targets() {
         f.detail = Some(Box::new(Detail::Epoll(EpollFacts { escaped })));
         snap(vec![f])
     };
-    let lost = |moved, why| epoll(vec![Escape { tfd: 7, moved, why }]);
-    assert_eq!(verdict(&EPOLL_ESCAPED, &lost(None, Why::Closed), &host()), REFUSE);
-    assert_eq!(verdict(&EPOLL_ESCAPED, &lost(Some(8), Why::Earlier), &host()), REFUSE);
+    let lost = |moved, why| epoll(vec![UnresolvedEpollTarget { tfd: 7, moved, why }]);
+    assert_eq!(verdict(&EPOLL_ESCAPED, &lost(None, UnresolvedReason::Closed), &host()), REFUSE);
+    assert_eq!(verdict(&EPOLL_ESCAPED, &lost(Some(8), UnresolvedReason::Earlier), &host()), REFUSE);
     assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(vec![]), &host()), None);
     // What is met in a queue first is not verified.
-    let mut queue = lost(None, Why::Closed);
+    let mut queue = lost(None, UnresolvedReason::Closed);
     let mut unread = unix(1, 2);
     unread.rqlen = Some(Queues { rqueue: 1, wqueue: 0 });
     queue.sockets = vec![crate::snapshot::SocketTable { unix: vec![unread], ..table() }];
@@ -474,7 +474,7 @@ fn escaped_epoll_targets() {
 
 #[test]
 fn watches() {
-    let watch = |sdev: &str, handle: Handle| {
+    let watch = |sdev: &str, handle: WatchResolution| {
         let line = format!(
             "inotify wd:1 ino:2b sdev:{sdev} mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:0011223344556677\n"
         );
@@ -485,32 +485,32 @@ fn watches() {
     };
     let (ext4, proc, tmpfs, overlay) = ("fe00000", "14", "15", "19");
     for (sdev, handle, by_handle, by_path) in [
-        (ext4, Handle::Path, None, None),
-        (ext4, Handle::NoPath, None, None),
-        (ext4, Handle::Irmap, None, None),
-        (ext4, Handle::Nowhere, REFUSE, None),
-        (ext4, Handle::Unknown, WARN, None),
-        (ext4, Handle::Later, None, None),
-        (proc, Handle::Nowhere, REFUSE, None),
-        (overlay, Handle::Nowhere, REFUSE, None),
-        (tmpfs, Handle::Path, None, None),
-        (tmpfs, Handle::NoPath, None, REFUSE),
+        (ext4, WatchResolution::Path, None, None),
+        (ext4, WatchResolution::NoPath, None, None),
+        (ext4, WatchResolution::Irmap, None, None),
+        (ext4, WatchResolution::Nowhere, REFUSE, None),
+        (ext4, WatchResolution::Unknown, WARN, None),
+        (ext4, WatchResolution::Later, None, None),
+        (proc, WatchResolution::Nowhere, REFUSE, None),
+        (overlay, WatchResolution::Nowhere, REFUSE, None),
+        (tmpfs, WatchResolution::Path, None, None),
+        (tmpfs, WatchResolution::NoPath, None, REFUSE),
     ] {
         let s = watch(sdev, handle);
         assert_eq!(verdict(&INOTIFY_HANDLE, &s, &host()), by_handle, "{sdev} {handle:?}");
         assert_eq!(verdict(&INOTIFY_TMPFS, &s, &host()), by_path, "{sdev} {handle:?}");
     }
-    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(overlay, Handle::Nowhere), &at_release(Release::V4_3)), None);
-    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(proc, Handle::Nowhere), &at_release(Release::V4_3)), REFUSE);
-    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(ext4, Handle::NoPath), &unknown(Opt::ForceIrmap)), WARN);
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(overlay, WatchResolution::Nowhere), &at_release(Release::V4_3)), None);
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(proc, WatchResolution::Nowhere), &at_release(Release::V4_3)), REFUSE);
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(ext4, WatchResolution::NoPath), &unknown(Opt::ForceIrmap)), WARN);
     let force = with(Opt::ForceIrmap);
     for (sdev, forced, by_path) in [(ext4, REFUSE, None), (tmpfs, None, REFUSE)] {
-        let lost = watch(sdev, Handle::Lost);
+        let lost = watch(sdev, WatchResolution::Lost);
         assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &lost, &force), forced);
         assert_eq!(verdict(&INOTIFY_TMPFS, &lost, &force), by_path);
         assert_eq!(verdict(&INOTIFY_HANDLE, &lost, &force), None);
     }
-    assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &watch(ext4, Handle::NoPath), &host()), None);
+    assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &watch(ext4, WatchResolution::NoPath), &host()), None);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Pipes.
 
 use crate::criu::Gate;
-use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
 use crate::snapshot::{OpenFile, Snapshot};
 use std::collections::HashSet;
 
@@ -23,14 +23,14 @@ pub static PIPE_PACKET: Rule = Rule {
     id: "pipe-packet",
     summary: "A pipe in packet mode (O_DIRECT).",
     group: "Pipes",
-    what: "A pipe whose open end is in packet mode (O_DIRECT, set by pipe2 or later by fcntl). The flag belongs to each end \
+    condition: "A pipe whose open end is in packet mode (O_DIRECT, set by pipe2 or later by fcntl). The flag belongs to each end \
            by itself. Exempt are the pipes of autofs mounts of the dumped namespaces.",
-    says: "{end} end of packetized (O_DIRECT) pipe {ino}",
+    message: "{end} end of packetized (O_DIRECT) pipe {ino}",
     criu: &["The packetized mode for pipes is not supported yet"],
     source: "criu/pipes.c:dump_one_pipe",
     versions: "all",
-    lifts: &[Lift::Workload("have the program use a pipe without O_DIRECT, or close it before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program use a pipe without O_DIRECT, or close it before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -52,7 +52,7 @@ pub static PIPE_PACKET: Rule = Rule {
                 .key(format!("pipe:{}:{end}", file.ino))
                 .term("end", end)
                 .fact("ino", Value::Num(file.ino as i64));
-            sink.push(Gate::Stands, finding);
+            sink.push(Gate::InForce, finding);
         }
     },
 };
@@ -61,14 +61,14 @@ pub static PIPE_TOO_MANY: Rule = Rule {
     id: "pipe-too-many",
     summary: "More than 1024 readable pipes in one tree.",
     group: "Pipes",
-    what: "More than 1024 different pipes (or, counted apart, FIFOs) with a readable end in the whole tree: CRIU's table of \
+    condition: "More than 1024 different pipes (or, counted apart, FIFOs) with a readable end in the whole tree: CRIU's table of \
            pipe contents is full.",
-    says: "{count} {kind} with a readable end in the tree, CRIU has room for 1024",
+    message: "{count} {kind} with a readable end in the tree, CRIU has room for 1024",
     criu: &["OOM storing pipe"],
     source: "criu/pipes.c:dump_one_pipe_data",
     versions: "all",
-    lifts: &[Lift::Workload("dump a smaller tree, or have the programs close what they do not use")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("dump a smaller tree, or have the programs close what they do not use")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -85,7 +85,7 @@ pub static PIPE_TOO_MANY: Rule = Rule {
                 }
             }
             if let Some(f) = over {
-                sink.push(Gate::Stands, f.fact("count", Value::Num(seen.len() as i64)));
+                sink.push(Gate::InForce, f.fact("count", Value::Num(seen.len() as i64)));
             }
         }
     },

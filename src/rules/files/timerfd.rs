@@ -1,22 +1,22 @@
 //! timerfd descriptors.
 
 use crate::criu::Gate;
-use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
 
 pub static TIMERFD_CLOCK: Rule = Rule {
     id: "timerfd-clock",
     summary: "A timer that wakes the machine from sleep (CLOCK_BOOTTIME_ALARM).",
     group: "Event files",
-    what: "A timerfd of another clock than CLOCK_REALTIME, CLOCK_MONOTONIC and CLOCK_BOOTTIME: one that wakes the machine \
+    condition: "A timerfd of another clock than CLOCK_REALTIME, CLOCK_MONOTONIC and CLOCK_BOOTTIME: one that wakes the machine \
            (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM).",
-    says: "timerfd of {clock}, a clock that CRIU does not know",
+    message: "timerfd of {clock}, a clock that CRIU does not know",
     criu: &["Unknown clock type %d for %#x"],
     source: "criu/include/timerfd.h:verify_timerfd",
     versions: "all",
-    lifts: &[Lift::Workload(
+    remedies: &[Remedy::Workload(
         "have the program use CLOCK_REALTIME or CLOCK_BOOTTIME (a systemd timer: WakeSystem=no), or close it before the dump",
     )],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -31,7 +31,7 @@ pub static TIMERFD_CLOCK: Rule = Rule {
                 libc::CLOCK_BOOTTIME_ALARM => f.term("clock", "CLOCK_BOOTTIME_ALARM"),
                 n => f.fact("clock", Value::Num(i64::from(n))),
             };
-            sink.push(Gate::Stands, f);
+            sink.push(Gate::InForce, f);
         }
     },
 };

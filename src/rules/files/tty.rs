@@ -3,7 +3,7 @@
 use crate::criu::{Gate, Opt};
 use crate::criu_model::ttys::{driver, index, is_terminal, terminals, Driver, Session, Terminal};
 use crate::rules::files::device::tty_key;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, Value, Verdict, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Verdict, When};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// `MAX_PTY_INDEX` (criu/tty.c).
@@ -12,7 +12,7 @@ const MAX_PTY_INDEX: i64 = 1000;
 const MAX_EXTERNAL: usize = 64;
 
 /// Name it as a terminal that whoever restores will hand in.
-const EXTERNAL: Lift = Lift::Value("external", "{key}");
+const EXTERNAL: Remedy = Remedy::Value("external", "{key}");
 
 fn finding(rule: &Rule, t: &Terminal) -> Finding {
     Finding::on_file(rule, t.task, t.file).term("key", tty_key(t.file))
@@ -22,14 +22,14 @@ pub static TTY_INDEX: Rule = Rule {
     id: "tty-index",
     summary: "A pseudoterminal with a number above 1000.",
     group: "Terminals",
-    what:
+    condition:
         "A pseudoterminal with a number above 1000 is open. (For a slave CRIU takes the number at the end of its path.)",
-    says: "{side} of pseudoterminal {index}: CRIU counts them only up to 1000",
+    message: "{side} of pseudoterminal {index}: CRIU counts them only up to 1000",
     criu: &["Index %d on pts is too big", "Index %d on ptmx is too big"],
     source: "criu/tty.c:pts_fd_get_index, ptm_fd_get_index",
     versions: "all",
-    lifts: &[EXTERNAL, Lift::Workload("start the program in a fresh terminal when fewer are open")],
-    phase: Phase::P3,
+    remedies: &[EXTERNAL, Remedy::Workload("start the program in a fresh terminal when fewer are open")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -51,10 +51,10 @@ pub static TTY_IOCTL: Rule = Rule {
     id: "tty-ioctl",
     summary: "A terminal that cannot be asked for its settings.",
     group: "Terminals",
-    what:
+    condition:
         "A terminal is open as a mere path (O_PATH): it cannot be asked for its session and settings. Or it has a line \
            discipline (TIOCSETD) that does not tell its settings, N_NULL.",
-    says: "terminal[ {path}]: {fault}",
+    message: "terminal[ {path}]: {fault}",
     criu: &[
         "tty: Can't fetch params: err = %d",
         "Can't obtain ptmx index: Bad file descriptor",
@@ -62,8 +62,8 @@ pub static TTY_IOCTL: Rule = Rule {
     ],
     source: "criu/pie/parasite.c:parasite_dump_tty, criu/tty.c:ptm_fd_get_index",
     versions: "all",
-    lifts: &[Lift::Workload("have the program close it before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program close it before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -76,7 +76,7 @@ pub static TTY_IOCTL: Rule = Rule {
             } else {
                 continue;
             };
-            sink.push(Gate::Stands, finding(rule, &t).term("fault", fault));
+            sink.push(Gate::InForce, finding(rule, &t).term("fault", fault));
         }
     },
 };
@@ -85,14 +85,14 @@ pub static TTY_EXT_TOO_MANY: Rule = Rule {
     id: "tty-ext-too-many",
     summary: "More than 64 open files of terminals that were declared external.",
     group: "Terminals",
-    what: "More than 64 open files are terminals named by an external or inherited tty[...] key. Each open file counts, also \
+    condition: "More than 64 open files are terminals named by an external or inherited tty[...] key. Each open file counts, also \
            of the same terminal; descriptors that share one (dup, fork) count once.",
-    says: "{count} open files of external terminals, CRIU has room for 64",
+    message: "{count} open files of external terminals, CRIU has room for 64",
     criu: &["Too many external terminals"],
     source: "criu/tty.c:ext_fd_get_index",
     versions: "all",
-    lifts: &[Lift::Workload("dump a smaller tree")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("dump a smaller tree")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -115,7 +115,7 @@ pub static TTY_EXT_TOO_MANY: Rule = Rule {
         if let Some((task, file)) = over {
             let f = Finding::on_file(rule, task, file).key("many".into());
             let f = f.fact("count", Value::Num(i64::try_from(at_most).unwrap_or(i64::MAX)));
-            sink.push(if files.len() > MAX_EXTERNAL { Gate::Stands } else { Gate::Unknown }, f);
+            sink.push(if files.len() > MAX_EXTERNAL { Gate::InForce } else { Gate::Unknown }, f);
         }
     },
 };
@@ -142,17 +142,17 @@ pub static TTY_DANGLING_SID: Rule = Rule {
     id: "tty-dangling-sid",
     summary: "A terminal of a shell's session, with the shell outside of the tree.",
     group: "Terminals",
-    what: "A terminal of the tree controls a session whose leader is not in the tree (a program started from a shell), and \
+    condition: "A terminal of the tree controls a session whose leader is not in the tree (a program started from a shell), and \
            --shell-job is not given. Naming the terminal as external does not help.",
-    says: "terminal[ {path}] of session {sid}, whose leader {fault}",
+    message: "terminal[ {path}] of session {sid}, whose leader {fault}",
     criu: &["Found dangling tty with sid %d pgid %d (%s) on peer fd %d."],
     source: "criu/tty.c:dump_verify_tty_sids",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::ShellJob),
-        Lift::Workload("start the program detached from the terminal: setsid PROGRAM </dev/null >log 2>&1"),
+    remedies: &[
+        Remedy::Option(Opt::ShellJob),
+        Remedy::Workload("start the program detached from the terminal: setsid PROGRAM </dev/null >log 2>&1"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Outsider,
     check: |rule, ctx, sink| {
@@ -206,25 +206,25 @@ pub static TTY_SLAVE_UNPAIRED: Rule = Rule {
     id: "tty-slave-unpaired",
     summary: "A terminal whose other side, the terminal emulator or sshd, is outside of the tree.",
     group: "Terminals",
-    what: "The slave of a pseudoterminal is open and its master is not in the tree (it is the terminal emulator's, sshd's or \
+    condition: "The slave of a pseudoterminal is open and its master is not in the tree (it is the terminal emulator's, sshd's or \
            the container runtime's). --shell-job, or orphan_pts_master of an RPC request, lets one such terminal pass. A \
            slave whose master is closed everywhere passes by itself.",
-    says: "slave of pseudoterminal {index}[, {path}], whose master is outside of the tree",
+    message: "slave of pseudoterminal {index}[, {path}], whose master is outside of the tree",
     criu: &["Found slave peer index %d without correspond master peer"],
     source: "criu/tty.c:tty_verify_active_pairs",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::ShellJob),
-        Lift::Option(Opt::OrphanPtsMaster),
+    remedies: &[
+        Remedy::Option(Opt::ShellJob),
+        Remedy::Option(Opt::OrphanPtsMaster),
         EXTERNAL,
-        Lift::Workload("start the program detached from the terminal: setsid PROGRAM </dev/null >log 2>&1"),
+        Remedy::Workload("start the program detached from the terminal: setsid PROGRAM </dev/null >log 2>&1"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let gate = ctx.host.gate(&SLAVE_OPTIONS);
-        if gate == Gate::Lifted {
+        if gate == Gate::Waived {
             return;
         }
         for (index, t) in unpaired(ctx) {
@@ -237,18 +237,18 @@ pub static TTY_WRITE_ONLY: Rule = Rule {
     id: "tty-write-only",
     summary: "A terminal opened for writing only, with its other side in the tree.",
     group: "Terminals",
-    what: "Both sides of a pseudoterminal are open in the tree, and the first descriptor that CRIU meets of one of them was opened \
+    condition: "Both sides of a pseudoterminal are open in the tree, and the first descriptor that CRIU meets of one of them was opened \
            for writing only (`program >/dev/pts/N`): CRIU cannot read what is queued there. A side whose other is outside is \
            not read.",
-    says: "{side} of pseudoterminal {index}[, {path}], opened for writing only, and the other side is in the tree",
+    message: "{side} of pseudoterminal {index}[, {path}], opened for writing only, and the other side is in the tree",
     criu: &["Can't read data from tty (%s %#x): Bad file descriptor"],
     source: "criu/tty.c:tty_do_dump_queued_data",
     versions: "all",
-    lifts: &[
+    remedies: &[
         EXTERNAL,
-        Lift::Workload("have the program open it for reading, too, or close this descriptor before the dump"),
+        Remedy::Workload("have the program open it for reading, too, or close this descriptor before the dump"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -278,19 +278,20 @@ pub static TTY_TWO_UNPAIRED: Rule = Rule {
     id: "tty-two-unpaired",
     summary: "A second terminal whose other side is outside of the tree.",
     group: "Terminals",
-    what: "Slaves of two or more pseudoterminals are open whose masters are not in the tree. Even with --shell-job or \
+    condition:
+        "Slaves of two or more pseudoterminals are open whose masters are not in the tree. Even with --shell-job or \
            orphan_pts_master only one such terminal passes.",
-    says: "slave of pseudoterminal {index}[, {path}], the second or later whose master is outside of the tree",
+    message: "slave of pseudoterminal {index}[, {path}], the second or later whose master is outside of the tree",
     criu: &["Only one slave external peer is allowed (index %d)"],
     source: "criu/tty.c:tty_verify_active_pairs",
     versions: "all",
-    lifts: &[EXTERNAL, Lift::Workload("have the program close all but one of them before the dump")],
-    phase: Phase::P6,
+    remedies: &[EXTERNAL, Remedy::Workload("have the program close all but one of them before the dump")],
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink: &mut Sink| {
         // Without an option the rule above tells them all; with options not known this one holds all the same.
-        if ctx.host.gate(&SLAVE_OPTIONS) == Gate::Stands {
+        if ctx.host.gate(&SLAVE_OPTIONS) == Gate::InForce {
             return;
         }
         // Of which it is not certain, none may be one.
@@ -299,8 +300,8 @@ pub static TTY_TWO_UNPAIRED: Rule = Rule {
             if nth > 0 {
                 sink.push(t.gate.or(certain), finding(rule, &t).key(format!("pts:{index}")).num("index", index));
             }
-            if t.gate == Gate::Stands {
-                certain = Gate::Stands;
+            if t.gate == Gate::InForce {
+                certain = Gate::InForce;
             }
         }
     },
@@ -310,15 +311,15 @@ pub static TTY_CTTY_INHERIT: Rule = Rule {
     id: "tty-ctty-inherit",
     summary: "An open /dev/tty, as sudo and ssh keep it, without the terminal itself.",
     group: "Terminals",
-    what: "/dev/tty is open (programs like sudo and ssh keep it), and no pseudoterminal of the same session is open in the \
+    condition: "/dev/tty is open (programs like sudo and ssh keep it), and no pseudoterminal of the same session is open in the \
            tree with the session leader's process group in its foreground, or the one there is was first met in another \
            process. Either side of it counts. No option helps, --shell-job included.",
-    says: "/dev/tty of session {sid}: {lack}[ {met}]",
+    message: "/dev/tty of session {sid}: {lack}[ {met}]",
     criu: &["ctty inheritance detected sid/pgrp %d, no PTY peer with sid/pgrp needed", "ctty inheritance detected sid/pgrp %d (ctty pid_real %d pty pid_real %d)"],
     source: "criu/tty.c:tty_verify_ctty",
     versions: "all",
-    lifts: &[Lift::Workload("have the program close /dev/tty before the dump")],
-    phase: Phase::P6,
+    remedies: &[Remedy::Workload("have the program close /dev/tty before the dump")],
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -361,7 +362,7 @@ fn inherits(ctty: &Terminal, sid: i32, list: &[Terminal]) -> (Option<Verdict>, O
         } else {
             bad = bad.or(Some(pty.task.pid));
         }
-        if fits == Some(true) && pty.gate == Gate::Stands {
+        if fits == Some(true) && pty.gate == Gate::InForce {
             certain = true;
             break;
         }

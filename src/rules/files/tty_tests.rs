@@ -4,7 +4,7 @@ use super::*;
 use crate::criu::Host;
 use crate::rules::testkit::*;
 use crate::rules::Verdict::{Refuse, Warn};
-use crate::snapshot::{Detail, Dev, Look, OpenFile, Snapshot, TtyFacts};
+use crate::snapshot::{Detail, Dev, OpenFile, ScanPhase, Snapshot, TtyFacts};
 
 /// Device of the devpts instance.
 const DEVPTS: Dev = Dev { major: 0, minor: 24 };
@@ -46,7 +46,7 @@ fn dev_tty(fd: i32) -> OpenFile {
 /// The root 100, leader of its session, with pseudoterminal `index` as its controlling one and itself in the foreground.
 fn controlled(files: Vec<OpenFile>, index: u32) -> Snapshot {
     let mut s = snap(files);
-    s.look = Look::Early;
+    s.look = ScanPhase::Early;
     (s.tasks[0].tty_nr, s.tasks[0].tpgid) = (136 << 8 | index as i32, 100);
     s
 }

@@ -2,7 +2,7 @@
 
 use crate::criu::Gate;
 use crate::rules::files::device::is_tun;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
 use crate::snapshot::{OpenFile, Task, TunFacts};
 
 /// Every tun descriptor that has answered, unless CRIU refuses all of them anyway.
@@ -24,14 +24,14 @@ pub static TUN_NETNS_EXTERNAL: Rule = Rule {
     id: "tun-netns-external",
     summary: "An open /dev/net/tun that was opened in a network namespace no process of the tree is in.",
     group: "Devices",
-    what: "The root process has a network namespace of its own, and /dev/net/tun was opened in one that neither a process of \
+    condition: "The root process has a network namespace of its own, and /dev/net/tun was opened in one that neither a process of \
            the tree nor CRIU is in.",
-    says: "TUN/TAP descriptor[ of interface {name}] of network namespace {netns}, which no process of the tree is in",
+    message: "TUN/TAP descriptor[ of interface {name}] of network namespace {netns}, which no process of the tree is in",
     criu: &["Unable to dump a socket from an external network namespace", "No net_ns for tun device"],
     source: "criu/tun.c:dump_tunfile, criu/net.c:get_socket_ns",
     versions: "all",
-    lifts: &[Lift::Workload("close the descriptor, or open it in the network namespace of the tree")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the descriptor, or open it in the network namespace of the tree")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink: &mut Sink| {
@@ -39,7 +39,7 @@ pub static TUN_NETNS_EXTERNAL: Rule = Rule {
             let Some(netns) = tun.netns else { continue };
             let gate = match ctx.socks.knows(netns) {
                 Some(true) => continue,
-                Some(false) => Gate::Stands,
+                Some(false) => Gate::InForce,
                 None => Gate::Unknown,
             };
             sink.push(gate, finding(rule, task, file, tun).num("netns", i64::try_from(netns).unwrap_or(i64::MAX)));
@@ -51,21 +51,21 @@ pub static TUN_FILTER: Rule = Rule {
     id: "tun-filter",
     summary: "A TAP interface with a packet filter, which the kernel does not give back.",
     group: "Devices",
-    what: "A TAP interface has a socket filter (TUNATTACHFILTER): its program lies in the memory of whoever attached it, and the \
+    condition: "A TAP interface has a socket filter (TUNATTACHFILTER): its program lies in the memory of whoever attached it, and the \
            kernel does not give it back.",
-    says: "TAP interface {name} with a socket filter attached",
+    message: "TAP interface {name} with a socket filter attached",
     criu: &["Can't dump %s with filter on-board"],
     source: "criu/tun.c:__dump_tun_link_fd",
     versions: "all",
-    lifts: &[Lift::Workload("have the program detach the filter (TUNDETACHFILTER) before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program detach the filter (TUNDETACHFILTER) before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file, tun) in tuns(ctx) {
             let tap = tun.flags.is_some_and(|f| f & libc::IFF_TAP as u32 != 0);
             if tap && tun.filter == Some(true) {
-                sink.push(Gate::Stands, finding(rule, task, file, tun));
+                sink.push(Gate::InForce, finding(rule, task, file, tun));
             }
         }
     },
@@ -75,20 +75,21 @@ pub static TUN_NOFILTER_INFO: Rule = Rule {
     id: "tun-nofilter-info",
     summary: "A TUN interface on a kernel before 3.11, which does not tell whether there is a filter.",
     group: "Devices",
-    what: "A TUN interface, and a kernel that does not say (IFF_NOFILTER, Linux 3.11+) that it has no socket filter.",
-    says: "TUN interface {name}, of which this kernel does not say whether it has a filter",
+    condition:
+        "A TUN interface, and a kernel that does not say (IFF_NOFILTER, Linux 3.11+) that it has no socket filter.",
+    message: "TUN interface {name}, of which this kernel does not say whether it has a filter",
     criu: &["No info about %s filter, kernel is too old"],
     source: "criu/tun.c:__dump_tun_link_fd",
     versions: "all",
-    lifts: &[Lift::Workload("boot a kernel of 3.11 or newer")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("boot a kernel of 3.11 or newer")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (task, file, tun) in tuns(ctx) {
             let Some(flags) = tun.flags else { continue };
             if flags & (libc::IFF_TAP | libc::IFF_NOFILTER) as u32 == 0 {
-                sink.push(Gate::Stands, finding(rule, task, file, tun));
+                sink.push(Gate::InForce, finding(rule, task, file, tun));
             }
         }
     },

@@ -2,7 +2,7 @@
 
 use crate::criu::Hook;
 use crate::parse::nslink::{self, LinkTarget};
-use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
 use crate::snapshot::{OpenFile, Task};
 
 /// The link of a file that no other rule nor any code of CRIU's stands for: neither a path nor a namespace, pidfd or
@@ -28,14 +28,14 @@ pub static FD_REG_NONAME: Rule = Rule {
     id: "fd-reg-noname",
     summary: "An open kernel object that looks like a regular file, of a kind CRIU does not know.",
     group: "Anonymous inodes",
-    what: "A file that is by its type a regular one but has no path, is no memfd, namespace or pidfd: an object of the kernel \
+    condition: "A file that is by its type a regular one but has no path, is no memfd, namespace or pidfd: an object of the kernel \
            that this CRIU does not know.",
-    says: "kernel object {object}",
+    message: "kernel object {object}",
     criu: &["Can't dump file %d of that type [%o] (reg %s)"],
     source: "criu/files.c:dump_one_file",
     versions: "all",
-    lifts: &[Lift::Workload("have the program close it before the dump"), Lift::Hook(Hook::DumpExtFile)],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program close it before the dump"), Remedy::Hook(Hook::DumpExtFile)],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -55,13 +55,13 @@ pub static FD_UNKNOWN: Rule = Rule {
     id: "fd-unknown",
     summary: "An open kernel object without a file type, such as a DMA buffer.",
     group: "Anonymous inodes",
-    what: "A file without a type that is no anonymous inode either: a DMA buffer, for instance.",
-    says: "kernel object {object}",
+    condition: "A file without a type that is no anonymous inode either: a DMA buffer, for instance.",
+    message: "kernel object {object}",
     criu: &["Can't dump file %d of that type [%o] (unknown %s)"],
     source: "criu/files.c:dump_one_file",
     versions: "all",
-    lifts: &[Lift::Workload("have the program close it before the dump"), Lift::Hook(Hook::DumpExtFile)],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program close it before the dump"), Remedy::Hook(Hook::DumpExtFile)],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {

@@ -1,7 +1,7 @@
 //! Rings of the kernel's asynchronous I/O (io_setup), whose heads CRIU looks at in the memory of the process.
 
 use crate::criu::Gate;
-use crate::rules::{Evidence, Finding, Lift, Phase, Rule, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, When};
 use crate::snapshot::{AioHead, Mapping};
 
 /// fs/aio.c
@@ -30,14 +30,14 @@ pub static AIO_RING_BAD: Rule = Rule {
     id: "aio-ring-bad",
     summary: "The ring of a libaio context, which the program has overwritten, unmapped in part or protected.",
     group: "Mappings",
-    what: "A ring of asynchronous I/O (io_setup, libaio) is not as the kernel has made it: its head was overwritten, a part of it \
+    condition: "A ring of asynchronous I/O (io_setup, libaio) is not as the kernel has made it: its head was overwritten, a part of it \
            was unmapped or got another protection, or all of it may not be read.",
-    says: "AIO ring {range}, {fault}",
+    message: "AIO ring {range}, {fault}",
     criu: &["Not valid ring #%d", "%d was stopped by 11 unexpectedly"],
     source: "criu/pie/parasite.c:parasite_check_aios",
     versions: "all",
-    lifts: &[Lift::Workload("have the program end that context (io_destroy) before the dump, or leave the ring's memory alone")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program end that context (io_destroy) before the dump, or leave the ring's memory alone")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -45,7 +45,7 @@ pub static AIO_RING_BAD: Rule = Rule {
             for m in task.maps.iter().filter(|m| m.is_aio_ring()) {
                 let Some(fault) = fault(m) else { continue };
                 let f = Finding::on_mapping(rule, task, m.vma.start, m.vma.end);
-                sink.push(Gate::Stands, f.term("fault", fault));
+                sink.push(Gate::InForce, f.term("fault", fault));
             }
         }
     },

@@ -1,7 +1,7 @@
 //! Huge pages on a mount that CRIU has not got to know.
 
 use crate::criu_model::paths::external_key;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
 use crate::snapshot::{Kernel, OpenFile};
 
 /// The kernel's own hugetlbfs mounts: after that of shared memory in the list.
@@ -13,16 +13,16 @@ pub static HUGETLB_UNKNOWN: Rule = Rule {
     id: "hugetlb-unknown",
     summary: "Huge pages, while no free one is left by which CRIU could learn to recognise them.",
     group: "Mappings",
-    what: "Huge pages are mapped (MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB), and none of that size was free when CRIU started: \
+    condition: "Huge pages are mapped (MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB), and none of that size was free when CRIU started: \
            it maps one to learn on which device of the kernel's they are, and takes what lies there for an ordinary file \
            otherwise. A device it got to know in an earlier run may be in its cache.",
-    says: "{what} of huge pages, of which none was free for CRIU to learn where they are",
+    message: "{what} of huge pages, of which none was free for CRIU to learn where they are",
     criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/kerndat.c:kerndat_get_hugetlb_dev, criu/hugetlb.c:is_hugetlb_dev",
     versions: "all",
-    // An external key lifts it too, and the memory is lost.
-    lifts: &[Lift::Workload("make one more huge page of that size before the dump (sysctl vm.nr_hugepages)")],
-    phase: Phase::P3,
+    // An external key remedies it too, and the memory is lost.
+    remedies: &[Remedy::Workload("make one more huge page of that size before the dump (sysctl vm.nr_hugepages)")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx: &Ctx, sink| {

@@ -2,7 +2,7 @@
 
 use crate::criu::{Gate, Hook, Opt, Release};
 use crate::parse::maps::Vma;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
 use crate::snapshot::{Dev, Mapping, Task};
 
 /// /dev/zero, the only device whose mapping CRIU takes by itself.
@@ -32,15 +32,15 @@ pub static VMA_ANON_INODE: Rule = Rule {
     id: "vma-anon-inode",
     summary: "Mapped memory of a kernel object (io_uring, perf, KVM, BPF, memfd_secret) that cannot be opened again.",
     group: "Mappings",
-    what:
+    condition:
         "A mapping of a kernel object that cannot be opened through map_files: io_uring rings, perf event buffers, KVM \
            vcpus, BPF maps and ring buffers, memfd_secret, DMA buffers. No plugin is asked.",
-    says: "mapping {range} of {object}",
+    message: "mapping {range} of {object}",
     criu: &["Unknown shit %o (%s)", "Can't open %d's mapfile link %lx"],
     source: "criu/proc_parse.c:vma_get_mapfile",
     versions: "all",
-    lifts: &[Lift::Workload("have the program unmap it before the dump, or run it without that interface")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program unmap it before the dump, or run it without that interface")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -48,7 +48,7 @@ pub static VMA_ANON_INODE: Rule = Rule {
             let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
                 .key(format!("object:{}:{}", task.pid, m.vma.path.escaped()))
                 .fact("object", Value::Text(m.vma.unescaped()));
-            sink.push(Gate::Stands, finding);
+            sink.push(Gate::InForce, finding);
         }
     },
 };
@@ -57,13 +57,13 @@ pub static VMA_DEVICE: Rule = Rule {
     id: "vma-device",
     summary: "Mapped memory of a device.",
     group: "Mappings",
-    what: "A mapping of a file that is neither regular nor /dev/zero.",
-    says: "mapping {range} of {class} {dev}[, driver {driver}], {path}",
+    condition: "A mapping of a file that is neither regular nor /dev/zero.",
+    message: "mapping {range} of {class} {dev}[, driver {driver}], {path}",
     criu: &["handle_device_vma plugin failed: %s", "Can't handle non-regular mapping on %d's map %lx"],
     source: "criu/proc_parse.c:handle_vma",
     versions: "all",
-    lifts: &[Lift::Workload("have the program unmap {path} before the dump"), Lift::Hook(Hook::HandleDeviceVma)],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program unmap {path} before the dump"), Remedy::Hook(Hook::HandleDeviceVma)],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -100,14 +100,15 @@ pub static VMA_VVAR_VCLOCK: Rule = Rule {
     id: "vma-vvar-vclock",
     summary: "The time page that kernels from 6.13 on map into every process, which CRIU before 4.1 does not know.",
     group: "Mappings",
-    what: "The kernel (6.13+) maps the time data of the vdso as two areas, and this CRIU knows only the first: every \
+    condition:
+        "The kernel (6.13+) maps the time data of the vdso as two areas, and this CRIU knows only the first: every \
            process is refused.",
-    says: "mapping {range} [vvar_vclock], which this CRIU does not know",
+    message: "mapping {range} [vvar_vclock], which this CRIU does not know",
     criu: &["Unsupported mapping found %016lx-%016lx"],
     source: "criu/proc_parse.c:handle_vma, vma_list_add",
     versions: "3.17.1-4.0",
-    lifts: &[Lift::Release("4.1"), Lift::Workload("boot a kernel older than 6.13")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Release("4.1"), Remedy::Workload("boot a kernel older than 6.13")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -116,7 +117,7 @@ pub static VMA_VVAR_VCLOCK: Rule = Rule {
         }
         for (task, m) in mappings(ctx).filter(|(_, m)| *m.vma.path == *b"[vvar_vclock]") {
             let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end).key("vvar_vclock".into());
-            sink.push(Gate::Stands, finding);
+            sink.push(Gate::InForce, finding);
         }
     },
 };
@@ -125,15 +126,15 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
     id: "vma-io-pfnmap",
     summary: "Mapped memory that is not memory: the registers or pages of a device.",
     group: "Mappings",
-    what:
+    condition:
         "A mapping of device memory (`io` or `pf` in its VmFlags) that is not a readable vvar area, not a shared mapping of \
            a file and not the uprobes area. vmsplice cannot read such pages.",
-    says: "mapping {range} of device memory (VmFlags io/pf)[, {path}]",
+    message: "mapping {range} of device memory (VmFlags io/pf)[, {path}]",
     criu: &["Unsupported mapping found %016lx-%016lx"],
     source: "criu/proc_parse.c:parse_vma_vmflags, vma_list_add",
     versions: "all",
-    lifts: &[Lift::Workload("have the program unmap it before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program unmap it before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
@@ -155,7 +156,7 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
             }
             let path = (!vma.path.is_empty()).then(|| Value::Text(vma.unescaped()));
             let finding = Finding::on_mapping(rule, task, vma.start, vma.end).fact_opt("path", path);
-            sink.push(Gate::Stands, finding);
+            sink.push(Gate::InForce, finding);
         }
     },
 };
@@ -164,26 +165,26 @@ pub static VMA_UPROBES: Rule = Rule {
     id: "vma-uprobes",
     summary: "The area that the kernel maps into a process when a uprobe was set in it (perf, bpftrace).",
     group: "Mappings",
-    what:
+    condition:
         "The kernel has put a [uprobes] area into the process, because a uprobe was set in one of its files; the area \
            stays when the probe is removed.",
-    says: "mapping {range} [uprobes]: a uprobe was set in this process",
+    message: "mapping {range} [uprobes]: a uprobe was set in this process",
     criu: &[
         "PID %d has uprobes vma. Consider using --allow-uprobes.",
         "{before 4.2} Unsupported mapping found %016lx-%016lx",
     ],
     source: "criu/proc_parse.c:handle_vma",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::AllowUprobes),
-        Lift::Release("4.2"),
-        Lift::Workload("remove the uprobes and restart the program"),
+    remedies: &[
+        Remedy::Option(Opt::AllowUprobes),
+        Remedy::Release("4.2"),
+        Remedy::Workload("remove the uprobes and restart the program"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
-        let gate = if ctx.host.caps.uprobes { ctx.host.gate(&[Opt::AllowUprobes]) } else { Gate::Stands };
+        let gate = if ctx.host.caps.uprobes { ctx.host.gate(&[Opt::AllowUprobes]) } else { Gate::InForce };
         for (task, m) in mappings(ctx).filter(|(_, m)| *m.vma.path == *b"[uprobes]") {
             sink.push(gate, Finding::on_mapping(rule, task, m.vma.start, m.vma.end));
         }
@@ -194,18 +195,18 @@ pub static GUARD_PAGES_OLD_CRIU: Rule = Rule {
     id: "guard-pages-old-criu",
     summary: "Guard regions of thread stacks (glibc 2.42), which CRIU before 4.2 tries to read.",
     group: "Mappings",
-    what: "A private mapping has a guard region (madvise(MADV_GUARD_INSTALL), Linux 6.13+; glibc 2.42 makes them for thread \
+    condition: "A private mapping has a guard region (madvise(MADV_GUARD_INSTALL), Linux 6.13+; glibc 2.42 makes them for thread \
            stacks) and this CRIU does not know them: it tries to read the pages. The kernel tells where they are from 6.15 \
            on; before, nothing is known.",
-    says: "guard region {range} (MADV_GUARD_INSTALL), which this CRIU cannot dump",
+    message: "guard region {range} (MADV_GUARD_INSTALL), which this CRIU cannot dump",
     criu: &["Can't splice all pages to pipe (%ld/%ld)", "Can't dump page with parasite"],
     source: "criu/page-xfer.c, criu/mem.c:__parasite_dump_pages_seized",
     versions: "3.17.1-4.1.1",
-    lifts: &[
-        Lift::Release("4.2"),
-        Lift::Workload("run the program with a C library that makes no guard regions (glibc before 2.42)"),
+    remedies: &[
+        Remedy::Release("4.2"),
+        Remedy::Workload("run the program with a C library that makes no guard regions (glibc before 2.42)"),
     ],
-    phase: Phase::P4,
+    phase: Phase::Pages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -214,7 +215,7 @@ pub static GUARD_PAGES_OLD_CRIU: Rule = Rule {
         }
         for task in ctx.live_tasks() {
             if let Some((start, end)) = task.guard {
-                sink.push(Gate::Stands, Finding::on_mapping(rule, task, start, end));
+                sink.push(Gate::InForce, Finding::on_mapping(rule, task, start, end));
             }
         }
     },
@@ -224,16 +225,16 @@ pub static SYSV_SHM_NO_IPCNS: Rule = Rule {
     id: "sysv-shm-no-ipcns",
     summary: "System V shared memory in a tree that uses the host's IPC namespace.",
     group: "System V shared memory",
-    what: "A System V shared memory segment is attached and the root task lives in CRIU's own IPC namespace: the segment \
+    condition: "A System V shared memory segment is attached and the root task lives in CRIU's own IPC namespace: the segment \
            could only be recreated in a namespace of its own.",
-    says: "mapping {range} of System V shared memory, key {key}, id {shmid}, in a tree that shares CRIU's IPC namespace",
+    message: "mapping {range} of System V shared memory, key {key}, id {shmid}, in a tree that shares CRIU's IPC namespace",
     criu: &["Task %d with SysVIPC shmem map @%lx doesn't live in IPC ns"],
     source: "criu/cr-dump.c:check_sysvipc_map_dump",
     versions: "all",
-    lifts: &[Lift::Workload(
+    remedies: &[Remedy::Workload(
         "run the tree in an IPC namespace of its own (podman, docker: without --ipc=host), or detach the segment before the dump",
     )],
-    phase: Phase::P5,
+    phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -253,7 +254,7 @@ pub static SYSV_SHM_NO_IPCNS: Rule = Rule {
                 .key(format!("sysv:{}", m.vma.ino))
                 .fact("key", Value::Text(key.into()))
                 .fact("shmid", Value::Num(m.vma.ino as i64));
-            sink.push(Gate::Stands, finding);
+            sink.push(Gate::InForce, finding);
         }
     },
 };

@@ -3,20 +3,20 @@
 use crate::criu::{Gate, Release};
 use crate::parse::maps::Vma;
 use crate::rules::memory::mapping::is_known_vvar;
-use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
 
 pub static VMA_VVAR_GAP: Rule = Rule {
     id: "vma-vvar-gap",
     summary: "A program that has moved or unmapped a part of the kernel's time pages (vvar).",
     group: "Mappings",
-    what: "The areas with the time data of the vdso do not lie side by side: the program has moved one of them, or unmapped a \
+    condition: "The areas with the time data of the vdso do not lie side by side: the program has moved one of them, or unmapped a \
            part.",
-    says: "mapping {range} {name}, apart from the one at {before}",
+    message: "mapping {range} {name}, apart from the one at {before}",
     criu: &["two nonconsecutive vvar vma-s: %lx-%lx %lx-%lx"],
     source: "criu/proc_parse.c:parse_smaps",
     versions: "4.1+",
-    lifts: &[Lift::Workload("run the program without what moves or unmaps its [vvar]")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("run the program without what moves or unmaps its [vvar]")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -32,7 +32,7 @@ pub static VMA_VVAR_GAP: Rule = Rule {
                 let finding = Finding::on_mapping(rule, task, m.start, m.end)
                     .fact("name", Value::Text(m.path.clone()))
                     .fact("before", Value::Hex(before.start));
-                sink.push(Gate::Stands, finding);
+                sink.push(Gate::InForce, finding);
             }
         }
     },
@@ -47,13 +47,14 @@ pub static VMA_SYSV_PRIVATE: Rule = Rule {
     id: "vma-sysv-private",
     summary: "A private mapping of a System V shared memory segment.",
     group: "System V shared memory",
-    what: "A System V shared memory segment is mapped privately, by way of /proc/PID/map_files: shmat cannot do it.",
-    says: "private mapping {range} of System V shared memory, {path}",
+    condition:
+        "A System V shared memory segment is mapped privately, by way of /proc/PID/map_files: shmat cannot do it.",
+    message: "private mapping {range} of System V shared memory, {path}",
     criu: &["Bogus mapping 0x%lx-0x%lx (flags: %#x vm_file_fd: %d)"],
     source: "criu/proc_parse.c:handle_vma",
     versions: "all",
-    lifts: &[Lift::Workload("have the program unmap it before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("have the program unmap it before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -67,7 +68,7 @@ pub static VMA_SYSV_PRIVATE: Rule = Rule {
                 }
                 let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
                     .fact("path", Value::Text(m.vma.unescaped()));
-                sink.push(Gate::Stands, finding);
+                sink.push(Gate::InForce, finding);
             }
         }
     },
@@ -80,13 +81,13 @@ pub static NO_EXEC_VMA: Rule = Rule {
     id: "no-exec-vma",
     summary: "A process without any executable memory, in which CRIU cannot run its code.",
     group: "Mappings",
-    what: "No mapping of the process is executable: CRIU has no place for its first instructions.",
-    says: "none of its {count} mappings is executable",
+    condition: "No mapping of the process is executable: CRIU has no place for its first instructions.",
+    message: "none of its {count} mappings is executable",
     criu: &["No suitable VM found"],
     source: "criu/parasite-syscall.c:get_exec_start, parasite_infect_seized",
     versions: "all",
-    lifts: &[],
-    phase: Phase::P3,
+    remedies: &[],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -98,7 +99,7 @@ pub static NO_EXEC_VMA: Rule = Rule {
             if ctx.index.unchecked(task.pid).any(|u| *u.what == *b"maps") {
                 continue;
             }
-            sink.push(Gate::Stands, Finding::on_task(rule, task).num("count", maps.len() as i64));
+            sink.push(Gate::InForce, Finding::on_task(rule, task).num("count", maps.len() as i64));
         }
     },
 };

@@ -3,23 +3,23 @@
 use crate::criu::Gate;
 use crate::rules::mounts::content::each_looked_into;
 use crate::rules::mounts::table::finding;
-use crate::rules::{Evidence, Lift, Other, Phase, Rule, When};
+use crate::rules::{Evidence, Other, Phase, Remedy, Rule, When};
 use crate::snapshot::MasterPipe;
 
 pub static MNT_AUTOFS: Rule = Rule {
     id: "mnt-autofs",
     summary: "An automount point whose automounter is not in the tree.",
     group: "Mounts",
-    what: "An autofs is mounted in a dumped namespace, is not external, and its automounter is a process outside of the tree or \
+    condition: "An autofs is mounted in a dumped namespace, is not external, and its automounter is a process outside of the tree or \
            is gone; or the automounter has closed the end of the pipe that it reads from and there is no /dev/autofs in that \
            namespace. With /dev/autofs CRIU asks the kernel whether anybody serves the mount, and passes if nobody does: that is \
            a warning. A mount that the kernel knows to be served by nobody (fd=-1) passes.",
-    says: "autofs {source} on {mountpoint}: {fault}",
+    message: "autofs {source} on {mountpoint}: {fault}",
     criu: &["failed to find pstree item with pid %d", "Failed to find read pipe fd (ino %ld) in process %d", "failed to open /dev/autofs"],
     source: "criu/autofs.c:autofs_create_entry",
     versions: "all",
-    lifts: &[Lift::Value("external", "mnt[{path}]:NAME"), Lift::Workload("unmount it before the dump")],
-    phase: Phase::P6,
+    remedies: &[Remedy::Value("external", "mnt[{path}]:NAME"), Remedy::Workload("unmount it before the dump")],
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
@@ -31,10 +31,10 @@ pub static MNT_AUTOFS: Rule = Rule {
             let Some(master) = node.table.masters.iter().find(|m| m.mnt_id == node.info.mnt_id) else { return };
             let (fault, gate) = match master.pipe {
                 MasterPipe::Open if ctx.index.task(master.pid).is_some() => return,
-                MasterPipe::Open => ("its automounter is outside of the tree", Gate::Stands),
-                MasterPipe::Gone => ("its automounter has ended", Gate::Stands),
+                MasterPipe::Open => ("its automounter is outside of the tree", Gate::InForce),
+                MasterPipe::Gone => ("its automounter has ended", Gate::InForce),
                 MasterPipe::Closed { device: false } => {
-                    ("its automounter does not read its pipe, and /dev/autofs is not there to ask", Gate::Stands)
+                    ("its automounter does not read its pipe, and /dev/autofs is not there to ask", Gate::InForce)
                 }
                 MasterPipe::Closed { device: true } => ("its automounter does not read its pipe", Gate::Unknown),
             };

@@ -3,7 +3,7 @@
 
 use crate::criu_model::mounts::{Model, Node};
 use crate::rules::mounts::table::finding;
-use crate::rules::{Ctx, Evidence, Lift, Phase, Rule, When};
+use crate::rules::{Ctx, Evidence, Phase, Remedy, Rule, When};
 
 /// Every mount that CRIU dumps, with the model.
 pub(crate) fn each_dumped(ctx: &Ctx, mut judge: impl FnMut(&Model, &Node)) {
@@ -30,15 +30,15 @@ pub static MNT_FUSE: Rule = Rule {
     id: "mnt-fuse",
     summary: "A mounted FUSE file system: sshfs, gvfs, lxcfs, s3fs.",
     group: "Mounts",
-    what:
+    condition:
         "A FUSE file system is mounted in a dumped namespace and is neither external nor a bind of the root or of an \
            external mount.",
-    says: "mount {mnt_id} of {fstype} (source {source}) on {mountpoint}",
+    message: "mount {mnt_id} of {fstype} (source {source}) on {mountpoint}",
     criu: &["failed to dump fs %s (fuse): always fail"],
     source: "criu/filesystems.c:always_fail",
     versions: "all",
-    lifts: &[Lift::Value("external", "mnt[{path}]:NAME"), Lift::Workload("unmount it before the dump")],
-    phase: Phase::P6,
+    remedies: &[Remedy::Value("external", "mnt[{path}]:NAME"), Remedy::Workload("unmount it before the dump")],
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
@@ -57,16 +57,16 @@ pub static MNT_UNREACHABLE: Rule = Rule {
     id: "mnt-unreachable",
     summary: "A tmpfs or the like whose contents CRIU cannot reach.",
     group: "Mounts",
-    what: "CRIU looks into a tmpfs, mqueue, pstore, fusectl, devtmpfs, autofs or FUSE file system to dump it, and cannot: it is \
+    condition: "CRIU looks into a tmpfs, mqueue, pstore, fusectl, devtmpfs, autofs or FUSE file system to dump it, and cannot: it is \
            mounted only in part, as the root of a nested mount namespace, or the mountpoint of every mount of the whole has \
            a newline in its name, which CRIU does not know from the kernel's text for it, or is hidden by a mount that CRIU \
            does not collect, tracefs or one that --skip-mnt names.",
-    says: "{fstype} ({dev}, source {source}) on {mountpoint}, whose contents CRIU cannot reach: {why}",
+    message: "{fstype} ({dev}, source {source}) on {mountpoint}, whose contents CRIU cannot reach: {why}",
     criu: &["Unable to dump a file system for %d:%s"],
     source: "criu/mount.c:dump_one_fs",
     versions: "all",
-    lifts: &[Lift::Value("external", "mnt[{path}]:NAME"), Lift::Workload("{change} before the dump")],
-    phase: Phase::P6,
+    remedies: &[Remedy::Value("external", "mnt[{path}]:NAME"), Remedy::Workload("{change} before the dump")],
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
@@ -97,17 +97,17 @@ pub static MNT_MQUEUE: Rule = Rule {
     id: "mnt-mqueue",
     summary: "POSIX message queues, which CRIU does not save.",
     group: "Mounts",
-    what: "A file system of POSIX message queues is mounted in a dumped namespace, is not external, and there is a queue in it, \
+    condition: "A file system of POSIX message queues is mounted in a dumped namespace, is not external, and there is a queue in it, \
            opened by a process or not.",
-    says: "message queues in the mqueue file system on {mountpoint}",
+    message: "message queues in the mqueue file system on {mountpoint}",
     criu: &["mqueue isn't empty"],
     source: "criu/filesystems.c:dump_empty_fs",
     versions: "all",
-    lifts: &[
-        Lift::Value("external", "mnt[{path}]:NAME"),
-        Lift::Workload("remove the queues (ls {mountpoint}, mq_unlink), or unmount it, before the dump"),
+    remedies: &[
+        Remedy::Value("external", "mnt[{path}]:NAME"),
+        Remedy::Workload("remove the queues (ls {mountpoint}, mq_unlink), or unmount it, before the dump"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {

@@ -5,23 +5,23 @@ use crate::criu::Gate;
 use crate::criu_model::mounts::{is_skipped, type_of};
 use crate::rules::mounts::content::each_looked_into;
 use crate::rules::mounts::table::{finding, on_mount, tables_read};
-use crate::rules::{Evidence, Lift, Phase, Rule, When};
+use crate::rules::{Evidence, Phase, Remedy, Rule, When};
 
 pub static MNT_OWN_DEVPTS: Rule = Rule {
     id: "mnt-own-devpts",
     summary: "A devpts, while there is none on the /dev/pts of CRIU itself.",
     group: "Mounts",
-    what: "A devpts is in a mount table that CRIU reads, and there is none on CRIU's own /dev/pts to compare it with. The tables \
+    condition: "A devpts is in a mount table that CRIU reads, and there is none on CRIU's own /dev/pts to compare it with. The tables \
            are those of the dumped mount namespaces, and CRIU's own if the root process shares it or with --external mnt[].",
-    says: "mount {mnt_id} of devpts on {mountpoint}, and the /dev/pts that criu sees is no devpts",
+    message: "mount {mnt_id} of devpts on {mountpoint}, and the /dev/pts that criu sees is no devpts",
     criu: &["devpts isn't mount on the host", "Failed to parse FS specific data on %s"],
     source: "criu/filesystems.c:devpts_parse",
     versions: "all",
-    lifts: &[
-        Lift::Workload("mount one where criu runs: mount -t devpts devpts /dev/pts"),
-        Lift::Workload("unmount it before the dump"),
+    remedies: &[
+        Remedy::Workload("mount one where criu runs: mount -t devpts devpts /dev/pts"),
+        Remedy::Workload("unmount it before the dump"),
     ],
-    phase: Phase::P2,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
@@ -30,7 +30,7 @@ pub static MNT_OWN_DEVPTS: Rule = Rule {
         }
         for (table, gate) in tables_read(ctx) {
             // What is skipped is dropped before.
-            let skip = if ctx.host.options.skip_mnt.is_some() { Gate::Stands } else { Gate::Unknown };
+            let skip = if ctx.host.options.skip_mnt.is_some() { Gate::InForce } else { Gate::Unknown };
             for info in table.mounts.iter().filter(|m| type_of(m) == b"devpts" && !is_skipped(ctx.host, m)) {
                 if let Some(f) = on_mount(rule, ctx, table, info) {
                     sink.push(gate.or(skip), f);
@@ -44,17 +44,17 @@ pub static MNT_OWN_DEVTMPFS: Rule = Rule {
     id: "mnt-own-devtmpfs",
     summary: "A devtmpfs, while the /dev of CRIU itself is none.",
     group: "Mounts",
-    what: "A devtmpfs is mounted in a dumped namespace, is neither external nor a bind of the root or of an external mount, and \
+    condition: "A devtmpfs is mounted in a dumped namespace, is neither external nor a bind of the root or of an external mount, and \
            CRIU's own /dev is no devtmpfs or tmpfs to compare it with.",
-    says: "mount {mnt_id} of devtmpfs on {mountpoint}, and the /dev that criu sees is neither a devtmpfs nor a tmpfs",
+    message: "mount {mnt_id} of devtmpfs on {mountpoint}, and the /dev that criu sees is neither a devtmpfs nor a tmpfs",
     criu: &["devtmpfs isn't mount on the host"],
     source: "criu/filesystems.c:devtmpfs_dump",
     versions: "all",
-    lifts: &[
-        Lift::Value("external", "mnt[{path}]:NAME"),
-        Lift::Workload("unmount it before the dump"),
+    remedies: &[
+        Remedy::Value("external", "mnt[{path}]:NAME"),
+        Remedy::Workload("unmount it before the dump"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {

@@ -2,7 +2,7 @@
 
 use crate::criu::{Gate, Opt};
 use crate::rules::mounts::{content, table};
-use crate::rules::{Ctx, Evidence, Lift, Phase, Rule, When};
+use crate::rules::{Ctx, Evidence, Phase, Remedy, Rule, When};
 use crate::snapshot::Dev;
 
 /// /dev/ptmx and every devpts instance's own.
@@ -17,10 +17,10 @@ fn index(root: &[u8]) -> Option<u32> {
 
 /// Whether a descriptor of the tree is the master of that number. CRIU compares nothing else, so another instance's counts.
 fn has_master(ctx: &Ctx, wanted: u32) -> Gate {
-    let mut gate = Gate::Stands;
+    let mut gate = Gate::InForce;
     for (_, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && f.rdev == PTMX) {
         match file.tty().and_then(|t| t.index) {
-            Some(index) if index == wanted => return Gate::Lifted,
+            Some(index) if index == wanted => return Gate::Waived,
             Some(_) => {}
             None => gate = Gate::Unknown,
         }
@@ -32,18 +32,18 @@ pub static MNT_DEVPTS_BIND: Rule = Rule {
     id: "mnt-devpts-bind",
     summary: "A bind mounted terminal, as /dev/console of a container is.",
     group: "Mounts",
-    what: "A single terminal of a devpts that is mounted in the tree's mount namespaces is bind mounted somewhere (as /dev/console \
+    condition: "A single terminal of a devpts that is mounted in the tree's mount namespaces is bind mounted somewhere (as /dev/console \
            of a container is), it is not external, and no process of the tree has the master with its number open.",
-    says: "mount {mnt_id} on {mountpoint} is the terminal {root} of a devpts, whose master is outside of the tree",
+    message: "mount {mnt_id} on {mountpoint} is the terminal {root} of a devpts, whose master is outside of the tree",
     criu: &["Unable to find a master for %s"],
     source: "criu/tty.c:devpts_check_bindmount",
     versions: "all",
-    lifts: &[
-        Lift::Value("external", "mnt[{path}]:NAME"),
-        Lift::Option(Opt::OrphanPtsMaster),
-        Lift::Workload("unmount it before the dump"),
+    remedies: &[
+        Remedy::Value("external", "mnt[{path}]:NAME"),
+        Remedy::Option(Opt::OrphanPtsMaster),
+        Remedy::Workload("unmount it before the dump"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {

@@ -2,7 +2,7 @@
 
 use crate::criu_model::mounts::{Model, Node};
 use crate::rules::mounts::table::finding;
-use crate::rules::{Evidence, Lift, Phase, Rule, Value, When};
+use crate::rules::{Evidence, Phase, Remedy, Rule, Value, When};
 use std::collections::{HashMap, HashSet};
 
 /// Where a mount stands in the file system that its parent is a mount of (`root_path_from_parent`, criu/mount.c).
@@ -30,15 +30,15 @@ pub static MNT_PROPAGATED: Rule = Rule {
     id: "mnt-propagated",
     summary: "Two mounts at one place of a peer group that are not the same, at which CRIU dies.",
     group: "Mounts",
-    what: "Two mounts of one peer group have at the same place mounts of different file systems, or of different parts of one. \
+    condition: "Two mounts of one peer group have at the same place mounts of different file systems, or of different parts of one. \
            CRIU takes them for one mount that has propagated, sees that they are not, and ends with a signal.",
-    says: "mount {mnt_id} of {fstype} on {mountpoint} and mount {second} of {other_fstype} on {other_mountpoint} stand at the \
+    message: "mount {mnt_id} of {fstype} on {mountpoint} and mount {second} of {other_fstype} on {other_mountpoint} stand at the \
            same place of peer group {peers}",
     criu: &["BUG at criu/mount.c"],
     source: "criu/mount.c:resolve_shared_mounts",
     versions: "all",
-    lifts: &[Lift::Workload("unmount one of them before the dump, or make the mounts that they are on private")],
-    phase: Phase::P2,
+    remedies: &[Remedy::Workload("unmount one of them before the dump, or make the mounts that they are on private")],
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {

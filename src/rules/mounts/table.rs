@@ -3,7 +3,7 @@
 use crate::criu::{Gate, Hook, Opt, Release};
 use crate::criu_model::mounts::{Model, Node};
 use crate::parse::mountinfo::MountInfo;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
 use crate::snapshot::MountTable;
 
 /// Every mount that CRIU validates, with the model; nothing when it validates none.
@@ -46,11 +46,11 @@ pub(crate) fn tables_read<'c>(ctx: &'c Ctx) -> impl Iterator<Item = (&'c MountTa
     let shared = ctx.snap.root_shares(|n| n.mnt);
     // CRIU's own is read before the externals are looked for.
     let auto = match ctx.host.options.autodetect_ext_mounts {
-        Some(true) => Gate::Stands,
-        Some(false) => Gate::Lifted,
+        Some(true) => Gate::InForce,
+        Some(false) => Gate::Waived,
         None => Gate::Unknown,
     };
-    let gate = move |t: &MountTable| if is_own(ctx, t) && shared == Some(false) { auto } else { Gate::Stands };
+    let gate = move |t: &MountTable| if is_own(ctx, t) && shared == Some(false) { auto } else { Gate::InForce };
     ctx.snap.mounts.iter().map(move |t| (t, gate(t)))
 }
 
@@ -70,18 +70,18 @@ pub static MNT_LINE: Rule = Rule {
     id: "mnt-line",
     summary: "A mount whose line in the mount table CRIU cannot read: too long, or an odd character.",
     group: "Mounts",
-    what: "CRIU cannot read a line of a mount table: it is longer than 4094 bytes (an overlay of many layers; up to CRIU 4.2), or the \
+    condition: "CRIU cannot read a line of a mount table: it is longer than 4094 bytes (an overlay of many layers; up to CRIU 4.2), or the \
            mountpoint or what is mounted there has a carriage return, form feed or vertical tab in its name. The tables are \
            those of the dumped mount namespaces, and CRIU's own if the root process shares it or with --external mnt[].",
-    says: "mount {mnt_id} of {fstype} on {mountpoint}[ of {whose} mount namespace] has a line in the mount table {why}",
+    message: "mount {mnt_id} of {fstype} on {mountpoint}[ of {whose} mount namespace] has a line in the mount table {why}",
     criu: &["Bad format in %d mountinfo: '%s'"],
     source: "criu/proc_parse.c:parse_mountinfo",
     versions: "all",
-    lifts: &[
-        Lift::Workload("unmount it before the dump"),
-        Lift::Workload("run {apart} in a mount namespace without it"),
+    remedies: &[
+        Remedy::Workload("unmount it before the dump"),
+        Remedy::Workload("run {apart} in a mount namespace without it"),
     ],
-    phase: Phase::P2,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
@@ -108,21 +108,21 @@ pub static MNT_UNSUPPORTED_FS: Rule = Rule {
     id: "mnt-unsupported-fs",
     summary: "A mounted file system that CRIU cannot mount again: ext4, XFS, NFS and so on.",
     group: "Mounts",
-    what: "A file system is mounted whole (its root is /) that CRIU cannot mount again by itself: none of proc, sysfs, \
+    condition: "A file system is mounted whole (its root is /) that CRIU cannot mount again by itself: none of proc, sysfs, \
            devtmpfs, binfmt_misc, tmpfs, devpts, pstore, mqueue, securityfs, fusectl, debugfs, tracefs, cgroup, cgroup2, \
            aufs, fuse, overlay, autofs; it is not the root of the namespace or a bind of it, not external or a bind of \
            an external one, and not named by --enable-fs (which never helps for Btrfs).",
-    says: "mount {mnt_id} of {fstype} ({dev}, source {source}) on {mountpoint} is of a file system that CRIU cannot mount again",
+    message: "mount {mnt_id} of {fstype} ({dev}, source {source}) on {mountpoint} is of a file system that CRIU cannot mount again",
     criu: &["FS mnt %s dev %#x root %s unsupported id %d"],
     source: "criu/mount.c:validate_mounts",
     versions: "all",
-    lifts: &[
-        Lift::Value("external", "mnt[{path}]:NAME"),
-        Lift::Value("external", "dev[{key}]:NAME"),
-        Lift::Value("enable-fs", "{enable}"),
-        Lift::Workload("unmount it before the dump"),
+    remedies: &[
+        Remedy::Value("external", "mnt[{path}]:NAME"),
+        Remedy::Value("external", "dev[{key}]:NAME"),
+        Remedy::Value("enable-fs", "{enable}"),
+        Remedy::Workload("unmount it before the dump"),
     ],
-    phase: Phase::P2,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
@@ -152,20 +152,20 @@ pub static MNT_NO_ROOT_MOUNT: Rule = Rule {
     id: "mnt-no-root-mount",
     summary: "A bind mount of something that lies outside of the tree's mount namespace: a volume.",
     group: "Mounts",
-    what: "A part of a file system is mounted (a bind mount: its root is not /), no mount of the whole of it is in the \
+    condition: "A part of a file system is mounted (a bind mount: its root is not /), no mount of the whole of it is in the \
            dumped namespaces, it is not external, and no plugin takes it.",
-    says: "bind mount {mnt_id} of {root} of {fstype} ({dev}, source {source}) on {mountpoint}, which comes from outside of the \
+    message: "bind mount {mnt_id} of {root} of {fstype} ({dev}, source {source}) on {mountpoint}, which comes from outside of the \
            tree's mount namespace",
     criu: &["%d:%s doesn't have a proper root mount"],
     source: "criu/mount.c:validate_mounts",
     versions: "all",
-    lifts: &[
-        Lift::Value("external", "mnt[{path}]:NAME"),
-        Lift::Value("external", "mnt[]:sm"),
-        Lift::Workload("unmount it before the dump"),
-        Lift::Hook(Hook::DumpExtMount),
+    remedies: &[
+        Remedy::Value("external", "mnt[{path}]:NAME"),
+        Remedy::Value("external", "mnt[]:sm"),
+        Remedy::Workload("unmount it before the dump"),
+        Remedy::Hook(Hook::DumpExtMount),
     ],
-    phase: Phase::P2,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
@@ -189,18 +189,18 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
     id: "mnt-external-master",
     summary: "A mount that receives mounts from outside (propagation rslave).",
     group: "Mounts",
-    what: "A mount is a slave of a peer group (master:N in mountinfo) that has no member in the dumped namespaces, and no \
+    condition: "A mount is a slave of a peer group (master:N in mountinfo) that has no member in the dumped namespaces, and no \
            external mount, nor the root, of the same superblock has that master.",
-    says: "mount {mnt_id} of {fstype} on {mountpoint} receives mounts from peer group {master}, which is outside of the tree",
+    message: "mount {mnt_id} of {fstype} on {mountpoint} receives mounts from peer group {master}, which is outside of the tree",
     criu: &["Mount %d %s (master_id: %d shared_id: %d) has unreachable sharing. Try --enable-external-masters."],
     source: "criu/mount.c:resolve_shared_mounts",
     versions: "all",
-    lifts: &[
-        Lift::Value("external", "mnt[{path}]:NAME"),
-        Lift::Value("external", "mnt[]:m"),
-        Lift::Workload("make it private (mount --make-private {mountpoint} inside) before the dump"),
+    remedies: &[
+        Remedy::Value("external", "mnt[{path}]:NAME"),
+        Remedy::Value("external", "mnt[]:m"),
+        Remedy::Workload("make it private (mount --make-private {mountpoint} inside) before the dump"),
     ],
-    phase: Phase::P2,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
@@ -212,7 +212,7 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
             if let Some(f) = finding(rule, ctx, node) {
                 let gate = model.gate().or(match ctx.host.gate(&[Opt::EnableExternalMasters]) {
                     Gate::Unknown => Gate::Unknown,
-                    _ => Gate::Stands,
+                    _ => Gate::InForce,
                 });
                 sink.push(gate, f.num("master", master));
             }
@@ -224,13 +224,13 @@ pub static MNT_SAME_POINT_CHILDREN: Rule = Rule {
     id: "mnt-same-point-children",
     summary: "Two mounts side by side on one mountpoint.",
     group: "Mounts",
-    what: "A mount has two child mounts with the same mountpoint.",
-    says: "mount {mnt_id} on {mountpoint} has two mounts on {child}: {first} and {second}",
+    condition: "A mount has two child mounts with the same mountpoint.",
+    message: "mount {mnt_id} on {mountpoint} has two mounts on {child}: {first} and {second}",
     criu: &["Mount %d has two children with same mountpoint: %d %d"],
     source: "criu/mount.c:validate_children_collision",
     versions: "all",
-    lifts: &[Lift::Workload("unmount one of them before the dump")],
-    phase: Phase::P2,
+    remedies: &[Remedy::Workload("unmount one of them before the dump")],
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
@@ -243,7 +243,7 @@ pub static MNT_SAME_POINT_CHILDREN: Rule = Rule {
                         .fact("child", Value::Text(child.info.mountpoint.clone()))
                         .num("first", first)
                         .num("second", child.info.mnt_id);
-                    sink.push(Gate::Stands, f);
+                    sink.push(Gate::InForce, f);
                 }
             }
         });
@@ -254,14 +254,14 @@ pub static MNT_TREE: Rule = Rule {
     id: "mnt-tree",
     summary: "A mount whose parent is not in the table that CRIU builds.",
     group: "Mounts",
-    what: "A mount of the table has no parent in it and is not its root. tracefs mounts are taken out of the table first, \
+    condition: "A mount of the table has no parent in it and is not its root. tracefs mounts are taken out of the table first, \
            so a mount below one of them counts too.",
-    says: "mount {mnt_id} of {fstype} on {mountpoint} has no parent in the mount table that CRIU builds",
+    message: "mount {mnt_id} of {fstype} on {mountpoint} has no parent in the mount table that CRIU builds",
     criu: &["No parent found for mountpoint %d (@%s)"],
     source: "criu/mount.c:mnt_build_ids_tree",
     versions: "all",
-    lifts: &[Lift::Workload("unmount it before the dump")],
-    phase: Phase::P2,
+    remedies: &[Remedy::Workload("unmount it before the dump")],
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
     check: |rule, ctx, sink| {
@@ -273,7 +273,7 @@ pub static MNT_TREE: Rule = Rule {
                 return;
             }
             if let Some(f) = finding(rule, ctx, node) {
-                sink.push(Gate::Stands, f);
+                sink.push(Gate::InForce, f);
             }
         });
     },

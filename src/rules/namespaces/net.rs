@@ -2,7 +2,7 @@
 
 use crate::criu::{Gate, Hook, Host, LockMethod, Release};
 use crate::parse::diag::NetLink;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
 use crate::snapshot::{LinkTable, OpenFile};
 
 const ARPHRD_ETHER: u16 = 1;
@@ -37,8 +37,8 @@ fn dumped<'a>(ctx: &Ctx<'a>) -> Vec<Dumped<'a>> {
     let of_root = ctx.snap.root_task().and_then(|t| t.ns.net);
     let empty = match ctx.host.options.empty_ns {
         None => Gate::Unknown,
-        Some(bits) if bits & libc::CLONE_NEWNET as u32 != 0 => Gate::Lifted,
-        Some(_) => Gate::Stands,
+        Some(bits) if bits & libc::CLONE_NEWNET as u32 != 0 => Gate::Waived,
+        Some(_) => Gate::InForce,
     };
     let one = |table: &'a LinkTable| Dumped {
         table,
@@ -54,11 +54,11 @@ fn external(host: &Host, ino: u64) -> Gate {
     let Some(list) = &host.externals else { return Gate::Unknown };
     let key = format!("net[{ino}]");
     let found = list.iter().find_map(|e| match e.strip_prefix(key.as_bytes()) {
-        Some([]) => Some(Gate::Stands),
-        Some([b':', ..]) => Some(Gate::Lifted),
+        Some([]) => Some(Gate::InForce),
+        Some([b':', ..]) => Some(Gate::Waived),
         _ => None,
     });
-    found.unwrap_or(Gate::Stands)
+    found.unwrap_or(Gate::InForce)
 }
 
 /// Whether CRIU dumps, or leaves out, this kind of interface (dump_one_link).
@@ -81,22 +81,22 @@ pub static LINK_UNSUPPORTED: Rule = Rule {
     id: "link-unsupported",
     summary: "A network interface CRIU cannot make again: hardware, vlan, vxlan, wireguard, dummy, bond.",
     group: "Network namespaces",
-    what: "A network namespace that is dumped with the tree has an interface that CRIU cannot make again: anything but \
+    condition: "A network namespace that is dumped with the tree has an interface that CRIU cannot make again: anything but \
            loopback, veth, bridge, macvlan, tun and tap, sit, venet, and the gre0 and gretap0 (from 4.3 also tunl0) that \
            the kernel puts into every namespace. Hardware, dummy, vlan, vxlan, wireguard, ipvlan, bond, vrf, ifb and \
            ip6tnl0 are refused. The namespaces of all processes of the tree count, but CRIU's own; if the root process \
            has no namespace of its own at all, none does.",
-    says: "network namespace {netns} has the interface {name} ([{kind}, ]type {type}), which CRIU cannot make again",
+    message: "network namespace {netns} has the interface {name} ([{kind}, ]type {type}), which CRIU cannot make again",
     criu: &["Unsupported link %d (type %d kind %s)"],
     source: "criu/net.c:dump_one_link, dump_unknown_device",
     versions: "all; tunl0 up to 4.2",
-    lifts: &[
-        Lift::Workload("delete the interface (ip link del {name} inside) before the dump"),
-        Lift::Value("external", "net[{netns}]:NAME"),
-        Lift::Value("empty-ns", "net"),
-        Lift::Hook(Hook::DumpExtLink),
+    remedies: &[
+        Remedy::Workload("delete the interface (ip link del {name} inside) before the dump"),
+        Remedy::Value("external", "net[{netns}]:NAME"),
+        Remedy::Value("empty-ns", "net"),
+        Remedy::Hook(Hook::DumpExtLink),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -119,20 +119,20 @@ pub static TUN_NONPERSIST_UNHELD: Rule = Rule {
     id: "tun-nonpersist-unheld",
     summary: "A tun interface that a program outside of the tree holds.",
     group: "Network namespaces",
-    what: "A network namespace that is dumped with the tree has a tun or tap interface that is not persistent, and no \
+    condition: "A network namespace that is dumped with the tree has a tun or tap interface that is not persistent, and no \
            descriptor of the tree belongs to it: a process outside holds it, or one of the tree that opened /dev/net/tun in \
            another network namespace.",
-    says: "network namespace {netns} has the tun interface {name}, which lives by a descriptor outside of the tree (or opened \
+    message: "network namespace {netns} has the tun interface {name}, which lives by a descriptor outside of the tree (or opened \
            in another network namespace)",
     criu: &["No fd info for non persistent tun device %s"],
     source: "criu/tun.c:get_tun_link_fd",
     versions: "all",
-    lifts: &[
-        Lift::Workload("dump its holder with the tree, or make it persistent and close its descriptor, or delete it, before the dump"),
-        Lift::Value("external", "net[{netns}]:NAME"),
-        Lift::Value("empty-ns", "net"),
+    remedies: &[
+        Remedy::Workload("dump its holder with the tree, or make it persistent and close its descriptor, or delete it, before the dump"),
+        Remedy::Value("external", "net[{netns}]:NAME"),
+        Remedy::Value("empty-ns", "net"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| unheld(rule, ctx, sink, |l| l.tun_persist == Some(false)),
@@ -142,21 +142,21 @@ pub static TUN_PERSISTENT_HELD: Rule = Rule {
     id: "tun-persistent-held",
     summary: "A persistent tun interface that a program outside of the tree uses.",
     group: "Network namespaces",
-    what: "A network namespace that is dumped with the tree has a persistent tun or tap interface with a single queue, and a \
+    condition: "A network namespace that is dumped with the tree has a persistent tun or tap interface with a single queue, and a \
            process outside is attached to it (or one of the tree that opened /dev/net/tun in another network namespace): CRIU \
            attaches itself to a persistent interface that nobody in the tree is attached to. One with multiple queues passes. \
            (If the holder has switched the carrier off by TUNSETCARRIER, it is not seen.)",
-    says: "network namespace {netns} has the persistent tun interface {name}, to which a descriptor outside of the tree (or \
+    message: "network namespace {netns} has the persistent tun interface {name}, to which a descriptor outside of the tree (or \
            opened in another network namespace) is attached",
     criu: &["Can't create tun device: Device or resource busy"],
     source: "criu/tun.c:get_tun_link_fd, open_tun_dev",
     versions: "all",
-    lifts: &[
-        Lift::Workload("dump its holder with the tree, or have it close its descriptor, or delete the interface, before the dump"),
-        Lift::Value("external", "net[{netns}]:NAME"),
-        Lift::Value("empty-ns", "net"),
+    remedies: &[
+        Remedy::Workload("dump its holder with the tree, or have it close its descriptor, or delete the interface, before the dump"),
+        Remedy::Value("external", "net[{netns}]:NAME"),
+        Remedy::Value("empty-ns", "net"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -187,10 +187,10 @@ fn holds(file: &OpenFile, netns: u64, name: &[u8]) -> Gate {
     let known = file.tun().and_then(|t| t.name.as_deref()).or_else(|| file.info.as_ref()?.iff.as_deref());
     match (file.tun(), known) {
         // Of another namespace's interface with the same name.
-        (Some(tun), Some(n)) if n == name && tun.netns.is_some_and(|ns| ns != netns) => Gate::Stands,
-        (_, Some(n)) if n == name => Gate::Lifted,
+        (Some(tun), Some(n)) if n == name && tun.netns.is_some_and(|ns| ns != netns) => Gate::InForce,
+        (_, Some(n)) if n == name => Gate::Waived,
         // Attached to another interface, or (TUNGETIFF was asked) to none.
-        (_, Some(_)) | (Some(_), None) => Gate::Stands,
+        (_, Some(_)) | (Some(_), None) => Gate::InForce,
         (None, None) => Gate::Unknown,
     }
 }
@@ -199,21 +199,21 @@ pub static NETNS_MULTI_EMPTY: Rule = Rule {
     id: "netns-multi-empty",
     summary: "A second network namespace in the tree, with --empty-ns net.",
     group: "Network namespaces",
-    what: "--empty-ns net is given and a process of the tree lives in another network namespace than the root process (and \
+    condition: "--empty-ns net is given and a process of the tree lives in another network namespace than the root process (and \
            not in CRIU's).",
-    says: "network namespace {netns}, which is not that of the root process: --empty-ns net is for that one only",
+    message: "network namespace {netns}, which is not that of the root process: --empty-ns net is for that one only",
     criu: &["Unable to dump more than one netns if the --emptyns is set"],
     source: "criu/net.c:dump_net_ns",
     versions: "all",
-    lifts: &[
-        Lift::Workload("dump without --empty-ns net, or let the whole tree live in one network namespace"),
-        Lift::Value("external", "net[{netns}]:NAME"),
+    remedies: &[
+        Remedy::Workload("dump without --empty-ns net, or let the whole tree live in one network namespace"),
+        Remedy::Value("external", "net[{netns}]:NAME"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
-        for ns in dumped(ctx).into_iter().filter(|ns| !ns.root && ns.empty == Gate::Lifted) {
+        for ns in dumped(ctx).into_iter().filter(|ns| !ns.root && ns.empty == Gate::Waived) {
             if let Some(f) = ns.finding(rule, ctx) {
                 sink.push(ns.external, f.key(format!("netns:{}", ns.table.netns)));
             }
@@ -225,19 +225,19 @@ pub static NETNS_LOCK: Rule = Rule {
     id: "netns-lock",
     summary: "A network namespace whose traffic CRIU has to stop with iptables, which is not installed.",
     group: "Network namespaces",
-    what: "The root process has a network namespace of its own, so CRIU locks all of its traffic, by default with \
+    condition: "The root process has a network namespace of its own, so CRIU locks all of its traffic, by default with \
            iptables-restore and, on a kernel with IPv6, ip6tables-restore, and there is no such program in its PATH. (That \
            they are there does not mean that they work: the kernel may lack a module.)",
-    says: "CRIU would lock network namespace {netns} with {tool}, which is not in its PATH",
+    message: "CRIU would lock network namespace {netns} with {tool}, which is not in its PATH",
     criu: &["Locking network failed: iptables-restore returned %d"],
     source: "criu/net.c:network_lock_internal",
     versions: "all",
-    lifts: &[
-        Lift::Value("network-lock", "nftables"),
-        Lift::Value("network-lock", "skip"),
-        Lift::Workload("install {tool} (iptables) where criu runs"),
+    remedies: &[
+        Remedy::Value("network-lock", "nftables"),
+        Remedy::Value("network-lock", "skip"),
+        Remedy::Workload("install {tool} (iptables) where criu runs"),
     ],
-    phase: Phase::P2,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
@@ -251,7 +251,7 @@ pub static NETNS_LOCK: Rule = Rule {
             return;
         }
         let gate = match ctx.host.options.network_lock {
-            Some(LockMethod::Iptables) => Gate::Stands,
+            Some(LockMethod::Iptables) => Gate::InForce,
             Some(LockMethod::Nftables | LockMethod::Skip) => return,
             None => Gate::Unknown,
         };
@@ -266,18 +266,18 @@ pub static NETNS_IP_TOOL: Rule = Rule {
     id: "netns-ip-tool",
     summary: "A network namespace whose addresses CRIU saves with the program ip, which is not installed.",
     group: "Network namespaces",
-    what: "A network namespace is dumped with the tree. CRIU saves its addresses and routes with the program ip (or what the \
+    condition: "A network namespace is dumped with the tree. CRIU saves its addresses and routes with the program ip (or what the \
            environment variable CR_IP_TOOL names), and there is none in its PATH.",
-    says: "CRIU would save the addresses of network namespace {netns} with the program ip, which is not in its PATH",
+    message: "CRIU would save the addresses of network namespace {netns} with the program ip, which is not in its PATH",
     criu: &["IP tool failed on addr save"],
     source: "criu/net.c:dump_ifaddr",
     versions: "all",
-    lifts: &[
-        Lift::Workload("install ip (iproute2) where criu runs"),
-        Lift::Value("external", "net[{netns}]:NAME"),
-        Lift::Value("empty-ns", "net"),
+    remedies: &[
+        Remedy::Workload("install ip (iproute2) where criu runs"),
+        Remedy::Value("external", "net[{netns}]:NAME"),
+        Remedy::Value("empty-ns", "net"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -296,21 +296,21 @@ pub static NETNS_NO_NET_ADMIN: Rule = Rule {
     id: "netns-no-net-admin",
     summary: "A network namespace, and CRIU without the right to save any (CAP_NET_ADMIN).",
     group: "Network namespaces",
-    what: "A network namespace is dumped with the tree, and CRIU has no CAP_NET_ADMIN in the user namespace that it belongs to: \
+    condition: "A network namespace is dumped with the tree, and CRIU has no CAP_NET_ADMIN in the user namespace that it belongs to: \
            it may neither lock its traffic nor read its packet filters and connection tracking, which it reads of an \
            external and of an empty one too.",
-    says: "network namespace {netns}, which CRIU may not dump without CAP_NET_ADMIN",
+    message: "network namespace {netns}, which CRIU may not dump without CAP_NET_ADMIN",
     criu: &["Locking network failed", "cache initialization failed: Operation not permitted", "Namespaces dumping finished with error %d"],
     source: "criu/net.c:dump_net_ns, network_lock_internal",
     versions: "all",
-    lifts: &[Lift::Workload("give criu CAP_NET_ADMIN (a container or sandbox may have dropped it)")],
-    phase: Phase::P6,
+    remedies: &[Remedy::Workload("give criu CAP_NET_ADMIN (a container or sandbox may have dropped it)")],
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for ns in dumped(ctx).into_iter().filter(|ns| ns.table.net_admin == Some(false)) {
             if let Some(f) = ns.finding(rule, ctx) {
-                sink.push(Gate::Stands, f.key(format!("netns:{}", ns.table.netns)));
+                sink.push(Gate::InForce, f.key(format!("netns:{}", ns.table.netns)));
             }
         }
     },

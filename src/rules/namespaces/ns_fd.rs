@@ -4,7 +4,7 @@ use crate::bytes::Bytes;
 use crate::criu::Gate;
 use crate::hash::Set;
 use crate::parse::nslink::{self, LinkTarget};
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
 use crate::snapshot::Namespaces;
 use std::collections::HashMap;
 
@@ -48,14 +48,15 @@ pub static NSFD_OUTSIDE: Rule = Rule {
     id: "nsfd-outside",
     summary: "An open namespace file (as of ip netns) of a namespace that no process of the tree lives in.",
     group: "Namespaces",
-    what: "A namespace file is open and no process of the tree, nor CRIU, lives in that namespace: it is held only by \
+    condition:
+        "A namespace file is open and no process of the tree, nor CRIU, lives in that namespace: it is held only by \
            descriptors or bind mounts, or by processes outside.",
-    says: "descriptor of {kind} namespace {ino}, in which no process of the tree lives",
+    message: "descriptor of {kind} namespace {ino}, in which no process of the tree lives",
     criu: &["No NS ID with kid %u"],
     source: "criu/namespaces.c:dump_one_ns_file",
     versions: "all",
-    lifts: &[Lift::Workload("close it, or put the processes of that namespace into the tree, before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close it, or put the processes of that namespace into the tree, before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -64,7 +65,7 @@ pub static NSFD_OUTSIDE: Rule = Rule {
             let Some(LinkTarget::Ns { kind, ino }) = file.link.as_deref().map(nslink::parse) else { continue };
             let gate = match collected.entry(kind.clone()).or_insert_with(|| Collected::of(ctx, &kind)).has(ino) {
                 Some(true) => continue,
-                Some(false) => Gate::Stands,
+                Some(false) => Gate::InForce,
                 None => Gate::Unknown,
             };
             let f = Finding::on_file(rule, task, file)

@@ -3,7 +3,7 @@
 use crate::criu::{Gate, Host};
 use crate::parse::idmap::IdRange;
 use crate::rules::tasks::tracer::INIT_USER_NS;
-use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
 use crate::snapshot::Namespaces;
 
 type Pick = fn(&Namespaces) -> Option<u64>;
@@ -22,16 +22,16 @@ pub static NS_NESTED: Rule = Rule {
     id: "ns-nested",
     summary: "A process with namespaces of its own inside of the tree: a sandbox, a browser, a nested container.",
     group: "Namespaces",
-    what: "A process of the tree lives in a pid, ipc, uts, user, cgroup or time namespace that is neither the root task's nor \
+    condition: "A process of the tree lives in a pid, ipc, uts, user, cgroup or time namespace that is neither the root task's nor \
            CRIU's own. CRIU restores one of each for the whole tree. Only first threads are looked at.",
-    says: "{kind} namespace {ino} of its own, other than the root task's",
+    message: "{kind} namespace {ino} of its own, other than the root task's",
     criu: &["Can't dump nested %s namespace for %d"],
     source: "criu/namespaces.c:generate_ns_id",
     versions: "all",
-    lifts: &[Lift::Workload(
+    remedies: &[Remedy::Workload(
         "run the program without that namespace (sandboxes have a switch for it), or dump the process in it by itself",
     )],
-    phase: Phase::P2,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -45,7 +45,7 @@ pub static NS_NESTED: Rule = Rule {
                 };
                 if ino != of_root && ino != of_criu {
                     let f = Finding::on_task(rule, task).key(format!("{kind}:{ino}")).term("kind", kind);
-                    sink.push(Gate::Stands, f.fact("ino", inode(ino)));
+                    sink.push(Gate::InForce, f.fact("ino", inode(ino)));
                 }
             }
         }
@@ -60,20 +60,20 @@ pub static NS_TIME_CHILDREN: Rule = Rule {
     id: "ns-time-children",
     summary: "A process that has made a time namespace for its children.",
     group: "Namespaces",
-    what: "A process has made a time namespace for its children (unshare with CLONE_NEWTIME) and does not live in it itself.",
-    says: "has made time namespace {ino} for its children",
+    condition: "A process has made a time namespace for its children (unshare with CLONE_NEWTIME) and does not live in it itself.",
+    message: "has made time namespace {ino} for its children",
     criu: &["Can't dump nested time_for_children namespace for %d", "Can't dump nested time namespace for %d"],
     source: "criu/namespaces.c:dump_task_ns_ids",
     versions: "all",
-    lifts: &[Lift::Workload("dump the tree from the first process inside of the namespace")],
-    phase: Phase::P2,
+    remedies: &[Remedy::Workload("dump the tree from the first process inside of the namespace")],
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let (Some(own), Some(children)) = (task.ns.time, task.ns.time_for_children) else { continue };
             if own != children {
-                sink.push(Gate::Stands, Finding::on_task(rule, task).fact("ino", inode(children)));
+                sink.push(Gate::InForce, Finding::on_task(rule, task).fact("ino", inode(children)));
             }
         }
     },
@@ -83,8 +83,8 @@ pub static NS_TIME_CHILDREN: Rule = Rule {
 fn pid_external(host: &Host, ino: u64) -> Gate {
     match &host.externals {
         None => Gate::Unknown,
-        Some(list) if list.iter().any(|e| e.starts_with(format!("pid[{ino}]:").as_bytes())) => Gate::Lifted,
-        Some(_) => Gate::Stands,
+        Some(list) if list.iter().any(|e| e.starts_with(format!("pid[{ino}]:").as_bytes())) => Gate::Waived,
+        Some(_) => Gate::InForce,
     }
 }
 
@@ -92,17 +92,17 @@ pub static PIDNS_WITHOUT_INIT: Rule = Rule {
     id: "pidns-without-init",
     summary: "A process inside of a container that is not the container's first one.",
     group: "Namespaces",
-    what: "The root task lives in another pid namespace than CRIU and is not its process 1 (a process inside of a container is \
+    condition: "The root task lives in another pid namespace than CRIU and is not its process 1 (a process inside of a container is \
            dumped from the host).",
-    says: "process {own} of pid namespace {ino}, which cannot be restored without its process 1",
+    message: "process {own} of pid namespace {ino}, which cannot be restored without its process 1",
     criu: &["Can't dump a pid namespace without the process init"],
     source: "criu/namespaces.c:dump_namespaces",
     versions: "all",
-    lifts: &[
-        Lift::Workload("dump the whole container, or run criu inside of it"),
-        Lift::Value("external", "pid[{ino}]:pidns"),
+    remedies: &[
+        Remedy::Workload("dump the whole container, or run criu inside of it"),
+        Remedy::Value("external", "pid[{ino}]:pidns"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -127,16 +127,16 @@ pub static NS_USER_OWNER: Rule = Rule {
     id: "ns-user-owner",
     summary: "A user namespace without root, or one that does not own the other namespaces of the tree.",
     group: "Namespaces",
-    what: "The root task has a user namespace of its own, and in it nobody is root (id 0 is not mapped), or one of its net, \
+    condition: "The root task has a user namespace of its own, and in it nobody is root (id 0 is not mapped), or one of its net, \
            uts, time, ipc and mnt namespaces that are dumped too was not made in that user namespace.",
-    says: "user namespace {ino}: {why}[ {kind} namespace {other}]",
+    message: "user namespace {ino}: {why}[ {kind} namespace {other}]",
     criu: &["Unable to convert uid or gid", "One or more namespaces doesn't belong to the target user namespace"],
     source: "criu/namespaces.c:check_user_ns",
     versions: "all",
-    lifts: &[Lift::Workload(
+    remedies: &[Remedy::Workload(
         "map id 0 in the user namespace, and make the other namespaces in it (unshare them together with it or after it)",
     )],
-    phase: Phase::P2,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -145,7 +145,7 @@ pub static NS_USER_OWNER: Rule = Rule {
         let Some(facts) = &root.userns else { return };
         if !maps_root(&facts.uid_map) || !maps_root(&facts.gid_map) {
             let f = Finding::on_task(rule, root).key("map".into()).fact("ino", inode(user));
-            sink.push(Gate::Stands, f.term("why", "no user or no group id 0 in it"));
+            sink.push(Gate::InForce, f.term("why", "no user or no group id 0 in it"));
             return;
         }
         let joined: [(&str, Pick); 5] =
@@ -163,7 +163,7 @@ pub static NS_USER_OWNER: Rule = Rule {
                 .term("why", "it does not own the task's")
                 .term("kind", kind)
                 .fact("other", inode(ino));
-            sink.push(if above { Gate::Stands } else { Gate::Unknown }, f);
+            sink.push(if above { Gate::InForce } else { Gate::Unknown }, f);
         }
     },
 };
@@ -172,21 +172,22 @@ pub static USERNS_BINFMT: Rule = Rule {
     id: "userns-binfmt",
     summary: "A user namespace without a mount namespace, on CRIU 4.3.",
     group: "Namespaces",
-    what: "The root task has a user namespace of its own, but shares CRIU's mount namespace: 4.3 looks for that user \
+    condition:
+        "The root task has a user namespace of its own, but shares CRIU's mount namespace: 4.3 looks for that user \
            namespace's binfmt_misc and cannot mount it.",
-    says: "user namespace {ino} without a mount namespace of its own",
+    message: "user namespace {ino} without a mount namespace of its own",
     criu: &["Failed to dump binfmt_misc contents"],
     source: "criu 4.3 (seen by running it; its source was not at hand)",
     versions: "4.3",
-    lifts: &[Lift::Workload("start the program with a mount namespace too (unshare --user --mount)")],
-    phase: Phase::P2,
+    remedies: &[Remedy::Workload("start the program with a mount namespace too (unshare --user --mount)")],
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         let own_user = ctx.snap.root_shares(|n| n.user) == Some(false);
         if ctx.host.caps.plugin_options && own_user && ctx.snap.root_shares(|n| n.mnt) == Some(true) {
-            sink.push(Gate::Stands, Finding::on_task(rule, root).fact_opt("ino", root.ns.user.map(inode)));
+            sink.push(Gate::InForce, Finding::on_task(rule, root).fact_opt("ino", root.ns.user.map(inode)));
         }
     },
 };

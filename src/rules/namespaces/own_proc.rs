@@ -3,7 +3,7 @@
 use crate::criu::Gate;
 use crate::criu_model::mounts::type_of;
 use crate::rules::tasks::tracer::CAP_SYS_ADMIN;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
 use crate::snapshot::{ProcSelf, Task};
 
 /// Why the process cannot mount a /proc for CRIU on a directory that it makes in its current one, if that is certain.
@@ -37,15 +37,15 @@ pub static PROC_FD_DENIED: Rule = Rule {
     id: "proc-fd-denied",
     summary: "A root process that does not find itself in its /proc, as in a chroot or a new pid namespace.",
     group: "Processes",
-    what: "The root process does not see itself in /proc (in a chroot() without it, or in a new pid namespace with the old \
+    condition: "The root process does not see itself in /proc (in a chroot() without it, or in a new pid namespace with the old \
            /proc), and cannot mount one in its current directory: it has no CAP_SYS_ADMIN over its mounts, or no directory can \
            be made there.",
-    says: "the process does not find itself in its /proc ({found}), and CRIU cannot mount another: {why}",
+    message: "the process does not find itself in its /proc ({found}), and CRIU cannot mount another: {why}",
     criu: &["can't dump unprivileged task whose /proc doesn't belong to it", "Can't create a directory", "Can't readlink /proc/self"],
     source: "criu/pie/parasite.c:get_proc_fd",
     versions: "all",
-    lifts: &[Lift::Workload("mount a /proc of its pid namespace where the process sees it (unshare --mount-proc)")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("mount a /proc of its pid namespace where the process sees it (unshare --mount-proc)")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -62,7 +62,7 @@ pub static PROC_FD_DENIED: Rule = Rule {
         };
         if let Some(why) = why {
             let f = Finding::on_task(rule, task).term("found", found).fact("why", Value::Term(why.into()));
-            sink.push(Gate::Stands, f);
+            sink.push(Gate::InForce, f);
         }
     },
 };

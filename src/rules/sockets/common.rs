@@ -2,28 +2,28 @@
 
 use crate::criu::{Gate, Release};
 use crate::criu_model::sockets::{number, Sock};
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
 use std::borrow::Cow;
 
 pub static SOCKET_FAMILY: Rule = Rule {
     id: "socket-family",
     summary: "A socket of a family CRIU cannot save: vsock, AF_ALG, CAN, XDP, Bluetooth.",
     group: "Other sockets",
-    what: "A socket of another address family than UNIX, IPv4, IPv6, netlink and packet: vsock, AF_ALG, CAN, XDP, Bluetooth, \
+    condition: "A socket of another address family than UNIX, IPv4, IPv6, netlink and packet: vsock, AF_ALG, CAN, XDP, Bluetooth, \
            RDS, TIPC, SMC, KCM, key management and so on. There is no option, and no plugin is asked: DUMP_EXT_FILE is not for \
            sockets.",
-    says: "{family} socket (inode {ino})",
+    message: "{family} socket (inode {ino})",
     criu: &["BUG! Unknown socket collected (family %d)"],
     source: "criu/sockets.c:dump_socket",
     versions: "all",
-    lifts: &[Lift::Workload("close the socket before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the socket before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in &ctx.socks.all {
             if let Some(family) = s.family().filter(|f| !supported(*f)) {
-                sink.push(Gate::Stands, s.finding(rule, &ctx.index).term("family", family_name(family)));
+                sink.push(Gate::InForce, s.finding(rule, &ctx.index).term("family", family_name(family)));
             }
         }
     },
@@ -33,14 +33,14 @@ pub static SOCKET_O_PATH: Rule = Rule {
     id: "socket-o-path",
     summary: "A socket that was opened as a mere path (O_PATH).",
     group: "Other sockets",
-    what: "A socket file, or a socket through /proc/PID/fd, was opened with O_PATH. CRIU takes the descriptor for a socket, and \
+    condition: "A socket file, or a socket through /proc/PID/fd, was opened with O_PATH. CRIU takes the descriptor for a socket, and \
            asks it for options that only a socket has.",
-    says: "{what}[ {path}] opened with O_PATH, which CRIU takes for a socket",
+    message: "{what}[ {path}] opened with O_PATH, which CRIU takes for a socket",
     criu: &["Can't get 1:39 opt: Bad file descriptor"],
     source: "criu/sockets.c:dump_socket",
     versions: "all",
-    lifts: &[Lift::Workload("close the descriptor before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the descriptor before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -49,7 +49,7 @@ pub static SOCKET_O_PATH: Rule = Rule {
             let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd));
             // The link is read of a socket file only.
             let what = if file.link.is_some() { "socket file" } else { "socket" };
-            sink.push(Gate::Stands, f.term("what", what).num("ino", i64::try_from(file.ino).unwrap_or(i64::MAX)));
+            sink.push(Gate::InForce, f.term("what", what).num("ino", i64::try_from(file.ino).unwrap_or(i64::MAX)));
         }
     },
 };
@@ -58,20 +58,20 @@ pub static SOCKET_EBPF_FILTER: Rule = Rule {
     id: "socket-ebpf-filter",
     summary: "A socket with an eBPF filter, which the kernel does not give back.",
     group: "Other sockets",
-    what: "A socket has an eBPF filter (SO_ATTACH_BPF), which the kernel does not give out again; CRIU can save only classic \
+    condition: "A socket has an eBPF filter (SO_ATTACH_BPF), which the kernel does not give out again; CRIU can save only classic \
            filters.",
-    says: "{family} socket (inode {ino}) with an eBPF filter",
+    message: "{family} socket (inode {ino}) with an eBPF filter",
     criu: &["Can't get socket filter len"],
     source: "criu/sockets.c:dump_socket_filter",
     versions: "all",
-    lifts: &[Lift::Workload("let the process detach the filter (SO_DETACH_BPF), or close the socket, before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the process detach the filter (SO_DETACH_BPF), or close the socket, before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (s, family) in supported_sockets(ctx) {
             if let Some(Err(libc::EACCES)) = s.fact(|f| f.filter) {
-                sink.push(Gate::Stands, s.finding(rule, &ctx.index).term("family", family_name(family)));
+                sink.push(Gate::InForce, s.finding(rule, &ctx.index).term("family", family_name(family)));
             }
         }
     },
@@ -81,16 +81,16 @@ pub static SOCKET_BOUND_DEV: Rule = Rule {
     id: "socket-bound-dev",
     summary: "A socket bound to a network interface that is gone.",
     group: "Other sockets",
-    what: "A socket is bound to an interface (SO_BINDTODEVICE, or an IPv6 address with a scope), and the interface has been \
+    condition: "A socket is bound to an interface (SO_BINDTODEVICE, or an IPv6 address with a scope), and the interface has been \
            deleted or moved to another network namespace since. UNIX sockets count, for which that means nothing.",
-    says: "{family} socket (inode {ino})[ {local}] bound to an interface that is gone[ (number {index})]",
+    message: "{family} socket (inode {ino})[ {local}] bound to an interface that is gone[ (number {index})]",
     criu: &["Can't get bound dev: No such device", "can't get ifname: No such device"],
     source: "criu/sockets.c:dump_bound_dev",
     versions: "all",
-    lifts: &[Lift::Workload(
+    remedies: &[Remedy::Workload(
         "let the process bind it anew (SO_BINDTODEVICE, an empty name for none), or close it, before the dump",
     )],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -101,7 +101,7 @@ pub static SOCKET_BOUND_DEV: Rule = Rule {
                     .term("family", family_name(family))
                     .fact_opt("local", s.local().filter(|a| a.port() != 0).map(Value::Addr))
                     .fact_opt("index", s.inet().map(|t| number(t.if_)));
-                sink.push(Gate::Stands, f);
+                sink.push(Gate::InForce, f);
             }
         }
     },
@@ -111,14 +111,14 @@ pub static SOCKET_OPT_PASSCRED: Rule = Rule {
     id: "socket-opt-passcred",
     summary: "Any IP or packet socket, on a kernel from 6.16 on with a CRIU before 4.2.",
     group: "Other sockets",
-    what: "CRIU up to 4.1.1 asks every socket for SO_PASSCRED and SO_PASSSEC. Linux 6.16 and later answer that only for UNIX, \
+    condition: "CRIU up to 4.1.1 asks every socket for SO_PASSCRED and SO_PASSSEC. Linux 6.16 and later answer that only for UNIX, \
            netlink and Bluetooth sockets, so no process with an IP or packet socket can be dumped.",
-    says: "{family} socket (inode {ino}): CRIU asks it for SO_PASSCRED, which this kernel (6.16 or later) refuses",
+    message: "{family} socket (inode {ino}): CRIU asks it for SO_PASSCRED, which this kernel (6.16 or later) refuses",
     criu: &["Can't get 1:16 opt: Operation not supported"],
     source: "criu/sockets.c:dump_socket_opts",
     versions: "3.17.1-4.1.1",
-    lifts: &[Lift::Release("4.2+"), Lift::Workload("run a kernel before 6.16")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Release("4.2+"), Remedy::Workload("run a kernel before 6.16")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -128,7 +128,7 @@ pub static SOCKET_OPT_PASSCRED: Rule = Rule {
         }
         for (s, family) in supported_sockets(ctx) {
             if ![libc::AF_UNIX, libc::AF_NETLINK].contains(&family) {
-                sink.push(Gate::Stands, s.finding(rule, &ctx.index).term("family", family_name(family)));
+                sink.push(Gate::InForce, s.finding(rule, &ctx.index).term("family", family_name(family)));
             }
         }
     },

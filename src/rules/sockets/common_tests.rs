@@ -7,7 +7,7 @@ use crate::rules::sockets::{netlink, packet};
 use crate::rules::testkit::*;
 use crate::rules::Value;
 use crate::rules::Verdict::{self, Refuse, Warn};
-use crate::snapshot::{Look, Snapshot, SocketFacts};
+use crate::snapshot::{ScanPhase, Snapshot, SocketFacts};
 
 fn tree(facts: SocketFacts) -> Snapshot {
     let mut s = snap(vec![socket_with(3, 1, facts)]);
@@ -118,7 +118,7 @@ fn unread_netlink_data() {
     assert_eq!(on(&netlink::NETLINK_DATA, &netlink_socket(1, None, Some(0))), None);
     let mut s = netlink_socket(1, None, Some(768));
     assert_eq!(on(&netlink::NETLINK_DATA, &s), Some(Refuse));
-    s.look = Look::Early;
+    s.look = ScanPhase::Early;
     assert_eq!(on(&netlink::NETLINK_DATA, &s), Some(Warn));
     // The socket's own answer counts more, and alone if it is not listed.
     s = netlink_socket(1, None, Some(768));

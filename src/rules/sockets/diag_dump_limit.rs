@@ -12,7 +12,7 @@ use crate::rules::Finding;
 use crate::snapshot::SocketTable;
 
 /// Bytes of one record with its header.
-const ROOM: u32 = 16384;
+const CRIU_NL_BUF: u32 = 16384;
 
 /// The record at which CRIU's list ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub fn unreached(tables: &[SocketTable]) -> Map<u64, End> {
 }
 
 fn behind(records: impl Iterator<Item = (u32, u32)> + Clone, all: &mut Map<u64, End>) {
-    let Some((ino, length)) = records.clone().find(|(_, length)| *length > ROOM) else { return };
+    let Some((ino, length)) = records.clone().find(|(_, length)| *length > CRIU_NL_BUF) else { return };
     let rest = records.skip_while(|(other, _)| *other != ino);
     all.extend(rest.map(|(behind, _)| (u64::from(behind), End { ino, length })));
 }
@@ -41,14 +41,14 @@ fn behind(records: impl Iterator<Item = (u32, u32)> + Clone, all: &mut Map<u64, 
 pub fn explained(f: Finding, socks: &Socks, s: &Sock, netns: u64, family: i32) -> Option<(Gate, Finding)> {
     if let Some(end) = s.unreached() {
         let f = f.term("why", "the kernel's list ends for CRIU at a record that is longer than 16384 bytes");
-        return Some((Gate::Stands, f.num("record", end.ino).fact("length", number(end.length))));
+        return Some((Gate::InForce, f.num("record", end.ino).fact("length", number(end.length))));
     }
     if s.diag().is_some() || !socks.listed_whole(netns, family, 0) {
         return None;
     }
     // One that should be in a list with others may have come while we looked.
     let (gate, why) = match socks.lists_none(netns, family) {
-        true => (Gate::Stands, "the kernel's list is empty, its first record being too long for a first answer"),
+        true => (Gate::InForce, "the kernel's list is empty, its first record being too long for a first answer"),
         false => (Gate::Unknown, "the kernel's list lacks it"),
     };
     Some((gate, f.term("why", why)))
@@ -71,8 +71,8 @@ mod tests {
             lost.sort_unstable();
             lost
         };
-        assert_eq!(records(&[ROOM, 100, ROOM]), []);
-        assert_eq!(records(&[100, ROOM + 1, 100]), [(2, 2), (3, 2)]);
+        assert_eq!(records(&[CRIU_NL_BUF, 100, CRIU_NL_BUF]), []);
+        assert_eq!(records(&[100, CRIU_NL_BUF + 1, 100]), [(2, 2), (3, 2)]);
         assert_eq!(records(&[]), []);
     }
 }

@@ -5,7 +5,7 @@ use crate::criu_model::sockets::state::ESTABLISHED;
 use crate::criu_model::sockets::{module_missing, number, type_name, Sock};
 use crate::parse::diag::InetDiag;
 use crate::rules::sockets::tcp::{accepted_by_option, local, refuse_without_option, remote};
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
 use crate::snapshot::Task;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,19 +15,19 @@ pub static IP_PROTO: Rule = Rule {
     id: "ip-proto",
     summary: "A socket of another protocol than TCP, UDP and ping: MPTCP (Go servers), SCTP, DCCP, L2TP, SMC.",
     group: "IP sockets",
-    what: "An IPv4 or IPv6 socket of another protocol than TCP, UDP, UDP-Lite and, from CRIU 4.2 on, ICMP and ICMPv6 ping \
+    condition: "An IPv4 or IPv6 socket of another protocol than TCP, UDP, UDP-Lite and, from CRIU 4.2 on, ICMP and ICMPv6 ping \
            sockets: MPTCP (which servers written in Go use by default since Go 1.24), SCTP, DCCP, L2TP, SMC. Raw sockets \
            of any protocol pass. There is neither an option nor a plugin hook for it.",
-    says: "{protocol} socket (inode {ino})[ {local}][ <-> {remote}]",
+    message: "{protocol} socket (inode {ino})[ {local}][ <-> {remote}]",
     criu: &["Unsupported proto %d for socket %x"],
     source: "criu/sk-inet.c:can_dump_ipproto",
     versions: "all; ICMP up to 4.1.1",
-    lifts: &[
-        Lift::Workload("start it with GODEBUG={godebug} if it is a Go program, or else make it use plain TCP"),
-        Lift::Workload("use CRIU {since} or newer"),
-        Lift::Workload("close the socket before the dump"),
+    remedies: &[
+        Remedy::Workload("start it with GODEBUG={godebug} if it is a Go program, or else make it use plain TCP"),
+        Remedy::Workload("use CRIU {since} or newer"),
+        Remedy::Workload("close the socket before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -35,8 +35,8 @@ pub static IP_PROTO: Rule = Rule {
             let Some(protocol) = s.ip_protocol().filter(|p| !known_protocol(ctx, *p)) else { continue };
             let gate = match s.ip_type() {
                 Some(libc::SOCK_RAW) => continue,
-                Some(_) => Gate::Stands,
-                None if protocol == libc::IPPROTO_MPTCP => Gate::Stands,
+                Some(_) => Gate::InForce,
+                None if protocol == libc::IPPROTO_MPTCP => Gate::InForce,
                 None => Gate::Unknown,
             };
             let mut f = with_addresses(s.finding(rule, &ctx.index).term("protocol", protocol_name(protocol)), s);
@@ -54,16 +54,16 @@ pub static RAW_CONNECTED: Rule = Rule {
     id: "raw-connected",
     summary: "A connected raw socket, which CRIU takes for a TCP connection.",
     group: "IP sockets",
-    what: "A raw socket is connected, and the kernel can list raw sockets (raw_diag, as those of distributions can): CRIU takes \
+    condition: "A raw socket is connected, and the kernel can list raw sockets (raw_diag, as those of distributions can): CRIU takes \
            it for a TCP connection, and wants one of the options for those, which then do nothing to it.",
-    says: "raw socket of IP protocol {protocol} (inode {ino}) connected to {remote}",
+    message: "raw socket of IP protocol {protocol} (inode {ino}) connected to {remote}",
     criu: &["Connected TCP socket, consider using --tcp-established option."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
-    lifts: &accepted_by_option(
+    remedies: &accepted_by_option(
         "let the process dissolve the association (connect to AF_UNSPEC), or close the socket, before the dump",
     ),
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -82,13 +82,13 @@ pub static IP_TYPE: Rule = Rule {
     id: "ip-type",
     summary: "An IP socket of an unknown type.",
     group: "IP sockets",
-    what: "An IPv4 or IPv6 socket that is neither stream nor datagram nor raw.",
-    says: "{type} IP socket (inode {ino})",
+    condition: "An IPv4 or IPv6 socket that is neither stream nor datagram nor raw.",
+    message: "{type} IP socket (inode {ino})",
     criu: &["Can't dump %d inet socket %x. Only stream, dgram and raw are supported."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
-    lifts: &[Lift::Workload("close the socket before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the socket before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -97,7 +97,7 @@ pub static IP_TYPE: Rule = Rule {
             let known = s.ip_protocol().is_none_or(|p| known_protocol(ctx, p));
             let kind = s.ip_type().filter(|k| ![libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW].contains(k));
             if let Some(kind) = kind.filter(|_| known) {
-                sink.push(Gate::Stands, s.finding(rule, &ctx.index).term("type", type_name(kind)));
+                sink.push(Gate::InForce, s.finding(rule, &ctx.index).term("type", type_name(kind)));
             }
         }
     },
@@ -107,18 +107,18 @@ pub static IP_NOT_COLLECTED: Rule = Rule {
     id: "ip-not-collected",
     summary: "Sockets that this kernel cannot list, because a module of sock_diag is missing.",
     group: "IP sockets",
-    what: "The kernel cannot list the sockets of a protocol (tcp_diag, udp_diag, inet_diag, af_packet_diag, unix_diag \
+    condition: "The kernel cannot list the sockets of a protocol (tcp_diag, udp_diag, inet_diag, af_packet_diag, unix_diag \
            not built or not loaded). When a network namespace is dumped with the tree this ends the dump for any protocol but \
            raw, without a word why; otherwise only when such a socket is open. Ping sockets need no list, and of netlink CRIU \
            goes on without (but for the EINVAL of old kernels). UDP-Lite is gone from the kernel in 7.1, which CRIU 4.2.1 knows \
            and earlier ones do not.",
-    says: "this kernel cannot list {protocol} sockets (sock_diag: error {errno})[, and network namespace {netns} is dumped]\
+    message: "this kernel cannot list {protocol} sockets (sock_diag: error {errno})[, and network namespace {netns} is dumped]\
            [; socket inode {ino} is one]",
     criu: &["Sockets (family %d proto %d) are not collected", "{in a dumped network namespace: nothing}"],
     source: "criu/sockets.c:lookup_socket, collect_sockets",
     versions: "all",
-    lifts: &[Lift::Workload("load the kernel module that lists {protocol} sockets: {module}")],
-    phase: Phase::P2,
+    remedies: &[Remedy::Workload("load the kernel module that lists {protocol} sockets: {module}")],
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Tree,
     check: not_collected,
@@ -128,20 +128,20 @@ pub static IP_NETNS_EXTERNAL: Rule = Rule {
     id: "ip-netns-external",
     summary: "A socket of a network namespace that no process of the tree is in.",
     group: "IP sockets",
-    what: "The root process has a network namespace of its own, and an IPv4, IPv6 or netlink socket belongs to one that neither \
+    condition: "The root process has a network namespace of its own, and an IPv4, IPv6 or netlink socket belongs to one that neither \
            a process of the tree nor CRIU is in.",
-    says: "{family} socket (inode {ino}) of network namespace {netns}, which no process of the tree is in",
+    message: "{family} socket (inode {ino}) of network namespace {netns}, which no process of the tree is in",
     criu: &["Unable to dump a socket from an external network namespace"],
     source: "criu/net.c:get_socket_ns",
     versions: "all",
-    lifts: &[Lift::Workload("close the socket before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the socket before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         let gate = match ctx.snap.root_shares(|ns| ns.net) {
             Some(true) => return,
-            Some(false) => Gate::Stands,
+            Some(false) => Gate::InForce,
             None => Gate::Unknown,
         };
         for s in ctx.socks.all.iter().filter(|s| s.diag().is_none()) {
@@ -166,21 +166,21 @@ pub static IP6_NO_SCOPE_DEV: Rule = Rule {
     id: "ip6-no-scope-dev",
     summary: "A socket bound to a link-local IPv6 address (fe80::) without an interface.",
     group: "IP sockets",
-    what: "An IPv6 socket is bound to a link-local address (fe80::/10) and a port, but to no interface: restore could not bind \
+    condition: "An IPv6 socket is bound to a link-local address (fe80::/10) and a port, but to no interface: restore could not bind \
            it again. (CRIU's test for multicast addresses never fires.)",
-    says: "IPv6 socket (inode {ino}) bound to {local}, a link-local address, without an interface",
+    message: "IPv6 socket (inode {ino}) bound to {local}, a link-local address, without an interface",
     criu: &["couldn't find ifname for %d, can't bind"],
     source: "criu/sk-inet.c:do_dump_one_inet_fd, needs_scope_id",
     versions: "all",
-    lifts: &[Lift::Workload("bind the socket to its interface (SO_BINDTODEVICE), or close it, before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("bind the socket to its interface (SO_BINDTODEVICE), or close it, before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.has_device() == Some(false)) {
             let Some(local) = s.local().filter(|a| a.port() != 0) else { continue };
             if matches!(local.ip(), IpAddr::V6(src) if is_link_local(src)) {
-                sink.push(Gate::Stands, s.finding(rule, &ctx.index).fact("local", Value::Addr(local)));
+                sink.push(Gate::InForce, s.finding(rule, &ctx.index).fact("local", Value::Addr(local)));
             }
         }
     },
@@ -261,7 +261,7 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             _ => continue,
         };
         if let Some(errno) = ctx.socks.diag_missing(netns, family, protocol) {
-            sink.push(Gate::Stands, list(s.finding(rule, &ctx.index), family, protocol, errno));
+            sink.push(Gate::InForce, list(s.finding(rule, &ctx.index), family, protocol, errno));
         }
     }
 }
@@ -269,13 +269,13 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
 /// Whether CRIU asks for this list in a namespace that it dumps and fails without it; `None`: it does not.
 fn required(ctx: &Ctx, family: i32, protocol: i32) -> Option<Gate> {
     match (family, protocol) {
-        (libc::AF_UNIX | libc::AF_PACKET | libc::AF_NETLINK, _) => Some(Gate::Stands),
-        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_TCP | libc::IPPROTO_UDP) => Some(Gate::Stands),
+        (libc::AF_UNIX | libc::AF_PACKET | libc::AF_NETLINK, _) => Some(Gate::InForce),
+        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_TCP | libc::IPPROTO_UDP) => Some(Gate::InForce),
         (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDPLITE) => match ctx.host.release {
             r if r >= Release::V4_3 => None,
             // 4.2 does, 4.2.1 does not.
             Release::V4_2 => Some(Gate::Unknown),
-            _ => Some(Gate::Stands),
+            _ => Some(Gate::InForce),
         },
         _ => None,
     }

@@ -2,28 +2,28 @@
 
 use crate::criu::Gate;
 use crate::criu_model::sockets::Sock;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, When};
 use std::borrow::Cow;
 
 pub static NETLINK_DATA: Rule = Rule {
     id: "netlink-data",
     summary: "A netlink socket with unread messages of the kernel.",
     group: "Netlink sockets",
-    what: "A netlink socket has something to read: an answer, a multicast message or an error. CRIU saves no netlink queue. \
+    condition: "A netlink socket has something to read: an answer, a multicast message or an error. CRIU saves no netlink queue. \
            Any event of the kernel may fill it again, also one that the dump itself causes.",
-    says: "netlink {protocol} socket (inode {ino}) with unread data[, multicast groups: {groups}]",
+    message: "netlink {protocol} socket (inode {ino}) with unread data[, multicast groups: {groups}]",
     criu: &["The socket has data to read"],
     source: "criu/sk-netlink.c:can_dump_netlink_sk",
     versions: "all",
-    lifts: &[Lift::Workload("let the process read its netlink socket, or close it, before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the process read its netlink socket, or close it, before the dump")],
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in netlink_sockets(ctx) {
             let listed = s.netlink().and_then(|n| n.rmem).map(|bytes| bytes > 0);
             if s.fact(|f| f.readable).or(listed) == Some(true) {
-                sink.push(Gate::Stands, finding(rule, ctx, s));
+                sink.push(Gate::InForce, finding(rule, ctx, s));
             }
         }
     },
@@ -33,15 +33,15 @@ pub static NETLINK_GROUPS32: Rule = Rule {
     id: "netlink-groups32",
     summary: "A netlink socket in a multicast group above 32.",
     group: "Netlink sockets",
-    what: "A netlink socket is in a multicast group above 32, or was in one, or its protocol has more than 64 groups: CRIU \
+    condition: "A netlink socket is in a multicast group above 32, or was in one, or its protocol has more than 64 groups: CRIU \
            takes the bit map of the socket's groups without a last word of zeros and has room for one word.",
-    says: "netlink {protocol} socket (inode {ino})[, multicast groups: {groups}], room for {room} groups: CRIU saves no more \
+    message: "netlink {protocol} socket (inode {ino})[, multicast groups: {groups}], room for {room} groups: CRIU saves no more \
            than 32",
     criu: &["The netlink socket 0x%x has more than 32 groups"],
     source: "criu/sk-netlink.c:dump_one_netlink_fd",
     versions: "all",
-    lifts: &[Lift::Workload("close the socket before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the socket before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -49,7 +49,7 @@ pub static NETLINK_GROUPS32: Rule = Rule {
             let Some(groups) = s.netlink().and_then(|n| n.groups.as_deref()) else { continue };
             if too_many(groups) {
                 let room = crate::criu_model::sockets::number(groups.len().saturating_mul(32));
-                sink.push(Gate::Stands, finding(rule, ctx, s).fact("room", room));
+                sink.push(Gate::InForce, finding(rule, ctx, s).fact("room", room));
             }
         }
     },
@@ -59,20 +59,20 @@ pub static NETLINK_GROUP_NO_PORT: Rule = Rule {
     id: "netlink-group-no-port",
     summary: "A netlink socket in a multicast group that has no port.",
     group: "Netlink sockets",
-    what: "A netlink socket is in a multicast group, or was in one, but is not bound to a port.",
-    says: "netlink {protocol} socket (inode {ino})[, multicast groups: {groups}], without a port",
+    condition: "A netlink socket is in a multicast group, or was in one, but is not bound to a port.",
+    message: "netlink {protocol} socket (inode {ino})[, multicast groups: {groups}], without a port",
     criu: &["The netlink socket 0x%x is bound to groups but not to portid"],
     source: "criu/sk-netlink.c:dump_one_netlink_fd",
     versions: "all",
-    lifts: &[Lift::Workload("let the process bind() the socket, or close it, before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the process bind() the socket, or close it, before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for s in netlink_sockets(ctx) {
             let Some(n) = s.netlink().filter(|n| n.portid == 0) else { continue };
             if n.groups.as_deref().is_some_and(|g| !too_many(g)) {
-                sink.push(Gate::Stands, finding(rule, ctx, s));
+                sink.push(Gate::InForce, finding(rule, ctx, s));
             }
         }
     },

@@ -4,7 +4,7 @@ use crate::criu::Gate;
 use crate::criu_model::sockets::{number, Sock};
 use crate::hash::Map;
 use crate::rules::sockets::diag_dump_limit;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, When};
 use std::borrow::Cow;
 
 /// PACKET_MR_UNICAST, the last kind of membership that CRIU knows (PROMISC, ALLMULTI and MULTICAST come before it).
@@ -14,19 +14,19 @@ pub static PACKET_MISSING: Rule = Rule {
     id: "packet-missing",
     summary: "A packet socket that the kernel did not list to CRIU.",
     group: "Packet sockets",
-    what: "A packet socket is not among those that CRIU has listed: the kernel cannot list them (af_packet_diag), it belongs \
+    condition: "A packet socket is not among those that CRIU has listed: the kernel cannot list them (af_packet_diag), it belongs \
            to a network namespace that CRIU does not list, or the kernel's list, for which CRIU has room in pieces of 16384 \
            bytes, ends before it: at a packet socket of that namespace, of any process, with more than some 370 memberships.",
-    says: "packet socket (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
+    message: "packet socket (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
     criu: &["Can't find packet socket %lu", "Sockets (family 17 proto 0) are not collected"],
     source: "criu/sk-packet.c:dump_one_packet_fd",
     versions: "all",
-    lifts: &[
-        Lift::Workload("load the kernel module {module}"),
-        Lift::Workload("drop memberships of socket inode {record}, or close that, before the dump"),
-        Lift::Workload("close the socket before the dump"),
+    remedies: &[
+        Remedy::Workload("load the kernel module {module}"),
+        Remedy::Workload("drop memberships of socket inode {record}, or close that, before the dump"),
+        Remedy::Workload("close the socket before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -38,11 +38,11 @@ pub static PACKET_MISSING: Rule = Rule {
             };
             let f = f.fact("netns", number(netns));
             match ctx.socks.collects(netns) {
-                Some(false) => sink.push(Gate::Stands, f.term("why", "CRIU does not list the sockets of that namespace")),
+                Some(false) => sink.push(Gate::InForce, f.term("why", "CRIU does not list the sockets of that namespace")),
                 None => sink.push(Gate::Unknown, f.term("why", "perhaps no process of the tree is in that namespace")),
                 Some(true) if ctx.socks.diag_missing(netns, libc::AF_PACKET, 0).is_some() => {
                     let f = f.term("module", "af_packet_diag");
-                    sink.push(Gate::Stands, f.term("why", "this kernel cannot list packet sockets"));
+                    sink.push(Gate::InForce, f.term("why", "this kernel cannot list packet sockets"));
                 }
                 Some(true) => {
                 if let Some((gate, f)) = diag_dump_limit::explained(f, &ctx.socks, s, netns, libc::AF_PACKET) {
@@ -58,15 +58,15 @@ pub static PACKET_MCLIST: Rule = Rule {
     id: "packet-mclist",
     summary: "A packet socket that has joined a group twice, or in an unknown way.",
     group: "Packet sockets",
-    what:
+    condition:
         "A packet socket has joined the same group more than once, or has a membership of a kind other than multicast, \
            promiscuous, all-multicast and unicast.",
-    says: "packet socket (inode {ino}): {kind} membership on interface number {interface}, joined {count} times",
+    message: "packet socket (inode {ino}): {kind} membership on interface number {interface}, joined {count} times",
     criu: &["Multiple MC membership not supported (but can be)", "Unknown mc membership type %d"],
     source: "criu/sk-packet.c:dump_mreqs",
     versions: "all",
-    lifts: &[Lift::Workload("let the process drop the membership, or close the socket, before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the process drop the membership, or close the socket, before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -74,7 +74,7 @@ pub static PACKET_MCLIST: Rule = Rule {
             let memberships = s.packet().and_then(|p| p.mclist.as_deref()).unwrap_or_default();
             if let Some(m) = memberships.iter().find(|m| m.count != 1 || m.type_ > LAST_KNOWN) {
                 let f = s.finding(rule, &ctx.index).term("kind", membership(m.type_)).num("interface", m.index);
-                sink.push(Gate::Stands, f.num("count", m.count));
+                sink.push(Gate::InForce, f.num("count", m.count));
             }
         }
     },
@@ -95,14 +95,14 @@ pub static PACKET_RING_UNOPENED: Rule = Rule {
     id: "packet-ring-unopened",
     summary: "The mapped ring of a packet socket whose descriptor is closed.",
     group: "Packet sockets",
-    what: "The ring of a packet socket is mapped, and neither this process nor one that CRIU dumps before it has a descriptor \
+    condition: "The ring of a packet socket is mapped, and neither this process nor one that CRIU dumps before it has a descriptor \
            of the socket; or what is mapped is no packet socket that CRIU has listed.",
-    says: "mapping {range} of socket inode {ino}, which {why}",
+    message: "mapping {range} of socket inode {ino}, which {why}",
     criu: &["Mmap-ed socket %u not open", "Can't find packet socket %u to mmap"],
     source: "criu/sk-packet.c:dump_socket_map",
     versions: "all",
-    lifts: &[Lift::Workload("have the program unmap it, or keep its descriptor open, before the dump")],
-    phase: Phase::P5,
+    remedies: &[Remedy::Workload("have the program unmap it, or keep its descriptor open, before the dump")],
+    phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: ring_unopened,
@@ -133,7 +133,7 @@ fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             // A descriptor that lies in a queue counts too.
             let queued =
                 !opened && *hidden.get_or_insert_with(|| crate::rules::sockets::unix_queue::may_hold_descriptors(ctx));
-            sink.push(if queued || !whole { Gate::Unknown } else { Gate::Stands }, f);
+            sink.push(if queued || !whole { Gate::Unknown } else { Gate::InForce }, f);
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::criu::{Gate, LockMethod, Opt};
 use crate::criu_model::sockets::{number, state, state_name, Sock};
 use crate::parse::diag::InetDiag;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, When};
 use std::net::{IpAddr, SocketAddr};
 
 /// The states that CRIU asks sock_diag for, besides LISTEN (criu/sockets.c:collect_sockets).
@@ -14,15 +14,15 @@ pub static TCP_CONNECTED: Rule = Rule {
     id: "tcp-connected",
     summary: "A TCP connection, which CRIU saves only with an option.",
     group: "TCP sockets",
-    what: "A TCP socket has a connection in whatever state: SYN_SENT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK \
+    condition: "A TCP socket has a connection in whatever state: SYN_SENT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK \
            or CLOSING. Connections over loopback and with both ends in the tree count too. With --tcp-established the \
            connection is saved and restored; with --tcp-close it is restored as closed.",
-    says: "TCP {local} <-> {remote} {state}",
+    message: "TCP {local} <-> {remote} {state}",
     criu: &["Connected TCP socket, consider using --tcp-established option."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
-    lifts: &accepted_by_option("close the connection before the dump"),
-    phase: Phase::P3,
+    remedies: &accepted_by_option("close the connection before the dump"),
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -32,14 +32,14 @@ pub static TCP_CONNECTED: Rule = Rule {
 };
 
 /// What makes CRIU take a connection, or what it takes for one; `words`: what does without.
-pub const fn accepted_by_option(words: &'static str) -> [Lift; 3] {
-    [Lift::Option(Opt::TcpEstablished), Lift::Option(Opt::TcpClose), Lift::Workload(words)]
+pub const fn accepted_by_option(words: &'static str) -> [Remedy; 3] {
+    [Remedy::Option(Opt::TcpEstablished), Remedy::Option(Opt::TcpClose), Remedy::Workload(words)]
 }
 
 /// These findings, unless one of those options is given.
 pub fn refuse_without_option(ctx: &Ctx, sink: &mut Sink, found: impl Iterator<Item = Finding>) {
     let gate = ctx.host.gate(&[Opt::TcpEstablished, Opt::TcpClose]);
-    if gate != Gate::Lifted {
+    if gate != Gate::Waived {
         found.for_each(|f| sink.push(gate, f));
     }
 }
@@ -48,21 +48,21 @@ pub static TCP_INFLIGHT: Rule = Rule {
     id: "tcp-inflight",
     summary: "TCP connections that a server has not accepted yet.",
     group: "TCP sockets",
-    what:
+    condition:
         "A listening TCP socket has connections in its backlog that the process has not accepted yet. --skip-in-flight \
            drops them; neither --tcp-established nor --tcp-close does. It comes and goes with the traffic.",
-    says: "TCP {local} LISTEN, connections not accepted yet: {backlog}",
+    message: "TCP {local} LISTEN, connections not accepted yet: {backlog}",
     criu: &[
         "In-flight connection (l) for %x",
         "In-flight connections can be ignored with the --skip-in-flight option.",
     ],
     source: "criu/sk-inet.c:can_dump_inet_sk",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::SkipInFlight),
-        Lift::Workload("keep new connections away and let the process accept the waiting ones before the dump"),
+    remedies: &[
+        Remedy::Option(Opt::SkipInFlight),
+        Remedy::Workload("keep new connections away and let the process accept the waiting ones before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -77,21 +77,21 @@ pub static TCP_ODD_STATE: Rule = Rule {
     id: "tcp-odd-state",
     summary: "A TCP connection in the middle of its handshake, or at its very end.",
     group: "TCP sockets",
-    what:
+    condition:
         "An open TCP socket is in a state that CRIU knows nothing of: SYN_RECV (accepted by TCP Fast Open before the \
            handshake was over), TIME_WAIT or NEW_SYN_RECV.",
-    says: "TCP {local} <-> {remote} {state}",
+    message: "TCP {local} <-> {remote} {state}",
     criu: &["Socket state %d obtained but expected %d", "Unknown inet socket %x state %d"],
     source: "criu/sk-inet.c:gen_uncon_sk, can_dump_inet_sk",
     versions: "all",
-    lifts: &[Lift::Workload("wait until the handshake is over, or close the connection, before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("wait until the handshake is over, or close the connection, before the dump")],
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let odd = [state::SYN_RECV, state::TIME_WAIT, state::NEW_SYN_RECV];
         for (s, t) in tcp_sockets(ctx).filter(|(_, t)| odd.contains(&t.state)) {
-            sink.push(Gate::Stands, connection(rule, ctx, s, t));
+            sink.push(Gate::InForce, connection(rule, ctx, s, t));
         }
     },
 };
@@ -100,15 +100,15 @@ pub static TCP_UNDIAGGED: Rule = Rule {
     id: "tcp-undiagged",
     summary: "A TCP socket of a network namespace that CRIU does not look into.",
     group: "TCP sockets",
-    what: "A TCP socket that is not closed is missing from the list that CRIU made with sock_diag, because it belongs to a \
+    condition: "A TCP socket that is not closed is missing from the list that CRIU made with sock_diag, because it belongs to a \
            network namespace that CRIU does not list: one that no process of the tree is in, or CRIU's own while the root \
            process has another. No option is asked, not even for a socket that only listens.",
-    says: "TCP socket (inode {ino})[ {local}][ <-> {remote}] {state}[ of network namespace {netns}], which CRIU does not list",
+    message: "TCP socket (inode {ino})[ {local}][ <-> {remote}] {state}[ of network namespace {netns}], which CRIU does not list",
     criu: &["Socket state %d obtained but expected %d"],
     source: "criu/sk-inet.c:gen_uncon_sk",
     versions: "all",
-    lifts: &[Lift::Workload("close the socket before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the socket before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: undiagged,
@@ -118,14 +118,14 @@ pub static TCP_LOCK: Rule = Rule {
     id: "tcp-lock",
     summary: "A TCP connection that CRIU has to block with iptables, which is not installed.",
     group: "TCP sockets",
-    what: "With --tcp-established CRIU blocks the traffic of each connection, in a network namespace that is not dumped with \
+    condition: "With --tcp-established CRIU blocks the traffic of each connection, in a network namespace that is not dumped with \
            the tree by iptables or ip6tables, and there is no such program in its PATH.",
-    says: "TCP {local} <-> {remote} {state}: CRIU would lock the connection with {tool}, which is not in its PATH",
+    message: "TCP {local} <-> {remote} {state}: CRIU would lock the connection with {tool}, which is not in its PATH",
     criu: &["Iptables configuration failed", "Failed to lock TCP connection %x"],
     source: "criu/sk-tcp.c:lock_connection, criu/netfilter.c:iptables_connection_switch_raw",
     versions: "all",
-    lifts: LOCK_LIFTS,
-    phase: Phase::P3,
+    remedies: LOCK_LIFTS,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -144,20 +144,20 @@ pub static TCP_CLOSED_LOCKED: Rule = Rule {
     id: "tcp-closed-locked",
     summary: "A TCP connection that is closed by now, which CRIU blocks with iptables all the same.",
     group: "TCP sockets",
-    what: "A TCP socket in CLOSE that once was connected (the other side has reset it, or both have shut it) still knows its \
+    condition: "A TCP socket in CLOSE that once was connected (the other side has reset it, or both have shut it) still knows its \
            peer, and CRIU locks it like a connection, whatever the options but --tcp-close; the program for it is not in its \
            PATH. A socket that never was connected is no matter.",
-    says: "TCP socket (inode {ino}), closed, once connected to {remote}: CRIU would lock it with {tool}, which is not in its PATH",
+    message: "TCP socket (inode {ino}), closed, once connected to {remote}: CRIU would lock it with {tool}, which is not in its PATH",
     criu: &["Iptables configuration failed", "Failed to lock TCP connection %x"],
     source: "criu/sk-tcp.c:dump_one_tcp, lock_connection",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::TcpClose),
-        Lift::Value("network-lock", "nftables"),
-        Lift::Workload("install {tool} where criu runs"),
-        Lift::Workload("close the socket before the dump"),
+    remedies: &[
+        Remedy::Option(Opt::TcpClose),
+        Remedy::Value("network-lock", "nftables"),
+        Remedy::Workload("install {tool} where criu runs"),
+        Remedy::Workload("close the socket before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -175,21 +175,21 @@ pub static TCP_RECV_QUEUE: Rule = Rule {
     id: "tcp-recv-queue",
     summary: "Received TCP data that CRIU cannot read without taking it: SO_PEEK_OFF, urgent data, kTLS.",
     group: "TCP sockets",
-    what: "CRIU saves the unread data of a connection (with --tcp-established; of one that was reset, whatever the options \
+    condition: "CRIU saves the unread data of a connection (with --tcp-established; of one that was reset, whatever the options \
            but --tcp-close) by peeking at it, and the kernel stops short: the socket has SO_PEEK_OFF set to more than 0, or \
            it has SO_OOBINLINE set and an urgent byte lies behind other unread data, or the kernel decrypts what it receives \
            (kTLS) and gives less than lay in its queue. (A dump that leaves the process running moves SO_PEEK_OFF itself; and of \
            kTLS the kernel takes what was peeked at out of the queue, so that the next dump passes, without it.) What such a \
            socket of kTLS has sent cannot be read back either, until the other side has acknowledged it: a warning.",
-    says: "TCP [{local} <-> ]{remote} {state}: its {queue} data cannot be peeked at whole, {why}[ {offset}]",
+    message: "TCP [{local} <-> ]{remote} {state}: its {queue} data cannot be peeked at whole, {why}[ {offset}]",
     criu: &["recv failed (%d, want %d)", "libsoccr_save() failed with -5"],
     source: "soccr/soccr.c:get_queue",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::TcpClose),
-        Lift::Workload("let the process read its data[, or clear the socket's {option},] before the dump"),
+    remedies: &[
+        Remedy::Option(Opt::TcpClose),
+        Remedy::Workload("let the process read its data[, or clear the socket's {option},] before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -219,18 +219,18 @@ pub static TCP_REPAIR: Rule = Rule {
     id: "tcp-repair",
     summary: "A TCP connection, and CRIU without the right to save any (CAP_NET_ADMIN).",
     group: "TCP sockets",
-    what: "CRIU saves a connection (with --tcp-established; one that was reset, whatever the options but --tcp-close) and has no \
+    condition: "CRIU saves a connection (with --tcp-established; one that was reset, whatever the options but --tcp-close) and has no \
            CAP_NET_ADMIN in the user namespace that the socket's network namespace belongs to: the kernel does not let it turn \
            on TCP_REPAIR, nor lock the connection.",
-    says: "TCP [{local} <-> ]{remote} {state}: CRIU may not save it without CAP_NET_ADMIN",
+    message: "TCP [{local} <-> ]{remote} {state}: CRIU may not save it without CAP_NET_ADMIN",
     criu: &["Can't turn TCP repair mode ON: Operation not permitted", "Failed to lock TCP connection %x"],
     source: "soccr/soccr.c:tcp_repair_on",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::TcpClose),
-        Lift::Workload("give criu CAP_NET_ADMIN (a container or sandbox may have dropped it)"),
+    remedies: &[
+        Remedy::Option(Opt::TcpClose),
+        Remedy::Workload("give criu CAP_NET_ADMIN (a container or sandbox may have dropped it)"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -248,11 +248,11 @@ fn saved(rule: &Rule, ctx: &Ctx, s: &Sock) -> Option<(Gate, Finding)> {
     let (gate, remote, now) = match (connection, closed_peer(s)) {
         // Without either option it is tcp-connected.
         (Some(t), _) => match ctx.host.options.tcp_established {
-            Some(true) => (Gate::Stands, remote(t), t.state),
+            Some(true) => (Gate::InForce, remote(t), t.state),
             Some(false) => return None,
             None => (Gate::Unknown, remote(t), t.state),
         },
-        (None, peer) => (Gate::Stands, Value::Addr(peer?), state::CLOSE),
+        (None, peer) => (Gate::InForce, Value::Addr(peer?), state::CLOSE),
     };
     let f = s
         .finding(rule, &ctx.index)
@@ -271,10 +271,10 @@ fn closed_peer(s: &Sock) -> Option<SocketAddr> {
     s.fact(|f| f.peer).filter(|p| closed && p.port() != 0)
 }
 
-const LOCK_LIFTS: &[Lift] = &[
-    Lift::Value("network-lock", "nftables"),
-    Lift::Option(Opt::TcpClose),
-    Lift::Workload("install {tool} where criu runs"),
+const LOCK_LIFTS: &[Remedy] = &[
+    Remedy::Value("network-lock", "nftables"),
+    Remedy::Option(Opt::TcpClose),
+    Remedy::Workload("install {tool} where criu runs"),
 ];
 
 /// The tree's TCP sockets that sock_diag lists, in any state.
@@ -319,23 +319,23 @@ fn missing_lock(ctx: &Ctx, s: &Sock, peer: IpAddr) -> Option<(Gate, &'static str
     }
     // A namespace that is dumped is locked as a whole; what CRIU does not list it refuses for other reasons.
     let shared = match ctx.snap.root_shares(|ns| ns.net) {
-        Some(true) => Gate::Stands,
-        Some(false) => Gate::Lifted,
+        Some(true) => Gate::InForce,
+        Some(false) => Gate::Waived,
         None => Gate::Unknown,
     };
     let method = match ctx.host.options.network_lock {
-        Some(LockMethod::Iptables) => Gate::Stands,
-        Some(LockMethod::Nftables | LockMethod::Skip) => Gate::Lifted,
+        Some(LockMethod::Iptables) => Gate::InForce,
+        Some(LockMethod::Nftables | LockMethod::Skip) => Gate::Waived,
         None => Gate::Unknown,
     };
     let known = s.netns().is_none_or(|ns| ctx.socks.knows(ns) == Some(true));
     let gate = shared.or(method).or(ctx.host.gate(&[Opt::TcpClose]));
-    (gate != Gate::Lifted && known).then_some((gate, tool))
+    (gate != Gate::Waived && known).then_some((gate, tool))
 }
 
 fn undiagged(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
     for s in ctx.socks.all.iter().filter(|s| s.is_tcp() && s.inet().is_none()) {
-        let listed = match s.stray() {
+        let listed = match s.mismatch() {
             Some((_, crate::snapshot::Socket::Inet(t))) => Some(t),
             _ => None,
         };
@@ -350,7 +350,7 @@ fn undiagged(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             continue;
         }
         let gate = match netns.and_then(|ns| ctx.socks.collects(ns)) {
-            Some(false) => Gate::Stands,
+            Some(false) => Gate::InForce,
             // Should have been listed: it came while we looked, or the list could not be made.
             Some(true) => continue,
             None => Gate::Unknown,

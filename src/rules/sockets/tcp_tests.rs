@@ -4,7 +4,7 @@ use super::*;
 use crate::rules::sockets::udp::UDP_CORKED;
 use crate::rules::testkit::*;
 use crate::rules::Verdict::{self, Refuse, Warn};
-use crate::snapshot::{Look, Snapshot, SocketFacts, SocketTable};
+use crate::snapshot::{ScanPhase, Snapshot, SocketFacts, SocketTable};
 
 fn tree(listed: Vec<InetDiag>) -> Snapshot {
     let mut s = snap(vec![socket(3, 1)]);
@@ -81,7 +81,7 @@ fn a_backlog() {
     for opt in [Opt::TcpClose, Opt::TcpEstablished] {
         assert_eq!(verdict(&TCP_INFLIGHT, &s, &with(opt)), Some(Refuse));
     }
-    s.look = Look::Early;
+    s.look = ScanPhase::Early;
     assert_eq!(on(&TCP_INFLIGHT, &s), Some(Warn));
     // Unread data of a connection is no backlog.
     assert_eq!(on(&TCP_INFLIGHT, &tree(vec![InetDiag { rqueue: 2, ..inet(1, 6, 1) }])), None);

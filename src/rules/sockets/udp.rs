@@ -2,20 +2,20 @@
 
 use crate::criu::Gate;
 use crate::rules::sockets::tcp::local;
-use crate::rules::{Evidence, Lift, Phase, Rule, When};
+use crate::rules::{Evidence, Phase, Remedy, Rule, When};
 
 pub static UDP_CORKED: Rule = Rule {
     id: "udp-corked",
     summary: "A UDP socket that holds its data back (UDP_CORK).",
     group: "UDP sockets",
-    what: "A UDP or UDP-Lite socket has the option UDP_CORK set. CRIU refuses even when nothing is held back; data held back \
+    condition: "A UDP or UDP-Lite socket has the option UDP_CORK set. CRIU refuses even when nothing is held back; data held back \
            by MSG_MORE alone is lost instead.",
-    says: "{protocol} socket[ {local}] (inode {ino}) with UDP_CORK set",
+    message: "{protocol} socket[ {local}] (inode {ino}) with UDP_CORK set",
     criu: &["Can't dump corked dgram socket %x"],
     source: "criu/sk-inet.c:do_dump_one_inet_fd",
     versions: "all",
-    lifts: &[Lift::Workload("let the process clear UDP_CORK before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the process clear UDP_CORK before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -27,7 +27,7 @@ pub static UDP_CORKED: Rule = Rule {
             };
             if s.fact(|f| f.udp_cork) == Some(true) {
                 let f = s.finding(rule, &ctx.index).term("protocol", protocol);
-                sink.push(Gate::Stands, f.fact_opt("local", s.inet().map(local)));
+                sink.push(Gate::InForce, f.fact_opt("local", s.inet().map(local)));
             }
         }
     },

@@ -6,33 +6,33 @@ use crate::criu::{Gate, Hook, Opt};
 use crate::criu_model::sockets::{number, shown_name, state, state_name, type_name, Sock};
 use crate::parse::diag::UnixDiag;
 use crate::rules::sockets::diag_dump_limit;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
 
 const BOTH: u8 = 3;
-const EXTERNAL_KEY: Lift = Lift::Value("external", "unix[{ino}]");
-const ANY_KEY: &[Lift] =
-    &[EXTERNAL_KEY, Lift::Hook(Hook::DumpUnixSk), Lift::Workload("close the connection before the dump")];
+const EXTERNAL_KEY: Remedy = Remedy::Value("external", "unix[{ino}]");
+const ANY_KEY: &[Remedy] =
+    &[EXTERNAL_KEY, Remedy::Hook(Hook::DumpUnixSk), Remedy::Workload("close the connection before the dump")];
 
 pub static UNIX_EXTERNAL_PEER: Rule = Rule {
     id: "unix-external-peer",
     summary: "A datagram UNIX socket connected to a program outside of the tree: syslog, systemd's notify socket.",
     group: "UNIX sockets",
-    what: "A datagram socket is connected to a named socket that no descriptor of the tree refers to. Options that accept \
+    condition: "A datagram socket is connected to a named socket that no descriptor of the tree refers to. Options that accept \
            it: --ext-unix-sk, or --external unix[INO] with the inode of the dumped end (the caller of restore then hands in \
            the connected socket). The other end of a connection to CRIU's own RPC socket is exempt. A peer that lies in an \
            SCM_RIGHTS queue of the tree counts as inside; queues are looked into when the tree is frozen, so while one holds \
            descriptors this is a warning before.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} bound to {peer_name}, is outside of the tree[, {doubt}]",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} bound to {peer_name}, is outside of the tree[, {doubt}]",
     criu: &["External socket is used. Consider using --ext-unix-sk option."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::ExtUnixSk),
+    remedies: &[
+        Remedy::Option(Opt::ExtUnixSk),
         EXTERNAL_KEY,
-        Lift::Hook(Hook::DumpUnixSk),
-        Lift::Workload("close the connection before the dump"),
+        Remedy::Hook(Hook::DumpUnixSk),
+        Remedy::Workload("close the connection before the dump"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Peer,
     check: |rule, ctx, sink| external(rule, ctx, sink, Outside::Named),
@@ -42,16 +42,16 @@ pub static UNIX_EXTERNAL_STREAM: Rule = Rule {
     id: "unix-external-stream",
     summary: "A stream UNIX socket connected to a program outside of the tree: D-Bus, a database, Docker.",
     group: "UNIX sockets",
-    what: "A stream or seqpacket socket is connected to a socket that no descriptor of the tree refers to. CRIU's first text \
+    condition: "A stream or seqpacket socket is connected to a socket that no descriptor of the tree refers to. CRIU's first text \
            recommends --ext-unix-sk, but with that option it refuses half of such a connection all the same. Only \
            --external unix[INO] with the inode of the dumped end (the caller of restore then hands in the connected socket) \
            or a plugin makes it pass. CRIU's own RPC socket and queues: see unix-external-peer.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}[ bound to {peer_name}], is outside of the tree[, {doubt}]",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}[ bound to {peer_name}], is outside of the tree[, {doubt}]",
     criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump half of stream unix connection."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: "all",
-    lifts: ANY_KEY,
-    phase: Phase::P6,
+    remedies: ANY_KEY,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Peer,
     check: |rule, ctx, sink| external(rule, ctx, sink, Outside::Stream),
@@ -61,16 +61,16 @@ pub static UNIX_EXTERNAL_NAMELESS: Rule = Rule {
     id: "unix-external-nameless",
     summary: "A datagram socketpair whose other end is outside of the tree.",
     group: "UNIX sockets",
-    what:
+    condition:
         "A datagram socket is connected to a socket without a name (one end of a socketpair) that no descriptor of the \
            tree refers to. --ext-unix-sk accepts only peers with a name. CRIU's own RPC socket and queues: see \
            unix-external-peer.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} without a name, is outside of the tree[, {doubt}]",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} without a name, is outside of the tree[, {doubt}]",
     criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump name-less external socket."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: "all",
-    lifts: ANY_KEY,
-    phase: Phase::P6,
+    remedies: ANY_KEY,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Peer,
     check: |rule, ctx, sink| external(rule, ctx, sink, Outside::Nameless),
@@ -80,21 +80,21 @@ pub static UNIX_NOT_COLLECTED: Rule = Rule {
     id: "unix-not-collected",
     summary: "A UNIX socket that the kernel did not list to CRIU, mostly one of another network namespace.",
     group: "UNIX sockets",
-    what: "An open UNIX socket is not among those that CRIU has listed: it belongs to a network namespace that no process \
+    condition: "An open UNIX socket is not among those that CRIU has listed: it belongs to a network namespace that no process \
            of the tree is in (CRIU's own counts only if the root process is in it), the kernel cannot list UNIX sockets \
            (unix_diag), it is bound to a path whose inode the kernel does not tell, or the kernel's list, for which CRIU has \
            room in pieces of 16384 bytes, ends before it: at a socket of that namespace, of any process, at which some 4,000 \
            connections wait for accept.",
-    says: "UNIX socket[ {name}] (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
+    message: "UNIX socket[ {name}] (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
     criu: &["Unix socket %d not found", "Sockets (family 1 proto 0) are not collected", "Bound socket w/o inode %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
-    lifts: &[
-        Lift::Workload("load the kernel module {module}"),
-        Lift::Workload("let the server of socket inode {record} accept connections before the dump"),
-        Lift::Workload("close the socket before the dump"),
+    remedies: &[
+        Remedy::Workload("load the kernel module {module}"),
+        Remedy::Workload("let the server of socket inode {record} accept connections before the dump"),
+        Remedy::Workload("close the socket before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: not_collected,
@@ -104,15 +104,15 @@ pub static UNIX_PEER_UNCOLLECTED: Rule = Rule {
     id: "unix-peer-uncollected",
     summary: "A UNIX socket connected to one that the kernel did not list to CRIU.",
     group: "UNIX sockets",
-    what: "A socket is connected to one that CRIU has not listed, because it belongs to a network namespace that no process \
+    condition: "A socket is connected to one that CRIU has not listed, because it belongs to a network namespace that no process \
            of the tree is in (a socket bound to a path can be reached from any namespace), or the list ends before it (see \
            unix-not-collected). No option is asked.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, is {where}",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, is {where}",
     criu: &["Unix socket %u without peer %u"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
-    lifts: &[Lift::Workload("close the connection before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the connection before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: peer_uncollected,
@@ -122,14 +122,15 @@ pub static UNIX_UNREACHABLE_PEER: Rule = Rule {
     id: "unix-unreachable-peer",
     summary: "A datagram UNIX socket connected to a nameless one that is not connected back.",
     group: "UNIX sockets",
-    what: "A datagram socket is connected to a socket that is not connected back and has no name to connect to again.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, has no name and is not connected \
+    condition:
+        "A datagram socket is connected to a socket that is not connected back and has no name to connect to again.",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, has no name and is not connected \
            back[ but to inode {peer_peer}]",
     criu: &["Unix socket %u with unreachable peer %u (%u)"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
-    lifts: &[Lift::Workload("close one of the two sockets before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close one of the two sockets before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: unreachable_peer,
@@ -139,15 +140,15 @@ pub static UNIX_DANGLING: Rule = Rule {
     id: "unix-dangling",
     summary: "A UNIX connection that a server outside of CRIU's sight has not accepted yet.",
     group: "UNIX sockets",
-    what: "A stream or seqpacket socket is ESTABLISHED without a peer, waits at no listening socket that CRIU lists, and is not \
+    condition: "A stream or seqpacket socket is ESTABLISHED without a peer, waits at no listening socket that CRIU lists, and is not \
            shut down both ways: it waits for accept at a socket of a network namespace that is not dumped (a path can be reached \
            from any), or at one before which the list ends (see unix-not-collected). Closing the other end does not make one: the kernel then shuts our end both ways.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): not accepted yet, by a socket that CRIU does not list",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): not accepted yet, by a socket that CRIU does not list",
     criu: &["Dangling connection %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
-    lifts: &[Lift::Workload("let the server accept the connection, or close it, before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the server accept the connection, or close it, before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: dangling,
@@ -157,20 +158,20 @@ pub static UNIX_TYPE: Rule = Rule {
     id: "unix-type",
     summary: "A UNIX socket of an unknown type.",
     group: "UNIX sockets",
-    what: "A UNIX socket that is neither stream nor datagram nor seqpacket.",
-    says: "UNIX socket[ {name}] (inode {ino}) of {type}",
+    condition: "A UNIX socket that is neither stream nor datagram nor seqpacket.",
+    message: "UNIX socket[ {name}] (inode {ino}) of {type}",
     criu: &["Unsupported type (%d) on socket %d.", "Only stream/dgram/seqpacket are supported."],
     source: "criu/sk-unix.c:can_dump_unix_sk",
     versions: "all",
-    lifts: &[Lift::Workload("close the socket before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the socket before the dump")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             let known = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET];
             if !known.contains(&i32::from(u.type_)) {
-                sink.push(Gate::Stands, finding(rule, ctx, s, u));
+                sink.push(Gate::InForce, finding(rule, ctx, s, u));
             }
         }
     },
@@ -180,19 +181,19 @@ pub static UNIX_STATE: Rule = Rule {
     id: "unix-state",
     summary: "A UNIX socket in an unknown state.",
     group: "UNIX sockets",
-    what: "A UNIX socket that is neither listening nor connected nor unconnected.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}) in state {state}",
+    condition: "A UNIX socket that is neither listening nor connected nor unconnected.",
+    message: "UNIX {type} socket[ {name}] (inode {ino}) in state {state}",
     criu: &["Unknown state %d for unix socket %d"],
     source: "criu/sk-unix.c:can_dump_unix_sk",
     versions: "all",
-    lifts: &[Lift::Workload("close the socket before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the socket before the dump")],
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             if ![state::LISTEN, state::ESTABLISHED, state::CLOSE].contains(&u.state) {
-                sink.push(Gate::Stands, finding(rule, ctx, s, u).term("state", state_name(u.state)));
+                sink.push(Gate::InForce, finding(rule, ctx, s, u).term("state", state_name(u.state)));
             }
         }
     },
@@ -285,7 +286,7 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
         if let Some(u) = s.unix() {
             if u.path().is_some() && u.vfs.is_none() {
                 let f = found().fact_opt("name", u.name.clone().map(Value::Text));
-                sink.push(Gate::Stands, f.term("why", "the kernel tells no inode for the path it is bound to"));
+                sink.push(Gate::InForce, f.term("why", "the kernel tells no inode for the path it is bound to"));
             }
             continue;
         }
@@ -296,12 +297,12 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
         };
         let f = found().fact("netns", number(netns));
         match ctx.socks.collects(netns) {
-            Some(false) => sink.push(Gate::Stands, f.term("why", "no process of the tree is in that namespace")),
+            Some(false) => sink.push(Gate::InForce, f.term("why", "no process of the tree is in that namespace")),
             None => sink.push(Gate::Unknown, f.term("why", "perhaps no process of the tree is in that namespace")),
             Some(true) => {
                 if ctx.socks.diag_missing(netns, libc::AF_UNIX, 0).is_some() {
                     let f = f.term("module", "unix_diag");
-                    sink.push(Gate::Stands, f.term("why", "this kernel cannot list UNIX sockets"));
+                    sink.push(Gate::InForce, f.term("why", "this kernel cannot list UNIX sockets"));
                 } else if let Some((gate, f)) = diag_dump_limit::explained(f, &ctx.socks, s, netns, libc::AF_UNIX) {
                     sink.push(gate, f);
                 }
@@ -313,7 +314,7 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
 fn peer_uncollected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
     for (s, u) in unix_sockets(ctx) {
         if let Peer::Uncollected(ino) = peer_of(ctx, u) {
-            let gate = if ctx.socks.all_unix_listed() { Gate::Stands } else { Gate::Unknown };
+            let gate = if ctx.socks.all_unix_listed() { Gate::InForce } else { Gate::Unknown };
             let place = match ctx.socks.is_unreached(ino.into()) {
                 true => "not in the list of UNIX sockets, as far as CRIU can read it",
                 false => "in a network namespace that is not dumped",
@@ -327,7 +328,7 @@ fn unreachable_peer(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
     for (s, u) in unix_sockets(ctx) {
         if let Peer::Unreachable(ino, peer) = peer_of(ctx, u) {
             let back = peer.peer.filter(|p| *p != 0).map(number);
-            sink.push(Gate::Stands, finding(rule, ctx, s, u).peer_socket(ino).fact_opt("peer_peer", back));
+            sink.push(Gate::InForce, finding(rule, ctx, s, u).peer_socket(ino).fact_opt("peer_peer", back));
         }
     }
 }
@@ -341,7 +342,7 @@ fn dangling(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             && u.shutdown.is_some_and(|how| how != BOTH)
         {
             // A listening socket of a list that we lack could be the one it waits at.
-            let gate = if ctx.socks.all_unix_listed() { Gate::Stands } else { Gate::Unknown };
+            let gate = if ctx.socks.all_unix_listed() { Gate::InForce } else { Gate::Unknown };
             sink.push(gate, finding(rule, ctx, s, u));
         }
     }

@@ -4,25 +4,25 @@
 use crate::criu::{Gate, Release};
 use crate::criu_model::sockets::{number, shown_name, state};
 use crate::rules::sockets::unix::{finding, unix_sockets};
-use crate::rules::{Evidence, Lift, Phase, Rule, Value, When};
+use crate::rules::{Evidence, Phase, Remedy, Rule, Value, When};
 
 pub static UNIX_ICON_NOT_LISTENING: Rule = Rule {
     id: "unix-icon-not-listening",
     summary: "A UNIX connection waiting at a socket that does not listen.",
     group: "UNIX sockets",
-    what: "A connection waits for accept at a socket that does not listen.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): waits for accept at inode {listener}, which does not listen",
+    condition: "A connection waits for accept at a socket that does not listen.",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): waits for accept at inode {listener}, which does not listen",
     criu: &["In-flight connection on non-listening socket %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "all",
-    lifts: &[Lift::Workload("close the connection before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("close the connection before the dump")],
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| is_waiting(u)) {
             if let Some(listener) = ctx.socks.listener_of(u.ino).filter(|l| l.state != state::LISTEN) {
-                sink.push(Gate::Stands, finding(rule, ctx, s, u).num("listener", listener.ino));
+                sink.push(Gate::InForce, finding(rule, ctx, s, u).num("listener", listener.ino));
             }
         }
     },
@@ -32,15 +32,15 @@ pub static UNIX_ICON_DATA: Rule = Rule {
     id: "unix-icon-data",
     summary: "A UNIX connection that is not accepted yet, and over which something was sent already.",
     group: "UNIX sockets",
-    what: "A connection waits for accept and its client, in the tree, has already sent something. CRIU 3.17.1 loses the data \
+    condition: "A connection waits for accept and its client, in the tree, has already sent something. CRIU 3.17.1 loses the data \
            without a word.",
-    says: "UNIX {type} socket (inode {ino}): has sent data to inode {listener}[ bound to {listener_name}], which has not \
+    message: "UNIX {type} socket (inode {ino}): has sent data to inode {listener}[ bound to {listener_name}], which has not \
            accepted the connection yet",
     criu: &["Non-empty write queue on an in-flight socket %#x"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "3.18+",
-    lifts: &[Lift::Workload("let the server accept the connection, or close it, before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the server accept the connection, or close it, before the dump")],
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -53,7 +53,7 @@ pub static UNIX_ICON_DATA: Rule = Rule {
                 let f = finding(rule, ctx, s, u)
                     .num("listener", listener.ino)
                     .fact_opt("listener_name", listener.name.as_ref().map(|n| Value::Text(shown_name(n))));
-                sink.push(Gate::Stands, f);
+                sink.push(Gate::InForce, f);
             }
         }
     },
@@ -63,15 +63,15 @@ pub static UNIX_ICON_CLOSED: Rule = Rule {
     id: "unix-icon-closed",
     summary: "A UNIX connection that is not accepted yet, and whose client has gone again.",
     group: "UNIX sockets",
-    what: "A listening socket has a connection in its queue whose client has already gone. CRIU cannot tell whether the \
+    condition: "A listening socket has a connection in its queue whose client has already gone. CRIU cannot tell whether the \
            client had sent something, and refuses; 3.17.1 loses it without a word.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): connections waiting for accept: {waiting}, of them already closed by \
+    message: "UNIX {type} socket[ {name}] (inode {ino}): connections waiting for accept: {waiting}, of them already closed by \
            the client: {closed}",
     criu: &["Found a closed in-flight socket to %#x"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: "3.18+",
-    lifts: &[Lift::Workload("let the server accept the waiting connections before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the server accept the waiting connections before the dump")],
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -83,7 +83,7 @@ pub static UNIX_ICON_CLOSED: Rule = Rule {
             let closed = waiting.iter().filter(|client| **client == 0).count();
             if closed > 0 {
                 let f = finding(rule, ctx, s, u);
-                sink.push(Gate::Stands, f.fact("closed", number(closed)).fact("waiting", number(waiting.len())));
+                sink.push(Gate::InForce, f.fact("closed", number(closed)).fact("waiting", number(waiting.len())));
             }
         }
     },

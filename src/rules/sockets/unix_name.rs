@@ -3,7 +3,7 @@
 use crate::bytes::Bytes;
 use crate::criu::{Gate, Release};
 use crate::rules::sockets::unix::{finding, unix_sockets};
-use crate::rules::{Ctx, Evidence, Lift, Phase, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Phase, Remedy, Rule, Value, When};
 
 /// Whether CRIU asks the kernel for the file (SIOCUNIXFILE). With --unprivileged it does not find out that it can
 /// (`root_only_init`, criu/kerndat.c), even as root.
@@ -19,7 +19,7 @@ fn asked(ctx: &Ctx) -> Gate {
     if ctx.host.options.unprivileged.is_none() {
         Gate::Unknown
     } else {
-        Gate::Stands
+        Gate::InForce
     }
 }
 
@@ -27,19 +27,19 @@ pub static UNIX_NAME_UNRESOLVED: Rule = Rule {
     id: "unix-name-unresolved",
     summary: "A UNIX socket bound to a relative path that CRIU cannot resolve.",
     group: "UNIX sockets",
-    what: "A socket was bound to a relative path and CRIU cannot ask the kernel for its file (SIOCUNIXFILE: Linux 4.10, \
+    condition: "A socket was bound to a relative path and CRIU cannot ask the kernel for its file (SIOCUNIXFILE: Linux 4.10, \
            CAP_NET_ADMIN; with --unprivileged it never does). It then tries the name in the process's present working directory and root only, and refuses if it \
            is not there. Where those are is not looked up: a warning.",
-    says: "UNIX {type} socket {name} (inode {ino}): bound to a relative path, which is searched in the process's working \
+    message: "UNIX {type} socket {name} (inode {ino}): bound to a relative path, which is searched in the process's working \
            directory and root only",
     criu: &["Can't resolve name for socket %#x", "Unable to resolve unix socket name with obsolete method. Try a linux kernel newer than 4.10"],
     source: "criu/sk-unix.c:resolve_rel_name",
     versions: "all",
-    lifts: &[
-        Lift::Workload("run a kernel from 4.10 on, and CRIU with CAP_NET_ADMIN"),
-        Lift::Workload("bind the socket to an absolute path"),
+    remedies: &[
+        Remedy::Workload("run a kernel from 4.10 on, and CRIU with CAP_NET_ADMIN"),
+        Remedy::Workload("bind the socket to an absolute path"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -58,18 +58,18 @@ pub static UNIX_SIOCUNIXFILE: Rule = Rule {
     id: "unix-siocunixfile",
     summary: "A UNIX socket whose file the kernel does not open for CRIU.",
     group: "UNIX sockets",
-    what: "The kernel knows SIOCUNIXFILE but does not open the file that this socket is bound to, or that file's path is longer \
+    condition: "The kernel knows SIOCUNIXFILE but does not open the file that this socket is bound to, or that file's path is longer \
            than a page. CRIU 3.17.1 then goes back to the method for old kernels: a warning there.",
-    says: "UNIX {type} socket {name} (inode {ino}): {fault}",
+    message: "UNIX {type} socket {name} (inode {ino}): {fault}",
     criu: &["Unable to get a socket file descriptor with SIOCUNIXFILE ioctl", "Can't read link of fd %d: File name too long"],
     source: "criu/sk-unix.c:unix_resolve_name",
     versions: "3.18+",
-    lifts: &[
-        Lift::Workload("give CRIU {right} in the user namespace that owns the socket's network namespace"),
-        Lift::Workload("bind it in a directory with {depth} path"),
-        Lift::Workload("close the socket before the dump"),
+    remedies: &[
+        Remedy::Workload("give CRIU {right} in the user namespace that owns the socket's network namespace"),
+        Remedy::Workload("bind it in a directory with {depth} path"),
+        Remedy::Workload("close the socket before the dump"),
     ],
-    phase: Phase::P3,
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -94,14 +94,14 @@ pub static UNIX_PATH_NOT_SUFFIX: Rule = Rule {
     id: "unix-path-not-suffix",
     summary: "A UNIX socket bound to a relative path, whose file was moved since or goes by another path.",
     group: "UNIX sockets",
-    what: "A socket was bound to a relative path that is not the end of where its file is now: the file was renamed or moved, \
+    condition: "A socket was bound to a relative path that is not the end of where its file is now: the file was renamed or moved, \
            or the name has `..`, `//`, an inner `.` or a symbolic link in it. One leading `./` is allowed.",
-    says: "UNIX {type} socket {name} (inode {ino}): its file is {file}, which does not end in that name",
+    message: "UNIX {type} socket {name} (inode {ino}): its file is {file}, which does not end in that name",
     criu: &["Unable too cut %s from %s", "{3.17.1} Unable too resolve %s from %s"],
     source: "criu/sk-unix.c:unix_resolve_name, criu/util.c:cut_path_ending",
     versions: "all",
-    lifts: &[Lift::Workload("bind the socket to an absolute path, or move its file back")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("bind the socket to an absolute path, or move its file back")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {

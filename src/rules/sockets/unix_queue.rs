@@ -6,7 +6,7 @@ use crate::criu_model::sockets::{number, state, Sock};
 use crate::criu_model::ttys::terminals;
 use crate::parse::diag::UnixDiag;
 use crate::rules::sockets::unix::{finding, unix_sockets};
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, When};
 use crate::snapshot::SocketFacts;
 use std::borrow::Cow;
 
@@ -25,16 +25,16 @@ pub static UNIX_QUEUE_CMSG: Rule = Rule {
     id: "unix-queue-cmsg",
     summary: "Unread messages of a UNIX socket that come with credentials or other extras.",
     group: "UNIX sockets",
-    what: "A socket has unread messages that are delivered with a control message, and CRIU saves none but descriptors (SCM_RIGHTS), \
+    condition: "A socket has unread messages that are delivered with a control message, and CRIU saves none but descriptors (SCM_RIGHTS), \
            from 4.3 on also credentials and times of arrival, unless those were asked for with 64 bits. The socket has asked for it \
            by SO_PASSCRED, SO_TIMESTAMP or SO_TIMESTAMPNS (datagram and seqpacket), SO_INQ (stream), SO_PASSPIDFD or SO_PASSSEC. \
            What the last three make of a message is known when the tree is frozen, else a warning.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes that come with {cmsg}",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes that come with {cmsg}",
     criu: &["Control messages in queue, not supported"],
     source: "criu/sk-queue.c:dump_packet_cmsg",
     versions: "all; credentials and times up to 4.2",
-    lifts: &[Lift::Workload("let the process read its messages before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the process read its messages before the dump")],
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -56,7 +56,7 @@ fn refused_cmsg(ctx: &Ctx, s: &Sock, u: &UnixDiag) -> Option<(Gate, i32)> {
     };
     let seen = s.fact(|f| f.control.as_ref());
     if let Some(kind) = seen.into_iter().flatten().find(|kind| !saved(**kind)) {
-        return Some((Gate::Stands, *kind));
+        return Some((Gate::InForce, *kind));
     }
     let on = |pick: fn(&SocketFacts) -> Option<bool>| s.fact(pick) == Some(true);
     let datagram = i32::from(u.type_) != libc::SOCK_STREAM;
@@ -67,7 +67,7 @@ fn refused_cmsg(ctx: &Ctx, s: &Sock, u: &UnixDiag) -> Option<(Gate, i32)> {
         (on(|f| f.timestamps64) && datagram, SCM_TIMESTAMP_NEW),
     ];
     if let Some((_, kind)) = options.into_iter().find(|(set, kind)| *set && !saved(*kind)) {
-        return Some((Gate::Stands, kind));
+        return Some((Gate::InForce, kind));
     }
     // Messages may have been sent before it was asked for.
     if on(|f| f.passpidfd) && s.fact(|f| Some(f.examined)) != Some(true) {
@@ -93,22 +93,22 @@ pub static UNIX_QUEUE_RESET: Rule = Rule {
     id: "unix-queue-reset",
     summary: "Unread messages of a UNIX socket whose other end has gone without reading its own.",
     group: "UNIX sockets",
-    what: "A socket has unread data, and its peer has gone without reading what it was sent (or, of datagram sockets, was \
+    condition: "A socket has unread data, and its peer has gone without reading what it was sent (or, of datagram sockets, was \
            connected to another): at the end of the data, or of a datagram or seqpacket socket before it, the kernel reports \
            ECONNRESET. Without unread data CRIU does not look.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes, and a connection reset by the peer, which has gone \
+    message: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes, and a connection reset by the peer, which has gone \
            without reading what it was sent",
     criu: &["recvmsg fail: error: Connection reset by peer"],
     source: "criu/sk-queue.c:dump_sk_queue",
     versions: "all",
-    lifts: &[Lift::Workload("let the process read its messages, or close the socket, before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the process read its messages, or close the socket, before the dump")],
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             let Some(bytes) = unread(u).filter(|_| s.fact(|f| f.error) == Some(true)) else { continue };
-            sink.push(Gate::Stands, finding(rule, ctx, s, u).num("bytes", bytes));
+            sink.push(Gate::InForce, finding(rule, ctx, s, u).num("bytes", bytes));
         }
     },
 };
@@ -120,16 +120,16 @@ pub static UNIX_QUEUE_TRUNC: Rule = Rule {
     id: "unix-queue-trunc",
     summary: "An unread message of a UNIX socket that is longer than CRIU's buffer for it.",
     group: "UNIX sockets",
-    what: "A datagram or seqpacket socket has an unread message that is longer than its own SO_SNDBUF less 32 bytes, all that CRIU \
+    condition: "A datagram or seqpacket socket has an unread message that is longer than its own SO_SNDBUF less 32 bytes, all that CRIU \
            has room for: its sender has a larger one. Messages behind the first are looked at if the socket's own SO_SNDBUF is below \
            the usual, or a living sender has more than that in queues.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): an unread message of {length} bytes, where its own SO_SNDBUF of {sndbuf} \
+    message: "UNIX {type} socket[ {name}] (inode {ino}): an unread message of {length} bytes, where its own SO_SNDBUF of {sndbuf} \
            lets CRIU read {room}",
     criu: &["sys_recvmsg failed: truncated", "{4.3} recvmsg failed: truncated"],
     source: "criu/sk-queue.c:dump_sk_queue",
     versions: "all",
-    lifts: &[Lift::Workload("let the process read its messages, or give its socket a larger SO_SNDBUF, before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the process read its messages, or give its socket a larger SO_SNDBUF, before the dump")],
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -141,7 +141,7 @@ pub static UNIX_QUEUE_TRUNC: Rule = Rule {
             let room = i64::from(sndbuf).saturating_sub(OVERHEAD);
             if i64::try_from(length).is_ok_and(|length| length > room) {
                 let f = finding(rule, ctx, s, u).fact("length", number(length));
-                sink.push(Gate::Stands, f.num("sndbuf", sndbuf).num("room", room));
+                sink.push(Gate::InForce, f.num("sndbuf", sndbuf).num("room", room));
             }
         }
     },
@@ -151,16 +151,16 @@ pub static UNIX_QUEUE_SCM_FD: Rule = Rule {
     id: "unix-queue-scm-fd",
     summary: "Descriptors sent over a UNIX socket and not received yet, which could not be examined.",
     group: "UNIX sockets",
-    what: "Unread messages of a socket carry descriptors. CRIU dumps them as it dumps those of a process, and refuses for \
+    condition: "Unread messages of a socket carry descriptors. CRIU dumps them as it dumps those of a process, and refuses for \
            the same reasons. They are looked at when the tree is frozen, and the rules name what is refused; this is said where they \
            could not be looked at: before CRIU 4.0, which has no frozen look, if CRIU has no number left for them, or where more than 64 \
            queues lie one in the other.",
-    says: "UNIX {type} socket[ {name}] (inode {ino}): descriptors that lie unread in its queue, not examined: {fds}",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): descriptors that lie unread in its queue, not examined: {fds}",
     criu: &["{the text of whatever the descriptor is}"],
     source: "criu/sk-queue.c:dump_scm_rights",
     versions: "all",
-    lifts: &[Lift::Workload("let the process receive the descriptors before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the process receive the descriptors before the dump")],
+    phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -175,20 +175,20 @@ pub static UNIX_QUEUE_TTY: Rule = Rule {
     id: "unix-queue-tty",
     summary: "A terminal sent over a UNIX socket and not received yet.",
     group: "UNIX sockets",
-    what: "A terminal lies in the queue of a socket, and CRIU meets no descriptor of it before, neither in a process nor in \
+    condition: "A terminal lies in the queue of a socket, and CRIU meets no descriptor of it before, neither in a process nor in \
            another queue: it asks a terminal from within the process that has it, and a queue is none. External and inherited \
            terminals too.",
-    says: "terminal {path}, which no process that is dumped before has open",
+    message: "terminal {path}, which no process that is dumped before has open",
     criu: &["No CTL for TTY dump, likely SCM case"],
     source: "criu/tty.c:dump_tty_info",
     versions: "all",
-    lifts: &[Lift::Workload("let the process receive the descriptor before the dump")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("let the process receive the descriptor before the dump")],
+    phase: Phase::BeforePages,
     when: When::Frozen,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
         for t in terminals(ctx).iter().filter(|t| t.file.queued.is_some()) {
-            sink.push(Gate::Stands, Finding::on_file(rule, t.task, t.file));
+            sink.push(Gate::InForce, Finding::on_file(rule, t.task, t.file));
         }
     },
 };

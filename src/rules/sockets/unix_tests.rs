@@ -228,7 +228,7 @@ fn a_connection_that_waits_for_accept() {
     assert_eq!(on(&UNIX_ICON_CLOSED, &gone), None);
     gone.tasks[0].files.push(socket(4, 5));
     assert_eq!((on(&UNIX_ICON_CLOSED, &gone), verdict(&UNIX_ICON_CLOSED, &gone, &old)), (Some(Refuse), None));
-    gone.look = crate::snapshot::Look::Early;
+    gone.look = crate::snapshot::ScanPhase::Early;
     assert_eq!(on(&UNIX_ICON_CLOSED, &gone), Some(Warn));
 }
 

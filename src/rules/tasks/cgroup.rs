@@ -5,7 +5,7 @@
 use crate::bytes::Bytes;
 use crate::criu::{Gate, Host, Release};
 use crate::parse::cgroup::Cgroup;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Value, When};
 use crate::snapshot::{Inside, Places, Task};
 
 /// `contents` of struct parasite_dump_cgroup_args (criu/include/parasite.h), which the text does not fill.
@@ -31,12 +31,12 @@ fn prefix(outside: &[u8], inside: &[u8]) -> Option<usize> {
 fn gate(ctx: &Ctx, line: &Cgroup) -> Gate {
     let options = &ctx.host.options;
     if options.unprivileged == Some(true) && ctx.host.release >= Release::V3_18 {
-        return Gate::Lifted;
+        return Gate::Waived;
     }
     match &options.dump_controllers {
         None => Gate::Unknown,
-        Some(Some(kept)) if !kept.contains(&line.name()) => Gate::Lifted,
-        Some(_) => Gate::Stands,
+        Some(Some(kept)) if !kept.contains(&line.name()) => Gate::Waived,
+        Some(_) => Gate::InForce,
     }
 }
 
@@ -89,33 +89,33 @@ fn of_thread(rule: &Rule, ctx: &Ctx, task: &Task, tid: i32, line: &Cgroup) -> Fi
         .term("list", list)
 }
 
-const MOVE: Lift =
-    Lift::Workload("move it back before the dump (write {id} to {list} of {home} or of a cgroup below it)");
+const MOVE: Remedy =
+    Remedy::Workload("move it back before the dump (write {id} to {list} of {home} or of a cgroup below it)");
 /// Nobody of the tree is where the namespace was made.
-const MOVE_SOMEWHERE: Lift = Lift::Workload(
+const MOVE_SOMEWHERE: Remedy = Remedy::Workload(
     "move it back before the dump, to where its cgroup namespace was made, {levels} below {ancestor} (write {id} to {list} there)",
 );
-const ENTER: Lift = Lift::Workload(
+const ENTER: Remedy = Remedy::Workload(
     "run criu in the root process's cgroup namespace (nsenter --cgroup --target {root}), with --manage-cgroups=ignore",
 );
-const LEAVE_OUT: Lift =
-    Lift::Workload("leave the hierarchy out of the images: name others only to --cgroup-dump-controller");
+const LEAVE_OUT: Remedy =
+    Remedy::Workload("leave the hierarchy out of the images: name others only to --cgroup-dump-controller");
 
 pub static CG_SUFFIX: Rule = Rule {
     id: "cg-suffix",
     summary: "A process that was moved out of the cgroup in which its cgroup namespace was made.",
     group: "Cgroups",
-    what: "CRIU sees the cgroup of a thread of the root process by a path that does not end with the one that the process \
+    condition: "CRIU sees the cgroup of a thread of the root process by a path that does not end with the one that the process \
            itself sees: the process has a cgroup namespace and was moved to a cgroup above or beside the one in which the \
            namespace was made, or CRIU runs in a cgroup namespace below (in a container that sees the host's processes). \
            CRIU before 3.18 looks at the first thread only. --manage-cgroups=ignore does not help.",
-    says: "its cgroup[ of the hierarchy {hierarchy}] is {path} for CRIU and {inside} in its own cgroup namespace[, whose root is \
+    message: "its cgroup[ of the hierarchy {hierarchy}] is {path} for CRIU and {inside} in its own cgroup namespace[, whose root is \
            {home}]",
     criu: &["invalid cgroup configuration, %s is not a suffix of %s"],
     source: "criu/proc_parse.c:parse_thread_cgroup",
     versions: "all",
-    lifts: &[MOVE, MOVE_SOMEWHERE, ENTER, LEAVE_OUT],
-    phase: Phase::P5,
+    remedies: &[MOVE, MOVE_SOMEWHERE, ENTER, LEAVE_OUT],
+    phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -142,15 +142,15 @@ pub static CG_SHORT: Rule = Rule {
     id: "cg-short",
     summary: "A process in a cgroup outside of the root process's cgroup namespace.",
     group: "Cgroups",
-    what: "The root process has a cgroup namespace, and another process of the tree, or (CRIU 3.18 and newer) a thread of one, is \
+    condition: "The root process has a cgroup namespace, and another process of the tree, or (CRIU 3.18 and newer) a thread of one, is \
            in a cgroup whose path is shorter than that of the namespace's root: it is above it or beside it. What is outside of \
            the namespace with a longer path is dumped. --manage-cgroups=ignore does not help.",
-    says: "its cgroup {path}[ of the hierarchy {hierarchy}] is outside of the root process's cgroup namespace, whose root is {home}",
+    message: "its cgroup {path}[ of the hierarchy {hierarchy}] is outside of the root process's cgroup namespace, whose root is {home}",
     criu: &["cg %s shorter than path prefix %d?"],
     source: "criu/cgroup.c:dump_thread_cgroup",
     versions: "all",
-    lifts: &[MOVE, ENTER, LEAVE_OUT],
-    phase: Phase::P5,
+    remedies: &[MOVE, ENTER, LEAVE_OUT],
+    phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -177,16 +177,16 @@ pub static CG_TOO_LONG: Rule = Rule {
     id: "cg-too-long",
     summary: "A process whose cgroup has a path of about 4000 bytes.",
     group: "Cgroups",
-    what: "What the root process reads in /proc/self/cgroup is longer than the 4063 bytes (4095 before CRIU 3.18) that CRIU has room \
+    condition: "What the root process reads in /proc/self/cgroup is longer than the 4063 bytes (4095 before CRIU 3.18) that CRIU has room \
            for (all hierarchies together).",
-    says: "its /proc/self/cgroup has {size} bytes",
+    message: "its /proc/self/cgroup has {size} bytes",
     criu: &["Parasite failed to dump /proc/self/cgroup"],
     source: "criu/pie/parasite.c:parasite_dump_cgroup",
     versions: "all",
-    lifts: &[Lift::Workload(
+    remedies: &[Remedy::Workload(
         "move it into a cgroup with a shorter path, or start it with a cgroup namespace made there (unshare --cgroup)",
     )],
-    phase: Phase::P5,
+    phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -198,7 +198,7 @@ pub static CG_TOO_LONG: Rule = Rule {
                 let f = Finding::on_task(rule, root).key(format!("cgroup:{}", member.tid));
                 let f = if member.tid == root.pid { f } else { f.tid(member.tid) };
                 let size = i64::try_from(inside.size).unwrap_or(i64::MAX);
-                sink.push(Gate::Stands, f.fact("size", Value::Num(size)));
+                sink.push(Gate::InForce, f.fact("size", Value::Num(size)));
             }
         }
     },
@@ -208,17 +208,17 @@ pub static FREEZE_OUTSIDE: Rule = Rule {
     id: "freeze-outside",
     summary: "A process that is not in the cgroup given to --freeze-cgroup.",
     group: "Cgroups",
-    what: "With --freeze-cgroup CRIU attaches to what is in that cgroup and below, and to nothing else: a thread of the tree that \
+    condition: "With --freeze-cgroup CRIU attaches to what is in that cgroup and below, and to nothing else: a thread of the tree that \
            is not there cannot be stopped. With CRIU's CUDA plugin at work it is a warning, for that makes CRIU do without the \
            freezer.",
-    says: "it is not in the cgroup of --freeze-cgroup, {dir}, nor below it",
+    message: "it is not in the cgroup of --freeze-cgroup, {dir}, nor below it",
     criu: &["Unseizable non-zombie %d found, state %c, err -1/10"],
     source: "criu/seize.c:seize_cgroup_tree",
     versions: "all",
-    lifts: &[Lift::Workload(
+    remedies: &[Remedy::Workload(
         "move it there before the dump[ (echo {id} > {dir}/{list})], or freeze a cgroup that has all of the tree, or none",
     )],
-    phase: Phase::P1,
+    phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -239,7 +239,7 @@ fn freezer_gate(ctx: &Ctx) -> Gate {
     if cuda {
         Gate::Unknown
     } else {
-        Gate::Stands
+        Gate::InForce
     }
 }
 
@@ -247,15 +247,15 @@ pub static FREEZE_TRACED: Rule = Rule {
     id: "freeze-traced",
     summary: "A process with a debugger in the cgroup given to --freeze-cgroup.",
     group: "Cgroups",
-    what: "With --freeze-cgroup CRIU attaches to every thread in that cgroup and below, those that are not of the tree as well: to \
+    condition: "With --freeze-cgroup CRIU attaches to every thread in that cgroup and below, those that are not of the tree as well: to \
            one that has a tracer already (a debugger, strace) it cannot, and tries until its --timeout is over. With CRIU's CUDA \
            plugin at work it is a warning.",
-    says: "in the cgroup of --freeze-cgroup, {dir}, is thread {foreign} besides, traced by process {tracer}",
+    message: "in the cgroup of --freeze-cgroup, {dir}, is thread {foreign} besides, traced by process {tracer}",
     criu: &["zombie %d (comm %s) found while seizing"],
     source: "criu/seize.c:seize_cgroup_tree",
     versions: "all",
-    lifts: &[Lift::Workload("detach process {tracer} (or end it), or move {foreign} out of the cgroup, before the dump")],
-    phase: Phase::P1,
+    remedies: &[Remedy::Workload("detach process {tracer} (or end it), or move {foreign} out of the cgroup, before the dump")],
+    phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {

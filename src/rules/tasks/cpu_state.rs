@@ -1,7 +1,7 @@
 //! The processor mode and state of the threads.
 
 use crate::criu::Gate;
-use crate::rules::{Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
 use crate::snapshot::{Regs, Task};
 
 /// Bytes of NT_PRSTATUS of an x86 task in 32-bit mode (17 registers) and of a 64-bit one (27).
@@ -20,20 +20,20 @@ pub static COMPAT_TASK: Rule = Rule {
     id: "compat-task",
     summary: "A 32-bit program, which this CRIU or this kernel cannot handle.",
     group: "Processor state",
-    what: "A process runs in 32-bit mode and CRIU cannot handle that: it is built without it, or the kernel lacks it \
+    condition: "A process runs in 32-bit mode and CRIU cannot handle that: it is built without it, or the kernel lacks it \
            (CONFIG_IA32_EMULATION, before 4.12). What counts is the mode at the moment of the dump: x32 programs are 64-bit.",
-    says: "runs in 32-bit mode, and {why}",
+    message: "runs in 32-bit mode, and {why}",
     criu: &["Can't dump task %d running in 32-bit mode"],
     source: "compel/arch/x86/src/lib/infect.c:arch_can_dump_task",
     versions: "all",
-    lifts: &[Lift::Workload("use a CRIU built with 32-bit support on a kernel with CONFIG_IA32_EMULATION, or a 64-bit build of the program")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("use a CRIU built with 32-bit support on a kernel with CONFIG_IA32_EMULATION, or a 64-bit build of the program")],
+    phase: Phase::BeforePages,
     when: When::Frozen,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let (why, gate) = match (ctx.host.caps.compat, ctx.snap.kernel.compat) {
-            (false, _) => ("this CRIU is built without 32-bit support", Gate::Stands),
-            (true, Some(false)) => ("this kernel does not let CRIU restore such tasks", Gate::Stands),
+            (false, _) => ("this CRIU is built without 32-bit support", Gate::InForce),
+            (true, Some(false)) => ("this kernel does not let CRIU restore such tasks", Gate::InForce),
             (true, None) => ("it is not known whether this kernel lets CRIU restore such tasks", Gate::Unknown),
             (true, Some(true)) => return,
         };
@@ -52,21 +52,21 @@ pub static LDT_SELECTOR: Rule = Rule {
     id: "ldt-selector",
     summary: "A process in the middle of 16-bit code (dosemu, Wine).",
     group: "Processor state",
-    what: "The first thread of a process runs in a code segment of its own making (modify_ldt: dosemu, 16-bit programs under \
+    condition: "The first thread of a process runs in a code segment of its own making (modify_ldt: dosemu, 16-bit programs under \
            Wine). A local descriptor table that is not in use at that moment is no obstacle.",
-    says: "runs in code segment {cs}, one of a local descriptor table",
+    message: "runs in code segment {cs}, one of a local descriptor table",
     criu: &["Can't dump task %d with LDT descriptors"],
     source: "compel/arch/x86/src/lib/infect.c:ldt_task_selectors",
     versions: "all",
-    lifts: &[Lift::Workload("dump while the program is not running 16-bit code")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("dump while the program is not running 16-bit code")],
+    phase: Phase::BeforePages,
     when: When::Frozen,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let Some(regs) = leader_regs(task).filter(|r| matches!(r.size, REGS_32 | REGS_64)) else { continue };
             if !matches!(regs.cs, USER_CS | USER32_CS) {
-                sink.push(Gate::Stands, Finding::on_task(rule, task).fact("cs", Value::Hex(regs.cs)));
+                sink.push(Gate::InForce, Finding::on_task(rule, task).fact("cs", Value::Hex(regs.cs)));
             }
         }
     },
@@ -76,14 +76,14 @@ pub static SHSTK: Rule = Rule {
     id: "shstk",
     summary: "A process with a shadow stack, which CRIU before 4.0 breaks.",
     group: "Processor state",
-    what: "A process has a shadow stack (x86 user shadow stacks, `x86_Thread_features: shstk` in its status), and this CRIU \
+    condition: "A process has a shadow stack (x86 user shadow stacks, `x86_Thread_features: shstk` in its status), and this CRIU \
            does not know them: it does not refuse, but the code it puts into the process for the dump breaks on them.",
-    says: "has a shadow stack, which this CRIU does not know: the dump may kill it",
+    message: "has a shadow stack, which this CRIU does not know: the dump may kill it",
     criu: &[],
     source: "compel/arch/x86/src/lib/infect.c (parasite_setup_shstk is there since 4.0)",
     versions: "3.17.1-3.19",
-    lifts: &[Lift::Release("4.0"), Lift::Workload("run the program without shadow stacks (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Release("4.0"), Remedy::Workload("run the program without shadow stacks (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -102,7 +102,7 @@ mod tests {
     use crate::criu::{Host, Release};
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{Look, Snapshot};
+    use crate::snapshot::{ScanPhase, Snapshot};
 
     fn with_regs(size: usize, cs: u64) -> Snapshot {
         let mut s = snap(vec![]);
@@ -150,7 +150,7 @@ mod tests {
             assert_eq!(verdict(&LDT_SELECTOR, &with_regs(size, cs), &host()).is_some(), refused, "{size} {cs:x}");
         }
         // Without a frozen look nobody can tell.
-        let early = Snapshot { look: Look::Early, ..snap(vec![]) };
+        let early = Snapshot { look: ScanPhase::Early, ..snap(vec![]) };
         assert_eq!(verdict(&LDT_SELECTOR, &early, &host()), None);
     }
 

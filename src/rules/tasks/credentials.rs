@@ -2,7 +2,7 @@
 
 use crate::criu::{Gate, Opt, Release};
 use crate::rules::tasks::tracer::{has_cap, same_ids};
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
 use crate::snapshot::Task;
 
 const CAP_SYS_ADMIN: u32 = 21;
@@ -29,14 +29,14 @@ pub static RLIMIT_DENIED: Rule = Rule {
     id: "rlimit-denied",
     summary: "A process of another user, whose limits CRIU has no right to read.",
     group: "Users and privileges",
-    what: "CRIU has no CAP_SYS_RESOURCE in the task's user namespace (it did not make that namespace either), and the task's \
+    condition: "CRIU has no CAP_SYS_RESOURCE in the task's user namespace (it did not make that namespace either), and the task's \
            real, effective and saved ids are not all its own: the kernel does not tell it the resource limits.",
-    says: "process of user {uid}, group {gid}, whose resource limits CRIU may not read without CAP_SYS_RESOURCE",
+    message: "process of user {uid}, group {gid}, whose resource limits CRIU may not read without CAP_SYS_RESOURCE",
     criu: &["Can't get rlimit %d: Operation not permitted"],
     source: "criu/cr-dump.c:dump_task_rlimits",
     versions: "all",
-    lifts: &[Lift::Workload("give criu CAP_SYS_RESOURCE (a container or sandbox may have dropped it)")],
-    phase: Phase::P5,
+    remedies: &[Remedy::Workload("give criu CAP_SYS_RESOURCE (a container or sandbox may have dropped it)")],
+    phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -44,7 +44,7 @@ pub static RLIMIT_DENIED: Rule = Rule {
             if lacks_resource(ctx, task) == Some(true) {
                 let ([uid, ..], [gid, ..]) = (task.uid, task.gid);
                 let f = Finding::on_task(rule, task);
-                sink.push(Gate::Stands, f.fact("uid", Value::Num(uid.into())).fact("gid", Value::Num(gid.into())));
+                sink.push(Gate::InForce, f.fact("uid", Value::Num(uid.into())).fact("gid", Value::Num(gid.into())));
             }
         }
     },
@@ -54,13 +54,13 @@ pub static UNPRIVILEGED_NEEDS_OPTION: Rule = Rule {
     id: "unprivileged-needs-option",
     summary: "CRIU started by a user who is not root, without the option for that.",
     group: "Users and privileges",
-    what: "CRIU does not run as root, and --unprivileged is not given.",
-    says: "CRIU would run as user {euid}, not as root",
+    condition: "CRIU does not run as root, and --unprivileged is not given.",
+    message: "CRIU would run as user {euid}, not as root",
     criu: &["Running as non-root requires '--unprivileged'"],
     source: "criu/cr-check.c:check_caps",
     versions: "3.18+",
-    lifts: &[Lift::Option(Opt::Unprivileged), Lift::Workload("run criu as root")],
-    phase: Phase::P0,
+    remedies: &[Remedy::Option(Opt::Unprivileged), Remedy::Workload("run criu as root")],
+    phase: Phase::BeforeFreeze,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -77,13 +77,15 @@ pub static UNPRIVILEGED_NO_CAP: Rule = Rule {
     id: "unprivileged-no-cap",
     summary: "CRIU started without the capabilities it cannot do without.",
     group: "Users and privileges",
-    what: "CRIU has neither CAP_SYS_ADMIN nor CAP_CHECKPOINT_RESTORE, as root or not.",
-    says: "CRIU would have neither CAP_SYS_ADMIN nor CAP_CHECKPOINT_RESTORE",
+    condition: "CRIU has neither CAP_SYS_ADMIN nor CAP_CHECKPOINT_RESTORE, as root or not.",
+    message: "CRIU would have neither CAP_SYS_ADMIN nor CAP_CHECKPOINT_RESTORE",
     criu: &["CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability:"],
     source: "criu/cr-check.c:check_caps",
     versions: "3.18+",
-    lifts: &[Lift::Workload("run criu as root, or give its file the capability: setcap cap_checkpoint_restore+eip")],
-    phase: Phase::P0,
+    remedies: &[Remedy::Workload(
+        "run criu as root, or give its file the capability: setcap cap_checkpoint_restore+eip",
+    )],
+    phase: Phase::BeforeFreeze,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -92,7 +94,7 @@ pub static UNPRIVILEGED_NO_CAP: Rule = Rule {
             return;
         }
         if let Some(root) = ctx.snap.root_task() {
-            sink.push(Gate::Stands, Finding::on_task(rule, root));
+            sink.push(Gate::InForce, Finding::on_task(rule, root));
         }
     },
 };
@@ -122,14 +124,14 @@ pub static STATUS_PARSE: Rule = Rule {
     id: "status-parse",
     summary: "A process in so many groups that CRIU before 4.3 cannot read the line.",
     group: "Users and privileges",
-    what: "The list of supplementary groups in the process's status file is longer than the 4095 bytes CRIU can read of a line \
+    condition: "The list of supplementary groups in the process's status file is longer than the 4095 bytes CRIU can read of a line \
            (372 groups of ten digits).",
-    says: "{count} supplementary groups, whose line in /proc/PID/status is longer than the 4095 bytes CRIU can read",
+    message: "{count} supplementary groups, whose line in /proc/PID/status is longer than the 4095 bytes CRIU can read",
     criu: &["The bfd buffer is too small", "Error parsing proc status file"],
     source: "criu/proc_parse.c:parse_pid_status, criu/bfd.c:breadchr",
     versions: "3.17.1-4.2",
-    lifts: &[Lift::Release("4.3"), Lift::Workload("run the program with fewer supplementary groups")],
-    phase: Phase::P1,
+    remedies: &[Remedy::Release("4.3"), Remedy::Workload("run the program with fewer supplementary groups")],
+    phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -137,7 +139,7 @@ pub static STATUS_PARSE: Rule = Rule {
             return;
         }
         for task in ctx.live_tasks().filter(|t| t.groups.1.saturating_add(GROUPS_LABEL) >= LINE_MAX) {
-            sink.push(Gate::Stands, groups_finding(rule, task));
+            sink.push(Gate::InForce, groups_finding(rule, task));
         }
     },
 };
@@ -146,20 +148,20 @@ pub static GROUPS_TOO_MANY: Rule = Rule {
     id: "groups-too-many",
     summary: "A process in more groups than CRIU has room for (some 970).",
     group: "Users and privileges",
-    what: "The process has so many supplementary groups that they do not fit in the page CRIU's code in the process has for \
+    condition: "The process has so many supplementary groups that they do not fit in the page CRIU's code in the process has for \
            them: between 971 (4.3) and 976 (3.17) fit.",
-    says: "{count} supplementary groups, CRIU has room for fewer than {room}",
+    message: "{count} supplementary groups, CRIU has room for fewer than {room}",
     criu: &["Too many groups in task %d"],
     source: "criu/pie/parasite.c:parasite_dump_creds",
     versions: "all",
-    lifts: &[Lift::Workload("run the program with fewer supplementary groups")],
-    phase: Phase::P5,
+    remedies: &[Remedy::Workload("run the program with fewer supplementary groups")],
+    phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let room = max_groups(ctx.host.release);
         for task in ctx.live_tasks().filter(|t| t.groups.0 >= room) {
-            sink.push(Gate::Stands, groups_finding(rule, task).fact("room", Value::Num(room as i64)));
+            sink.push(Gate::InForce, groups_finding(rule, task).fact("room", Value::Num(room as i64)));
         }
     },
 };

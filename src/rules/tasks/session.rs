@@ -1,7 +1,7 @@
 //! Sessions: who leads them, and from where.
 
 use crate::criu::{Gate, Opt};
-use crate::rules::{Evidence, Finding, Lift, Other, Phase, Rule, When};
+use crate::rules::{Evidence, Finding, Other, Phase, Remedy, Rule, When};
 use crate::snapshot::Task;
 
 /// The session in the task's own pid namespace. `None`: not known (a kernel before 4.1 shows it only in ours).
@@ -13,17 +13,17 @@ pub static ROOT_NOT_SESSION_LEADER: Rule = Rule {
     id: "root-not-session-leader",
     summary: "A program that was started from a shell, in the shell's session.",
     group: "Sessions",
-    what: "The root of the tree does not lead its session (its pid and its session's id differ) and --shell-job is not given. \
+    condition: "The root of the tree does not lead its session (its pid and its session's id differ) and --shell-job is not given. \
            A program started from a shell is in the shell's session, also when it leads a process group of its own.",
-    says: "the root is not the leader of its session {sid}",
+    message: "the root is not the leader of its session {sid}",
     criu: &["The root process %d is not a session leader. Consider using --shell-job option"],
     source: "criu/pstree.c:dump_pstree",
     versions: "all",
-    lifts: &[
-        Lift::Option(Opt::ShellJob),
-        Lift::Workload("start the program with setsid, as a service, or dump the tree from its session leader"),
+    remedies: &[
+        Remedy::Option(Opt::ShellJob),
+        Remedy::Workload("start the program with setsid, as a service, or dump the tree from its session leader"),
     ],
-    phase: Phase::P6,
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -44,20 +44,20 @@ pub static SESSION_OUTSIDE_PIDNS: Rule = Rule {
     id: "session-outside-pidns",
     summary: "A process started into a container from a terminal outside (docker exec, nsenter).",
     group: "Sessions",
-    what: "The leader of a process's session is outside of the process's pid namespace (a program started into a container \
+    condition: "The leader of a process's session is outside of the process's pid namespace (a program started into a container \
            from a terminal outside, as `docker exec` and `nsenter` do).",
-    says: "the leader of its session[, process {leader},] is outside of its pid namespace",
+    message: "the leader of its session[, process {leader},] is outside of its pid namespace",
     criu: &["A session leader of %d(%d) is outside of its pid namespace"],
     source: "criu/cr-dump.c:dump_one_task",
     versions: "all",
-    lifts: &[Lift::Workload("start it with setsid inside of the container")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("start it with setsid inside of the container")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let shared = ctx.snap.root_shares(|n| n.pid);
         for task in ctx.live_tasks().filter(|t| own_sid(t, shared) == Some(0)) {
-            sink.push(Gate::Stands, outside(rule, task));
+            sink.push(Gate::InForce, outside(rule, task));
         }
     },
 };
@@ -66,19 +66,21 @@ pub static ZOMBIE_SESSION_OUTSIDE: Rule = Rule {
     id: "zombie-session-outside",
     summary: "A dead process that had been started into a container from outside.",
     group: "Sessions",
-    what: "A process that has exited belongs to a session whose leader is outside of the pid namespace.",
-    says: "a zombie, and the leader of its session[, process {leader},] is outside of its pid namespace",
+    condition: "A process that has exited belongs to a session whose leader is outside of the pid namespace.",
+    message: "a zombie, and the leader of its session[, process {leader},] is outside of its pid namespace",
     criu: &["A session leader of zombie process %d(%d) is outside of its pid namespace"],
     source: "criu/cr-dump.c:dump_zombies",
     versions: "all",
-    lifts: &[Lift::Workload("have its parent {parent} wait for it, or start it with setsid inside of the container")],
-    phase: Phase::P6,
+    remedies: &[Remedy::Workload(
+        "have its parent {parent} wait for it, or start it with setsid inside of the container",
+    )],
+    phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         let shared = ctx.snap.root_shares(|n| n.pid);
         for task in ctx.snap.tasks.iter().filter(|t| t.is_zombie() && own_sid(t, shared) == Some(0)) {
-            sink.push(Gate::Stands, outside(rule, task).num("parent", task.ppid));
+            sink.push(Gate::InForce, outside(rule, task).num("parent", task.ppid));
         }
     },
 };

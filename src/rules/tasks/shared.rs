@@ -2,11 +2,11 @@
 
 use crate::criu::Gate;
 use crate::criu_model::sockets::number;
-use crate::rules::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, When};
 use crate::snapshot::{Shares, Task};
 
 const GROUP: &str = "Shared between processes";
-const NO_CURE: &[Lift] = &[Lift::Workload("end one of the processes before the dump")];
+const NO_CURE: &[Remedy] = &[Remedy::Workload("end one of the processes before the dump")];
 
 /// USER_HZ of all architectures that CRIU knows.
 const TICKS: u64 = 100;
@@ -16,7 +16,7 @@ fn sharing(rule: &Rule, ctx: &Ctx, sink: &mut Sink, pick: fn(&Shares) -> Option<
     for task in ctx.live_tasks() {
         let Some(with) = pick(&task.shares) else { continue };
         if vfork_parent(ctx, task).is_none() {
-            sink.push(Gate::Stands, finding(rule, task, with));
+            sink.push(Gate::InForce, finding(rule, task, with));
         }
     }
 }
@@ -38,13 +38,13 @@ pub static SHARED_MM: Rule = Rule {
     id: "shared-mm",
     summary: "Two processes that share their memory (clone with CLONE_VM).",
     group: GROUP,
-    what: "Two processes share one address space (clone with CLONE_VM and without CLONE_THREAD). Threads do, and that is fine.",
-    says: "shares its address space with process {with}",
+    condition: "Two processes share one address space (clone with CLONE_VM and without CLONE_THREAD). Threads do, and that is fine.",
+    message: "shares its address space with process {with}",
     criu: &["Can't make VM id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
     versions: "all",
-    lifts: NO_CURE,
-    phase: Phase::P2,
+    remedies: NO_CURE,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.mm),
@@ -54,13 +54,13 @@ pub static SHARED_FS: Rule = Rule {
     id: "shared-fs",
     summary: "Two processes that share their working directory (clone with CLONE_FS).",
     group: GROUP,
-    what: "Two processes share root, working directory and umask (clone with CLONE_FS and without CLONE_THREAD).",
-    says: "shares its root, working directory and umask with process {with}",
+    condition: "Two processes share root, working directory and umask (clone with CLONE_FS and without CLONE_THREAD).",
+    message: "shares its root, working directory and umask with process {with}",
     criu: &["Can't make FS id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
     versions: "all",
-    lifts: NO_CURE,
-    phase: Phase::P2,
+    remedies: NO_CURE,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.fs),
@@ -70,13 +70,13 @@ pub static SHARED_SIGHAND: Rule = Rule {
     id: "shared-sighand",
     summary: "Two processes that share their signal handlers (clone with CLONE_SIGHAND).",
     group: GROUP,
-    what: "Two processes share their signal handlers (clone with CLONE_SIGHAND and without CLONE_THREAD).",
-    says: "shares its signal handlers with process {with}",
+    condition: "Two processes share their signal handlers (clone with CLONE_SIGHAND and without CLONE_THREAD).",
+    message: "shares its signal handlers with process {with}",
     criu: &["Can't make IO id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
     versions: "all",
-    lifts: NO_CURE,
-    phase: Phase::P2,
+    remedies: NO_CURE,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.sighand),
@@ -86,20 +86,20 @@ pub static SHARED_FILES_NOT_PARENT: Rule = Rule {
     id: "shared-files-not-parent",
     summary: "Two processes that share their descriptors and are not parent and child.",
     group: GROUP,
-    what: "Two processes share one descriptor table, and the later one is not the child of one that has it too. (Between a \
+    condition: "Two processes share one descriptor table, and the later one is not the child of one that has it too. (Between a \
            parent and its child that is restored.)",
-    says: "shares its descriptor table with process {with}, but not with its parent {parent}",
+    message: "shares its descriptor table with process {with}, but not with its parent {parent}",
     criu: &["Can't make FILES id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
     versions: "all",
-    lifts: NO_CURE,
-    phase: Phase::P2,
+    remedies: NO_CURE,
+    phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             if let Some(with) = task.shares.files.filter(|_| vfork_parent(ctx, task).is_none()) {
-                sink.push(Gate::Stands, finding(rule, task, with).num("parent", task.ppid));
+                sink.push(Gate::InForce, finding(rule, task, with).num("parent", task.ppid));
             }
         }
     },
@@ -109,15 +109,15 @@ pub static VFORK_IN_FLIGHT: Rule = Rule {
     id: "vfork-in-flight",
     summary: "A process that waits in vfork for its child and cannot be interrupted.",
     group: GROUP,
-    what: "A process waits in vfork (or posix_spawn) for its child to run a program: it cannot be interrupted, and CRIU gives \
+    condition: "A process waits in vfork (or posix_spawn) for its child to run a program: it cannot be interrupted, and CRIU gives \
            up when its timeout ends, with the tree frozen all that time. It mostly lasts for milliseconds only, and nobody can tell \
            when it will end: a warning, given before CRIU tries if it has lasted for a second, else when CRIU has failed.",
-    says: "waits in vfork for its child {child}[, for {seconds} s now], and cannot be interrupted until that runs a program",
+    message: "waits in vfork for its child {child}[, for {seconds} s now], and cannot be interrupted until that runs a program",
     criu: &["Timeout reached. Try to interrupt: %d"],
     source: "criu/seize.c:collect_pstree, compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
-    lifts: &[Lift::Workload("dump again; if it lasts, end process {child}")],
-    phase: Phase::P1,
+    remedies: &[Remedy::Workload("dump again; if it lasts, end process {child}")],
+    phase: Phase::Freezing,
     when: When::Volatile,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -127,7 +127,7 @@ pub static VFORK_IN_FLIGHT: Rule = Rule {
                 let lasted = ctx.snap.uptime.saturating_sub(task.start_time) / TICKS;
                 let lasts = lasted > 0 && ctx.snap.uptime > 0;
                 let f = Finding { lasts, ..f.fact_opt("seconds", lasts.then(|| number(lasted))) };
-                sink.push(Gate::Stands, f);
+                sink.push(Gate::InForce, f);
             }
         }
     },
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::rules::testkit::*;
     use crate::rules::{Value, Verdict};
-    use crate::snapshot::{Look, Snapshot};
+    use crate::snapshot::{ScanPhase, Snapshot};
 
     type Change = fn(&mut Shares);
 
@@ -146,7 +146,7 @@ mod tests {
 
     /// 100 and its children 101 and 102.
     fn family() -> Snapshot {
-        let mut s = Snapshot { look: Look::Early, ..snap(vec![]) };
+        let mut s = Snapshot { look: ScanPhase::Early, ..snap(vec![]) };
         for pid in [101, 102] {
             let mut child = task(pid);
             child.ppid = 100;

@@ -1,7 +1,7 @@
 //! The state a process is in: dead, dying, stopped, out of descriptors.
 
 use crate::criu::{Gate, Release};
-use crate::rules::{Ctx, Evidence, Finding, Lift, Phase, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
 use crate::snapshot::{Task, Thread};
 use std::collections::HashMap;
 
@@ -28,19 +28,19 @@ pub static ROOT_IS_DEAD: Rule = Rule {
     id: "root-is-dead",
     summary: "The process to be dumped has ended.",
     group: "Processes",
-    what: "The root of the tree has exited and is a zombie. (Zombies further down are dumped.)",
-    says: "the root process has exited and waits for its parent",
+    condition: "The root of the tree has exited and is a zombie. (Zombies further down are dumped.)",
+    message: "the root process has exited and waits for its parent",
     criu: &["Unable to interrupt task: %d (%s)", "{with --freeze-cgroup} A root task is dead"],
     source: "criu/seize.c:collect_pstree, criu/cr-dump.c:dump_zombies",
     versions: "all",
-    lifts: &[],
-    phase: Phase::P1,
+    remedies: &[],
+    phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         // With living threads it is the rule below.
         if let Some(root) = ctx.snap.root_task().filter(|t| t.is_zombie() && other_threads(t).all(is_dead)) {
-            sink.push(Gate::Stands, Finding::on_task(rule, root));
+            sink.push(Gate::InForce, Finding::on_task(rule, root));
         }
     },
 };
@@ -49,25 +49,25 @@ pub static LEADER_ZOMBIE_THREADS: Rule = Rule {
     id: "leader-zombie-threads",
     summary: "A process whose first thread has ended while others run.",
     group: "Processes",
-    what: "The first thread of a process has ended (pthread_exit in main) while others run on.",
-    says: "its first thread has exited while {count} other(s) run",
+    condition: "The first thread of a process has ended (pthread_exit in main) while others run on.",
+    message: "its first thread has exited while {count} other(s) run",
     criu: &[
         "Zombies with threads are not supported",
         "{for the root task, as a warning} Unable to interrupt task: %d (%s)",
     ],
     source: "criu/seize.c:collect_threads",
     versions: "all",
-    lifts: &[Lift::Workload(
+    remedies: &[Remedy::Workload(
         "have the program keep its first thread (join the others instead of pthread_exit in main)",
     )],
-    phase: Phase::P1,
+    phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.snap.tasks.iter().filter(|t| t.is_zombie()) {
             let count = other_threads(task).filter(|t| !is_dead(t)).count();
             if count > 0 {
-                sink.push(Gate::Stands, Finding::on_task(rule, task).fact("count", Value::Num(count as i64)));
+                sink.push(Gate::InForce, Finding::on_task(rule, task).fact("count", Value::Num(count as i64)));
             }
         }
     },
@@ -77,21 +77,21 @@ pub static THREAD_ZOMBIE: Rule = Rule {
     id: "thread-zombie",
     summary: "A thread that is just ending.",
     group: "Processes",
-    what: "A thread other than the first is dead at the moment CRIU seizes it. Threads that exit pass through that state; it \
+    condition: "A thread other than the first is dead at the moment CRIU seizes it. Threads that exit pass through that state; it \
            lasts where a tracer has not yet taken note.",
-    says: "a thread has exited and is not gone yet",
+    message: "a thread has exited and is not gone yet",
     criu: &["Zombie thread not supported"],
     source: "criu/seize.c:collect_threads",
     versions: "all",
-    lifts: &[Lift::Workload("dump again")],
-    phase: Phase::P1,
+    remedies: &[Remedy::Workload("dump again")],
+    phase: Phase::Freezing,
     when: When::Volatile,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             for thread in other_threads(task).filter(|t| is_dead(t)) {
                 let f = Finding::on_task(rule, task).key(format!("thread:{}", thread.tid)).tid(thread.tid);
-                sink.push(Gate::Stands, f);
+                sink.push(Gate::InForce, f);
             }
         }
     },
@@ -101,14 +101,14 @@ pub static ZOMBIE_WITH_CHILDREN: Rule = Rule {
     id: "zombie-with-children",
     summary: "A process that has ended and still has children.",
     group: "Processes",
-    what: "A process has exited and still has children. The kernel gives children away when the last thread ends, so that this \
+    condition: "A process has exited and still has children. The kernel gives children away when the last thread ends, so that this \
            is seen only together with leader-zombie-threads or while a process is ending.",
-    says: "has exited, but process {child} is still its child",
+    message: "has exited, but process {child} is still its child",
     criu: &["Zombie with children?! O_o Run, run, run!"],
     source: "criu/seize.c:collect_task",
     versions: "all",
-    lifts: &[Lift::Workload("dump again")],
-    phase: Phase::P1,
+    remedies: &[Remedy::Workload("dump again")],
+    phase: Phase::Freezing,
     when: When::Volatile,
     evidence: Evidence::Tree,
     check: |rule, ctx, sink| {
@@ -116,7 +116,7 @@ pub static ZOMBIE_WITH_CHILDREN: Rule = Rule {
         let children: HashMap<i32, i32> = others.map(|child| (child.ppid, child.pid)).collect();
         for task in ctx.snap.tasks.iter().filter(|t| t.is_zombie() && other_threads(t).all(is_dead)) {
             if let Some(child) = children.get(&task.pid) {
-                sink.push(Gate::Stands, Finding::on_task(rule, task).num("child", *child));
+                sink.push(Gate::InForce, Finding::on_task(rule, task).num("child", *child));
             }
         }
     },
@@ -126,15 +126,15 @@ pub static PENDING_SIGTRAP: Rule = Rule {
     id: "pending-sigtrap",
     summary: "A process with a pending SIGTRAP, which CRIU needs for itself.",
     group: "Processes",
-    what: "SIGTRAP is pending for a thread or its process (blocked, mostly): CRIU's own code in the process could not be told \
+    condition: "SIGTRAP is pending for a thread or its process (blocked, mostly): CRIU's own code in the process could not be told \
            from it. While the tree runs, only a signal that is blocked, or that of a stopped process, is sure to stay: another is a \
            warning then.",
-    says: "SIGTRAP is pending[, {doubt}]",
+    message: "SIGTRAP is pending[, {doubt}]",
     criu: &["Can't dump the %d thread with a pending SIGTRAP."],
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: "3.16+",
-    lifts: &[Lift::Workload("have the program take the signal (unblock SIGTRAP)")],
-    phase: Phase::P1,
+    remedies: &[Remedy::Workload("have the program take the signal (unblock SIGTRAP)")],
+    phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -148,7 +148,7 @@ pub static PENDING_SIGTRAP: Rule = Rule {
                 if !ctx.frozen() && !stays_pending(task, thread, shared) {
                     sink.push(Gate::Unknown, f.term("doubt", "and not blocked: it is about to be taken"));
                 } else {
-                    sink.push(Gate::Stands, f);
+                    sink.push(Gate::InForce, f);
                 }
             }
         }
@@ -167,16 +167,16 @@ pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
     id: "stop-signal-unsupported",
     summary: "A process stopped by another signal than CRIU knows: a background job of a terminal.",
     group: "Processes",
-    what: "A process is stopped by SIGTTIN or SIGTTOU (a background job that asked for its terminal), with 3.17 also by \
+    condition: "A process is stopped by SIGTTIN or SIGTTOU (a background job that asked for its terminal), with 3.17 also by \
            SIGTSTP (Ctrl-Z). CRIU knows SIGSTOP and, since 3.18, SIGTSTP. Which signal it was the kernel tells until the \
            parent has waited for the stop, as shells do; then it is only a warning, for stopped jobs in the background of a \
            terminal.",
-    says: "stopped [by {signal}][in the background of its {terminal}]: CRIU accepts only {accepted}",
+    message: "stopped [by {signal}][in the background of its {terminal}]: CRIU accepts only {accepted}",
     criu: &["SEIZE %d: unsupported stop signal %d"],
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
-    lifts: &[Lift::Workload("bring the job to the foreground (fg), or continue it if it does not want the terminal any more (kill -CONT {pid})")],
-    phase: Phase::P1,
+    remedies: &[Remedy::Workload("bring the job to the foreground (fg), or continue it if it does not want the terminal any more (kill -CONT {pid})")],
+    phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -200,7 +200,7 @@ pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
             };
             // CRIU then takes it for stopped by that one.
             let other = task.threads.iter().fold(task.shd_pnd, |all, t| all | t.sig_pnd) & SIGTSTP_BIT != 0;
-            sink.push(if other { Gate::Unknown } else { Gate::Stands }, f.term("signal", signal));
+            sink.push(if other { Gate::Unknown } else { Gate::InForce }, f.term("signal", signal));
         }
     },
 };
@@ -209,16 +209,16 @@ pub static FD_TABLE_FULL: Rule = Rule {
     id: "fd-table-full",
     summary: "A process that has used up its descriptors, so that CRIU gets none.",
     group: "Processes",
-    what: "The process has fewer than three descriptors (the root task: four) free below its own RLIMIT_NOFILE: CRIU's code in \
+    condition: "The process has fewer than three descriptors (the root task: four) free below its own RLIMIT_NOFILE: CRIU's code in \
            the process needs two to be put there at all, a third until all is handed over, and in the root task one more to \
            read its cgroup.",
-    says: "{used} descriptors of at most {limit} (soft RLIMIT_NOFILE) are in use, CRIU needs {needed} free ones",
+    message: "{used} descriptors of at most {limit} (soft RLIMIT_NOFILE) are in use, CRIU needs {needed} free ones",
     criu: &["Can't create memfd in victim", "Command 66 for daemon failed with -1", "can't get /proc/self/cgroup fd"],
     source: "compel/src/lib/infect.c:parasite_memfd_exchange, criu/mem.c:__parasite_dump_pages_seized, \
              criu/pie/parasite.c:parasite_get_proc_fd",
     versions: "all",
-    lifts: &[Lift::Workload("raise the limit of the running process: prlimit --pid {pid} --nofile={enough}:")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("raise the limit of the running process: prlimit --pid {pid} --nofile={enough}:")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Process,
     check: |rule, ctx, sink| {
@@ -233,7 +233,7 @@ pub static FD_TABLE_FULL: Rule = Rule {
                     .fact("limit", number(limit))
                     .fact("needed", number(needed))
                     .fact("enough", number(limit.max(used).saturating_add(64)));
-                sink.push(Gate::Stands, f);
+                sink.push(Gate::InForce, f);
             }
         }
     },
@@ -250,10 +250,10 @@ mod tests {
     use super::*;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{Look, Snapshot};
+    use crate::snapshot::{ScanPhase, Snapshot};
 
     fn early() -> Snapshot {
-        Snapshot { look: Look::Early, ..snap(vec![]) }
+        Snapshot { look: ScanPhase::Early, ..snap(vec![]) }
     }
 
     fn thread(tid: i32, state: char) -> Thread {
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(verdict(&THREAD_ZOMBIE, &s, &host()), None);
         s.tasks[0].threads.push(thread(102, 'Z'));
         assert_eq!(verdict(&THREAD_ZOMBIE, &s, &host()), Some(Verdict::Warn));
-        s.look = Look::Frozen;
+        s.look = ScanPhase::Frozen;
         let f = found(&THREAD_ZOMBIE, &s, &host());
         assert_eq!((f[0].verdict, f[0].tid), (Verdict::Refuse, Some(102)));
     }
@@ -333,7 +333,7 @@ mod tests {
         s.tasks[0].state = 'T';
         assert_eq!(verdict(&s), Some(Verdict::Refuse));
         s.tasks[0].state = 'S';
-        s.look = Look::Frozen;
+        s.look = ScanPhase::Frozen;
         assert_eq!(verdict(&s), Some(Verdict::Refuse));
     }
 
@@ -348,7 +348,7 @@ mod tests {
         s.tasks[0].tpgid = s.tasks[0].pgid;
         assert_eq!(verdict(&STOP_SIGNAL_UNSUPPORTED, &s, &host()), None);
         s.tasks[0].tpgid = 7;
-        s.look = Look::Frozen;
+        s.look = ScanPhase::Frozen;
         assert_eq!(verdict(&STOP_SIGNAL_UNSUPPORTED, &s, &host()), None);
     }
 

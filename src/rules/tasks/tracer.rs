@@ -1,7 +1,7 @@
 //! Who else traces the tree, and whether CRIU may: what stops the seizing itself.
 
 use crate::criu::{Gate, Stage};
-use crate::rules::{Ctx, Evidence, Finding, Lift, Other, Phase, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, When};
 use crate::snapshot::Task;
 
 const CAP_SYS_PTRACE: u32 = 19;
@@ -29,14 +29,14 @@ pub static TASK_TRACED: Rule = Rule {
     id: "task-traced",
     summary: "A process that a debugger or strace is attached to.",
     group: "Tracers and access",
-    what: "A thread has a tracer already (a debugger, strace, another CRIU): a thread can have only one. The tracer may hold \
+    condition: "A thread has a tracer already (a debugger, strace, another CRIU): a thread can have only one. The tracer may hold \
            any single thread, not only the first.",
-    says: "traced by process {tracer}",
+    message: "traced by process {tracer}",
     criu: &["Unseizable non-zombie %d found, state %c, err %d/%d", "{for the root task, as a warning} Unable to interrupt task: %d (%s)"],
     source: "criu/seize.c:collect_pstree, compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
-    lifts: &[Lift::Workload("detach process {tracer} (or end it)")],
-    phase: Phase::P1,
+    remedies: &[Remedy::Workload("detach process {tracer} (or end it)")],
+    phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -49,7 +49,7 @@ pub static TASK_TRACED: Rule = Rule {
                 if thread.tid != task.pid {
                     f = f.tid(thread.tid);
                 }
-                sink.push(Gate::Stands, f);
+                sink.push(Gate::InForce, f);
             }
         }
     },
@@ -59,14 +59,14 @@ pub static SELF_IN_TREE: Rule = Rule {
     id: "self-in-tree",
     summary: "CRIU itself, which is below the process it is to dump.",
     group: "Tracers and access",
-    what: "CRIU itself is a process of the tree it is to dump. (A program that asks a CRIU service to dump it is no such case: \
+    condition: "CRIU itself is a process of the tree it is to dump. (A program that asks a CRIU service to dump it is no such case: \
            the service works outside of it.)",
-    says: "this is the CRIU that makes the dump",
+    message: "this is the CRIU that makes the dump",
     criu: &["The criu itself is within dumped tree."],
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: "all",
-    lifts: &[Lift::Workload("start criu from outside of the tree")],
-    phase: Phase::P1,
+    remedies: &[Remedy::Workload("start criu from outside of the tree")],
+    phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -75,7 +75,7 @@ pub static SELF_IN_TREE: Rule = Rule {
             return;
         }
         if let Some(task) = ctx.index.task(ctx.snap.criu.pid) {
-            sink.push(Gate::Stands, Finding::on_task(rule, task));
+            sink.push(Gate::InForce, Finding::on_task(rule, task));
         }
     },
 };
@@ -84,16 +84,16 @@ pub static PTRACE_DENIED: Rule = Rule {
     id: "ptrace-denied",
     summary: "A process that CRIU may not trace.",
     group: "Tracers and access",
-    what: "The kernel does not let CRIU trace a process: CRIU has no CAP_SYS_PTRACE in the task's user namespace, and the \
+    condition: "The kernel does not let CRIU trace a process: CRIU has no CAP_SYS_PTRACE in the task's user namespace, and the \
            task's real, effective and saved ids are not all its own, or it is not dumpable or has more capabilities; or a \
            security module (Yama, AppArmor, SELinux) forbids it. On kernels before 5.6, where that cannot be asked, a task \
            of the same ids that /proc does not show either is only a warning.",
-    says: "CRIU may not trace this process[ of user {uid}, group {gid}, without CAP_SYS_PTRACE][: {why}]",
+    message: "CRIU may not trace this process[ of user {uid}, group {gid}, without CAP_SYS_PTRACE][: {why}]",
     criu: &["Unseizable non-zombie %d found, state %c, err -1/1", "{for the root task, as a warning} Unable to interrupt task: %d (%s)"],
     source: "compel/src/lib/infect.c:compel_interrupt_task",
     versions: "all",
-    lifts: &[Lift::Workload("run criu as root, or with CAP_SYS_PTRACE")],
-    phase: Phase::P1,
+    remedies: &[Remedy::Workload("run criu as root, or with CAP_SYS_PTRACE")],
+    phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
@@ -110,10 +110,10 @@ pub static PTRACE_DENIED: Rule = Rule {
             let same_ns = || task.ns.user.is_some() && task.ns.user == ctx.snap.criu.ns.user;
             let gate = match task.attach {
                 Some(true) => continue,
-                Some(false) => Gate::Stands,
+                Some(false) => Gate::InForce,
                 None if able => continue,
                 None if same_ids(ctx, task) && denied() => Gate::Unknown,
-                None if !same_ids(ctx, task) && (same_ns() || denied()) => Gate::Stands,
+                None if !same_ids(ctx, task) && (same_ns() || denied()) => Gate::InForce,
                 None => continue,
             };
             let f = Finding::on_task(rule, task);
@@ -140,19 +140,19 @@ pub static PROC_DENIED: Rule = Rule {
     id: "proc-denied",
     summary: "A process whose files in /proc CRIU may not read.",
     group: "Tracers and access",
-    what: "The directories map_files and fd of a process in /proc belong to somebody else than CRIU (those of a process that \
+    condition: "The directories map_files and fd of a process in /proc belong to somebody else than CRIU (those of a process that \
            is not dumpable to root), and CRIU has neither CAP_DAC_READ_SEARCH nor CAP_DAC_OVERRIDE.",
-    says: "CRIU may not list the map_files and fd directories of this process in /proc",
+    message: "CRIU may not list the map_files and fd directories of this process in /proc",
     criu: &["Can't open %d/map_files on procfs: Permission denied"],
     source: "criu/proc_parse.c:parse_smaps, criu/cr-dump.c:collect_fds",
     versions: "all",
-    lifts: &[Lift::Workload("run criu as root, or with CAP_DAC_READ_SEARCH")],
-    phase: Phase::P3,
+    remedies: &[Remedy::Workload("run criu as root, or with CAP_DAC_READ_SEARCH")],
+    phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
         for task in ctx.live_tasks().filter(|t| denied(ctx, t, b"fd")) {
-            sink.push(Gate::Stands, Finding::on_task(rule, task));
+            sink.push(Gate::InForce, Finding::on_task(rule, task));
         }
     },
 };
@@ -161,14 +161,14 @@ pub static SECCOMP_SUSPEND: Rule = Rule {
     id: "seccomp-suspend",
     summary: "A process under seccomp, which CRIU has no right to suspend.",
     group: "Tracers and access",
-    what: "A thread is under seccomp, and CRIU may not suspend that: it has no CAP_SYS_ADMIN in the initial user namespace \
+    condition: "A thread is under seccomp, and CRIU may not suspend that: it has no CAP_SYS_ADMIN in the initial user namespace \
            (it runs in a container with a user namespace of its own), or is under seccomp itself.",
-    says: "under seccomp, which CRIU may not suspend: {why}",
+    message: "under seccomp, which CRIU may not suspend: {why}",
     criu: &["suspending seccomp failed: Operation not permitted"],
     source: "compel/src/lib/ptrace.c:ptrace_suspend_seccomp",
     versions: "all",
-    lifts: &[Lift::Workload("run criu on the host, or in a container without seccomp and user namespace")],
-    phase: Phase::P1,
+    remedies: &[Remedy::Workload("run criu on the host, or in a container without seccomp and user namespace")],
+    phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink| {
@@ -193,7 +193,7 @@ pub static SECCOMP_SUSPEND: Rule = Rule {
                 if thread.tid != task.pid {
                     f = f.tid(thread.tid);
                 }
-                sink.push(Gate::Stands, f);
+                sink.push(Gate::InForce, f);
             }
         }
     },
@@ -205,10 +205,10 @@ mod tests {
     use crate::criu::Host;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{Look, Snapshot, Thread, Unchecked};
+    use crate::snapshot::{ScanPhase, Snapshot, Thread, Unchecked};
 
     fn early() -> Snapshot {
-        let mut s = Snapshot { look: Look::Early, ..snap(vec![]) };
+        let mut s = Snapshot { look: ScanPhase::Early, ..snap(vec![]) };
         s.criu.ns.user = Some(INIT_USER_NS);
         s.tasks[0].ns.user = Some(INIT_USER_NS);
         s
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
         s.tasks[0].gid = [0; 4];
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Warn), "not dumpable, Yama, an LSM");
-        s.look = Look::Frozen;
+        s.look = ScanPhase::Frozen;
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
     }
 

@@ -5,18 +5,18 @@ use crate::hash::Map;
 use crate::parse::{fdinfo, stat};
 use crate::scan::fd::files::{classify, flags_of, Class};
 use crate::scan::fd::remote;
-use crate::scan::fd::remote::{Ask, Facts, Process, Want};
-use crate::scan::kernel::Own;
+use crate::scan::fd::remote::{Facts, FdQuery, Process, SocketQuery};
+use crate::scan::kernel::PseudoFsIds;
 use crate::scan::proc::{Buffers, Dir};
-use crate::scan::{Log, Seen};
-use crate::snapshot::{Detail, Index, Look, OpenFile, Snapshot, Socket, SocketFacts, Task};
+use crate::scan::{Seen, UncheckedList};
+use crate::snapshot::{Detail, Index, OpenFile, ScanPhase, Snapshot, Socket, SocketFacts, Task};
 use std::ffi::CString;
 
 /// Sockets asked so far, by inode: descriptors inherited by many processes are one socket.
 type Known = Map<u64, Facts>;
 
 /// Fills in the flags and details.
-pub fn look(snap: &mut Snapshot, proc: &Dir, own: &Own, b: &mut Buffers, log: &mut Log) {
+pub fn collect(snap: &mut Snapshot, proc: &Dir, own: &PseudoFsIds, b: &mut Buffers, log: &mut UncheckedList) {
     let wanted: Vec<Vec<Wanted>> = {
         let index = Index::new(snap);
         let of_file = |(at, f): (usize, &OpenFile)| {
@@ -25,7 +25,7 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, own: &Own, b: &mut Buffers, log: &m
         };
         snap.tasks.iter().map(|t| t.files.iter().enumerate().filter_map(of_file).collect()).collect()
     };
-    let mut second = Second { look: snap.look, proc, own, known: Known::default(), b, log };
+    let mut second = FdDetailPass { look: snap.look, proc, own, known: Known::default(), b, log };
     for (task, wanted) in snap.tasks.iter_mut().zip(wanted) {
         if !wanted.is_empty() {
             second.task(task, wanted);
@@ -37,41 +37,41 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, own: &Own, b: &mut Buffers, log: &m
 struct Wanted {
     /// Index of the descriptor in its task.
     at: usize,
-    want: Want,
+    want: FdQuery,
     /// Another descriptor of the tree refers to the same socket.
     several: bool,
 }
 
 /// What to ask of a descriptor. Never of anything that might be a file of a file system (its close would be a flush).
-pub fn want(file: &OpenFile, own: &Own, index: &Index) -> Option<Want> {
+pub fn want(file: &OpenFile, own: &PseudoFsIds, index: &Index) -> Option<FdQuery> {
     match classify(file, own) {
         Class::Socket => {
             let listed = index.socket(file.ino).map(|(_, socket)| socket);
-            let mut ask = Ask::about(listed);
+            let mut ask = SocketQuery::about(listed);
             // Who has the other end is asked only where it is not the tree.
             if let Some(Socket::Unix(s)) = listed {
                 ask.peer_pid &= !s.peer.is_some_and(|peer| index.holds_socket(u64::from(peer)));
             }
-            Some(Want::Socket(ask))
+            Some(FdQuery::Socket(ask))
         }
         // O_DIRECT
-        Class::Pipe => Some(Want::Flags),
-        Class::Tty | Class::Ptmx => Some(Want::Tty),
-        Class::Tun => Some(Want::Tun),
+        Class::Pipe => Some(FdQuery::Flags),
+        Class::Tty | Class::Ptmx => Some(FdQuery::Tty),
+        Class::Tun => Some(FdQuery::Tun),
         _ => None,
     }
 }
 
-struct Second<'a> {
-    look: Look,
+struct FdDetailPass<'a> {
+    look: ScanPhase,
     proc: &'a Dir,
-    own: &'a Own,
+    own: &'a PseudoFsIds,
     known: Known,
     b: &'a mut Buffers,
-    log: &'a mut Log,
+    log: &'a mut UncheckedList,
 }
 
-impl Second<'_> {
+impl FdDetailPass<'_> {
     fn task(&mut self, task: &mut Task, wanted: Vec<Wanted>) {
         let (pid, own) = (task.pid, self.own);
         let Some(process) = self.hold(task) else { return };
@@ -80,14 +80,14 @@ impl Second<'_> {
             let Some(file) = task.files.get_mut(at) else { continue };
             // The inode of a socket file that was opened with O_PATH is not that of a socket.
             let shared = (own.socket.is_some() && own.is_socket(file)).then_some(file.ino);
-            if matches!(want, Want::Socket(_)) && own.socket.is_some() && shared.is_none() {
+            if matches!(want, FdQuery::Socket(_)) && own.socket.is_some() && shared.is_none() {
                 let o_path = SocketFacts { o_path: true, ..SocketFacts::default() };
                 file.detail = Some(Box::new(Detail::Socket(o_path)));
                 continue;
             }
             // Of a socket that has answered only the flags: this descriptor may be one of O_PATH, which answers nothing.
             let known = shared.filter(|_| several).and_then(|ino| self.known.get(&ino)).cloned();
-            let want = if known.is_some() { Want::Socket(Ask::default()) } else { want };
+            let want = if known.is_some() { FdQuery::Socket(SocketQuery::default()) } else { want };
             if !refused {
                 match remote::facts(&process, file.fd, want) {
                     Seen::Seen(facts) => {
@@ -113,7 +113,7 @@ impl Second<'_> {
             if let Some(facts) = known {
                 put(file, facts);
             }
-            if want == Want::Flags {
+            if want == FdQuery::Flags {
                 self.flags_by_fdinfo(pid, file);
             }
         }
@@ -123,7 +123,7 @@ impl Second<'_> {
     /// then, it was not used again in between. In the frozen look it cannot be: who traces a process is who reaps it.
     fn hold(&mut self, task: &Task) -> Option<Process> {
         let process = self.log.take(Process::open(task.pid), task.pid, None, b"pidfd_open")?;
-        if self.look == Look::Frozen {
+        if self.look == ScanPhase::Frozen {
             return Some(process);
         }
         let dir = self.log.take(self.proc.process(task.pid), task.pid, None, b"/proc/PID")?;

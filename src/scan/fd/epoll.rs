@@ -12,12 +12,12 @@ use crate::hash::{Map, Set};
 use crate::parse::fdinfo::EpollItem;
 use crate::scan::kcmp::{self, Fd};
 use crate::scan::order::Sorted;
-use crate::scan::{Log, Seen};
-use crate::snapshot::{Detail, EpollFacts, Escape, OpenFile, Snapshot, Task, Why};
+use crate::scan::{Seen, UncheckedList};
+use crate::snapshot::{Detail, EpollFacts, OpenFile, Snapshot, Task, UnresolvedEpollTarget, UnresolvedReason};
 use std::cmp::Ordering;
 
 /// Fills in the details of epoll descriptors, in the first task that has them.
-pub fn look(snap: &mut Snapshot, log: &mut Log) {
+pub fn collect(snap: &mut Snapshot, log: &mut UncheckedList) {
     // One of which it is not known what it watches may be the first that CRIU meets of the same open file.
     if snap.tasks.iter().flat_map(|t| &t.files).any(|f| has_link(f) && f.info.is_none()) {
         return;
@@ -46,7 +46,7 @@ struct Kernel<'a> {
 const KERNEL: Kernel = Kernel { files: &kcmp::files, target: &kcmp::epoll_target };
 
 /// The epoll files with entries that escaped.
-fn all(snap: &Snapshot, kernel: &Kernel, log: &mut Log) -> Vec<(Place, Vec<Escape>)> {
+fn all(snap: &Snapshot, kernel: &Kernel, log: &mut UncheckedList) -> Vec<(Place, Vec<UnresolvedEpollTarget>)> {
     let mut holders: Vec<(Fd, Place)> = Vec::new();
     // What CRIU meets in a socket's queue first, it takes for its own process's.
     let mut queued: Set<Fd> = Set::default();
@@ -117,7 +117,13 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// The entries that escaped.
-    fn lost(&mut self, nth: usize, task: &Task, file: &OpenFile, log: &mut Log) -> Vec<Escape> {
+    fn lost(
+        &mut self,
+        nth: usize,
+        task: &Task,
+        file: &OpenFile,
+        log: &mut UncheckedList,
+    ) -> Vec<UnresolvedEpollTarget> {
         let items = file.info.iter().flat_map(|i| &i.epoll);
         let many = file.info.as_ref().is_some_and(|i| i.epoll.len() > MANY);
         let epoll = (task.pid, file.fd);
@@ -146,7 +152,7 @@ impl Search<'_> {
         for (entry, kept) in entries {
             match self.why(nth, &entry, kept) {
                 Seen::Seen(Some(why)) => {
-                    escapes.push(Escape { tfd: entry.tfd, moved: kept.then_some(moved), why });
+                    escapes.push(UnresolvedEpollTarget { tfd: entry.tfd, moved: kept.then_some(moved), why });
                 }
                 Seen::Seen(None) | Seen::Gone => {}
                 Seen::Denied(errno) => log.deny(task.pid, Some(file.fd), b"kcmp", errno),
@@ -164,8 +170,8 @@ impl Search<'_> {
         file.is_some_and(|f| f.is_socket() && inode_of(f) == (target.ino, target.sdev))
     }
 
-    /// Why CRIU does not find the file in its tree under this process; `None`: it does, or that is not known.
-    fn why(&mut self, nth: usize, entry: &Entry, kept: bool) -> Seen<Option<Why>> {
+    /// UnresolvedReason CRIU does not find the file in its tree under this process; `None`: it does, or that is not known.
+    fn why(&mut self, nth: usize, entry: &Entry, kept: bool) -> Seen<Option<UnresolvedReason>> {
         // A kernel before 4.13 does not say what the entry refers to, nor does it know this kcmp.
         let Some(target) = &entry.item.target else { return Seen::Seen(None) };
         let (snap, kernel, queued) = (self.snap, self.kernel, self.queued);
@@ -188,19 +194,19 @@ impl Search<'_> {
             // It may be one that could not be compared.
             return match alike.sorted.denied.first() {
                 Some((_, errno)) => Seen::Denied(*errno),
-                None => Seen::Seen(Some(Why::Closed)),
+                None => Seen::Seen(Some(UnresolvedReason::Closed)),
             };
         };
         if members().any(|member| member.place.0 < nth) {
-            return Seen::Seen(Some(Why::Earlier));
+            return Seen::Seen(Some(UnresolvedReason::Earlier));
         }
         if queued.contains(&own.fd) {
-            return Seen::Seen(Some(Why::Queued));
+            return Seen::Seen(Some(UnresolvedReason::Queued));
         }
         // It seeks by device, but fdinfo shows that in the kernel's form, and stat(2) in another.
         let file = snap.tasks.get(nth).and_then(|t| t.files.get(own.place.1));
         let misread = file.is_some_and(|f| f.dev.userspace() != u64::from(target.sdev));
-        Seen::Seen(misread.then_some(Why::Device))
+        Seen::Seen(misread.then_some(UnresolvedReason::Device))
     }
 
     fn descriptors(&mut self) -> &Descriptors {

@@ -7,11 +7,11 @@ use crate::parse::fdinfo::{self, FdInfo};
 use crate::parse::nslink;
 use crate::scan::fd::locks::Locks;
 use crate::scan::kcmp::{self, Kind, Sharers};
-use crate::scan::kernel::{self, Own};
+use crate::scan::kernel::{self, PseudoFsIds};
 use crate::scan::mount::tables::{Fs, Mounts};
 use crate::scan::proc::{number, owned, Buffers, Dir};
-use crate::scan::{Log, Seen};
-use crate::snapshot::{OpenFile, Statless, Task};
+use crate::scan::{Seen, UncheckedList};
+use crate::snapshot::{OpenFile, Task, UnstattableFile};
 use std::collections::HashMap;
 use std::ffi::CStr;
 
@@ -47,14 +47,14 @@ pub struct Needs {
 
 /// The rest of the world as far as it decides what is read.
 pub struct Context<'a> {
-    pub own: &'a Own,
+    pub own: &'a PseudoFsIds,
     pub mounts: &'a Mounts,
     pub locks: &'a Locks,
     pub caps: Caps,
 }
 
 /// What statx tells about the kind.
-pub fn classify(file: &OpenFile, own: &Own) -> Class {
+pub fn classify(file: &OpenFile, own: &PseudoFsIds) -> Class {
     match file.kind() {
         libc::S_IFSOCK => Class::Socket,
         libc::S_IFIFO if own.pipe.map_or_else(|| kernel::names(file, b"pipe:["), |dev| dev == file.dev) => Class::Pipe,
@@ -156,7 +156,7 @@ impl Memo {
     }
 
     /// Keeps a file of the shared inode. Classes with inodes of their own are not kept: their numbers differ.
-    fn learn(&mut self, file: &OpenFile, own: &Own) {
+    fn learn(&mut self, file: &OpenFile, own: &PseudoFsIds) {
         let Some(link) = &file.link else { return };
         let shared = own.anon.is_some_and(|anon| anon == (file.dev, file.ino));
         if shared && link.starts_with(b"anon_inode:") && self.get(link).is_none() {
@@ -184,7 +184,7 @@ impl Default for Tables {
 impl Tables {
     /// Whether the process shares the table of one before: mostly that is its parent. A small table that it shares with
     /// another is read again, which is sooner done than to compare all of them; [`crate::scan::task::sharing`] finds out.
-    pub fn knows(&mut self, task: &mut Task, parent: Option<i32>, size: Option<u64>, log: &mut Log) -> bool {
+    pub fn knows(&mut self, task: &mut Task, parent: Option<i32>, size: Option<u64>, log: &mut UncheckedList) -> bool {
         let pid = task.pid;
         let parent = parent.and_then(|parent| {
             let same = log.take(kcmp::same_files(parent, pid), pid, None, b"kcmp")?;
@@ -208,44 +208,44 @@ impl Tables {
     }
 }
 
-/// The descriptors of a process, ascending. Those without attributes go to `statless`.
-pub fn look(
+/// The descriptors of a process, ascending. Those without attributes go to `unstattable`.
+pub fn collect(
     dir: &Dir,
     cx: &Context,
     memo: &mut Memo,
-    statless: &mut Vec<Statless>,
+    unstattable: &mut Vec<UnstattableFile>,
     b: &mut Buffers,
-    log: &mut Log,
+    log: &mut UncheckedList,
 ) -> Vec<OpenFile> {
     let Some(fds) = log.take(dir.listing(c"fd"), dir.pid, None, b"fd") else { return Vec::new() };
     let (text, link) = (&mut b.text, &mut b.link);
-    let mut one = One { dir, fds: &fds, infos: None, cx, memo, statless, text, link, log, run: 0 };
+    let mut one = FdReader { dir, fds: &fds, infos: None, cx, memo, unstattable, text, link, log, run: 0 };
     let mut files = Vec::new();
-    let listed = fds.each(&mut b.dents, |name| files.extend(number(name).and_then(|fd| one.look(fd, name))));
+    let listed = fds.each(&mut b.dents, |name| files.extend(number(name).and_then(|fd| one.collect(fd, name))));
     log.take(listed, dir.pid, None, b"fd");
     files
 }
 
-struct One<'a> {
+struct FdReader<'a> {
     dir: &'a Dir,
     fds: &'a Dir,
     /// /proc/PID/fdinfo, opened with the first need.
     infos: Option<Option<Dir>>,
     cx: &'a Context<'a>,
     memo: &'a mut Memo,
-    statless: &'a mut Vec<Statless>,
+    unstattable: &'a mut Vec<UnstattableFile>,
     text: &'a mut Vec<u8>,
     link: &'a mut [u8; 4096],
-    log: &'a mut Log,
+    log: &'a mut UncheckedList,
     /// So many descriptors before this one were anonymous inodes.
     run: usize,
 }
 
-/// One after another may be by chance: a link that was read in vain costs as much as the statx that it could have saved.
+/// FdReader after another may be by chance: a link that was read in vain costs as much as the statx that it could have saved.
 const RUN: usize = 2;
 
-impl One<'_> {
-    fn look(&mut self, fd: i32, name: &CStr) -> Option<OpenFile> {
+impl FdReader<'_> {
+    fn collect(&mut self, fd: i32, name: &CStr) -> Option<OpenFile> {
         let expected = self.memo.expects_anon(self.dir.pid, fd, self.run);
         let early = if expected { self.read_link(fd, name) } else { None };
         if let Some(known) = early.as_deref().and_then(|text| self.memo.get(text)) {
@@ -259,7 +259,7 @@ impl One<'_> {
         if stat == Seen::Gone {
             // A descriptor that was closed meanwhile has no link either.
             let link = self.fds.link(name, self.link).ok().map(owned);
-            self.statless.extend(link.map(|link| Statless { fd: Some(fd), link }));
+            self.unstattable.extend(link.map(|link| UnstattableFile { fd: Some(fd), link }));
         }
         let mut file = self.log.take(stat, self.dir.pid, Some(fd), b"fd")?;
         file.fd = fd;
@@ -330,13 +330,14 @@ mod tests {
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         let (event, file) = (event.as_raw_fd(), file.as_raw_fd());
         let me = std::process::id().cast_signed();
-        let (own, mounts) = (Own::learn(&mut Log::default()), Mounts::default());
+        let (own, mounts) = (PseudoFsIds::learn(&mut UncheckedList::default()), Mounts::default());
         let locks = Locks::new(&Namespaces::default(), false);
         let cx = Context { own: &own, mounts: &mounts, locks: &locks, caps: Caps::default() };
         let dir = Dir::proc().unwrap().process(me).ok().unwrap();
         let seen = |before: Option<Vec<i32>>| {
             let mut memo = Memo { before: before.map(|fds| (me, fds)).into_iter().collect(), ..Memo::default() };
-            let files = look(&dir, &cx, &mut memo, &mut Vec::new(), &mut Buffers::new(), &mut Log::default());
+            let files =
+                collect(&dir, &cx, &mut memo, &mut Vec::new(), &mut Buffers::new(), &mut UncheckedList::default());
             [event, file].map(|fd| files.iter().find(|f| f.fd == fd).cloned())
         };
         let plain = seen(None);

@@ -8,17 +8,17 @@ use crate::scan::kcmp::{self, Fd};
 use crate::scan::order::Grouped;
 use crate::snapshot::{Dev, OpenFile, Snapshot};
 
-/// Fills in [`OpenFile::met_before`]. What the kernel does not compare for us it does not for CRIU, which ends there.
-pub fn look(snap: &mut Snapshot) {
-    for (task, file) in met_before(snap, kcmp::open_files) {
+/// Fills in [`OpenFile::dumped_by_earlier_task`]. What the kernel does not compare for us it does not for CRIU, which ends there.
+pub fn collect(snap: &mut Snapshot) {
+    for (task, file) in dumped_by_earlier_task(snap, kcmp::open_files) {
         if let Some(file) = snap.tasks.get_mut(task).and_then(|t| t.files.get_mut(file)) {
-            file.met_before = true;
+            file.dumped_by_earlier_task = true;
         }
     }
 }
 
 /// Task and file of every descriptor with POSIX locks whose open file an earlier task has, too.
-fn met_before(snap: &Snapshot, group: impl Fn(&[Fd]) -> Grouped<Fd>) -> Vec<(usize, usize)> {
+fn dumped_by_earlier_task(snap: &Snapshot, group: impl Fn(&[Fd]) -> Grouped<Fd>) -> Vec<(usize, usize)> {
     let files = || snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t.pid, f)));
     let locked: Set<(Dev, u64)> = files().filter(|(_, f)| has_posix_locks(f)).map(|(_, f)| (f.dev, f.ino)).collect();
     if locked.is_empty() {
@@ -76,7 +76,7 @@ mod tests {
     fn each_open_file_is_placed_once() {
         const COUNT: i32 = 4000;
         let calls = Cell::new(0_usize);
-        let met = met_before(&two(COUNT), |fds| {
+        let met = dumped_by_earlier_task(&two(COUNT), |fds| {
             order::group(fds, |a, b| {
                 calls.set(calls.get() + 1);
                 Seen::Seen(a.1.cmp(&b.1))
@@ -93,22 +93,22 @@ mod tests {
         let all = |fds: &[Fd]| order::group(fds, |_, _| Seen::Seen(std::cmp::Ordering::Equal));
         let none = |fds: &[Fd]| order::group(fds, |a, b| Seen::Seen(a.cmp(b)));
         let mut s = two(2);
-        assert_eq!(met_before(&s, none), []);
-        let mut met = met_before(&s, all);
+        assert_eq!(dumped_by_earlier_task(&s, none), []);
+        let mut met = dumped_by_earlier_task(&s, all);
         met.sort_unstable();
         assert_eq!(met, [(1, 0), (1, 1)]);
         // Another descriptor of the same task is no other task.
         s.tasks.remove(0);
-        assert_eq!(met_before(&s, all), []);
+        assert_eq!(dumped_by_earlier_task(&s, all), []);
         // A lock of another kind, a file of another number.
         let mut s = two(1);
         s.tasks[1].files[0].info = Some(Box::new(FdInfo::default()));
-        assert_eq!(met_before(&s, |_| panic!("nothing to compare")), []);
+        assert_eq!(dumped_by_earlier_task(&s, |_| panic!("nothing to compare")), []);
         let mut s = two(1);
         s.tasks[0].files[0].ino = 8;
-        assert_eq!(met_before(&s, all), []);
+        assert_eq!(dumped_by_earlier_task(&s, all), []);
         // What cannot be compared is not taken for the same.
         let denied = |fds: &[Fd]| order::group(fds, |_, _| Seen::Denied(libc::EPERM));
-        assert_eq!(met_before(&two(2), denied), []);
+        assert_eq!(dumped_by_earlier_task(&two(2), denied), []);
     }
 }

@@ -13,15 +13,15 @@ use crate::parse::mountinfo::{self, MountInfo};
 use crate::scan::fd::paths::{has_server, is_below};
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::sys;
-use crate::snapshot::{Look, MountTable, OpenFile, Snapshot, Stray, Task};
+use crate::snapshot::{MountTable, OpenFile, PathMismatch, ScanPhase, Snapshot, Task};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
-/// Turns [`Stray::Errno`] into [`Stray::Layer`] where that is certain. Only of the running tree: symbolic links are followed
+/// Turns [`PathMismatch::Errno`] into [`PathMismatch::LowerLayer`] where that is certain. Only of the running tree: symbolic links are followed
 /// on the way to a layer.
-pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
-    if snap.look != Look::Early {
+pub fn collect(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
+    if snap.look != ScanPhase::Early {
         return;
     }
     let Snapshot { tasks, mounts, .. } = snap;
@@ -36,14 +36,14 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
             let Some((table, mount)) = file.mnt_id.and_then(|id| overlays.get(&id).copied()) else { continue };
             let Some(text) = &file.link else { continue };
             if layers.has(table, mount, text, file) {
-                file.stray = Some(Stray::Layer);
+                file.mismatch = Some(PathMismatch::LowerLayer);
             }
         }
     }
 }
 
 fn is_candidate(file: &OpenFile) -> bool {
-    file.kind() == libc::S_IFREG && file.nlink > 0 && file.stray == Some(Stray::Errno(libc::ENOENT))
+    file.kind() == libc::S_IFREG && file.nlink > 0 && file.mismatch == Some(PathMismatch::Errno(libc::ENOENT))
 }
 
 fn files(task: &Task) -> impl Iterator<Item = &OpenFile> {

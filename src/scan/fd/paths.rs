@@ -8,8 +8,8 @@ use crate::bytes::Bytes;
 use crate::hash::{Map, Set};
 use crate::scan::fd::right_paths::{Covers, Right};
 use crate::scan::proc::{owned, Buffers, Dir};
-use crate::scan::{sys, Log, Seen};
-use crate::snapshot::{Dev, Look, MountTable, OpenFile, Snapshot, Stray, Task};
+use crate::scan::{sys, Seen, UncheckedList};
+use crate::snapshot::{Dev, MountTable, OpenFile, PathMismatch, ScanPhase, Snapshot, Task};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -110,22 +110,22 @@ pub type Key = (i32, Dev, u64, u64, (i64, u32));
 type Found = Result<Option<Wrong>, ()>;
 
 /// The text, and where it leads to instead.
-type Wrong = (Bytes, Stray);
+type Wrong = (Bytes, PathMismatch);
 
-/// Fills in [`OpenFile::stray`], and the link of each file that has one.
+/// Fills in [`OpenFile::mismatch`], and the link of each file that has one.
 ///
 /// `right`: what the look at the running tree has seen, for the frozen one.
-pub fn look(snap: &mut Snapshot, proc: &Dir, right: &mut Right, b: &mut Buffers, log: &mut Log) {
-    let before = if snap.look == Look::Frozen { right.take(&snap.mounts) } else { Set::default() };
+pub fn collect(snap: &mut Snapshot, proc: &Dir, right: &mut Right, b: &mut Buffers, log: &mut UncheckedList) {
+    let before = if snap.look == ScanPhase::Frozen { right.take(&snap.mounts) } else { Set::default() };
     let mut tasks = std::mem::take(&mut snap.tasks);
     let mut roots = Roots::new(proc, snap, &tasks);
-    let mut look = Looker {
+    let mut look = PathReader {
         look: snap.look,
         tables: &snap.mounts,
         mounts: mounts(&snap.mounts),
         roots: &mut roots,
         known: Map::default(),
-        covers: Covers::of(if snap.look == Look::Early { &snap.mounts } else { &[] }),
+        covers: Covers::of(if snap.look == ScanPhase::Early { &snap.mounts } else { &[] }),
         doubtful: Set::default(),
         before,
         b,
@@ -134,8 +134,8 @@ pub fn look(snap: &mut Snapshot, proc: &Dir, right: &mut Right, b: &mut Buffers,
     for task in tasks.iter_mut().filter(|t| !t.is_zombie()) {
         look.task(task, proc);
     }
-    if snap.look == Look::Early {
-        let Looker { known, doubtful, .. } = look;
+    if snap.look == ScanPhase::Early {
+        let PathReader { known, doubtful, .. } = look;
         let found = known.into_iter().filter(|(key, found)| *found == Ok(None) && key.0 != MAPPED);
         right.keep(found.map(|(key, _)| key).filter(|key| !doubtful.contains(key)), &snap.mounts);
     }
@@ -156,8 +156,8 @@ fn mounts(tables: &[MountTable]) -> Map<u64, usize> {
 const ONE_NAME: i32 = -2;
 const MAPPED: i32 = -3;
 
-struct Looker<'a, 'r> {
-    look: Look,
+struct PathReader<'a, 'r> {
+    look: ScanPhase,
     tables: &'a [MountTable],
     mounts: Map<u64, usize>,
     roots: &'a mut Roots<'r>,
@@ -167,10 +167,10 @@ struct Looker<'a, 'r> {
     doubtful: Set<Key>,
     before: Set<Key>,
     b: &'a mut Buffers,
-    log: &'a mut Log,
+    log: &'a mut UncheckedList,
 }
 
-impl Looker<'_, '_> {
+impl PathReader<'_, '_> {
     fn task(&mut self, task: &mut Task, proc: &Dir) {
         let mut dir = None;
         let pid = task.pid;
@@ -198,12 +198,12 @@ impl Looker<'_, '_> {
                 if !text.as_ref().is_some_and(|text| self.covers.leave(file, text)) {
                     self.doubtful.insert(key);
                 }
-                let found = text.ok_or(()).and_then(|text| self.stray(pid, file, &text));
+                let found = text.ok_or(()).and_then(|text| self.mismatch(pid, file, &text));
                 self.known.insert(key, found);
             }
-            if let Some(Ok(Some((text, stray)))) = self.known.get(&key) {
+            if let Some(Ok(Some((text, mismatch)))) = self.known.get(&key) {
                 file.link.get_or_insert_with(|| text.clone());
-                file.stray = Some(*stray);
+                file.mismatch = Some(*mismatch);
             }
         }
         for m in &mut task.maps {
@@ -214,12 +214,12 @@ impl Looker<'_, '_> {
             let Some(key) = self.key(file, MAPPED) else { continue };
             if !self.known.contains_key(&key) {
                 let text = m.vma.unescaped();
-                let found = self.stray(pid, file, &text);
+                let found = self.mismatch(pid, file, &text);
                 self.known.insert(key, found);
             }
-            if let Some(Ok(Some((text, stray)))) = self.known.get(&key) {
+            if let Some(Ok(Some((text, mismatch)))) = self.known.get(&key) {
                 file.link.get_or_insert_with(|| text.clone());
-                file.stray = Some(*stray);
+                file.mismatch = Some(*mismatch);
             }
         }
         for link in [&mut task.exe, &mut task.cwd, &mut task.root].into_iter().flatten() {
@@ -233,11 +233,11 @@ impl Looker<'_, '_> {
                 if !self.covers.leave(file, &link.text) {
                     self.doubtful.insert(key);
                 }
-                let found = self.stray(pid, file, &link.text);
+                let found = self.mismatch(pid, file, &link.text);
                 self.known.insert(key, found);
             }
-            if let Some(Ok(Some((_, stray)))) = self.known.get(&key) {
-                file.stray = Some(*stray);
+            if let Some(Ok(Some((_, mismatch)))) = self.known.get(&key) {
+                file.mismatch = Some(*mismatch);
             }
         }
     }
@@ -248,16 +248,16 @@ impl Looker<'_, '_> {
         (file.nlink > 0 && self.mounts.contains_key(&mnt_id)).then_some((place, file.dev, file.ino, mnt_id, file.ctime))
     }
 
-    fn stray(&mut self, pid: i32, file: &OpenFile, text: &[u8]) -> Found {
+    fn mismatch(&mut self, pid: i32, file: &OpenFile, text: &[u8]) -> Found {
         let nth = file.mnt_id.and_then(|id| self.mounts.get(&id)).copied();
         let root = nth.and_then(|nth| self.tables.get(nth)).and_then(|table| self.roots.of(table));
         // Who is gone has no paths.
-        let found = root.ok_or(Errno::EAGAIN).and_then(|root| stray(root, file, text, self.look));
+        let found = root.ok_or(Errno::EAGAIN).and_then(|root| mismatch(root, file, text, self.look));
         if let Some(errno) = self.roots.denied.take() {
             self.log.deny(pid, None, b"root", errno);
         }
         match found {
-            Ok(found) => Ok(found.map(|stray| (text.into(), stray))),
+            Ok(found) => Ok(found.map(|mismatch| (text.into(), mismatch))),
             // Known to be beyond us: a server would have to be asked, a symbolic link to be followed.
             Err(Errno::EAGAIN | Errno::ELOOP) => Err(()),
             Err(errno) => {
@@ -270,11 +270,11 @@ impl Looker<'_, '_> {
 
 /// Where a path leads to, if not to the file. EAGAIN: a file server would have to be asked. ELOOP: a symbolic link is on the
 /// way. Other errors are no answer either.
-pub fn stray(root: &Root, file: &OpenFile, text: &[u8], look: Look) -> nix::Result<Option<Stray>> {
+pub fn mismatch(root: &Root, file: &OpenFile, text: &[u8], look: ScanPhase) -> nix::Result<Option<PathMismatch>> {
     let Some(below) = text.strip_prefix(b"/") else { return Ok(None) };
     // CRIU cannot even read it, and a "." before it makes it too long for any look-up.
     if text.len() >= nix::libc::PATH_MAX as usize - 1 {
-        return Ok(Some(Stray::Errno(Errno::ENAMETOOLONG as i32)));
+        return Ok(Some(PathMismatch::Errno(Errno::ENAMETOOLONG as i32)));
     }
     if root.may_wait(text) {
         return Err(Errno::EAGAIN);
@@ -282,20 +282,20 @@ pub fn stray(root: &Root, file: &OpenFile, text: &[u8], look: Look) -> nix::Resu
     let Ok(path) = CString::new(if below.is_empty() { b"." } else { below }) else { return Ok(None) };
     // One call while a file server behind a link could still answer, three when it may be frozen.
     let stat = match look {
-        Look::Early => sys::lstatx(&root.fd, &path),
-        Look::Frozen => sys::open_path(&root.fd, &path).and_then(|fd| sys::statx(fd, c"")),
+        ScanPhase::Early => sys::lstatx(&root.fd, &path),
+        ScanPhase::Frozen => sys::open_path(&root.fd, &path).and_then(|fd| sys::statx(fd, c"")),
     };
     const WRONG: [Errno; 5] = [Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ESTALE, Errno::ENAMETOOLONG];
     let found = match sys::answer(stat, &WRONG)? {
         Ok(found) => found,
-        Err(Errno::ENOENT) if is_beside(root, file, text)? => return Ok(Some(Stray::Beside)),
-        Err(errno) => return Ok(Some(Stray::Errno(errno as i32))),
+        Err(Errno::ENOENT) if is_beside(root, file, text)? => return Ok(Some(PathMismatch::OtherMount)),
+        Err(errno) => return Ok(Some(PathMismatch::Errno(errno as i32))),
     };
     if (found.dev, found.ino) == (file.dev, file.ino) || (found.kind() == libc::S_IFLNK && found.kind() != file.kind())
     {
         return Ok(None);
     }
-    Ok(Some(Stray::Other { dev: found.dev, ino: found.ino, rdev: found.rdev }))
+    Ok(Some(PathMismatch::Replaced { dev: found.dev, ino: found.ino, rdev: found.rdev }))
 }
 
 /// Whether the directory in which CRIU would make a new name for a file (the first there is of those that were above it,

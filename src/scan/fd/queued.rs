@@ -10,14 +10,14 @@ use crate::scan::fd::details::want;
 use crate::scan::fd::files;
 use crate::scan::fd::files::Class;
 use crate::scan::fd::remote;
-use crate::scan::fd::remote::peek::{Message, Queue, Taken, OLD_CONTROL};
+use crate::scan::fd::remote::peek::{Message, Queue, ReceivedFd, OLD_CONTROL};
 use crate::scan::fd::remote::{has_queue, Process};
 use crate::scan::kcmp::{self, Fd};
-use crate::scan::kernel::Own;
+use crate::scan::kernel::PseudoFsIds;
 use crate::scan::net::diag;
 use crate::scan::proc::{owned, Buffers, Dir};
-use crate::scan::{order, sys, Log, Seen};
-use crate::snapshot::{Detail, Dev, Index, Look, OpenFile, Queued, Snapshot, SocketFacts};
+use crate::scan::{order, sys, Seen, UncheckedList};
+use crate::snapshot::{Detail, Dev, Index, OpenFile, Queued, ScanPhase, Snapshot, SocketFacts};
 use nix::sys::socket::{getsockopt, sockopt};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -29,7 +29,7 @@ const CLOSED_AT_ONCE: [&[u8]; 8] = [b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs",
 /// So many queues within queues are looked into. What lies deeper is not known: nothing about it is refused.
 const DEEPEST: usize = 64;
 /// The numbers of what is in queues begin below those that mean something else.
-const BELOW: i32 = -100;
+const QUEUED_FD_BASE: i32 = -100;
 
 /// A UNIX socket with unread messages.
 #[derive(Clone, Copy)]
@@ -39,17 +39,17 @@ struct Waiting {
 }
 
 /// A descriptor that was met in a queue.
-struct Met {
+struct QueuedFd {
     /// The process, and its file behind which this belongs.
     task: usize,
     file: usize,
     found: OpenFile,
-    taken: Taken,
+    taken: ReceivedFd,
 }
 
 /// Looks at all queues: fills in what the sockets' facts say of them, and puts what lies in them behind each socket.
-pub fn look(snap: &mut Snapshot, own: &Own, host: &Host, b: &mut Buffers, log: &mut Log) {
-    if snap.look != Look::Frozen {
+pub fn collect(snap: &mut Snapshot, own: &PseudoFsIds, host: &Host, b: &mut Buffers, log: &mut UncheckedList) {
+    if snap.look != ScanPhase::Frozen {
         return;
     }
     let waiting: HashMap<u64, Waiting> = snap
@@ -69,7 +69,7 @@ pub fn look(snap: &mut Snapshot, own: &Own, host: &Host, b: &mut Buffers, log: &
     let Some(me) = proc.and_then(|proc| log.take(proc.process(pid), pid, None, b"/proc/PID")) else { return };
     let usual = usual_room();
     let room = (host.release < Release::V4_3).then_some(OLD_CONTROL);
-    let mut look = Looker {
+    let mut look = QueueReader {
         me,
         pid,
         room,
@@ -118,25 +118,25 @@ fn usual_room() -> i64 {
     size.and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX)
 }
 
-struct Looker<'a> {
+struct QueueReader<'a> {
     /// /proc/PID of ourselves.
     me: Dir,
     /// The process whose queues are looked at.
     pid: i32,
     /// What CRIU has for control messages, if that is not enough for all.
     room: Option<usize>,
-    own: &'a Own,
+    own: &'a PseudoFsIds,
     waiting: HashMap<u64, Waiting>,
     most: u32,
     usual: i64,
     b: &'a mut Buffers,
-    log: &'a mut Log,
+    log: &'a mut UncheckedList,
     /// Sockets met so far, by inode.
     seen: HashSet<u64>,
-    met: Vec<Met>,
+    met: Vec<QueuedFd>,
 }
 
-impl Looker<'_> {
+impl QueueReader<'_> {
     /// Looks at the messages of one socket, a descriptor of which is ours, and at the queues of the sockets that lie there, each
     /// before what lies behind it, as CRIU does.
     fn queue(&mut self, socket: &OwnedFd, ino: u64, facts: &mut SocketFacts, place: (usize, usize), at: &Queued) {
@@ -148,13 +148,13 @@ impl Looker<'_> {
                 continue;
             };
             let inner = self.inner(&mut found, &taken);
-            self.met.push(Met { task, file, found, taken });
+            self.met.push(QueuedFd { task, file, found, taken });
             levels.extend(inner.map(Vec::into_iter));
         }
     }
 
     /// What lies in the queue of a socket that lies in a queue itself, if that was not met before.
-    fn inner(&mut self, found: &mut OpenFile, taken: &Taken) -> Option<Vec<(OpenFile, Taken)>> {
+    fn inner(&mut self, found: &mut OpenFile, taken: &ReceivedFd) -> Option<Vec<(OpenFile, ReceivedFd)>> {
         let o_path = found.flags.is_some_and(|f| f & libc::O_PATH as u32 != 0);
         if !self.own.is_socket(found)
             || o_path
@@ -163,9 +163,9 @@ impl Looker<'_> {
         {
             return None;
         }
-        let ask = remote::Ask { queue: true, ..remote::Ask::default() };
-        let facts =
-            self.noted(found.queued.as_ref().map(|q| q.fd), remote::facts_of(taken.file(), remote::Want::Socket(ask)));
+        let ask = remote::SocketQuery { queue: true, ..remote::SocketQuery::default() };
+        let facts = self
+            .noted(found.queued.as_ref().map(|q| q.fd), remote::facts_of(taken.file(), remote::FdQuery::Socket(ask)));
         let mut facts = match facts.and_then(|facts| facts.detail) {
             Some(Detail::Socket(facts)) => facts,
             _ => SocketFacts::default(),
@@ -180,7 +180,13 @@ impl Looker<'_> {
     }
 
     /// Reads the messages of one socket; what lies in them.
-    fn messages(&mut self, socket: &OwnedFd, ino: u64, facts: &mut SocketFacts, at: &Queued) -> Vec<(OpenFile, Taken)> {
+    fn messages(
+        &mut self,
+        socket: &OwnedFd,
+        ino: u64,
+        facts: &mut SocketFacts,
+        at: &Queued,
+    ) -> Vec<(OpenFile, ReceivedFd)> {
         let mut inside = Vec::new();
         // CRIU is going to be told of the error, not we.
         let Some(Waiting { kind }) = self.waiting.get(&ino).copied().filter(|_| facts.error == Some(false)) else {
@@ -242,7 +248,7 @@ impl Looker<'_> {
     }
 
     /// What statx, the link and fdinfo tell of a descriptor of ours.
-    fn file(&mut self, taken: &Taken, queued: Queued) -> nix::Result<OpenFile> {
+    fn file(&mut self, taken: &ReceivedFd, queued: Queued) -> nix::Result<OpenFile> {
         let fd = taken.file().as_raw_fd();
         let name = |dir: &str| CString::new(format!("{dir}/{fd}")).unwrap_or_default();
         let mut file = sys::statx(taken.file(), c"")?;
@@ -259,12 +265,12 @@ impl Looker<'_> {
 }
 
 /// Leaves out what was met before, asks the rest, and puts it behind the sockets in whose queues it lies.
-fn place(snap: &mut Snapshot, own: &Own, mut met: Vec<Met>, log: &mut Log) {
+fn place(snap: &mut Snapshot, own: &PseudoFsIds, mut met: Vec<QueuedFd>, log: &mut UncheckedList) {
     let me = nix::unistd::getpid().as_raw();
     let places: Vec<((usize, usize), &OpenFile)> = met.iter().map(|m| ((m.task, m.file), &m.found)).collect();
-    match firsts(snap, &places, me, kcmp::files) {
-        Ok(firsts) => {
-            for (m, later) in met.iter_mut().zip(firsts) {
+    match first_references(snap, &places, me, kcmp::files) {
+        Ok(first_references) => {
+            for (m, later) in met.iter_mut().zip(first_references) {
                 match (later, &mut m.found.queued) {
                     (Some(later), Some(queued)) => queued.later = later,
                     (None, queued) => *queued = None,
@@ -306,12 +312,12 @@ fn place(snap: &mut Snapshot, own: &Own, mut met: Vec<Met>, log: &mut Log) {
     let mut all: HashMap<usize, HashMap<usize, Vec<OpenFile>>> = HashMap::new();
     let closed_at_once = CloseAtOnce::new(snap);
     for (nth, m) in met.into_iter().enumerate() {
-        let Met { task, file, mut found, taken } = m;
+        let QueuedFd { task, file, mut found, taken } = m;
         if closed_at_once.covers(snap, &found, own) {
             taken.close();
         }
         if found.queued.is_some() {
-            found.fd = BELOW.saturating_sub(i32::try_from(nth).unwrap_or(i32::MAX));
+            found.fd = QUEUED_FD_BASE.saturating_sub(i32::try_from(nth).unwrap_or(i32::MAX));
             all.entry(task).or_default().entry(file).or_default().push(found);
         }
     }
@@ -326,7 +332,7 @@ fn place(snap: &mut Snapshot, own: &Own, mut met: Vec<Met>, log: &mut Log) {
 
 /// For each: the descriptors of the tree that are the same open file, if none of them, and no other that lies in a queue, is
 /// met before (`None`: one is). `me`: whose descriptors those in queues are.
-fn firsts(
+fn first_references(
     snap: &Snapshot,
     met: &[((usize, usize), &OpenFile)],
     me: i32,
@@ -388,7 +394,7 @@ fn same_as_queued(fds: &[Fd], me: i32, compare: impl Fn(Fd, Fd) -> Seen<Ordering
 }
 
 /// Sockets that only lie in queues were not looked for.
-fn more_sockets(snap: &mut Snapshot, own: &Own, met: &[Met], log: &mut Log) {
+fn more_sockets(snap: &mut Snapshot, own: &PseudoFsIds, met: &[QueuedFd], log: &mut UncheckedList) {
     let sockets = || met.iter().map(|m| &m.found).filter(|f| own.is_socket(f)).map(|f| f.ino);
     {
         let index = Index::new(snap);
@@ -399,7 +405,7 @@ fn more_sockets(snap: &mut Snapshot, own: &Own, met: &[Met], log: &mut Log) {
     let files = snap.tasks.iter().flat_map(|t| &t.files).filter(|f| own.is_socket(f)).map(|f| f.ino);
     let held: Set<u64> = files.chain(sockets()).collect();
     let (tables, unchecked) =
-        diag::look(&snap.tasks, &snap.criu.ns, &held, Look::Frozen, &mut diag::Refused::default());
+        diag::collect(&snap.tasks, &snap.criu.ns, &held, ScanPhase::Frozen, &mut diag::Refused::default());
     snap.sockets = tables;
     log.0.extend(unchecked);
 }
@@ -415,7 +421,7 @@ impl CloseAtOnce {
     }
 
     /// Whether closing this file waits for nobody.
-    fn covers(&self, snap: &Snapshot, file: &OpenFile, own: &Own) -> bool {
+    fn covers(&self, snap: &Snapshot, file: &OpenFile, own: &PseudoFsIds) -> bool {
         let o_path = file.flags.is_some_and(|f| f & libc::O_PATH as u32 != 0);
         match files::classify(file, own) {
             _ if o_path => true,

@@ -79,10 +79,10 @@ impl AsFd for Process {
 
 /// What to ask an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum FdQuery {
     /// A pipe or FIFO: its flags only (O_DIRECT).
     Flags,
-    Socket(Ask),
+    Socket(SocketQuery),
     /// A terminal of any kind.
     Tty,
     /// /dev/net/tun.
@@ -91,7 +91,7 @@ pub enum Want {
 
 /// What to ask a socket besides its flags; each is one or a few system calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ask {
+pub struct SocketQuery {
     /// SO_DOMAIN, SO_TYPE, SO_PROTOCOL.
     pub identity: bool,
     pub udp_cork: bool,
@@ -113,19 +113,19 @@ pub struct Ask {
     pub queue: bool,
 }
 
-impl Ask {
+impl SocketQuery {
     /// All that a rule may need about a socket, by what sock_diag said of it; `None`: it is in no table.
-    pub fn about(listed: Option<Socket<'_>>) -> Ask {
-        let filter = Ask { filter: true, ..Ask::default() };
+    pub fn about(listed: Option<Socket<'_>>) -> SocketQuery {
+        let filter = SocketQuery { filter: true, ..SocketQuery::default() };
         match listed {
-            Some(Socket::Unix(s)) => Ask {
+            Some(Socket::Unix(s)) => SocketQuery {
                 unix_file: s.path().is_some(),
                 peer_pid: s.peer.is_some_and(|ino| ino != 0),
                 queue: has_queue(s),
                 bound_device: true,
                 ..filter
             },
-            Some(Socket::Inet(s)) => Ask {
+            Some(Socket::Inet(s)) => SocketQuery {
                 // An MPTCP socket is listed as its first subflow.
                 identity: s.protocol == TCP,
                 udp_cork: matches!(s.protocol, UDP | UDPLITE),
@@ -136,10 +136,10 @@ impl Ask {
                 bound_device: s.if_ != 0,
                 ..filter
             },
-            Some(Socket::Packet(_)) => Ask { bound_device: true, ..filter },
-            Some(Socket::Netlink(_)) => Ask { readable: true, bound_device: true, ..filter },
+            Some(Socket::Packet(_)) => SocketQuery { bound_device: true, ..filter },
+            Some(Socket::Netlink(_)) => SocketQuery { readable: true, bound_device: true, ..filter },
             // What does not fit the family is not asked (see `ask::socket`).
-            None => Ask {
+            None => SocketQuery {
                 identity: true,
                 udp_cork: true,
                 tcp_state: true,
@@ -183,7 +183,7 @@ pub struct Facts {
 ///
 /// [`Seen::Gone`]: the process has ended or the descriptor is closed. [`Seen::Denied`]: EPERM (no right to trace the
 /// process), ENOSYS (Linux before 5.6), EMFILE (our own table is full).
-pub fn facts(process: &Process, fd: i32, want: Want) -> Seen<Facts> {
+pub fn facts(process: &Process, fd: i32, want: FdQuery) -> Seen<Facts> {
     match process.borrow(fd) {
         Seen::Seen(file) => {
             let facts = facts_of(&file, want).into();
@@ -199,8 +199,8 @@ pub fn facts(process: &Process, fd: i32, want: Want) -> Seen<Facts> {
 /// waits for as long as its owner has asked for (SO_LINGER). It does not where a process ends with it (PF_EXITING in
 /// `inet_release()`, net/ipv4/af_inet.c), so such a socket is left to a child that does nothing but end. If none can be made, it
 /// is closed here.
-fn close(file: OwnedFd, want: Want) {
-    if !matches!(want, Want::Socket(_)) || !ask::lingers(&file) {
+fn close(file: OwnedFd, want: FdQuery) {
+    if !matches!(want, FdQuery::Socket(_)) || !ask::lingers(&file) {
         return;
     }
     let mut byte = [0u8; 1];
@@ -220,19 +220,19 @@ fn close(file: OwnedFd, want: Want) {
 }
 
 /// Asks a descriptor of our own.
-pub fn facts_of(file: &OwnedFd, want: Want) -> nix::Result<Facts> {
+pub fn facts_of(file: &OwnedFd, want: FdQuery) -> nix::Result<Facts> {
     let flags = ask::flags(file)?;
-    let unasked = ask::Unasked::default();
+    let unasked = ask::NotAsked::default();
     // An O_PATH descriptor answers nothing at all (EBADF).
     let o_path = flags & libc::O_PATH as u32 != 0;
     let detail = match want {
-        Want::Flags => None,
-        Want::Socket(_) if o_path => Some(Detail::Socket(SocketFacts { o_path, ..SocketFacts::default() })),
-        Want::Socket(what) => Some(Detail::Socket(ask::socket(file, what, &unasked))),
-        Want::Tty if o_path => Some(Detail::Tty(TtyFacts::default())),
-        Want::Tty => Some(Detail::Tty(ask::tty(file, &unasked))),
-        Want::Tun if o_path => Some(Detail::Tun(TunFacts::default())),
-        Want::Tun => Some(Detail::Tun(ask::tun(file, &unasked))),
+        FdQuery::Flags => None,
+        FdQuery::Socket(_) if o_path => Some(Detail::Socket(SocketFacts { o_path, ..SocketFacts::default() })),
+        FdQuery::Socket(what) => Some(Detail::Socket(ask::socket(file, what, &unasked))),
+        FdQuery::Tty if o_path => Some(Detail::Tty(TtyFacts::default())),
+        FdQuery::Tty => Some(Detail::Tty(ask::tty(file, &unasked))),
+        FdQuery::Tun if o_path => Some(Detail::Tun(TunFacts::default())),
+        FdQuery::Tun => Some(Detail::Tun(ask::tun(file, &unasked))),
     };
     let owner = (flags & libc::O_ASYNC as u32 != 0).then(|| ask::owner(file).ok()).flatten();
     Ok(Facts { flags, owner, detail, unasked: unasked.errno().map(|errno| errno as i32) })

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 const FEW: usize = 64;
 
 /// Fills in [`crate::snapshot::TtyFacts::open_file`].
-pub fn look(snap: &mut Snapshot) {
+pub fn collect(snap: &mut Snapshot) {
     let files = || snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t.pid, f)));
     if files().filter(|(_, f)| f.tty().is_some()).count() <= FEW {
         return;

@@ -15,7 +15,7 @@ use crate::parse::mountinfo::MountInfo;
 use crate::scan::fd::paths::{has_server, Root, Roots};
 use crate::scan::proc::Dir;
 use crate::scan::sys;
-use crate::snapshot::{Detail, Dev, Handle, Look, MountTable, OpenFile, Snapshot, WatchFacts};
+use crate::snapshot::{Detail, Dev, MountTable, OpenFile, ScanPhase, Snapshot, WatchFacts, WatchResolution};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use std::ffi::CString;
@@ -52,13 +52,13 @@ fn watched(info: &FdInfo) -> impl Iterator<Item = (u32, u64, Option<&FileHandle>
 
 /// Of which directories somebody in the tree is told that they were opened, read or closed.
 #[derive(Default)]
-struct Noisy {
+struct WouldNotify {
     inodes: Set<(Dev, u64)>,
     mounts: Set<u64>,
     devices: Set<Dev>,
 }
 
-impl Noisy {
+impl WouldNotify {
     /// `dev`: as mountinfo has it, or stat.
     fn has(&self, dev: Dev, dir: &OpenFile) -> bool {
         self.inodes.contains(&(dev, dir.ino))
@@ -67,7 +67,7 @@ impl Noisy {
     }
 }
 
-fn noisy(snap: &Snapshot) -> Noisy {
+fn would_notify(snap: &Snapshot) -> WouldNotify {
     const TOLD: u32 = libc::IN_OPEN | libc::IN_ACCESS | libc::IN_CLOSE_NOWRITE;
     let infos = || snap.tasks.iter().flat_map(|t| &t.files).filter_map(|f| f.info.as_deref());
     let inotify = infos().flat_map(|i| &i.inotify).filter(|w| w.mask & TOLD != 0).map(|w| (dev_of(w.sdev), w.ino));
@@ -75,19 +75,19 @@ fn noisy(snap: &Snapshot) -> Noisy {
         FanotifyObject::Inode { ino, sdev, .. } => Some((dev_of(sdev), ino)),
         _ => None,
     });
-    let mut noisy = Noisy { inodes: inotify.chain(fanotify).collect(), ..Noisy::default() };
+    let mut would_notify = WouldNotify { inodes: inotify.chain(fanotify).collect(), ..WouldNotify::default() };
     for mark in infos().flat_map(|i| &i.fanotify_marks) {
         match mark.on {
             FanotifyObject::Mount { mnt_id } => {
-                noisy.mounts.insert(u64::from(mnt_id));
+                would_notify.mounts.insert(u64::from(mnt_id));
             }
             FanotifyObject::Filesystem { sdev } => {
-                noisy.devices.insert(dev_of(sdev));
+                would_notify.devices.insert(dev_of(sdev));
             }
             _ => {}
         }
     }
-    noisy
+    would_notify
 }
 
 fn has_watches(file: &OpenFile) -> bool {
@@ -95,23 +95,23 @@ fn has_watches(file: &OpenFile) -> bool {
 }
 
 /// Fills in the details of inotify and fanotify descriptors.
-pub fn look(snap: &mut Snapshot, proc: &Dir, host: &Host) {
+pub fn collect(snap: &mut Snapshot, proc: &Dir, host: &Host) {
     if !snap.tasks.iter().flat_map(|t| &t.files).any(has_watches) {
         return;
     }
     // The command's look is the only one there will be.
-    let quiet = snap.look == Look::Early && host.caps.checkpoint_hook && host.stage != Stage::DryRun;
-    let noisy = if quiet { noisy(snap) } else { Noisy::default() };
+    let quiet = snap.look == ScanPhase::Early && host.caps.checkpoint_hook && host.stage != Stage::DryRun;
+    let would_notify = if quiet { would_notify(snap) } else { WouldNotify::default() };
     let mut tasks = std::mem::take(&mut snap.tasks);
     let root_ns = tasks.first().and_then(|t| t.ns.mnt);
     let tables: Vec<_> =
         snap.mounts.iter().filter(|t| Some(t.ns) == root_ns || Some(t.ns) != snap.criu.ns.mnt).collect();
-    let mut look = Looker {
+    let mut look = WatchResolver {
         first: tables.first().copied(),
         mounts: by_device(&tables, host),
         roots: Roots::new(proc, snap, &tasks),
         host,
-        noisy,
+        would_notify,
         places: Map::default(),
         found: Map::default(),
         handles: 0,
@@ -139,18 +139,18 @@ fn by_device<'a>(tables: &[&'a MountTable], host: &Host) -> Mounts<'a> {
     all
 }
 
-struct Looker<'a> {
+struct WatchResolver<'a> {
     /// The root task's mounts.
     first: Option<&'a MountTable>,
     mounts: Mounts<'a>,
     roots: Roots<'a>,
     host: &'a Host,
     /// Directories that are not opened.
-    noisy: Noisy,
+    would_notify: WouldNotify,
     /// The directories that were opened, by mount.
     places: Map<i32, Place>,
     /// What became of an inode that was asked for before.
-    found: Map<(u32, u64), Handle>,
+    found: Map<(u32, u64), WatchResolution>,
     /// Handles opened so far.
     handles: usize,
     /// All that is below the directories CRIU searches; made with the first need.
@@ -164,7 +164,7 @@ struct Search {
     /// Something could not be looked at.
     partial: bool,
     /// Some directory of it would have told.
-    noisy: bool,
+    would_notify: bool,
     /// Names looked at.
     count: usize,
 }
@@ -175,7 +175,7 @@ enum Place {
     /// CRIU passes the mount over.
     No,
     Unknown,
-    /// It is one of the noisy ones.
+    /// It is one of the would_notify ones.
     Later,
 }
 
@@ -188,32 +188,32 @@ enum Opened {
     Later,
 }
 
-impl Looker<'_> {
-    fn one(&mut self, sdev: u32, ino: u64, handle: Option<&FileHandle>) -> Handle {
+impl WatchResolver<'_> {
+    fn one(&mut self, sdev: u32, ino: u64, handle: Option<&FileHandle>) -> WatchResolution {
         // Without a handle CRIU does not understand the line at all.
-        let Some(handle) = handle else { return Handle::Nowhere };
+        let Some(handle) = handle else { return WatchResolution::Nowhere };
         if let Some(known) = self.found.get(&(sdev, ino)) {
             return *known;
         }
         let result = match self.open(sdev, ino, handle) {
-            Opened::Path => Handle::Path,
-            Opened::NoPath if self.host.options.force_irmap != Some(true) => Handle::NoPath,
-            Opened::NoPath => self.irmap(sdev, ino, Handle::Lost),
-            Opened::Unknown => Handle::Unknown,
-            Opened::Later => Handle::Later,
-            Opened::No => self.irmap(sdev, ino, Handle::Nowhere),
+            Opened::Path => WatchResolution::Path,
+            Opened::NoPath if self.host.options.force_irmap != Some(true) => WatchResolution::NoPath,
+            Opened::NoPath => self.irmap(sdev, ino, WatchResolution::Lost),
+            Opened::Unknown => WatchResolution::Unknown,
+            Opened::Later => WatchResolution::Later,
+            Opened::No => self.irmap(sdev, ino, WatchResolution::Nowhere),
         };
         self.found.insert((sdev, ino), result);
         result
     }
 
     /// irmap_lookup.
-    fn irmap(&mut self, sdev: u32, ino: u64, not_found: Handle) -> Handle {
+    fn irmap(&mut self, sdev: u32, ino: u64, not_found: WatchResolution) -> WatchResolution {
         let search = self.search();
         match (search.inodes.contains(&(dev_of(sdev), ino)), search.partial) {
-            (true, _) => Handle::Irmap,
-            _ if search.noisy => Handle::Later,
-            (false, true) => Handle::Unknown,
+            (true, _) => WatchResolution::Irmap,
+            _ if search.would_notify => WatchResolution::Later,
+            (false, true) => WatchResolution::Unknown,
             (false, false) => not_found,
         }
     }
@@ -236,7 +236,7 @@ impl Looker<'_> {
             if self.places.len() >= MAX_PLACES {
                 self.places.clear();
             }
-            let place = self.places.entry(mount.mnt_id).or_insert_with(|| place(root, mount, &self.noisy));
+            let place = self.places.entry(mount.mnt_id).or_insert_with(|| place(root, mount, &self.would_notify));
             match by_handle(root, place, ino, handle) {
                 Opened::Path => return Opened::Path,
                 Opened::NoPath => opened = true,
@@ -263,12 +263,12 @@ impl Looker<'_> {
             };
             let given: &[Bytes] = host.options.irmap_scan_paths.as_deref().unwrap_or_default();
             search.partial = host.options.irmap_scan_paths.is_none();
-            let noisy = &self.noisy;
+            let would_notify = &self.would_notify;
             // /usr/share/dbus-1/services came with 3.18.
             let old = host.release == Release::V3_17;
             let hints = HINTS.iter().filter(|h| !(old && h.ends_with("/services"))).map(|h| h.as_bytes());
             for path in given.iter().map(|p| p.0.as_slice()).chain(hints) {
-                search.tree(root, path, noisy);
+                search.tree(root, path, would_notify);
             }
             search.one(root, b"/");
             search
@@ -285,7 +285,7 @@ fn c_path(path: &[u8]) -> Option<CString> {
     CString::new(if below.is_empty() { b"." } else { below }).ok()
 }
 
-fn place(root: &Root, mount: &MountInfo, noisy: &Noisy) -> Place {
+fn place(root: &Root, mount: &MountInfo, would_notify: &WouldNotify) -> Place {
     if has_server(&mount.fstype) || root.may_wait(&mount.mountpoint) {
         return Place::Unknown;
     }
@@ -299,7 +299,7 @@ fn place(root: &Root, mount: &MountInfo, noisy: &Noisy) -> Place {
         // Not a directory: CRIU passes it over. Hidden by another mount: CRIU notices by the device.
         Ok(f) if f.kind() != libc::S_IFDIR => return Place::No,
         Ok(f) if f.mnt_id.is_some_and(|id| Ok(id) != u64::try_from(mount.mnt_id)) => return Place::No,
-        Ok(f) if noisy.has(Dev { major: mount.major, minor: mount.minor }, &f) => return Place::Later,
+        Ok(f) if would_notify.has(Dev { major: mount.major, minor: mount.minor }, &f) => return Place::Later,
         Ok(_) => {}
         Err(_) => return Place::Unknown,
     }
@@ -352,7 +352,7 @@ fn reopen(there: &OwnedFd) -> nix::Result<OwnedFd> {
 
 impl Search {
     fn new(most: usize) -> Search {
-        Search { most, inodes: Set::default(), partial: false, noisy: false, count: 0 }
+        Search { most, inodes: Set::default(), partial: false, would_notify: false, count: 0 }
     }
 
     /// irmap_update_stat
@@ -375,7 +375,7 @@ impl Search {
     }
 
     /// irmap_scan, depth first.
-    fn tree(&mut self, root: &Root, path: &[u8], noisy: &Noisy) {
+    fn tree(&mut self, root: &Root, path: &[u8], would_notify: &WouldNotify) {
         if root.may_wait(path) {
             self.partial = true;
             return;
@@ -397,8 +397,8 @@ impl Search {
         let mut todo = vec![path];
         while let Some(path) = todo.pop() {
             let Some((dir, file)) = self.one(root, &path) else { continue };
-            if noisy.has(file.dev, &file) {
-                self.noisy = true;
+            if would_notify.has(file.dev, &file) {
+                self.would_notify = true;
                 continue;
             }
             let dir = match reopen(&dir) {
@@ -436,12 +436,12 @@ mod tests {
     use std::os::fd::FromRawFd;
 
     /// How a watch of our own on the root directory fares.
-    fn watch(mask: u32, look: Look, host: &Host) -> Handle {
+    fn watch(mask: u32, look: ScanPhase, host: &Host) -> WatchResolution {
         // SAFETY: a new descriptor that nobody else knows.
         let inotify = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_CLOEXEC)) };
         // SAFETY: reads the name.
         assert_ne!(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), c"/".as_ptr(), mask) }, -1);
-        let snap = crate::scan::look_once(std::process::id().cast_signed(), look, host).unwrap();
+        let snap = crate::scan::collect_once(std::process::id().cast_signed(), look, host).unwrap();
         let file = snap.tasks[0].files.iter().find(|f| f.fd == inotify.as_raw_fd()).unwrap();
         match file.detail.as_deref() {
             Some(Detail::Watch(facts)) => facts.handles[0],
@@ -453,19 +453,19 @@ mod tests {
     fn nobody_is_told_before_the_dump_is_certain() {
         let (mut host, told) = (testkit::host(), libc::IN_OPEN);
         host.caps.checkpoint_hook = true;
-        let quiet = watch(libc::IN_DELETE, Look::Early, &host);
-        if matches!(quiet, Handle::Nowhere | Handle::Unknown) {
+        let quiet = watch(libc::IN_DELETE, ScanPhase::Early, &host);
+        if matches!(quiet, WatchResolution::Nowhere | WatchResolution::Unknown) {
             println!("skip: the root directory is not opened by its handle: {quiet:?}");
             return;
         }
-        assert_ne!(quiet, Handle::Later);
-        assert_eq!(watch(told, Look::Early, &host), Handle::Later);
-        assert_eq!(watch(told, Look::Frozen, &host), quiet);
+        assert_ne!(quiet, WatchResolution::Later);
+        assert_eq!(watch(told, ScanPhase::Early, &host), WatchResolution::Later);
+        assert_eq!(watch(told, ScanPhase::Frozen, &host), quiet);
         // Nobody looks later.
         let dry = Host { stage: Stage::DryRun, ..host.clone() };
-        assert_eq!(watch(told, Look::Early, &dry), quiet);
+        assert_eq!(watch(told, ScanPhase::Early, &dry), quiet);
         host.caps.checkpoint_hook = false;
-        assert_eq!(watch(told, Look::Early, &host), quiet);
+        assert_eq!(watch(told, ScanPhase::Early, &host), quiet);
     }
 
     #[test]
@@ -480,10 +480,10 @@ mod tests {
             let mut file = testkit::file(3, 0, 1);
             let text = format!("fanotify {line} mflags:0 mask:20 ignored_mask:0\n");
             file.info = Some(Box::new(crate::parse::fdinfo::parse(text.as_bytes())));
-            let noisy = noisy(&testkit::snap(vec![file]));
-            assert!(noisy.has(there.dev, &there), "{line}");
+            let would_notify = would_notify(&testkit::snap(vec![file]));
+            assert!(would_notify.has(there.dev, &there), "{line}");
             let elsewhere = dir(other, 6, 3);
-            assert!(!noisy.has(elsewhere.dev, &elsewhere), "{line}");
+            assert!(!would_notify.has(elsewhere.dev, &elsewhere), "{line}");
         }
     }
 
@@ -503,7 +503,7 @@ mod tests {
         let root = roots.of(&table).unwrap();
         let search = |most| {
             let mut search = Search::new(most);
-            search.tree(root, dir.as_os_str().as_encoded_bytes(), &Noisy::default());
+            search.tree(root, dir.as_os_str().as_encoded_bytes(), &WouldNotify::default());
             (search.inodes.len(), search.partial)
         };
         // The directories, the link, the files.

@@ -5,7 +5,7 @@ use crate::parse::mountinfo::MountInfo;
 use crate::scan::fd::paths::{Root, Roots};
 use crate::scan::proc::{number, Buffers, Dir};
 use crate::scan::sys;
-use crate::scan::{Log, Seen};
+use crate::scan::{Seen, UncheckedList};
 use crate::snapshot::{AutofsMaster, Dev, MasterPipe, Snapshot};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString};
@@ -14,7 +14,7 @@ use std::ffi::{CStr, CString};
 const DEVICE: Dev = Dev { major: 10, minor: 235 };
 
 /// Fills in [`crate::snapshot::MountTable::masters`].
-pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Log) {
+pub fn collect(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
     // CRIU dumps the mounts of other namespaces than its own.
     if snap.root_shares(|ns| ns.mnt) != Some(false) {
         return;

@@ -20,7 +20,7 @@ const EMPTY: u64 = 2 * 20;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Fills in [`crate::snapshot::MountTable::filled`].
-pub fn look(snap: &mut Snapshot, proc: &Dir) {
+pub fn collect(snap: &mut Snapshot, proc: &Dir) {
     // CRIU dumps the mounts of other namespaces than its own.
     if snap.root_shares(|ns| ns.mnt) != Some(false) {
         return;

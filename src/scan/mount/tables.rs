@@ -3,7 +3,7 @@
 use crate::hash::{Map, Set};
 use crate::parse::mountinfo;
 use crate::scan::proc::{Buffers, Dir};
-use crate::scan::Log;
+use crate::scan::UncheckedList;
 use crate::snapshot::{Dev, MountTable};
 
 /// File systems on which an ordinary file's link text decides something.
@@ -34,7 +34,7 @@ impl Mounts {
     }
 
     /// Reads the table of a namespace through the first process met in it.
-    pub fn meet(&mut self, ns: Option<u64>, dir: &Dir, b: &mut Buffers, log: &mut Log) {
+    pub fn meet(&mut self, ns: Option<u64>, dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
         let Some(ns) = ns.filter(|_| !self.knows(ns)) else { return };
         let Some(text) = dir.read_or_log(c"mountinfo", &mut b.text, log) else { return };
         let table = mountinfo::parse(text);

@@ -9,7 +9,7 @@ use crate::hash::Set;
 use crate::parse::diag::{self, Dump};
 use crate::scan::net::inside;
 use crate::scan::sys::{self, retry};
-use crate::snapshot::{Look, Namespaces, SocketTable, Task, Unchecked};
+use crate::snapshot::{Namespaces, ScanPhase, SocketTable, Task, Unchecked};
 use nix::errno::Errno;
 use nix::sys::socket::{self, sockopt, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use nix::sys::time::TimeVal;
@@ -62,17 +62,17 @@ pub type Refused = HashMap<u64, Vec<(u8, u16, i32)>>;
 
 /// The tables of a look. What the early one found that the kernel cannot tell stands in `memo`, where the kernel had an answer to
 /// every request: the frozen one need not find it out again.
-pub fn look(
+pub fn collect(
     tasks: &[Task],
     observer: &Namespaces,
     held: &Set<u64>,
-    look: Look,
+    look: ScanPhase,
     memo: &mut Refused,
 ) -> (Vec<SocketTable>, Vec<Unchecked>) {
     let refused = std::mem::take(memo);
-    let refused = if look == Look::Frozen { refused } else { Refused::default() };
+    let refused = if look == ScanPhase::Frozen { refused } else { Refused::default() };
     let (tables, unchecked) = tables(tasks, observer, Families::ALL, Some(held), &refused);
-    if look == Look::Early {
+    if look == ScanPhase::Early {
         let certain = |t: &&SocketTable| t.failed.iter().all(|f| matches!(f.2, libc::ENOENT | libc::EINVAL));
         *memo = tables.iter().filter(certain).map(|t| (t.netns, t.failed.clone())).collect();
     }
@@ -116,7 +116,7 @@ fn tables(
             open().map(Some).map_err(|e| (0, e))
         } else {
             let members = members.get(&net).map(Vec::as_slice).unwrap_or_default();
-            elsewhere(net, libc::NETLINK_SOCK_DIAG, members)
+            open_in_netns(net, libc::NETLINK_SOCK_DIAG, members)
         };
         match socket {
             Ok(Some(socket)) => {
@@ -146,13 +146,13 @@ fn open() -> nix::Result<OwnedFd> {
 }
 
 /// A netlink socket of this protocol in the namespace `net`, through the first of `pids` that is still there; the error is that of the last.
-fn elsewhere(net: u64, protocol: i32, pids: &[i32]) -> Result<Option<OwnedFd>, (i32, Errno)> {
+fn open_in_netns(net: u64, protocol: i32, pids: &[i32]) -> Result<Option<OwnedFd>, (i32, Errno)> {
     let mut failed = None;
     // Few lines of a long list: who is in the way for one (a user namespace) is so for all.
     for pid in pids.iter().take(16) {
-        let errand = inside::netlink(protocol);
-        match inside::open(errand, *pid, net)
-            .and_then(|ns| ns.map(|ns| inside::make(ns.as_fd(), errand, PATIENCE)).transpose())
+        let ns_request = inside::netlink(protocol);
+        match inside::open(ns_request, *pid, net)
+            .and_then(|ns| ns.map(|ns| inside::make(ns.as_fd(), ns_request, PATIENCE)).transpose())
         {
             Ok(Some(socket)) => return Ok(Some(socket)),
             Ok(None) => {}
@@ -180,7 +180,7 @@ fn table(
     refused: Option<&Vec<(u8, u16, i32)>>,
 ) -> (SocketTable, Option<i32>) {
     let mut table = SocketTable { netns, net_admin: net_admin(socket), ..SocketTable::default() };
-    let mut wire = Wire::new(socket);
+    let mut wire = DiagSocket::new(socket);
     for (family, protocol) in wanted.requests() {
         let all_found = missing.as_ref().is_some_and(Set::is_empty);
         if let Some(refused) = refused.filter(|_| all_found && family != UNIX) {
@@ -218,7 +218,7 @@ fn ended<T>(dump: Dump<T>) -> Result<(), i32> {
 }
 
 /// One netlink socket in use.
-struct Wire<'a> {
+struct DiagSocket<'a> {
     socket: &'a OwnedFd,
     until: Instant,
     buf: Vec<u8>,
@@ -227,13 +227,13 @@ struct Wire<'a> {
     cut_short: Option<i32>,
 }
 
-impl<'a> Wire<'a> {
+impl<'a> DiagSocket<'a> {
     fn new(socket: &'a OwnedFd) -> Self {
         // Only a net: the first answer is there when send(2) returns, each other one when the one before it is read
         // (`netlink_dump()`, net/netlink/af_netlink.c).
         let patience = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(1), 0);
         let _ = socket::setsockopt(socket, sockopt::ReceiveTimeout, &patience);
-        Wire { socket, until: Instant::now() + PATIENCE, buf: vec![0; DATAGRAM], seq: 0, cut_short: None }
+        DiagSocket { socket, until: Instant::now() + PATIENCE, buf: vec![0; DATAGRAM], seq: 0, cut_short: None }
     }
 
     /// One dump, each socket once, into `out`; the error is the kernel's errno.

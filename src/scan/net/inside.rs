@@ -54,8 +54,8 @@ pub const MQUEUE: Errand = {
 };
 
 /// The namespace `ino`, through one of its members; `None`: the member has gone, or moved.
-pub fn open(errand: Errand, pid: i32, ino: u64) -> nix::Result<Option<OwnedFd>> {
-    let path = format!("/proc/{pid}/ns/{}", errand.name);
+pub fn open(ns_request: Errand, pid: i32, ino: u64) -> nix::Result<Option<OwnedFd>> {
+    let path = format!("/proc/{pid}/ns/{}", ns_request.name);
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     match retry(|| nix::fcntl::open(path.as_str(), flags, Mode::empty())) {
         Ok(ns) => Ok((nix::sys::stat::fstat(&ns)?.st_ino == ino).then_some(ns)),
@@ -65,10 +65,12 @@ pub fn open(errand: Errand, pid: i32, ino: u64) -> nix::Result<Option<OwnedFd>> 
 }
 
 /// What is made in the namespace. Needs CAP_SYS_ADMIN there; waits no longer than `patience`.
-pub fn make(ns: BorrowedFd, errand: Errand, patience: Duration) -> nix::Result<OwnedFd> {
+pub fn make(ns: BorrowedFd, ns_request: Errand, patience: Duration) -> nix::Result<OwnedFd> {
     let ns = ns.as_raw_fd();
     // SAFETY: `in_child` only makes system calls and ends in `_exit`.
-    unsafe { ns_child::ask(|answer| in_child(ns, errand, answer), |from| receive(from, Instant::now() + patience)) }?
+    unsafe {
+        ns_child::ask(|answer| in_child(ns, ns_request, answer), |from| receive(from, Instant::now() + patience))
+    }?
 }
 
 /// Enters the namespace, makes the thing and sends it, or sends the errno that stopped it.
@@ -76,14 +78,14 @@ pub fn make(ns: BorrowedFd, errand: Errand, patience: Duration) -> nix::Result<O
 /// # Safety
 ///
 /// For a process just cloned; does not return. Both descriptors are open.
-unsafe fn in_child(ns: RawFd, errand: Errand, answer: RawFd) -> ! {
+unsafe fn in_child(ns: RawFd, ns_request: Errand, answer: RawFd) -> ! {
     // SAFETY: system calls on open descriptors and on memory of this frame, here and in `make`; CMSG_FIRSTHDR of a control buffer of at least
     // CMSG_SPACE bytes is not null, and its data has room for the one descriptor that CMSG_LEN announces.
     unsafe {
         let mut made = -1;
         let mut errno: i32 = 0;
-        if libc::setns(ns, errand.flag) == 0 {
-            made = (errand.make)(errand.argument);
+        if libc::setns(ns, ns_request.flag) == 0 {
+            made = (ns_request.make)(ns_request.argument);
         }
         if made < 0 {
             errno = Errno::last_raw();

@@ -10,8 +10,8 @@ use crate::criu::{Host, Release};
 use crate::parse::cgroup;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::task::freezer;
-use crate::scan::{ns_child, sys, Log, Seen};
-use crate::snapshot::{Cgroups, Inside, Look, Member, Places, Snapshot, Task};
+use crate::scan::{ns_child, sys, Seen, UncheckedList};
+use crate::snapshot::{Cgroups, Inside, Member, Places, ScanPhase, Snapshot, Task};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{self, MsgFlags};
@@ -30,23 +30,23 @@ const LONG: usize = 2048;
 const TEXT: usize = 16 * 1024;
 
 /// Fills in [`Snapshot::cgroups`]. `seen`: the root task of the early look, and its answer.
-pub fn look(
+pub fn collect(
     snap: &mut Snapshot,
     proc: &Dir,
     host: &Host,
     seen: &mut Option<(i32, Cgroups)>,
     b: &mut Buffers,
-    log: &mut Log,
+    log: &mut UncheckedList,
 ) {
-    if let Some((_, cgroups)) = seen.take().filter(|(root, _)| snap.look == Look::Frozen && *root == snap.root) {
+    if let Some((_, cgroups)) = seen.take().filter(|(root, _)| snap.look == ScanPhase::Frozen && *root == snap.root) {
         snap.cgroups = cgroups;
         return;
     }
     let known = log.0.len();
     snap.cgroups = ask(snap, proc, host, b, log).unwrap_or_default();
-    if snap.look == Look::Early {
+    if snap.look == ScanPhase::Early {
         if let Some(Some(dir)) = &host.options.freeze_cgroup {
-            freezer::look(&mut snap.cgroups, &dir.0, &snap.tasks, proc, b, log);
+            freezer::collect(&mut snap.cgroups, &dir.0, &snap.tasks, proc, b, log);
         }
         // What could not be told is asked again.
         let told = log.0.len() == known && snap.root_shares(|n| n.cgroup).is_some();
@@ -54,7 +54,7 @@ pub fn look(
     }
 }
 
-fn ask(snap: &Snapshot, proc: &Dir, host: &Host, b: &mut Buffers, log: &mut Log) -> Option<Cgroups> {
+fn ask(snap: &Snapshot, proc: &Dir, host: &Host, b: &mut Buffers, log: &mut UncheckedList) -> Option<Cgroups> {
     let root = snap.root_task().filter(|t| !t.is_zombie())?;
     if snap.root_shares(|n| n.cgroup)? {
         return long(root, proc, b);
@@ -94,7 +94,7 @@ struct Texts {
 }
 
 impl Texts {
-    fn read(&mut self, task: &Task, all: bool, proc: &Dir, b: &mut Buffers, log: &mut Log) {
+    fn read(&mut self, task: &Task, all: bool, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
         let Some(dir) = log.take(proc.process(task.pid), task.pid, None, b"/proc/PID") else { return };
         let threads = task.threads.iter().map(|t| t.tid).filter(|tid| all && *tid != task.pid);
         for tid in std::iter::once(task.pid).chain(threads) {
@@ -209,7 +209,7 @@ mod tests {
     fn a_child_reads_in_the_namespace_it_enters() {
         let proc = Dir::proc().unwrap();
         let me = std::process::id().cast_signed();
-        let (mut b, mut log) = (Buffers::new(), Log::default());
+        let (mut b, mut log) = (Buffers::new(), UncheckedList::default());
         let dir = proc.process(me).ok().unwrap();
         let ns = crate::scan::task::process::namespaces(&dir, None, &mut b, &mut log);
         let root = Task { pid: me, ns, ..Task::default() };

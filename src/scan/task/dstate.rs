@@ -22,12 +22,12 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// For how long threads in uninterruptible sleep are waited for.
-pub struct Patience(Option<Duration>);
+pub struct DStateWait(Option<Duration>);
 
-impl Patience {
-    pub fn new(host: &Host) -> Patience {
+impl DStateWait {
+    pub fn new(host: &Host) -> DStateWait {
         let frozen = host.options.freeze_cgroup.as_ref().is_some_and(|dir| dir.as_ref().is_some_and(is_frozen));
-        Patience((!frozen).then_some(PATIENCE))
+        DStateWait((!frozen).then_some(PATIENCE))
     }
 
     /// Whether the thread, whose status file this is and was, is asleep all the time that is left.
@@ -79,8 +79,8 @@ pub fn in_vfork(proc: &Dir, process: &Dir, children: &[i32]) -> bool {
 mod tests {
     use super::*;
     use crate::rules::testkit;
-    use crate::scan::{look_once, ScanError};
-    use crate::snapshot::Look;
+    use crate::scan::{collect_once, ScanError};
+    use crate::snapshot::ScanPhase;
 
     /// A child that waits for one of its own to exec, in vain.
     struct Waiting(i32);
@@ -131,11 +131,11 @@ mod tests {
     fn who_hangs_is_left_alone_and_who_waits_in_vfork_is_not() {
         let host = testkit::host();
         let vfork = Waiting::start(libc::CLONE_VM);
-        let snap = look_once(vfork.0, Look::Early, &host).unwrap();
+        let snap = collect_once(vfork.0, ScanPhase::Early, &host).unwrap();
         assert_eq!((snap.tasks.len(), snap.tasks[0].threads[0].state), (2, 'D'));
         let hanging = Waiting::start(0);
         let stuck = Err(ScanError::Stuck { pid: hanging.0, tid: hanging.0 });
-        assert_eq!(look_once(hanging.0, Look::Early, &host).map(drop), stuck);
+        assert_eq!(collect_once(hanging.0, ScanPhase::Early, &host).map(drop), stuck);
 
         // Whom the caller has frozen is only asleep.
         let dir = std::env::temp_dir().join(format!("stuck-{}", std::process::id()));
@@ -144,7 +144,7 @@ mod tests {
         frozen.options.freeze_cgroup = Some(Some(Bytes::from(dir.as_os_str().as_bytes())));
         for (state, seen) in [("FROZEN\n", Ok(())), ("THAWED\n", stuck)] {
             std::fs::write(dir.join("freezer.state"), state).unwrap();
-            assert_eq!(look_once(hanging.0, Look::Early, &frozen).map(drop), seen, "{state}");
+            assert_eq!(collect_once(hanging.0, ScanPhase::Early, &frozen).map(drop), seen, "{state}");
         }
         std::fs::remove_dir_all(&dir).unwrap();
     }

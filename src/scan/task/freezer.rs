@@ -2,7 +2,7 @@
 
 use crate::parse::status;
 use crate::scan::proc::{Buffers, Dir};
-use crate::scan::{Log, Seen};
+use crate::scan::{Seen, UncheckedList};
 use crate::snapshot::{Cgroups, Task};
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr};
@@ -11,7 +11,14 @@ use std::path::{Path, PathBuf};
 
 /// Fills in who of the tree CRIU would not find there, and to whom else it could not attach (`seize_cgroup_tree`,
 /// criu/seize.c). Nothing, if `dir` is no such cgroup, which CRIU says itself.
-pub fn look(cgroups: &mut Cgroups, dir: &[u8], tasks: &[Task], proc: &Dir, b: &mut Buffers, log: &mut Log) {
+pub fn collect(
+    cgroups: &mut Cgroups,
+    dir: &[u8],
+    tasks: &[Task],
+    proc: &Dir,
+    b: &mut Buffers,
+    log: &mut UncheckedList,
+) {
     let Some(members) = members(Path::new(OsStr::from_bytes(dir)), log) else { return };
     let all = |task: &Task| task.threads.iter().map(|thread| (task.pid, thread.tid)).collect::<Vec<_>>();
     let known: HashSet<i32> = tasks.iter().flat_map(all).map(|(_, tid)| tid).collect();
@@ -30,7 +37,7 @@ fn tracer(tid: i32, proc: &Dir, b: &mut Buffers) -> Option<i32> {
 }
 
 /// All threads in the cgroup and below.
-fn members(dir: &Path, log: &mut Log) -> Option<HashSet<i32>> {
+fn members(dir: &Path, log: &mut UncheckedList) -> Option<HashSet<i32>> {
     let list = if dir.join("freezer.state").exists() {
         "tasks"
     } else if dir.join("cgroup.freeze").exists() {
@@ -67,7 +74,7 @@ mod tests {
     #[test]
     fn the_lists_of_both_versions() {
         let dir = std::env::temp_dir().join(format!("preflight-freezer-{}", std::process::id()));
-        let (deep, mut log) = (dir.join("a/b"), Log::default());
+        let (deep, mut log) = (dir.join("a/b"), UncheckedList::default());
         std::fs::create_dir_all(&deep).unwrap();
         let at = dir.clone().into_os_string().into_encoded_bytes();
         let mut zombie = task(13);
@@ -76,7 +83,7 @@ mod tests {
         let (proc, mut b) = (Dir::proc().unwrap(), Buffers::new());
         let mut ask = || {
             let mut cgroups = Cgroups::default();
-            look(&mut cgroups, &at, &tasks, &proc, &mut b, &mut log);
+            collect(&mut cgroups, &at, &tasks, &proc, &mut b, &mut log);
             cgroups.not_frozen
         };
         assert_eq!(ask(), vec![]);

@@ -2,8 +2,8 @@
 
 use crate::bytes::Bytes;
 use crate::scan::proc::{owned, Buffers, Dir};
-use crate::scan::{Log, Seen};
-use crate::snapshot::{Link, Statless, Task};
+use crate::scan::{Seen, UncheckedList};
+use crate::snapshot::{Link, Task, UnstattableFile};
 use std::ffi::CStr;
 
 /// Directories met so far. A directory has one name on a mount, and mostly a whole tree is in the same one.
@@ -14,7 +14,7 @@ pub struct Memo(Vec<Link>);
 const MAX_MEMO: usize = 16;
 
 /// Fills in the links and, where no registers tell more, the ELF class.
-pub fn look(task: &mut Task, dir: &Dir, class: bool, memo: &mut Memo, b: &mut Buffers, log: &mut Log) {
+pub fn collect(task: &mut Task, dir: &Dir, class: bool, memo: &mut Memo, b: &mut Buffers, log: &mut UncheckedList) {
     task.exe = link(dir, c"exe", b, log);
     task.cwd = directory(dir, c"cwd", memo, b, log);
     task.root = directory(dir, c"root", memo, b, log);
@@ -22,7 +22,7 @@ pub fn look(task: &mut Task, dir: &Dir, class: bool, memo: &mut Memo, b: &mut Bu
         let Some(link) = directory.as_ref().filter(|l| l.file.is_none() && !l.text.is_empty()) else { continue };
         // The process itself is still there, or its link would be gone, too.
         if dir.stat(name) == Seen::Gone && dir.link(name, &mut b.link).ok().is_some() {
-            task.statless.push(Statless { fd: None, link: link.text.clone() });
+            task.unstattable.push(UnstattableFile { fd: None, link: link.text.clone() });
         }
     }
     if class {
@@ -31,14 +31,14 @@ pub fn look(task: &mut Task, dir: &Dir, class: bool, memo: &mut Memo, b: &mut Bu
 }
 
 /// The ELF class of the program. The registers of a stopped thread tell the mode better.
-pub fn program(task: &mut Task, dir: &Dir, b: &mut Buffers, log: &mut Log) {
+pub fn program(task: &mut Task, dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
     if let Some(auxv) = dir.read_or_log(c"auxv", &mut b.text, log) {
         task.elf_class = elf_class(auxv);
     }
 }
 
 /// A link to a directory.
-fn directory(dir: &Dir, name: &CStr, memo: &mut Memo, b: &mut Buffers, log: &mut Log) -> Option<Link> {
+fn directory(dir: &Dir, name: &CStr, memo: &mut Memo, b: &mut Buffers, log: &mut UncheckedList) -> Option<Link> {
     let Seen::Seen(found) = dir.stat(name) else { return link(dir, name, b, log) };
     let certain = found.kind() == libc::S_IFDIR && found.nlink > 0 && found.mnt_id.is_some();
     let found = Some(found);
@@ -53,13 +53,13 @@ fn directory(dir: &Dir, name: &CStr, memo: &mut Memo, b: &mut Buffers, log: &mut
 }
 
 /// One link: its text and the file behind it. A text that cannot be had (longer than a page) leaves the text empty.
-fn link(dir: &Dir, name: &CStr, b: &mut Buffers, log: &mut Log) -> Option<Link> {
+fn link(dir: &Dir, name: &CStr, b: &mut Buffers, log: &mut UncheckedList) -> Option<Link> {
     let text = text(dir, name, b, log)?;
     let file = log.take(dir.stat(name), dir.pid, None, name.to_bytes());
     Some(Link { text, file })
 }
 
-fn text(dir: &Dir, name: &CStr, b: &mut Buffers, log: &mut Log) -> Option<Bytes> {
+fn text(dir: &Dir, name: &CStr, b: &mut Buffers, log: &mut UncheckedList) -> Option<Bytes> {
     match dir.link(name, &mut b.link) {
         Seen::Seen(text) => Some(owned(text)),
         // A kernel thread has no exe, a dead process none of them.

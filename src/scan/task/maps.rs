@@ -6,7 +6,7 @@ use crate::parse::maps::{self, Vma};
 use crate::parse::Parsed;
 use crate::scan::kcmp::{Kind, Sharers};
 use crate::scan::proc::{Buffers, Dir};
-use crate::scan::{sys, Log, Seen};
+use crate::scan::{sys, Seen, UncheckedList};
 use crate::snapshot::{AioHead, Mapping, OpenFile};
 use nix::errno::Errno;
 use nix::sys::uio::{process_vm_readv, RemoteIoVec};
@@ -45,12 +45,12 @@ impl Default for Memo {
 /// The mappings of a process.
 pub enum Found {
     /// In address order.
-    Own(Vec<Mapping>),
+    PseudoFsIds(Vec<Mapping>),
     /// Those of an earlier process, whose address space it shares: not read again.
     Of(i32),
 }
 
-pub fn look(dir: &Dir, mnt_ns: Option<u64>, memo: &mut Memo, b: &mut Buffers, log: &mut Log) -> Found {
+pub fn collect(dir: &Dir, mnt_ns: Option<u64>, memo: &mut Memo, b: &mut Buffers, log: &mut UncheckedList) -> Found {
     let mut of = None;
     let read = dir.read_if(c"maps", &mut b.text, || {
         // Who cannot be compared is read.
@@ -60,8 +60,8 @@ pub fn look(dir: &Dir, mnt_ns: Option<u64>, memo: &mut Memo, b: &mut Buffers, lo
     let text = log.take(read, dir.pid, None, b"maps").flatten();
     match (of, text) {
         (Some(of), _) => Found::Of(of),
-        (None, Some(text)) => Found::Own(mappings(dir, maps::parse(text), mnt_ns, &mut memo.files, b, log)),
-        (None, None) => Found::Own(Vec::new()),
+        (None, Some(text)) => Found::PseudoFsIds(mappings(dir, maps::parse(text), mnt_ns, &mut memo.files, b, log)),
+        (None, None) => Found::PseudoFsIds(Vec::new()),
     }
 }
 
@@ -71,7 +71,7 @@ fn mappings(
     mnt_ns: Option<u64>,
     files: &mut Files,
     b: &mut Buffers,
-    log: &mut Log,
+    log: &mut UncheckedList,
 ) -> Vec<Mapping> {
     if table.bad > 0 {
         log.deny(dir.pid, None, b"maps", 0);
@@ -93,7 +93,7 @@ fn has_file(vma: &Vma) -> bool {
 }
 
 /// Follows the map_files links with statx, which opens nothing.
-fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, known: &mut Files, log: &mut Log) {
+fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, known: &mut Files, log: &mut UncheckedList) {
     let mut map_files = None;
     for Mapping { vma, file, .. } in maps.iter_mut().filter(|m| has_file(&m.vma)) {
         let key = Key { mnt_ns, dev: (vma.major, vma.minor), ino: vma.ino, path: vma.path.clone() };
@@ -173,7 +173,7 @@ fn ordinary_name(path: &[u8]) -> bool {
 }
 
 /// Reads smaps and gives every mapping that is still there its VmFlags.
-fn add_flags(dir: &Dir, maps: &mut [Mapping], b: &mut Buffers, log: &mut Log) {
+fn add_flags(dir: &Dir, maps: &mut [Mapping], b: &mut Buffers, log: &mut UncheckedList) {
     let Some(text) = dir.read_or_log(c"smaps", &mut b.text, log) else { return };
     let mut flags: HashMap<(u64, u64), _> =
         maps::parse(text).items.into_iter().map(|vma| ((vma.start, vma.end), vma.flags)).collect();

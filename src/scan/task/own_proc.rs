@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 /// Fills in [`crate::snapshot::Task::proc_self`] of the root task.
-pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
+pub fn collect(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
     let servers = snap.root_task().and_then(|t| snap.mounts.iter().find(|m| Some(m.ns) == t.ns.mnt));
     // On /proc, or above it, there could be a mount whose server is a frozen task of the tree.
     if servers.is_none_or(|table| Roots::servers(table).any(|at| crate::scan::fd::paths::is_below(b"/proc/self", at))) {

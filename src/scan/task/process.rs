@@ -7,13 +7,13 @@ use crate::parse::{self, stat::Stat};
 use crate::scan::proc::{number, Buffers, Dir};
 use crate::scan::sys::{self, Seen};
 use crate::scan::task::dstate;
-use crate::scan::task::dstate::Patience;
-use crate::scan::{Log, ScanError};
-use crate::snapshot::{Look, Namespaces, Task, Thread};
+use crate::scan::task::dstate::DStateWait;
+use crate::scan::{ScanError, UncheckedList};
+use crate::snapshot::{Namespaces, ScanPhase, Task, Thread};
 use std::ffi::{CStr, CString};
 
 /// A process and where the walk goes on.
-pub struct Visit {
+pub struct VisitedTask {
     pub task: Task,
     /// Its directory of /proc, held.
     pub dir: Dir,
@@ -25,7 +25,7 @@ pub struct Visit {
 
 /// What is known of a process's place before it is looked at.
 #[derive(Clone, Copy)]
-pub struct Above {
+pub struct ParentContext {
     /// The parent; `None`: the root of the tree.
     pub parent: Option<i32>,
     /// Namespaces of pids from ours down to the one below, both counted.
@@ -34,13 +34,13 @@ pub struct Above {
     pid_ns: Option<u64>,
 }
 
-impl Above {
-    pub fn root(observer: &Namespaces) -> Above {
-        Above { parent: None, depth: 1, pid_ns: observer.pid }
+impl ParentContext {
+    pub fn root(observer: &Namespaces) -> ParentContext {
+        ParentContext { parent: None, depth: 1, pid_ns: observer.pid }
     }
 
-    pub fn child_of(task: &Task) -> Above {
-        Above { parent: Some(task.pid), depth: task.ns_pid.len(), pid_ns: task.ns.pid }
+    pub fn child_of(task: &Task) -> ParentContext {
+        ParentContext { parent: Some(task.pid), depth: task.ns_pid.len(), pid_ns: task.ns.pid }
     }
 
     /// The pid namespace of a process at this depth. That of a child is its parent's or one below (`copy_pid_ns`,
@@ -56,15 +56,15 @@ impl Above {
 pub fn visit(
     proc: &Dir,
     pid: i32,
-    above: Above,
-    patience: Option<&mut Patience>,
+    above: ParentContext,
+    patience: Option<&mut DStateWait>,
     b: &mut Buffers,
-    log: &mut Log,
-) -> Result<Option<Visit>, ScanError> {
+    log: &mut UncheckedList,
+) -> Result<Option<VisitedTask>, ScanError> {
     let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") else { return Ok(None) };
     let Some(status) = read_status(&dir, c"status", b, log) else { return Ok(None) };
     let (threads, children) = threads(&dir, &status, b, log);
-    let look = if patience.is_some() { Look::Early } else { Look::Frozen };
+    let look = if patience.is_some() { ScanPhase::Early } else { ScanPhase::Frozen };
     if let Some(patience) = patience {
         for (tid, status) in threads.iter().filter(|(_, status)| dstate::is_uninterruptible(status)) {
             let path = CString::new(format!("task/{tid}/status")).unwrap_or_default();
@@ -83,11 +83,11 @@ pub fn visit(
         task.ns = namespaces(&dir, above.pid_ns_of(&task.ns_pid), b, log);
         task.nofile = nofile(&dir, look, b, log);
     }
-    Ok(Some(Visit { task, dir, children, table_size: status.fd_size }))
+    Ok(Some(VisitedTask { task, dir, children, table_size: status.fd_size }))
 }
 
 /// The threads of a process, and the children of all of them.
-fn threads(dir: &Dir, leader: &Status, b: &mut Buffers, log: &mut Log) -> (Vec<(i32, Status)>, Vec<i32>) {
+fn threads(dir: &Dir, leader: &Status, b: &mut Buffers, log: &mut UncheckedList) -> (Vec<(i32, Status)>, Vec<i32>) {
     // The only thread of a process has its pid (`de_thread`, fs/exec.c).
     let tids = if leader.threads == Some(1) { vec![dir.pid] } else { tids(dir, b, log) };
     let (mut threads, mut children) = (Vec::new(), Vec::new());
@@ -110,7 +110,7 @@ fn threads(dir: &Dir, leader: &Status, b: &mut Buffers, log: &mut Log) -> (Vec<(
     (threads, children)
 }
 
-fn read_stat(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Option<Stat> {
+fn read_stat(dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Option<Stat> {
     let stat = parse::stat::parse(log.take(dir.read_one(c"stat", &mut b.text), dir.pid, None, b"stat")?);
     if stat.is_none() {
         log.deny(dir.pid, None, b"stat", 0);
@@ -119,7 +119,7 @@ fn read_stat(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Option<Stat> {
 }
 
 /// A status file; `path` may be that of a thread.
-fn read_status(dir: &Dir, path: &CStr, b: &mut Buffers, log: &mut Log) -> Option<Status> {
+fn read_status(dir: &Dir, path: &CStr, b: &mut Buffers, log: &mut UncheckedList) -> Option<Status> {
     let text = log.take(dir.read_one(path, &mut b.text), dir.pid, None, b"status")?;
     let status = status::parse(text);
     if status.bad > 0 || status.state.is_none() {
@@ -169,7 +169,7 @@ fn thread_of(tid: i32, status: &Status) -> Thread {
     }
 }
 
-fn tids(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Vec<i32> {
+fn tids(dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Vec<i32> {
     let mut tids = Vec::new();
     let listed = match dir.listing(c"task") {
         Seen::Seen(task) => task.each(&mut b.dents, |name| tids.extend(number(name))),
@@ -182,8 +182,8 @@ fn tids(dir: &Dir, b: &mut Buffers, log: &mut Log) -> Vec<i32> {
 
 /// The soft RLIMIT_NOFILE. While the tree runs from the file, which belongs to the process for good; prlimit(2) is cheaper,
 /// but may be denied where the file is not.
-fn nofile(dir: &Dir, look: Look, b: &mut Buffers, log: &mut Log) -> Option<u64> {
-    if let Some(soft) = (look == Look::Frozen).then(|| sys::soft_nofile(dir.pid)).and_then(Result::ok) {
+fn nofile(dir: &Dir, look: ScanPhase, b: &mut Buffers, log: &mut UncheckedList) -> Option<u64> {
+    if let Some(soft) = (look == ScanPhase::Frozen).then(|| sys::soft_nofile(dir.pid)).and_then(Result::ok) {
         return (soft != libc::RLIM_INFINITY).then_some(soft);
     }
     let text = log.take(dir.read_one(c"limits", &mut b.text), dir.pid, None, b"limits")?;
@@ -196,7 +196,7 @@ fn pids(text: &[u8]) -> impl Iterator<Item = i32> + '_ {
 }
 
 /// The inodes of a process's namespaces; that of its pid is asked unless it is known. A link costs half of what a statx through it does.
-pub fn namespaces(dir: &Dir, pid: Option<u64>, b: &mut Buffers, log: &mut Log) -> Namespaces {
+pub fn namespaces(dir: &Dir, pid: Option<u64>, b: &mut Buffers, log: &mut UncheckedList) -> Namespaces {
     let Some(ns) = log.take(dir.dir(c"ns"), dir.pid, None, b"ns") else { return Namespaces::default() };
     let mut inode = |name: &CStr| match nslink::parse(log.take(ns.link(name, &mut b.link), dir.pid, None, b"ns")?) {
         LinkTarget::Ns { ino, .. } => Some(ino),

@@ -2,18 +2,18 @@
 
 use crate::bytes::Bytes;
 use crate::scan::kcmp::{self, Kind};
-use crate::scan::Log;
-use crate::snapshot::{Look, Shares, Task};
+use crate::scan::UncheckedList;
+use crate::snapshot::{ScanPhase, Shares, Task};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Fills in [`Task::shares`]. Only tasks that look alike are compared: what is shared is the same for both.
 ///
 /// `memo`: what the look at the running tree has learned, for the frozen one.
-pub fn look(tasks: &mut [Task], look: Look, memo: &mut Compared, log: &mut Log) {
+pub fn collect(tasks: &mut [Task], look: ScanPhase, memo: &mut Compared, log: &mut UncheckedList) {
     let before = std::mem::take(memo);
-    let before = if look == Look::Frozen { before } else { Compared::default() };
-    let mut look = Looker { log, before, now: Compared::default(), early: look == Look::Early };
+    let before = if look == ScanPhase::Frozen { before } else { Compared::default() };
+    let mut look = SharingFinder { log, before, now: Compared::default(), early: look == ScanPhase::Early };
     // Where a program was put is random, so that mostly only what was forked and not executed is left to compare.
     let starts: HashMap<i32, u64> = tasks.iter().filter_map(|t| Some((t.pid, t.maps.first()?.vma.start))).collect();
     let place = |t: &Task| starts.get(&t.maps_of.unwrap_or(t.pid)).copied();
@@ -108,14 +108,14 @@ impl Compared {
     }
 }
 
-struct Looker<'a> {
-    log: &'a mut Log,
+struct SharingFinder<'a> {
+    log: &'a mut UncheckedList,
     before: Compared,
     now: Compared,
     early: bool,
 }
 
-impl Looker<'_> {
+impl SharingFinder<'_> {
     fn share(
         &mut self,
         tasks: &mut [Task],
@@ -192,8 +192,8 @@ mod tests {
         ] {
             let pid = child(flags);
             let mut tasks = [me, pid].map(|pid| Task { pid, ppid: 1, state: 'S', ..Task::default() });
-            let mut log = Log::default();
-            super::look(&mut tasks, Look::Early, &mut Compared::default(), &mut log);
+            let mut log = UncheckedList::default();
+            super::collect(&mut tasks, ScanPhase::Early, &mut Compared::default(), &mut log);
             test_signals::end(pid).unwrap();
             assert_eq!((tasks[0].shares, tasks[1].shares), (Shares::default(), shares));
             assert_eq!(log.0, []);

@@ -6,16 +6,16 @@ use crate::scan::fd::remote;
 use crate::scan::fd::remote::Process;
 use crate::scan::kcmp::{self, Kind};
 use crate::scan::sys;
-use crate::snapshot::{Detail, Look, OpenFile, Snapshot, Task, Unasked};
+use crate::snapshot::{Detail, OpenFile, ScanPhase, Snapshot, Task, UnsavedThreadState};
 
 /// Whether no other look comes after this one.
-pub fn is_last(look: Look, host: &Host) -> bool {
-    look == Look::Frozen || !host.caps.checkpoint_hook || host.stage != Stage::Dump
+pub fn is_last(look: ScanPhase, host: &Host) -> bool {
+    look == ScanPhase::Frozen || !host.caps.checkpoint_hook || host.stage != Stage::Dump
 }
 
 /// Fills in [`crate::snapshot::Thread::unasked`] and [`crate::snapshot::WatchFacts::unread`]. What cannot be seen is left
 /// out: nothing is refused for it.
-pub fn look(snap: &mut Snapshot) {
+pub fn collect(snap: &mut Snapshot) {
     for task in snap.tasks.iter_mut().filter(|t| !t.is_zombie()) {
         threads(task);
         watches(task);
@@ -30,7 +30,7 @@ fn threads(task: &mut Task) {
             thread.tid != leader && kcmp::tasks(leader, thread.tid, kind).ok().is_some_and(|order| order.is_ne())
         };
         let (own_files, own_fs) = (own(Kind::Files), own(Kind::Fs));
-        thread.unasked = Some(Unasked { policy, ioprio, own_files, own_fs });
+        thread.unasked = Some(UnsavedThreadState { policy, ioprio, own_files, own_fs });
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::parse::idmap;
 use crate::scan::proc::{Buffers, Dir};
-use crate::scan::{sys, Log};
+use crate::scan::{sys, UncheckedList};
 use crate::snapshot::{Namespaces, Snapshot, UserNs};
 use nix::errno::Errno;
 use std::ffi::CStr;
@@ -17,7 +17,7 @@ const NS_GET_OWNER_UID: libc::Ioctl = 0xb704 as libc::Ioctl;
 
 /// Fills in [`crate::snapshot::Task::userns`] of the tasks outside of our user namespace: the root, and the others where
 /// it makes a difference who made theirs.
-pub fn look(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Log) {
+pub fn collect(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
     let Some(ours) = snap.criu.ns.user else { return };
     let root = snap.root;
     let everyone = snap.criu.cap_eff.is_none_or(|caps| caps & CAP_SYS_RESOURCE == 0);

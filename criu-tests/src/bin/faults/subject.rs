@@ -1,7 +1,7 @@
 //! The process whose calls fail: it looks at a tree as the plugin does, and tells what came of it.
 
 use crate::seccomp::{self, Calls};
-use criu_preflight::check::{self, Eyes};
+use criu_preflight::check::{self, Probes};
 use criu_preflight::config::Config;
 use criu_preflight::criu::Host;
 use criu_preflight::enrich;
@@ -132,12 +132,12 @@ fn look(root: i32, host: &Host, frozen: bool, session: &RefCell<ScanSession>) ->
     let holders = |findings: &mut [_], snap: &_, _: Duration| {
         enrich::holders::resolve(findings, snap, Duration::from_millis(20));
     };
-    let scan = |root, phase, host: &_| scan::look(root, phase, host, &mut session.borrow_mut());
-    let eyes = Eyes { scan: &scan, holders: &holders, ..Eyes::open() };
+    let scan = |root, phase, host: &_| scan::collect(root, phase, host, &mut session.borrow_mut());
+    let probes = Probes { scan: &scan, holders: &holders, ..Probes::live() };
     let config = Config::default();
     let report = match frozen {
-        false => check::early(&eyes, root, host, &config),
-        true => check::frozen(&eyes, root, host, &config),
+        false => check::early(&probes, root, host, &config),
+        true => check::frozen(&probes, root, host, &config),
     };
     match report {
         Ok(report) => told(&report),

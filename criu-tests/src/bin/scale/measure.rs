@@ -1,12 +1,12 @@
 //! The process that looks: this same program, started again as `--measure PID`. Both looks, one after the other, as a dump
 //! takes them; between them it stops itself, for whoever counts its system calls.
 
-use criu_preflight::check::{self, Eyes};
+use criu_preflight::check::{self, Probes};
 use criu_preflight::config::Config;
 use criu_preflight::criu::{Caps, Host, Release, Stage};
 use criu_preflight::report::{json, lines, Report};
 use criu_preflight::scan::{self, ScanSession};
-use criu_preflight::snapshot::Look;
+use criu_preflight::snapshot::ScanPhase;
 use std::cell::RefCell;
 use std::time::Instant;
 
@@ -36,7 +36,7 @@ pub fn run(pid: i32) -> Result<(), String> {
     let host = Host { stage: Stage::Dump, caps: Caps::of(release), ..Host::dry_run(release) };
     let (mut told, before) = (Vec::new(), memory("VmRSS:"));
     let session = RefCell::new(ScanSession::in_place());
-    for look in [Look::Early, Look::Frozen] {
+    for look in [ScanPhase::Early, ScanPhase::Frozen] {
         stop();
         told.push(one(look, pid, &host, &session, before)?);
     }
@@ -47,15 +47,15 @@ pub fn run(pid: i32) -> Result<(), String> {
     Ok(())
 }
 
-fn one(look: Look, pid: i32, host: &Host, session: &RefCell<ScanSession>, before: f64) -> Result<Took, String> {
-    let scan = |root: i32, look: Look, host: &Host| scan::look(root, look, host, &mut session.borrow_mut());
-    let (eyes, config) = (Eyes { scan: &scan, ..Eyes::open() }, Config::default());
+fn one(look: ScanPhase, pid: i32, host: &Host, session: &RefCell<ScanSession>, before: f64) -> Result<Took, String> {
+    let scan = |root: i32, look: ScanPhase, host: &Host| scan::collect(root, look, host, &mut session.borrow_mut());
+    let (probes, config) = (Probes { scan: &scan, ..Probes::live() }, Config::default());
     // The peak begins anew (`clear_refs_write()`, fs/proc/task_mmu.c).
     std::fs::write("/proc/self/clear_refs", "5").map_err(|e| e.to_string())?;
     let (busy, clock) = (busy(), Instant::now());
     let report = match look {
-        Look::Early => check::early(&eyes, pid, host, &config),
-        Look::Frozen => check::frozen(&eyes, pid, host, &config),
+        ScanPhase::Early => check::early(&probes, pid, host, &config),
+        ScanPhase::Frozen => check::frozen(&probes, pid, host, &config),
     };
     let report = report.map_err(|e| format!("{e:?}"))?;
     tell(&report, host)?;

@@ -29,7 +29,7 @@ struct Fake<'a> {
 }
 
 /// What is found, how many questions of both kinds it took, and what could not be asked.
-fn ask(snap: &Snapshot, fake: &Fake) -> (Vec<(Place, Vec<Escape>)>, usize, usize, usize) {
+fn ask(snap: &Snapshot, fake: &Fake) -> (Vec<(Place, Vec<UnresolvedEpollTarget>)>, usize, usize, usize) {
     let (compared, targets) = (Cell::new(0), Cell::new(0));
     let pair = |a: Seen<u64>, b: Seen<u64>| match (a, b) {
         (Seen::Seen(a), Seen::Seen(b)) => Seen::Seen(a.cmp(&b)),
@@ -43,7 +43,7 @@ fn ask(snap: &Snapshot, fake: &Fake) -> (Vec<(Place, Vec<Escape>)>, usize, usize
         targets.set(targets.get() + 1);
         pair((fake.file)(fd), (fake.watched)(tfd, toff))
     };
-    let mut log = Log::default();
+    let mut log = UncheckedList::default();
     let found = all(snap, &Kernel { files: &files, target: &target }, &mut log);
     (found, compared.get(), targets.get(), log.0.len())
 }
@@ -57,8 +57,8 @@ fn watched(tfd: u32, _: u32) -> Seen<u64> {
     Seen::Seen(u64::from(tfd) * 1000)
 }
 
-fn escape(tfd: u32, moved: Option<u32>, why: Why) -> Escape {
-    Escape { tfd, moved, why }
+fn escape(tfd: u32, moved: Option<u32>, why: UnresolvedReason) -> UnresolvedEpollTarget {
+    UnresolvedEpollTarget { tfd, moved, why }
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn what_has_kept_its_number_is_not_sought() {
     s.tasks[0].files.remove(1);
     let file = |fd: Fd| if fd.1 == 10 { Seen::Gone } else { plain(fd) };
     let (found, ..) = ask(&s, &Fake { file: &file, watched: &watched });
-    assert_eq!(found, [((0, 0), vec![escape(10, None, Why::Closed)])]);
+    assert_eq!(found, [((0, 0), vec![escape(10, None, UnresolvedReason::Closed)])]);
 }
 
 #[test]
@@ -115,8 +115,8 @@ fn why_it_is_not_found() {
         s
     };
     assert_eq!(ask(&earlier(30), &fake).0, []);
-    assert_eq!(ask(&earlier(20), &fake).0, [((1, 0), vec![escape(10, None, Why::Earlier)])]);
-    assert_eq!(ask(&earlier(11), &fake).0, [((1, 0), vec![escape(11, Some(10), Why::Earlier)])]);
+    assert_eq!(ask(&earlier(20), &fake).0, [((1, 0), vec![escape(10, None, UnresolvedReason::Earlier)])]);
+    assert_eq!(ask(&earlier(11), &fake).0, [((1, 0), vec![escape(11, Some(10), UnresolvedReason::Earlier)])]);
     let mut later = earlier(20);
     later.tasks.swap(0, 1);
     assert_eq!(ask(&later, &fake).0, []);
@@ -124,7 +124,7 @@ fn why_it_is_not_found() {
     let queued = Queued { fd: 5, path: vec![1], later: vec![(100, 20)] };
     let in_queue = OpenFile { queued: Some(Box::new(queued)), ..event(-100) };
     let found = ask(&one(vec![in_queue, event(20)]), &fake).0;
-    assert_eq!(found, [((0, 0), vec![escape(10, None, Why::Queued)])]);
+    assert_eq!(found, [((0, 0), vec![escape(10, None, UnresolvedReason::Queued)])]);
     // A device number with a major part.
     let mut s = one(vec![event(20)]);
     for f in &mut s.tasks[0].files {
@@ -134,7 +134,10 @@ fn why_it_is_not_found() {
         }
     }
     let found = ask(&s, &fake).0;
-    assert_eq!(found, [((0, 0), vec![escape(10, None, Why::Device), escape(11, Some(10), Why::Device)])]);
+    assert_eq!(
+        found,
+        [((0, 0), vec![escape(10, None, UnresolvedReason::Device), escape(11, Some(10), UnresolvedReason::Device)])]
+    );
 }
 
 #[test]
@@ -142,11 +145,11 @@ fn what_has_its_number_and_was_not_listed_is_not_lost() {
     // 10 is gone for good, and 11 was opened since the listing.
     let file = |fd: Fd| if fd.1 == 10 { Seen::Gone } else { plain(fd) };
     let fake = Fake { file: &file, watched: &watched };
-    let lost = vec![escape(10, None, Why::Closed)];
+    let lost = vec![escape(10, None, UnresolvedReason::Closed)];
     assert_eq!(ask(&snap(vec![epoll([10, 11])]), &fake).0, [((0, 0), lost.clone())]);
     // A file system whose files show another device than that of its superblock.
     let other = OpenFile { dev: Dev { major: 0, minor: 40 }, ..event(11) };
-    let both = [lost, vec![escape(11, Some(10), Why::Closed)]].concat();
+    let both = [lost, vec![escape(11, Some(10), UnresolvedReason::Closed)]].concat();
     assert_eq!(ask(&snap(vec![epoll([10, 11]), other]), &fake).0, [((0, 0), both)]);
 }
 
@@ -182,7 +185,7 @@ fn one_number_may_stand_for_several_entries() {
     assert_eq!(ask(&s, &Fake { file: &file, watched: &watched }).0, []);
     let watched = |tfd: u32, toff: u32| if toff == 0 { Seen::Seen(6) } else { plain((0, tfd.cast_signed())) };
     let found = ask(&s, &Fake { file: &file, watched: &watched }).0;
-    assert_eq!(found, [((0, 0), vec![escape(10, None, Why::Closed)])]);
+    assert_eq!(found, [((0, 0), vec![escape(10, None, UnresolvedReason::Closed)])]);
 }
 
 #[test]
@@ -202,5 +205,5 @@ fn of_many_the_sockets_are_not_asked_for() {
     let other = watching(&|tfd| if tfd == 50 { 5000 } else { tfd.unsigned_abs().into() });
     let moved = |tfd: u32, _: u32| Seen::Seen(if tfd == 50 { 7 } else { u64::from(tfd) * 1000 });
     let (found, ..) = ask(&other, &Fake { file: &plain, watched: &moved });
-    assert_eq!(found, [((0, 0), vec![escape(50, None, Why::Closed)])]);
+    assert_eq!(found, [((0, 0), vec![escape(50, None, UnresolvedReason::Closed)])]);
 }

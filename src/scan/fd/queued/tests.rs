@@ -37,7 +37,7 @@ fn queues_in_queues_without_recursion_and_not_for_ever() {
     let whole = chain(10);
     let deep = chain(DEEPEST + 20);
     let me = std::process::id().cast_signed();
-    let snap = crate::scan::look_once(me, Look::Frozen, &host()).unwrap();
+    let snap = crate::scan::collect_once(me, ScanPhase::Frozen, &host()).unwrap();
     let files = &snap.tasks[0].files;
     let of = |socket: &OwnedFd| {
         let number = socket.as_raw_fd();
@@ -74,10 +74,10 @@ fn the_same_files_are_found_by_order() {
         calls.set(calls.get() + 1);
         Seen::Seen((a.1 % 10_000).cmp(&(b.1 % 10_000)))
     };
-    let firsts = firsts(&s, &met, ME, compare).unwrap();
+    let first_references = first_references(&s, &met, ME, compare).unwrap();
     // Number 0 itself comes before its queue.
-    assert_eq!(firsts[0], None);
-    assert!(firsts.iter().zip(0..).skip(1).all(|(later, nth)| *later == Some(vec![(100, nth * 10)])));
+    assert_eq!(first_references[0], None);
+    assert!(first_references.iter().zip(0..).skip(1).all(|(later, nth)| *later == Some(vec![(100, nth * 10)])));
     // 200 sorted, 2,000 sought among them.
     assert!(calls.get() <= 200 * 8 + 2000 * 8, "{}", calls.get());
 
@@ -85,11 +85,14 @@ fn the_same_files_are_found_by_order() {
     s.tasks.push(task(101));
     s.tasks[1].files = vec![file(3, libc::S_IFSOCK, 1)];
     let met: Vec<_> = queued.iter().map(|found| ((1, 0), found)).collect();
-    assert!(crate::scan::fd::queued::firsts(&s, &met, ME, compare).unwrap().iter().all(Option::is_none));
+    assert!(crate::scan::fd::queued::first_references(&s, &met, ME, compare).unwrap().iter().all(Option::is_none));
     // Nothing is said where the comparison is refused; what is closed is no match.
-    assert_eq!(crate::scan::fd::queued::firsts(&s, &met, ME, |_, _| Seen::Denied(libc::EPERM)), Err(libc::EPERM));
+    assert_eq!(
+        crate::scan::fd::queued::first_references(&s, &met, ME, |_, _| Seen::Denied(libc::EPERM)),
+        Err(libc::EPERM)
+    );
     let closed = |a: Fd, b: Fd| if a.0 == b.0 && a.0 == ME { compare(a, b) } else { Seen::Gone };
-    assert!(crate::scan::fd::queued::firsts(&s, &met, ME, closed)
+    assert!(crate::scan::fd::queued::first_references(&s, &met, ME, closed)
         .unwrap()
         .iter()
         .all(|later| later.as_deref() == Some(&[])));
@@ -101,5 +104,5 @@ fn what_lies_twice_in_queues_is_met_once() {
     let (a, b, other) = (file(10, 0, 7), file(11, 0, 7), file(12, 0, 7));
     let met = [((0, 0), &a), ((0, 0), &other), ((0, 0), &b)];
     let compare = |x: Fd, y: Fd| Seen::Seen((x.1 == 12).cmp(&(y.1 == 12)));
-    assert_eq!(firsts(&s, &met, ME, compare), Ok(vec![Some(vec![]), Some(vec![]), None]));
+    assert_eq!(first_references(&s, &met, ME, compare), Ok(vec![Some(vec![]), Some(vec![]), None]));
 }

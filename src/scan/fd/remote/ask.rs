@@ -3,7 +3,7 @@
 
 use crate::bytes::Bytes;
 use crate::parse::nslink::{self, LinkTarget};
-use crate::scan::fd::remote::Ask;
+use crate::scan::fd::remote::SocketQuery;
 use crate::scan::sys;
 use crate::snapshot::{Dev, SocketFacts, TtyFacts, TunFacts};
 use nix::errno::Errno;
@@ -39,7 +39,7 @@ pub fn owner(file: &OwnedFd) -> nix::Result<i32> {
 }
 
 /// Everything of `what` that fits the socket's family.
-pub fn socket(file: &OwnedFd, what: Ask, unasked: &Unasked) -> SocketFacts {
+pub fn socket(file: &OwnedFd, what: SocketQuery, unasked: &NotAsked) -> SocketFacts {
     let mut facts = SocketFacts::default();
     let int = |level, name| unasked.value(number(file, level, name));
     if what.identity {
@@ -127,9 +127,9 @@ const NO_NETNS: [Errno; 3] = [Errno::EPERM, Errno::ENOTTY, Errno::EINVAL];
 
 /// The last errno that was no answer.
 #[derive(Debug, Default)]
-pub struct Unasked(Cell<Option<Errno>>);
+pub struct NotAsked(Cell<Option<Errno>>);
 
-impl Unasked {
+impl NotAsked {
     pub fn errno(&self) -> Option<Errno> {
         self.0.get()
     }
@@ -317,7 +317,7 @@ fn unix_file(file: &OwnedFd) -> nix::Result<Bytes> {
 }
 
 /// As CRIU's parasite asks (`parasite_dump_tty()`): EIO for the first three means that the other side is closed.
-pub fn tty(file: &OwnedFd, unasked: &Unasked) -> TtyFacts {
+pub fn tty(file: &OwnedFd, unasked: &NotAsked) -> TtyFacts {
     let ask = |request, answers: &[Errno]| unasked.told(tty_number(file, request), answers);
     let (sid, pgrp) = (ask(libc::TIOCGSID, &NO_SESSION), ask(libc::TIOCGPGRP, &NO_SESSION));
     let exclusive = ask(libc::TIOCGEXCL as libc::Ioctl, &NO_NUMBER);
@@ -400,7 +400,7 @@ fn tty_number(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<i32> {
 }
 
 /// TUNGETIFF, TUNGETFILTER (a tap's only), and SIOCGSKNS as CRIU's `get_socket_ns()` does.
-pub fn tun(file: &OwnedFd, unasked: &Unasked) -> TunFacts {
+pub fn tun(file: &OwnedFd, unasked: &NotAsked) -> TunFacts {
     let netns = unasked.told(netns(file), &NO_NETNS).and_then(Result::ok);
     let mut facts = TunFacts { netns, ..TunFacts::default() };
     // SAFETY: struct ifreq is made of numbers; zero is a value.

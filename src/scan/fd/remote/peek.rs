@@ -26,9 +26,9 @@ const MOST: usize = 100_000;
 /// A descriptor that came with a message: ours. Dropped, it stays open until CRIU ends, as all that CRIU itself takes from
 /// queues: closing one of a file system with a server may wait for a frozen process.
 #[derive(Debug)]
-pub struct Taken(ManuallyDrop<OwnedFd>);
+pub struct ReceivedFd(ManuallyDrop<OwnedFd>);
 
-impl Taken {
+impl ReceivedFd {
     /// Not of what may have a flush that waits.
     pub fn close(self) {
         drop(ManuallyDrop::into_inner(self.0));
@@ -44,7 +44,7 @@ pub struct Message {
     pub length: u64,
     /// SCM_* of its control messages.
     pub kinds: Vec<i32>,
-    pub fds: Vec<Taken>,
+    pub fds: Vec<ReceivedFd>,
     /// The kernel did not hand out all descriptors: our table is full, or a security module denies it.
     pub cut: bool,
 }
@@ -129,7 +129,7 @@ fn set_peek_off(file: &OwnedFd, offset: i32) -> nix::Result<()> {
 }
 
 /// The kinds of these control messages, and the descriptors that came with them.
-fn parts(mut control: &[u64]) -> (Vec<i32>, Vec<Taken>) {
+fn parts(mut control: &[u64]) -> (Vec<i32>, Vec<ReceivedFd>) {
     let (mut kinds, mut taken) = (Vec::new(), Vec::new());
     // struct cmsghdr: its length with the header; level and kind, each half of a word. Data and padding follow.
     while let [length, what, data @ ..] = control {
@@ -144,7 +144,7 @@ fn parts(mut control: &[u64]) -> (Vec<i32>, Vec<Taken>) {
                 // A pidfd may be an error number.
                 if fd >= 0 {
                     // SAFETY: the kernel has just made it for us; nobody else knows it.
-                    let fd = Taken(ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd) }));
+                    let fd = ReceivedFd(ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd) }));
                     if kind == SCM_PIDFD {
                         fd.close();
                     } else {

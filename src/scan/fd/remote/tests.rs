@@ -17,8 +17,8 @@ fn me() -> Process {
     me
 }
 
-fn ask(fd: &impl AsRawFd, what: Ask) -> SocketFacts {
-    match facts(&me(), fd.as_raw_fd(), Want::Socket(what)) {
+fn ask(fd: &impl AsRawFd, what: SocketQuery) -> SocketFacts {
+    match facts(&me(), fd.as_raw_fd(), FdQuery::Socket(what)) {
         Seen::Seen(Facts { detail: Some(Detail::Socket(s)), .. }) => s,
         other => panic!("{other:?}"),
     }
@@ -37,7 +37,7 @@ fn set(fd: &impl AsRawFd, level: i32, name: i32, value: &[u8]) -> i32 {
     unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), value.len() as u32) }
 }
 
-const UNLISTED: fn() -> Ask = || Ask::about(None);
+const UNLISTED: fn() -> SocketQuery = || SocketQuery::about(None);
 
 #[test]
 fn identity_of_strange_families() {
@@ -88,7 +88,7 @@ fn what_a_peek_would_not_reach() {
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut server, _) = listener.accept().unwrap();
     let queue = |s: &TcpStream| {
-        let s = ask(s, Ask { tcp_queue: true, ..Ask::default() });
+        let s = ask(s, SocketQuery { tcp_queue: true, ..SocketQuery::default() });
         (s.peek_off, s.urgent_inline)
     };
     let int = |n: i32| n.to_ne_bytes();
@@ -127,7 +127,7 @@ fn corked_and_filtered() {
     assert_eq!(set(&udp, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, bytes), 0);
     assert_eq!(ask(&udp, UNLISTED()).filter, Some(Ok(1)));
     assert_eq!(
-        ask(&udp, Ask { filter: true, ..Ask::default() }),
+        ask(&udp, SocketQuery { filter: true, ..SocketQuery::default() }),
         SocketFacts { filter: Some(Ok(1)), ..Default::default() }
     );
 }
@@ -167,7 +167,7 @@ fn unix_names_peers_and_options() {
     let dir = std::env::temp_dir().join(format!("borrow-{}\n\u{7f}x", std::process::id()));
     std::fs::create_dir(&dir).unwrap();
     let bound = UnixDatagram::bind(dir.join("s")).unwrap();
-    let what = Ask { unix_file: true, queue: true, peer_pid: true, ..Ask::default() };
+    let what = SocketQuery { unix_file: true, queue: true, peer_pid: true, ..SocketQuery::default() };
     let s = ask(&bound, what);
     let name = Bytes(dir.join("s").into_os_string().into_encoded_bytes());
     assert_eq!(s.unix_file, Some(Ok(name.clone())));
@@ -205,7 +205,7 @@ fn shown_in(file: &impl AsFd, kind: i32, room: Option<usize>) -> Vec<(u64, Vec<i
         message.kinds.sort_unstable();
         assert!(!message.cut);
         shown.push((message.length, message.kinds, message.fds.len()));
-        message.fds.into_iter().for_each(peek::Taken::close);
+        message.fds.into_iter().for_each(peek::ReceivedFd::close);
     }
     shown
 }
@@ -224,7 +224,7 @@ fn unread_messages_are_looked_at_and_stay() {
     // Linux 6.5
     let pidfds = set(&a, libc::SOL_SOCKET, 76, &on) == 0;
     b.send(b"four").unwrap();
-    let s = ask(&a, Ask { queue: true, ..Ask::default() });
+    let s = ask(&a, SocketQuery { queue: true, ..SocketQuery::default() });
     assert_eq!((s.timestamps, s.timestamps64, s.error), (Some(true), Some(false), Some(false)));
     send_fds(&b, b"three", &[0, 0]);
     b.send(b"").unwrap();
@@ -278,7 +278,7 @@ fn the_messages_of_streams_and_packets() {
 
 #[test]
 fn an_error_waits_behind_what_is_unread() {
-    let what = Ask { queue: true, ..Ask::default() };
+    let what = SocketQuery { queue: true, ..SocketQuery::default() };
     let (a, b) = UnixStream::pair().unwrap();
     (&a).write_all(b"never read").unwrap();
     (&b).write_all(b"unread").unwrap();
@@ -293,7 +293,7 @@ fn an_error_waits_behind_what_is_unread() {
 fn flags_of_each_end_of_a_pipe() {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     nix::fcntl::fcntl(&write, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_DIRECT)).unwrap();
-    let flags = |fd: &OwnedFd| facts(&me(), fd.as_raw_fd(), Want::Flags).ok().unwrap();
+    let flags = |fd: &OwnedFd| facts(&me(), fd.as_raw_fd(), FdQuery::Flags).ok().unwrap();
     let direct = libc::O_DIRECT.cast_unsigned();
     assert_eq!(flags(&read), Facts::default());
     assert_eq!(flags(&write).flags, libc::O_WRONLY.cast_unsigned() | direct);
@@ -312,7 +312,7 @@ fn ptmx() -> OwnedFd {
 }
 
 fn tty_of(process: &Process, fd: RawFd) -> TtyFacts {
-    match facts(process, fd, Want::Tty) {
+    match facts(process, fd, FdQuery::Tty) {
         Seen::Seen(Facts { detail: Some(Detail::Tty(t)), .. }) => t,
         other => panic!("{other:?}"),
     }
@@ -359,7 +359,7 @@ fn both_sides_of_a_terminal_that_is_a_childs() {
     let before = std::fs::read_to_string("/proc/self/stat").unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(facts(&process, 0, Want::Tty), Seen::Gone, "it died between opening and asking");
+    assert_eq!(facts(&process, 0, FdQuery::Tty), Seen::Gone, "it died between opening and asking");
     drop(master);
     // A child of another test has a copy of the master until its exec.
     while tty_of(&me(), slave.as_raw_fd()).hung_up == Some(false) && Instant::now() < deadline {
@@ -400,7 +400,7 @@ fn tun_and_tap() {
         Ok(tun) => tun,
         Err(e) => return println!("skip: /dev/net/tun: {e}"),
     };
-    let tun_of = |fd: &OwnedFd| match facts(&me(), fd.as_raw_fd(), Want::Tun) {
+    let tun_of = |fd: &OwnedFd| match facts(&me(), fd.as_raw_fd(), FdQuery::Tun) {
         Seen::Seen(Facts { detail: Some(Detail::Tun(t)), .. }) => t,
         other => panic!("{other:?}"),
     };
@@ -428,16 +428,16 @@ fn tun_and_tap() {
 fn gone_and_denied() {
     let mut child = Command::new("sleep").arg("60").spawn().unwrap();
     let Seen::Seen(process) = Process::open(child.id().cast_signed()) else { panic!() };
-    assert_eq!(facts(&process, 12345, Want::Flags), Seen::Gone);
-    assert!(matches!(facts(&process, 0, Want::Flags), Seen::Seen(_)));
+    assert_eq!(facts(&process, 12345, FdQuery::Flags), Seen::Gone);
+    assert!(matches!(facts(&process, 0, FdQuery::Flags), Seen::Seen(_)));
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(facts(&process, 0, Want::Flags), Seen::Gone);
+    assert_eq!(facts(&process, 0, FdQuery::Flags), Seen::Gone);
     assert!(matches!(Process::open(child.id().cast_signed()), Seen::Gone));
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 {
         let Seen::Seen(init) = Process::open(1) else { panic!() };
-        assert_eq!(facts(&init, 0, Want::Flags), Seen::Denied(libc::EPERM));
+        assert_eq!(facts(&init, 0, FdQuery::Flags), Seen::Denied(libc::EPERM));
     }
 }
 
@@ -458,7 +458,7 @@ fn nothing_stays_open() {
     }
     let before = listing();
     for _ in 0..100 {
-        ask(&a, Ask { unix_file: true, netns: true, peer_pid: true, ..UNLISTED() });
+        ask(&a, SocketQuery { unix_file: true, netns: true, peer_pid: true, ..UNLISTED() });
     }
     assert_eq!((listing(), pid), (before, std::process::id()));
 }
@@ -472,10 +472,18 @@ fn cost_of_borrowing() {
     let (unix, _b) = UnixDatagram::pair().unwrap();
     let mut out = std::io::stdout();
     for (name, fd, want) in [
-        ("pipe flags", pipe.as_raw_fd(), Want::Flags),
-        ("unix listed", unix.as_raw_fd(), Want::Socket(Ask { filter: true, peer_pid: true, ..Ask::default() })),
-        ("udp listed", udp.as_raw_fd(), Want::Socket(Ask { filter: true, udp_cork: true, ..Ask::default() })),
-        ("udp unlisted", udp.as_raw_fd(), Want::Socket(UNLISTED())),
+        ("pipe flags", pipe.as_raw_fd(), FdQuery::Flags),
+        (
+            "unix listed",
+            unix.as_raw_fd(),
+            FdQuery::Socket(SocketQuery { filter: true, peer_pid: true, ..SocketQuery::default() }),
+        ),
+        (
+            "udp listed",
+            udp.as_raw_fd(),
+            FdQuery::Socket(SocketQuery { filter: true, udp_cork: true, ..SocketQuery::default() }),
+        ),
+        ("udp unlisted", udp.as_raw_fd(), FdQuery::Socket(UNLISTED())),
     ] {
         let start = Instant::now();
         for _ in 0..20_000 {
@@ -498,7 +506,7 @@ fn the_last_close_of_what_was_borrowed_does_not_wait_for_its_peer() {
     sk::setsockopt(&client, sockopt::Linger, &linger).unwrap();
     let (done, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        close(OwnedFd::from(client), Want::Socket(Ask::default()));
+        close(OwnedFd::from(client), FdQuery::Socket(SocketQuery::default()));
         done.send(()).unwrap();
     });
     ended.recv_timeout(Duration::from_secs(60)).expect("the close waits");

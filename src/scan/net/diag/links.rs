@@ -1,7 +1,7 @@
 //! The interfaces of the network namespaces whose contents CRIU dumps.
 
 use crate::parse::diag;
-use crate::scan::net::diag::{elsewhere, net_admin, Wire};
+use crate::scan::net::diag::{net_admin, open_in_netns, DiagSocket};
 use crate::snapshot::{LinkTable, Namespaces, Task, Unchecked};
 
 /// One table per network namespace of the tasks other than the observer's, in the order they are met.
@@ -18,10 +18,10 @@ pub fn tables(tasks: &[Task], observer: &Namespaces) -> (Vec<LinkTable>, Vec<Unc
         if tables.iter().any(|t| t.netns == net) {
             continue;
         }
-        let answer = match elsewhere(net, libc::NETLINK_ROUTE, &[task.pid]) {
+        let answer = match open_in_netns(net, libc::NETLINK_ROUTE, &[task.pid]) {
             Ok(None) => continue,
             Ok(Some(socket)) => {
-                let dump = Wire::new(&socket).once(diag::link_request, diag::link);
+                let dump = DiagSocket::new(&socket).once(diag::link_request, diag::link);
                 let links = dump.and_then(|dump| match (dump.end, dump.bad) {
                     (Some(0), 0) if !dump.interrupted => Ok(dump.sockets),
                     (Some(0), _) => Err(0),

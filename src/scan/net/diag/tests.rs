@@ -42,7 +42,7 @@ fn raw(domain: i32, kind: i32, protocol: i32) -> nix::Result<OwnedFd> {
 
 /// Runs `work` in a thread with a network namespace of its own and asks from outside: for everything, and for what `held`
 /// names of its sockets; `judge` sees both and is told whether it is the first.
-fn elsewhere<T: Send + 'static>(
+fn open_in_netns<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
     held: impl FnOnce(&T) -> Vec<u32>,
     judge: impl Fn(&T, &SocketTable, bool),
@@ -122,7 +122,7 @@ fn tcp_of_another_namespace() {
     let held = |(listener, backlog, udp, a, b): &(_, _, _, _, _)| {
         vec![inode(listener), inode(backlog), inode(udp), inode(a), inode(b)]
     };
-    elsewhere(work, held, |(listener, backlog, udp, a, b), table, _| {
+    open_in_netns(work, held, |(listener, backlog, udp, a, b), table, _| {
         let l = inet(table, listener);
         assert_eq!(
             l.iter().map(|s| (s.family, s.protocol, s.state, s.sport, s.rqueue)).collect::<Vec<_>>(),
@@ -164,7 +164,7 @@ fn mptcp_packet_and_netlink_groups_of_another_namespace() {
     let held = |(mptcp, packet, netlink): &(nix::Result<OwnedFd>, OwnedFd, OwnedFd)| {
         mptcp.iter().map(inode).chain([inode(packet), inode(netlink)]).collect()
     };
-    elsewhere(work, held, |(mptcp, packet, netlink), table, everything| {
+    open_in_netns(work, held, |(mptcp, packet, netlink), table, everything| {
         match mptcp {
             Ok(socket) => {
                 // The first subflow is listed as TCP under the same inode.
