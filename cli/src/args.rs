@@ -49,7 +49,7 @@ criu-preflight names everything in a process tree that CRIU could not dump
 
   criu-preflight check PID [OPTION...]   look at the running process and its descendants
   criu-preflight judge FILE [OPTION...]  the report of a check that was saved
-  criu-preflight explain RULE            what a rule means
+  criu-preflight explain RULE|TEXT       what a rule means, or an error of CRIU: a line of its log
   criu-preflight rules [--json]          all rules
 
 Options of check and judge:
@@ -196,7 +196,7 @@ fn explain(parser: &mut Parser) -> Result<Command, String> {
             other => return Err(unknown(&other)),
         }
     }
-    rule.map(Command::Explain).ok_or_else(|| "which rule? criu-preflight explain RULE".into())
+    rule.map(Command::Explain).ok_or_else(|| "which rule? criu-preflight explain RULE|TEXT".into())
 }
 
 fn rules(parser: &mut Parser) -> Result<Command, String> {
@@ -382,7 +382,7 @@ mod tests {
             ("judge a b", "what is 'b' for? See criu-preflight --help"),
             ("judge a --save b", "--save is an option of check"),
             ("judge a --ghost-limit x", "--ghost-limit: 'x' is not a size (1048576, 1024K, 1M)"),
-            ("explain", "which rule? criu-preflight explain RULE"),
+            ("explain", "which rule? criu-preflight explain RULE|TEXT"),
             ("explain a b", "what is 'b' for? See criu-preflight --help"),
             ("rules --all", "there is no option --all. See criu-preflight --help"),
         ] {

@@ -10,7 +10,7 @@ use criu_preflight::bytes::escape;
 use criu_preflight::check::{early, Probes};
 use criu_preflight::config::Mode;
 use criu_preflight::criu::{settings, Host};
-use criu_preflight::report::{catalogue, docs, json, lines, terminal, Report};
+use criu_preflight::report::{catalogue, explain, json, lines, terminal, Report};
 use criu_preflight::rules::registry;
 use criu_preflight::saved::{self, SavedCheck};
 use criu_preflight::scan::ScanError;
@@ -44,10 +44,7 @@ fn run(command: Command) -> Result<(String, u8), String> {
     match command {
         Command::Check(check) => look(&check),
         Command::Judge(judge) => judge_saved(&judge),
-        Command::Explain(id) => match registry::by_id(&id) {
-            Some(rule) => Ok((docs::explain(rule), 0)),
-            None => Err(format!("there is no rule '{}'; criu-preflight rules lists them", escape(id.as_bytes()))),
-        },
+        Command::Explain(asked) => Ok((explain::explain(registry::RULES, &asked)?, 0)),
         Command::Rules { json: true } => Ok((catalogue::json(registry::RULES).map_err(|e| e.to_string())?, 0)),
         Command::Rules { json: false } => Ok((catalogue::text(registry::RULES), 0)),
         Command::Version => Ok((concat!("criu-preflight ", env!("CARGO_PKG_VERSION"), "\n").to_owned(), 0)),

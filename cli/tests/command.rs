@@ -240,6 +240,20 @@ fn the_rules_are_told_one_by_one_and_all_together() {
 }
 
 #[test]
+fn a_rule_is_found_by_what_criu_says() {
+    let explain = |text: &str| escape_error(&run(&["explain", text], &std::env::temp_dir()));
+    let (status, text, err) = explain("(00.019) Error (criu/sk-inet.c:155): Can't dump corked dgram socket 1f");
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert!(text.starts_with("udp-corked ("), "{text}");
+    let (status, text, _) = explain("Connected TCP socket, consider using --tcp-established option.");
+    assert_eq!(status, 0);
+    assert!(text.contains("\n  tcp-connected ") && text.contains("\n  raw-connected "), "{text}");
+    let (status, out, err) = explain("the socket is no good");
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert!(err.starts_with("criu-preflight: no rule has this text of CRIU: 'the socket is no good'"), "{err}");
+}
+
+#[test]
 fn the_usage_names_every_option_that_decides() {
     let (status, help, _) = escape_error(&run(&["--help"], &std::env::temp_dir()));
     assert_eq!(status, 0);

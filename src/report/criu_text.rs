@@ -104,6 +104,16 @@ impl<'t> Pattern<'t> {
         self.pieces.iter().map(text).sum()
     }
 
+    /// Something that this format prints.
+    pub fn filled(&self) -> String {
+        let fill = |p: &Piece<'t>| match p {
+            Piece::Text(text) => *text,
+            Piece::Any(Class::Number) => "1",
+            Piece::Any(_) => "x",
+        };
+        self.pieces.iter().map(fill).collect()
+    }
+
     /// The whole text is what this format prints.
     pub fn prints(&self, text: &str) -> bool {
         self.ends(text, vec![0]).contains(&text.len())

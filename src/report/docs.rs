@@ -1,5 +1,5 @@
-//! The documentation of the rules, made from the items that check them: `docs/rules.md`, the table in the README and the
-//! answer to `explain`.
+//! The documentation of the rules, made from the items that check them: `docs/rules.md`, and the table in
+//! the README.
 
 use crate::report::{criu_text, template};
 use crate::rules::{Evidence, Phase, Remedy, Rule, When};
@@ -69,23 +69,6 @@ pub fn readme_table(rules: &[&Rule]) -> String {
             .map(|r| format!("[{id}](docs/rules.md#{id})", id = r.id))
             .collect();
         let _ = writeln!(out, "| {} | {} |", cell(group), links.join(", "));
-    }
-    out
-}
-
-/// All that is known about a rule, as plain text for a terminal.
-pub fn explain(rule: &Rule) -> String {
-    let mut out = format!("{} ({})\n\n{}\n\n{}\n\n", rule.id, rule.group, rule.summary, rule.condition);
-    let _ = writeln!(out, "CRIU says:      {}", criu_text::line(rule));
-    let _ = writeln!(out, "where:          {}", rule.source);
-    let _ = writeln!(out, "CRIU versions:  {}", rule.versions);
-    let _ = writeln!(out, "CRIU finds it:  {}", phase(rule.phase));
-    let _ = writeln!(out, "we find it:     {}", when(rule));
-    if rule.remedies.is_empty() {
-        out.push_str("lifted by:      nothing\n");
-    }
-    for (i, lift) in rule.remedies.iter().enumerate() {
-        let _ = writeln!(out, "{}{}", if i == 0 { "lifted by:      " } else { "                " }, long_lift(lift));
     }
     out
 }
@@ -238,7 +221,7 @@ fn code(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::{DEVICE, MAPPING, PTS, UNIX};
+    use crate::report::tests::{PTS, UNIX};
     use crate::rules::registry;
     use expect_test::expect;
 
@@ -294,37 +277,6 @@ mod tests {
             |---|---|
             | Made up | [unix-external-stream](docs/rules.md#unix-external-stream), [tty-orphan-master](docs/rules.md#tty-orphan-master) |
         "#]].assert_eq(&readme_table(&[&UNIX, &PTS]));
-        expect![[r#"
-            fd-chrdev (Made up)
-
-            A thing of the tests.
-
-            What `it` is <not>. More of it.
-
-            CRIU says:      No way|back
-            where:          criu/none.c:none
-            CRIU versions:  all
-            CRIU finds it:  before the task's own memory is written, after that of all tasks before it
-            we find it:     before anything is frozen
-            lifted by:      close PATH
-                            CRIU 4.3 or newer
-        "#]]
-        .assert_eq(&explain(&DEVICE));
-        expect![[r#"
-            vma-device (Made up)
-
-            A thing of the tests.
-
-            What `it` is <not>. More of it.
-
-            CRIU says:      No way|back
-            where:          criu/none.c:none
-            CRIU versions:  all
-            CRIU finds it:  before the task's own memory is written, after that of all tasks before it
-            we find it:     before anything is frozen
-            lifted by:      nothing
-        "#]]
-        .assert_eq(&explain(&MAPPING));
     }
 
     #[test]

@@ -8,13 +8,15 @@
 //! * [`template`]: how a rule's item says its sentence.
 
 pub mod catalogue;
-pub mod criu_text;
+mod criu_text;
 pub mod docs;
+pub mod explain;
 pub mod hints;
 #[cfg(test)]
 mod inventory;
 pub mod json;
 pub mod lines;
+mod symptom;
 pub mod template;
 pub mod terminal;
 #[cfg(test)]
