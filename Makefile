@@ -15,7 +15,7 @@ PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*
 CONFIG := /etc/criu/preflight.conf
 DOCDIR := $(PREFIX)/share/doc/criu-preflight
 
-.PHONY: help docs build setup provision test test-vm test-runtimes test-programs demo bench scale race soak faults fmt lint check-plugin install uninstall deb rpm test-package clean
+.PHONY: help docs build setup provision test test-vm test-runtimes test-programs demo bench scale race soak faults snapshots compare-snapshots fmt lint check-plugin install uninstall deb rpm test-package clean
 .DEFAULT_GOAL := build
 
 help: ## this list
@@ -87,6 +87,17 @@ SAMPLE ?= 5
 faults: setup ## each system call of the look fails in turn: nothing may be refused, left behind or lost in silence (root)
 	@$(CARGO) build -q --profile checked --locked -p criu-tests --bin faults --bin mkres
 	@$(TARGET)/checked/faults --sample $(SAMPLE) $(FAULTS)
+
+# FILTER="tcp lock" takes the fixtures with these in their names only.
+SNAPSHOTS ?= $(TARGET)/snapshots
+snapshots: provision ## saved checks of the trees of all fixtures and of random ones, and their reports under many hosts (root)
+	@$(CARGO) build -q --locked -p criu-tests -p criu-preflight-cli
+	@$(TARGET)/debug/snapshots take $(SNAPSHOTS) $(if $(FILTER),$(FILTER),--random 100)
+	@$(TARGET)/debug/snapshots report $(SNAPSHOTS)
+
+compare-snapshots: ## judges the saved checks again: every report must be as it was
+	@$(CARGO) build -q --release --locked -p criu-tests --bin snapshots
+	@$(TARGET)/release/snapshots compare $(SNAPSHOTS)
 
 docs: ## docs/rules.md, docs/inventory.md and the README's table, made from the rules
 	UPDATE_DOCS=1 $(CARGO) test -q --locked --lib docs_are_current

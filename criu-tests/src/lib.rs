@@ -33,6 +33,7 @@ pub mod criu;
 pub mod dry;
 pub mod fixtures;
 pub mod mounts;
+pub mod snapshots;
 pub mod soak;
 pub mod swrk;
 pub mod tree;

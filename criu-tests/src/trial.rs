@@ -204,7 +204,7 @@ pub(crate) struct Stage {
     root: Option<(Bound, String)>,
 }
 
-fn make(f: &Fixture, s: &Setup, dir: &Path) -> Result<Stage, Outcome> {
+pub(crate) fn make(f: &Fixture, s: &Setup, dir: &Path) -> Result<Stage, Outcome> {
     let stage = set(f.tree, s, dir)?;
     if matches!(f.run_as, As::User(_)) {
         use std::os::unix::fs::PermissionsExt;
@@ -232,14 +232,14 @@ pub(crate) fn set(spec: &str, s: &Setup, dir: &Path) -> Result<Stage, Outcome> {
     Ok(Stage { tree, root })
 }
 
-fn options(f: &Fixture, criu: &Criu, tree: &Tree) -> Result<Vec<String>, Outcome> {
+pub(crate) fn options(f: &Fixture, criu: &Criu, tree: &Tree) -> Result<Vec<String>, Outcome> {
     let old = Versions::UpTo("3.17").includes(&criu.version);
     let netlock = if old { "--network-lock nftables" } else { "--network-lock skip" };
     tree.fill(&f.opts.replace("{netlock}", netlock)).map_err(broken)
 }
 
 /// The process that CRIU is told to dump.
-fn dumped(f: &Fixture, tree: &Tree) -> Result<i32, Outcome> {
+pub(crate) fn dumped(f: &Fixture, tree: &Tree) -> Result<i32, Outcome> {
     tree.place(f.of)
         .map(|(pid, _)| pid)
         .ok_or_else(|| broken(format!("the fixture dumps {}, mkres made no such thing", f.of)))

@@ -145,7 +145,7 @@ pub fn check_what_can_be_made(
 }
 
 /// The word that mkres names as what it could not make, and why.
-fn unmade(case: &Case, why: &str) -> Option<(String, String)> {
+pub(crate) fn unmade(case: &Case, why: &str) -> Option<(String, String)> {
     let (_, told) = why.rsplit_once("mkres: ")?;
     let named = |w: &&String| told.strip_prefix(w.as_str()).is_some_and(|rest| rest.starts_with(": "));
     let word = case.words.iter().filter(named).max_by_key(|w| w.len())?;
