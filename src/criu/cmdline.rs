@@ -7,6 +7,7 @@
 use crate::bytes::Bytes;
 use crate::config;
 use crate::criu::{settings, Runtime};
+use crate::scan::sys;
 use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ const SKIP_MNT: (&[u8], usize) = (b"skip-mnt", "skip-m".len());
 
 /// Reads them. `None`: this process has no command line of CRIU's to show, or one of its files cannot be found from here.
 pub fn read() -> Option<Found> {
-    of(&std::fs::read("/proc/self/cmdline").ok()?)
+    of(&sys::read_file(Path::new("/proc/self/cmdline")).ok()?)
 }
 
 fn of(cmdline: &[u8]) -> Option<Found> {
@@ -92,7 +93,7 @@ impl Found {
             match settings::read_file(file) {
                 Ok(text) => self.in_file(&text)?,
                 // What CRIU cannot open it does without (parse_config, criu/config.c).
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {}
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
                 Err(_) => return None,
             }
         }

@@ -4,6 +4,7 @@ use crate::bytes::Bytes;
 use crate::criu::{cmdline, hugetlb, layout, runtime, safe_read as mem, siblings, symbols};
 use crate::criu::{Host, Release, Runtime, Siblings, Stage};
 use crate::parse::{self, cgroup::Cgroup};
+use crate::scan::sys;
 use std::ffi::{c_char, c_int, c_void, CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -88,7 +89,7 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
 
 /// Whom CRIU runs as, as it has noted itself (`check_caps`, criu/cr-check.c).
 fn user() -> Option<(u32, u64)> {
-    let status = parse::status::parse(&std::fs::read("/proc/thread-self/status").ok()?);
+    let status = parse::status::parse(&sys::read_file(Path::new("/proc/thread-self/status")).ok()?);
     Some((nix::unistd::geteuid().as_raw(), status.cap_eff?))
 }
 
@@ -101,7 +102,7 @@ fn dump_controllers(skips: symbols::SkipController) -> Option<Option<Vec<Bytes>>
     if !skips(c"no such controller") {
         return Some(None);
     }
-    let all = parse::cgroup::parse(&std::fs::read("/proc/self/cgroup").ok()?).items;
+    let all = parse::cgroup::parse(&sys::read_file(Path::new("/proc/self/cgroup")).ok()?).items;
     let kept = |name: &Bytes| CString::new(name.0.clone()).is_ok_and(|name| !skips(&name));
     Some(Some(all.iter().map(Cgroup::name).filter(kept).collect()))
 }

@@ -1,5 +1,6 @@
 //! Who started criu, because a hint must name the place where *this* user can write the option.
 
+use crate::scan::sys;
 use serde::{Deserialize, Serialize};
 use std::os::unix::ffi::OsStrExt;
 
@@ -44,7 +45,7 @@ pub fn ancestors() -> Vec<Ancestor> {
     let mut pid = i32::try_from(std::os::unix::process::parent_id()).unwrap_or(0);
     while pid > 0 && out.len() < MAX_ANCESTORS {
         let dir = std::path::PathBuf::from(format!("/proc/{pid}"));
-        let mut comm = std::fs::read(dir.join("comm")).unwrap_or_default();
+        let mut comm = sys::read_file(&dir.join("comm")).unwrap_or_default();
         if comm.last() == Some(&b'\n') {
             comm.pop();
         }
@@ -52,7 +53,7 @@ pub fn ancestors() -> Vec<Ancestor> {
             .ok()
             .and_then(|p| p.file_name().map(|n| n.as_bytes().to_vec()))
             .unwrap_or_default();
-        let cmdline = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+        let cmdline = sys::read_file(&dir.join("cmdline")).unwrap_or_default();
         let arg0 = cmdline.split(|b| *b == 0).next().unwrap_or_default();
         let arg0 = arg0.rsplit(|b| *b == b'/').next().unwrap_or_default().to_vec();
         out.push(Ancestor { comm, exe, arg0 });
@@ -64,7 +65,7 @@ pub fn ancestors() -> Vec<Ancestor> {
 
 /// PPid of status.
 fn parent_of(dir: &std::path::Path) -> Option<i32> {
-    let status = std::fs::read(dir.join("status")).ok()?;
+    let status = sys::read_file(&dir.join("status")).ok()?;
     let line = status.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"PPid:"))?;
     std::str::from_utf8(line).ok()?.trim().parse().ok()
 }

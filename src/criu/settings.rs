@@ -2,11 +2,12 @@
 
 use crate::config::{self, Config};
 use crate::criu::{safe_read as mem, symbols};
-use std::ffi::{c_char, c_int};
-use std::io::Read as _;
+use crate::scan::sys;
+use nix::fcntl::{OFlag, AT_FDCWD};
+use std::ffi::{c_char, c_int, CString};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 /// Read unless CRIU_PREFLIGHT_CONFIG names another.
 pub const DEFAULT_FILE: &str = "/etc/criu/preflight.conf";
@@ -95,7 +96,8 @@ fn has_more_rights_than_its_user() -> bool {
 /// At most 64 KiB of a regular file; /dev/null is an empty one. Nothing else is even opened: a FIFO would let its writer
 /// know, a device might do something.
 pub fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
-    let place = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let place = std::fs::File::from(sys::open(AT_FDCWD, &name, OFlag::O_PATH)?);
     let meta = place.metadata()?;
     if meta.file_type().is_char_device() && meta.rdev() == libc::makedev(1, 3) {
         return Ok(Vec::new());
@@ -107,15 +109,21 @@ pub fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
         return Err(std::io::Error::other("more than 64 KiB"));
     }
     // Files that the kernel makes up have no length: some wait for a reader, some change by being read.
-    let mut text = Vec::new();
-    if meta.len() > 0 {
+    let mut text = vec![0; usize::try_from(meta.len()).unwrap_or(0)];
+    let mut used = 0usize;
+    if !text.is_empty() {
         // That very file, whatever has its name by now.
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
-        file.take(meta.len()).read_to_end(&mut text)?;
+        let name = CString::new(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
+        let file = sys::open(AT_FDCWD, &name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
+        loop {
+            let room = text.get_mut(used..).unwrap_or_default();
+            match sys::retry(|| nix::unistd::read(&file, &mut *room))? {
+                0 => break,
+                n => used = used.saturating_add(n),
+            }
+        }
     }
+    text.truncate(used);
     Ok(text)
 }
 
@@ -142,6 +150,7 @@ fn plugin_options() -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::OpenOptionsExt;
     use std::path::Path;
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::criu::safe_read as mem;
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -129,18 +130,22 @@ pub fn pending(libdir: &Path, loaded: &[Loaded]) -> bool {
         .filter_map(|l| l.path.as_deref())
         .filter_map(|p| identity(Path::new(std::ffi::OsStr::from_bytes(p))))
         .collect();
-    let Ok(entries) = std::fs::read_dir(libdir) else {
-        // It cannot be said that there are none.
-        return true;
-    };
-    entries
-        .flatten()
-        .filter(|e| e.file_name().as_bytes().ends_with(b".so"))
-        .any(|e| !identity(&e.path()).is_some_and(|id| known.contains(&id)))
+    // Where they cannot be listed to the end, it cannot be said that there are none.
+    let Ok(mut entries) = std::fs::read_dir(libdir) else { return true };
+    entries.any(|entry| {
+        entry.map_or(true, |e| {
+            let is_plugin = e.file_name().as_bytes().ends_with(b".so");
+            is_plugin && !identity(&e.path()).is_some_and(|id| known.contains(&id))
+        })
+    })
 }
 
-/// Whether `cuda-checkpoint` is in the PATH that the CUDA plugin searches it in.
+/// Whether `cuda-checkpoint` is, or may be, in the PATH that the CUDA plugin searches it in.
 pub fn cuda_checkpoint() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join("cuda-checkpoint").is_file())
+    let absent = |e: &std::io::Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    std::env::split_paths(&path).any(|dir| match std::fs::metadata(dir.join("cuda-checkpoint")) {
+        Ok(found) => found.is_file(),
+        Err(e) => !absent(&e),
+    })
 }

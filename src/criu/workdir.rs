@@ -1,8 +1,11 @@
 //! The one file we write: the report in CRIU's work directory.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use crate::scan::sys::retry;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use std::io;
+use std::os::fd::OwnedFd;
 
 pub const REPORT: &str = "preflight.json";
 
@@ -12,17 +15,18 @@ pub const REPORT: &str = "preflight.json";
 pub struct Replacement {
     name: &'static str,
     aside: String,
-    file: File,
+    file: OwnedFd,
 }
 
 impl Replacement {
     pub fn create(name: &'static str) -> io::Result<Replacement> {
         let aside = format!(".{name}.{}", std::process::id());
-        let open =
-            || OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&aside);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        // Not by the library of Rust, which asks for ever where a filter of system calls answers EINTR.
+        let open = || retry(|| nix::fcntl::open(aside.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR));
         let file = match open() {
             // What a killed criu with our pid has left behind.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Errno::EEXIST) => {
                 remove(&aside);
                 open()
             }
@@ -31,8 +35,12 @@ impl Replacement {
         Ok(Replacement { name, aside, file })
     }
 
-    pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        self.file.write_all(piece)
+    pub fn write(&mut self, mut piece: &[u8]) -> io::Result<()> {
+        while !piece.is_empty() {
+            let n = retry(|| nix::unistd::write(&self.file, piece))?;
+            piece = piece.get(n..).filter(|_| n > 0).ok_or(io::ErrorKind::WriteZero)?;
+        }
+        Ok(())
     }
 
     pub fn commit(self) -> io::Result<()> {

@@ -317,6 +317,10 @@ impl Scan {
         }
         for task in tasks.iter_mut().filter(live) {
             if task.threads.first().is_some_and(|leader| leader.regs.is_none()) {
+                // What a rule reads there: of no other architecture.
+                if cfg!(target_arch = "x86_64") {
+                    self.log.deny(task.pid, None, b"registers", 0);
+                }
                 if let Some(dir) = self.log.take(self.proc.process(task.pid), task.pid, None, b"/proc/PID") {
                     task::links::program(task, &dir, &mut self.b, &mut self.log);
                 }

@@ -89,6 +89,14 @@ pub fn slurp(dir: impl AsFd, name: &CStr, text: &mut Vec<u8>, one: bool) -> nix:
     slurp_if(dir, name, text, one, || true).map(drop)
 }
 
+/// A file of the kernel's by its path. Not by the library of Rust, which asks for ever where a filter of system calls answers EINTR.
+pub fn read_file(path: &std::path::Path) -> nix::Result<Vec<u8>> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| Errno::EINVAL)?;
+    let mut text = Vec::new();
+    slurp(nix::fcntl::AT_FDCWD, &path, &mut text, false)?;
+    Ok(text)
+}
+
 /// So much of a file is read before anybody is asked whether the rest is wanted.
 const FIRST_PIECE: usize = 16 * 1024;
 

@@ -1,5 +1,6 @@
 //! What the scanner takes upon itself before it looks: no descriptor of CRIU's, no more memory than it is allowed.
 
+use crate::scan::sys;
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use std::ffi::{c_int, c_uint};
 
@@ -35,12 +36,13 @@ pub fn apply(more: u64) {
     }
     // Not 0: a program that takes the cores (core(5), `|` in core_pattern) is run for 0, and not for 1 (do_coredump(), fs/coredump.c).
     let _ = setrlimit(Resource::RLIMIT_CORE, 1, 1);
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    let oom = sys::open(nix::fcntl::AT_FDCWD, c"/proc/self/oom_score_adj", nix::fcntl::OFlag::O_WRONLY);
+    let _ = oom.map(|file| sys::retry(|| nix::unistd::write(&file, b"1000")));
 }
 
 /// Bytes of address space in use.
 fn address_space() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split(' ').next()?.parse().ok()?;
+    let text = sys::read_file("/proc/self/statm".as_ref()).ok()?;
+    let pages: u64 = std::str::from_utf8(&text).ok()?.split(' ').next()?.parse().ok()?;
     pages.checked_mul(procfs::page_size())
 }

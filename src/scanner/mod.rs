@@ -263,6 +263,8 @@ impl Exchange {
             // It has ended, and its status says more.
             Failure::Channel(_) => match keeper.reap() {
                 End::Exited(heap::NO_MEMORY) => Failure::MemoryLimit,
+                // It has ended because we did: that says nothing.
+                End::Exited(0) => failure,
                 End::Exited(status) => Failure::Exited(status),
                 End::Killed(signal) => Failure::Killed(signal),
                 End::Hangs => failure,

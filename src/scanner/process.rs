@@ -25,6 +25,7 @@ use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType};
 use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
 use nix::unistd::Pid;
 use std::ffi::{c_int, c_long, c_void};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -46,8 +47,8 @@ static KEEPER: AtomicI32 = AtomicI32::new(0);
 #[derive(Debug)]
 pub struct Keeper {
     pid: Pid,
-    /// In use until it is reaped.
-    _stack: Stack,
+    /// In use until it is reaped, and until then not given back: without it the keeper, and whoever shares its memory, would die.
+    stack: ManuallyDrop<Stack>,
 }
 
 /// How the scanner ended.
@@ -95,9 +96,11 @@ pub fn start(serve: &mut dyn FnMut(OwnedFd, Option<u64>)) -> Result<(Keeper, Own
         let len = answered.and_then(|()| retry(|| socket::recv(ours.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT)));
         Ok((pid, len))
     });
-    let restored = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    // It cannot fail where the one before did not; but it is CRIU's.
+    let restore = || pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    let restored = restore().or_else(|_| restore()).or_else(|_| restore());
     let (pid, len) = made?;
-    let keeper = Keeper { pid: Pid::from_raw(pid), _stack: stack };
+    let keeper = Keeper { pid: Pid::from_raw(pid), stack: ManuallyDrop::new(stack) };
     let answer = packet.get(..len.unwrap_or_default()).map(FromScanner::parse);
     let failed = match (len, answer) {
         (Ok(_), Some(Ok(FromScanner::Ready))) => restored.err(),
@@ -132,7 +135,7 @@ pub fn wait(from: BorrowedFd, until: Instant) -> nix::Result<()> {
 
 impl Keeper {
     /// The scanner is about to end by itself: waits for that, and makes it so if it does not.
-    pub fn reap(self) -> End {
+    pub fn reap(mut self) -> End {
         match self.reaped_until(Instant::now() + END) {
             Some(end) => end,
             None => self.kill(),
@@ -140,19 +143,19 @@ impl Keeper {
     }
 
     /// Ends the scanner now.
-    pub fn kill(self) -> End {
+    pub fn kill(mut self) -> End {
         // Until it is reaped, the number belongs to our child.
         let _ = kill(self.pid, Signal::SIGTERM);
         if let Some(end) = self.reaped_until(Instant::now() + END) {
             return end;
         }
         let _ = kill(self.pid, Signal::SIGKILL);
-        let _ = retry(|| waitpid(self.pid, Some(WaitPidFlag::__WALL)));
-        KEEPER.store(0, Ordering::Relaxed);
+        let _ = self.reaped_until(Instant::now() + END);
         End::Hangs
     }
 
-    fn reaped_until(&self, until: Instant) -> Option<End> {
+    /// `None`: it has not ended, or cannot be waited for.
+    fn reaped_until(&mut self, until: Instant) -> Option<End> {
         // A descriptor of the keeper wakes us at its end (Linux 5.3 and newer); without one we look again and again.
         let ended = crate::scan::sys::pidfd_open(self.pid.as_raw()).ok();
         let mut pause = Duration::from_micros(20);
@@ -163,8 +166,12 @@ impl Keeper {
             match retry(|| waitpid(self.pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG))) {
                 Ok(WaitStatus::StillAlive) if Instant::now() >= until => return None,
                 Ok(WaitStatus::StillAlive) => {}
+                Err(errno) if errno != Errno::ECHILD && Instant::now() >= until => return None,
+                Err(errno) if errno != Errno::ECHILD => {}
                 other => {
                     KEEPER.store(0, Ordering::Relaxed);
+                    // SAFETY: once only, for nobody waits for it any more.
+                    unsafe { ManuallyDrop::drop(&mut self.stack) };
                     return Some(match other {
                         Ok(WaitStatus::Exited(_, code)) if code >= KILLED => End::Killed(code.saturating_sub(KILLED)),
                         Ok(WaitStatus::Exited(_, code)) => End::Exited(code),

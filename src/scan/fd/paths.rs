@@ -189,7 +189,8 @@ impl PathReader<'_, '_> {
                 let text = match &file.link {
                     Some(link) => Some(link.clone()),
                     None => {
-                        let dir = dir.get_or_insert_with(|| proc.process(pid).ok());
+                        let log = &mut *self.log;
+                        let dir = dir.get_or_insert_with(|| log.take(proc.process(pid), pid, None, b"/proc/PID"));
                         let name = CString::new(format!("fd/{}", file.fd)).unwrap_or_default();
                         let Some(dir) = dir else { continue };
                         self.log.take(dir.link(&name, &mut self.b.link), pid, Some(file.fd), b"fd link").map(owned)
@@ -252,14 +253,14 @@ impl PathReader<'_, '_> {
         let nth = file.mnt_id.and_then(|id| self.mounts.get(&id)).copied();
         let root = nth.and_then(|nth| self.tables.get(nth)).and_then(|table| self.roots.of(table));
         // Who is gone has no paths.
-        let found = root.ok_or(Errno::EAGAIN).and_then(|root| mismatch(root, file, text, self.look));
+        let found = root.ok_or(NOT_ASKED).and_then(|root| mismatch(root, file, text, self.look));
         if let Some(errno) = self.roots.denied.take() {
             self.log.deny(pid, None, b"root", errno);
         }
         match found {
             Ok(found) => Ok(found.map(|mismatch| (text.into(), mismatch))),
             // Known to be beyond us: a server would have to be asked, a symbolic link to be followed.
-            Err(Errno::EAGAIN | Errno::ELOOP) => Err(()),
+            Err(NOT_ASKED | Errno::ELOOP) => Err(()),
             Err(errno) => {
                 self.log.deny(pid, (file.fd >= 0).then_some(file.fd), b"path", errno as i32);
                 Err(())
@@ -268,8 +269,11 @@ impl PathReader<'_, '_> {
     }
 }
 
-/// Where a path leads to, if not to the file. EAGAIN: a file server would have to be asked. ELOOP: a symbolic link is on the
-/// way. Other errors are no answer either.
+/// A file server would have to be asked: no look-up that is made here ends with this.
+const NOT_ASKED: Errno = Errno::EREMOTE;
+
+/// Where a path leads to, if not to the file. [`NOT_ASKED`]; ELOOP: a symbolic link is on the way. Other errors are no answer
+/// either.
 pub fn mismatch(root: &Root, file: &OpenFile, text: &[u8], look: ScanPhase) -> nix::Result<Option<PathMismatch>> {
     let Some(below) = text.strip_prefix(b"/") else { return Ok(None) };
     // CRIU cannot even read it, and a "." before it makes it too long for any look-up.
@@ -277,7 +281,7 @@ pub fn mismatch(root: &Root, file: &OpenFile, text: &[u8], look: ScanPhase) -> n
         return Ok(Some(PathMismatch::Errno(Errno::ENAMETOOLONG as i32)));
     }
     if root.may_wait(text) {
-        return Err(Errno::EAGAIN);
+        return Err(NOT_ASKED);
     }
     let Ok(path) = CString::new(if below.is_empty() { b"." } else { below }) else { return Ok(None) };
     // One call while a file server behind a link could still answer, three when it may be frozen.

@@ -325,7 +325,7 @@ fn by_handle(root: &Root, place: &Place, ino: u64, handle: &FileHandle) -> Opene
     let found = match sys::open_by_handle(dir, handle.handle_type, bytes) {
         Ok(found) => found,
         // The file system does not know the handle, or has none (`handle_to_path`, fs/fhandle.c).
-        Err(Errno::ESTALE | Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EINVAL) => return Opened::No,
+        Err(Errno::ESTALE | Errno::ENOENT | Errno::EOPNOTSUPP) => return Opened::No,
         Err(_) => return Opened::Unknown,
     };
     let Some(text) = path_of(&found).filter(|text| !root.may_wait(text)) else { return Opened::Unknown };
@@ -362,13 +362,16 @@ impl Search {
             return None;
         }
         self.count = self.count.saturating_add(1);
-        let found = sys::open_path(&root.fd, &c_path(path)?).and_then(|fd| Ok((sys::statx(&fd, c"")?, fd)));
-        let (file, fd) = match found {
-            Ok(found) => found,
+        let fd = match sys::open_path(&root.fd, &c_path(path)?) {
+            Ok(fd) => fd,
             Err(e) => {
                 self.partial |= !is_absent(e);
                 return None;
             }
+        };
+        let Ok(file) = sys::statx(&fd, c"") else {
+            self.partial = true;
+            return None;
         };
         self.inodes.insert((file.dev, file.ino));
         (file.kind() == libc::S_IFDIR).then_some((fd, file))

@@ -12,7 +12,7 @@ use crate::bytes::Bytes;
 use crate::criu::Host;
 use crate::parse::status::{self, Status};
 use crate::scan::proc::Dir;
-use crate::scan::Seen;
+use crate::scan::{sys, Seen};
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -61,7 +61,7 @@ pub fn is_uninterruptible(status: &Status) -> bool {
 
 /// Tasks that the freezer of cgroup v1 holds look like this, and hold nothing.
 fn is_frozen(dir: &Bytes) -> bool {
-    let state = std::fs::read(Path::new(OsStr::from_bytes(dir)).join("freezer.state"));
+    let state = sys::read_file(&Path::new(OsStr::from_bytes(dir)).join("freezer.state"));
     state.is_ok_and(|state| !state.starts_with(b"THAWED"))
 }
 

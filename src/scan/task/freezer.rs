@@ -2,8 +2,10 @@
 
 use crate::parse::status;
 use crate::scan::proc::{Buffers, Dir};
-use crate::scan::{Seen, UncheckedList};
+use crate::scan::{sys, Seen, UncheckedList};
 use crate::snapshot::{Cgroups, Task};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, AT_FDCWD};
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -47,23 +49,43 @@ fn members(dir: &Path, log: &mut UncheckedList) -> Option<HashSet<i32>> {
     };
     let (mut members, mut todo) = (HashSet::new(), vec![dir.to_path_buf()]);
     while let Some(dir) = todo.pop() {
-        match std::fs::read_to_string(dir.join(list)) {
-            Ok(text) => members.extend(text.lines().filter_map(|l| l.parse::<i32>().ok())),
-            // Removed meanwhile.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {}
-            Err(e) => {
-                log.deny(0, None, list.as_bytes(), e.raw_os_error().unwrap_or_default());
-                return None;
+        let read = sys::read_file(&dir.join(list)).map(|text| {
+            let number = |line: &[u8]| std::str::from_utf8(line).ok()?.parse::<i32>().ok();
+            members.extend(text.split(|b| *b == b'\n').filter_map(number));
+        });
+        let listed = below(&dir).map(|below| todo.extend(below));
+        for result in [read, listed] {
+            match result {
+                // Removed meanwhile.
+                Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => {}
+                Err(errno) => {
+                    log.deny(0, None, list.as_bytes(), errno as i32);
+                    return None;
+                }
             }
         }
-        todo.extend(below(&dir));
     }
     Some(members)
 }
 
-fn below(dir: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path())
+/// The directories in it. (`opendir()` of the C library takes memory from a heap that is not ours.)
+fn below(dir: &Path) -> nix::Result<Vec<PathBuf>> {
+    let name = CString::new(dir.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let listing = sys::open(AT_FDCWD, &name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    let (mut found, mut dents) = (Vec::new(), vec![0; 32 * 1024]);
+    loop {
+        let n = sys::retry(|| sys::getdents(&listing, &mut dents))?;
+        if n == 0 {
+            return Ok(found);
+        }
+        for name in sys::names(dents.get(..n).unwrap_or_default()) {
+            match sys::lstatx(&listing, name) {
+                Ok(file) if file.kind() == libc::S_IFDIR => found.push(dir.join(OsStr::from_bytes(name.to_bytes()))),
+                Ok(_) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
 }
 
 #[cfg(test)]

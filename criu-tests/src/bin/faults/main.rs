@@ -121,8 +121,15 @@ fn conduct(args: &Args) -> Result<bool, String> {
             .map_err(|e| e.to_string())?;
         let lines = BufReader::new(child.stdout.take().ok_or("no pipe")?);
         let read = std::thread::spawn(move || {
-            let parsed = lines.lines().map_while(Result::ok).map(|l| serde_json::from_str(&l).unwrap_or(Value::Null));
-            parsed.collect::<Vec<Value>>()
+            let seen = |line: String| {
+                let told: Value = serde_json::from_str(&line).unwrap_or_default();
+                // All of them are counted at the end; whoever waits for that sees what there is.
+                if told["harms"].as_array().is_some_and(|harms| !harms.is_empty()) || !told["note"].is_null() {
+                    eprintln!("{line}");
+                }
+                told
+            };
+            lines.lines().map_while(Result::ok).map(seen).collect::<Vec<Value>>()
         });
         workers.push((child, read));
     }

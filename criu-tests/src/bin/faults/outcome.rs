@@ -1,6 +1,6 @@
 //! The table of all plans, and the offenders.
 
-use crate::verdict::HARMS;
+use crate::verdict::{Harm, HARMS};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,5 +73,5 @@ pub fn tell(all: &[Value], show: usize) -> bool {
     for (kind, n) in shown.iter().enumerate().filter(|(_, n)| **n > show) {
         println!("{}: {} more", HARMS[kind].1, n - show);
     }
-    sum[0] > 0 && sum[2..].iter().all(|n| *n == 0)
+    sum[0] > 0 && sum[2..2 + Harm::ALL_HARMFUL].iter().all(|n| *n == 0)
 }

@@ -34,8 +34,10 @@ const CONDITIONS: &[(i64, &[i32], &[&str])] = &[
     // No CAP_NET_ADMIN; no file, or none that can be opened.
     (libc::SYS_ioctl, &[libc::EPERM, libc::EINVAL], &["unix-siocunixfile"]),
     (libc::SYS_ioctl, &[libc::EPERM], &["netns-no-net-admin", "tcp-repair"]),
-    // No settings, or hung up.
-    (libc::SYS_ioctl, &[libc::EINVAL, libc::EIO], &["tty-ioctl"]),
+    // No settings.
+    (libc::SYS_ioctl, &[libc::EINVAL], &["tty-ioctl"]),
+    // No such request in this kernel: CRIU's own probe (`kdat_compatible_cr`, criu/arch/x86/kerndat.c).
+    (libc::SYS_arch_prctl, &[libc::EINVAL], &["compat-task"]),
     // The directory is somebody else's.
     (libc::SYS_openat, &[libc::EACCES, libc::EPERM], &["proc-denied"]),
     (libc::SYS_getdents64, &[libc::EACCES, libc::EPERM], &["proc-denied"]),
@@ -63,9 +65,12 @@ pub enum Harm {
     Lost,
     /// A refusal is missing in a frozen look in which nothing failed.
     LostLater,
+    /// No harm. While tables of descriptors could not be compared, what is refused in one is told again in another that is the
+    /// same table: the descriptor is there, and the report says that it could not compare.
+    Again,
 }
 
-pub const HARMS: [(Harm, &str); 8] = [
+pub const HARMS: [(Harm, &str); 9] = [
     (Harm::FalseRefusal, "false"),
     (Harm::FalseLater, "false-2nd"),
     (Harm::Crash, "crash"),
@@ -74,7 +79,12 @@ pub const HARMS: [(Harm, &str); 8] = [
     (Harm::Left, "left"),
     (Harm::Lost, "lost"),
     (Harm::LostLater, "lost-2nd"),
+    (Harm::Again, "again"),
 ];
+
+impl Harm {
+    pub const ALL_HARMFUL: usize = Harm::Again as usize;
+}
 
 pub struct Harmed {
     pub kind: Harm,
@@ -137,6 +147,28 @@ fn left(told: &Value) -> impl Iterator<Item = &str> {
     findings(&told["left"]).filter_map(Value::as_str)
 }
 
+/// Whether the kernel says that two processes have one table of descriptors.
+fn one_table(a: i32, b: i32) -> bool {
+    const KCMP_FILES: libc::c_int = 2;
+    unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_FILES, 0, 0) == 0 }
+}
+
+/// A descriptor of the same number, refused for the same in another process that has the very same table.
+fn again(known: &BTreeSet<&Blamed>, finding: &Value) -> bool {
+    let number =
+        |place: &Value| Some((i32::try_from(place[0].as_i64()?).ok()?, i32::try_from(place[1].as_i64()?).ok()?));
+    let same = |place: &Value| {
+        let Some((pid, fd)) = number(place).filter(|_| finding["tid"].is_null()) else { return false };
+        known.iter().filter(|(rule, _)| finding["rule"] == rule.as_str()).any(|(_, known)| {
+            let known: Value =
+                known.strip_suffix(" null").and_then(|k| serde_json::from_str(k).ok()).unwrap_or_default();
+            number(&known).is_some_and(|(of, number)| number == fd && of != pid && one_table(of, pid))
+                && known[2] == place[2]
+        })
+    };
+    findings(&finding["places"]).next().is_some() && findings(&finding["places"]).all(same)
+}
+
 /// Without the number of the descriptor, and of what has no name.
 fn what(left: &str) -> String {
     let what = left.rsplit(' ').next().unwrap_or_default();
@@ -145,7 +177,9 @@ fn what(left: &str) -> String {
 
 /// A child that cannot be waited for stays; and what was taken from a queue if it could not be told whether closing it waits.
 fn allowed_to_stay(plan: &Plan, left: &str, told: &Value) -> bool {
-    let queue = || unchecked(&told["faulty"]).any(|u| u.contains("unread message") || u.contains("mountinfo"));
+    // Nobody knows the mounts of a namespace that is not known.
+    let doubts = ["unread message", "mountinfo", "None ns "];
+    let queue = || unchecked(&told["faulty"]).any(|u| doubts.iter().any(|doubt| u.contains(doubt)));
     (left.starts_with("child") && plan.nr == libc::SYS_wait4) || (left.starts_with("fd") && queue())
 }
 
@@ -161,25 +195,31 @@ impl One {
 
     fn judge(&self, plan: &Plan, look: &Value, wrong: Harm, missing: Harm, harms: &mut Vec<Harmed>) {
         let known: BTreeSet<&Blamed> = self.refusals.iter().flatten().collect();
+        let words = !look["blind"].is_null() || unchecked(look).any(|u| !self.unchecked.contains(&u));
+        // Places that are refused for what failed.
+        let mut instead: BTreeSet<String> = BTreeSet::new();
         for f in findings(&look["refused"]) {
             let condition = |(nr, errnos, rules): &(i64, &[i32], &[&str])| {
                 *nr == plan.nr && errnos.contains(&plan.errno) && f["rule"].as_str().is_some_and(|r| rules.contains(&r))
             };
             if CONDITIONS.iter().any(condition) {
+                instead.extend(blamed(f).map(|(_, place)| place));
                 continue;
             }
             if !self.keys.contains(&key(f)) && blamed(f).any(|b| !known.contains(&b)) {
-                harms.push(harmed(wrong, f["rule"].as_str().unwrap_or_default(), &f["says"]));
+                let compared = plan.nr != libc::SYS_kcmp || !words;
+                let kind = if !compared && again(&known, f) { Harm::Again } else { wrong };
+                harms.push(harmed(kind, f["rule"].as_str().unwrap_or_default(), &f["says"]));
             }
         }
-        let words = !look["blind"].is_null() || unchecked(look).any(|u| !self.unchecked.contains(&u));
         // A look without a failure has nothing to excuse.
         if words && missing == Harm::Lost {
             return;
         }
         let told: BTreeSet<Blamed> =
             findings(&look["refused"]).chain(findings(&look["warned"])).flat_map(blamed).collect();
-        for lost in self.refusals.iter().filter(|places| !places.iter().any(|b| told.contains(b))) {
+        let is_told = |b: &Blamed| told.contains(b) || instead.contains(&b.1);
+        for lost in self.refusals.iter().filter(|places| !places.iter().any(is_told)) {
             let Some((rule, place)) = lost.first() else { continue };
             harms.push(harmed(missing, rule, place));
         }

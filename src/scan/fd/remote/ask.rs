@@ -151,8 +151,7 @@ impl NotAsked {
 
 /// Of our own descriptor, which is the same open file.
 fn scm_fds(file: &OwnedFd) -> nix::Result<Option<u32>> {
-    let text = std::fs::read(format!("/proc/self/fdinfo/{}", file.as_raw_fd()));
-    let text = text.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    let text = sys::read_file(format!("/proc/self/fdinfo/{}", file.as_raw_fd()).as_ref())?;
     Ok(crate::parse::fdinfo::parse(&text).scm_fds)
 }
 
