@@ -306,7 +306,11 @@ fn netns(file: &OwnedFd) -> nix::Result<u64> {
 /// The link text of the file that the socket was bound to (`unix_open_file()`, net/unix/af_unix.c: an O_PATH descriptor, so
 /// the file is not opened and closing it flushes nothing). ENOENT: not bound to a path.
 fn unix_file(file: &OwnedFd) -> nix::Result<Bytes> {
-    let bound = opened(file, SIOCUNIXFILE)?;
+    // Whose right it is not will not be told a moment later.
+    let bound = opened(file, SIOCUNIXFILE).or_else(|errno| match errno {
+        Errno::EPERM => opened(file, SIOCUNIXFILE),
+        errno => Err(errno),
+    })?;
     match std::fs::read_link(format!("/proc/self/fd/{}", bound.as_raw_fd())) {
         Ok(path) => Ok(Bytes(path.into_os_string().into_vec())),
         // Of the link this alone is an answer.
@@ -339,8 +343,9 @@ pub fn tty(file: &OwnedFd, unasked: &NotAsked) -> TtyFacts {
     };
     let sid = of_master(sid);
     let sid_pidns = sid.filter(|s| *s > 0).and_then(pidns);
-    // Of a pseudoterminal nothing but a hang-up.
-    let in_between = unset == Some(libc::EIO) && device.is_some_and(|dev| dev.is_unix98_pty());
+    // Of a pseudoterminal it tells nothing but a hang-up.
+    let other = hung_up == Some(false) && !device.is_some_and(Dev::is_unix98_pty);
+    let in_between = unset == Some(libc::EIO) && hung_up != Some(true) && !other;
     if in_between {
         unasked.0.set(Some(Errno::EIO));
     }
@@ -358,13 +363,15 @@ pub fn tty(file: &OwnedFd, unasked: &NotAsked) -> TtyFacts {
 }
 
 /// A hang-up takes the open file every operation, for good: from then on each of these is EIO, by which none of them means
-/// anything else (`hung_up_tty_ioctl()`, drivers/tty/tty_io.c). One that says so between two that do not was not answered: `None`.
+/// anything else (`hung_up_tty_ioctl()`, drivers/tty/tty_io.c). One that says so before one that does not, or alone, is no answer:
+/// `None`.
 pub(super) fn hung_up(asked: &[Option<Result<i32, i32>>]) -> Option<bool> {
     let eio = |answer: &&Option<Result<i32, i32>>| **answer == Some(Err(libc::EIO));
-    match asked.iter().filter(eio).count() {
+    let answered = || asked.iter().filter(|answer| answer.is_some());
+    match answered().filter(eio).count() {
         0 => Some(false),
         // It may have happened while we asked.
-        n if n > 1 && asked.iter().rev().take_while(eio).count() == n => Some(true),
+        n if n > 1 && answered().rev().take_while(eio).count() == n => Some(true),
         _ => None,
     }
 }
