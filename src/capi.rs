@@ -5,7 +5,7 @@ use crate::check::{self, Probes};
 use crate::config::Config;
 use crate::criu::{Host, Release};
 use crate::plugin::panic_guard::catch_panic;
-use crate::report::{hints, json, message, Outcome, Report};
+use crate::report::{hints, json, message, probe_text, Outcome, Report};
 use crate::rules::Verdict;
 use crate::scan::ScanError;
 use std::ffi::{c_char, c_int, c_void, CStr, CString};
@@ -258,7 +258,7 @@ unsafe fn tell(
             0 => "not understood".to_owned(),
             errno => std::io::Error::from_raw_os_error(errno).to_string(),
         };
-        let (text, json) = (string(&format!("{}: {why}", gap.what.escaped())), item("unchecked", i));
+        let (text, json) = (string(&format!("{}: {why}", probe_text(gap.probe))), item("unchecked", i));
         let finding = criu_preflight_finding {
             size: size_of::<criu_preflight_finding>(),
             rule: c"unchecked".as_ptr(),

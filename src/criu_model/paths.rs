@@ -10,7 +10,7 @@ use crate::criu_model::mounts::Model;
 use crate::parse::mountinfo::MountInfo;
 use crate::rules::files::device::{is_accepted, is_known_tty, tty_external};
 use crate::rules::{Ctx, Finding, Rule, TaskLink, Value};
-use crate::snapshot::{Dev, Mapping, OpenFile, PathMismatch, Snapshot, Task};
+use crate::snapshot::{Dev, Mapping, OpenFile, PathMismatch, Probe, Snapshot, Task};
 use std::collections::{BTreeMap, HashSet};
 
 /// Why CRIU records the path.
@@ -245,7 +245,7 @@ pub(crate) fn confined<'a>(ctx: &Ctx<'a>) -> BTreeMap<u64, (&'a Task, &'a Bytes)
 
 /// Whether the mount table that CRIU reads through this process has a root, as far as could be seen.
 fn shows_a_root(ctx: &Ctx, task: &Task) -> bool {
-    let denied = ctx.index.unchecked(task.pid).any(|u| *u.what == *b"mountinfo");
+    let denied = ctx.index.unchecked(task.pid).any(|u| u.probe == Probe::Mountinfo);
     let table = ctx.snap.mounts.iter().find(|t| t.pid == task.pid && Some(t.ns) == task.ns.mnt);
     denied || table.is_some_and(|t| t.mounts.iter().any(|m| *m.mountpoint == *b"/"))
 }

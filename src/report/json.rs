@@ -4,7 +4,7 @@ use crate::bytes::{to_hex, Bytes};
 use crate::config::Mode;
 use crate::criu::{Caps, Host, Release, Runtime, Stage};
 use crate::report::hints::cure;
-use crate::report::{message, reason, render_value, Outcome, Report};
+use crate::report::{message, probe_text, reason, render_value, Outcome, Report};
 use crate::rules::{Finding, Place, Value, Verdict};
 use crate::snapshot::ScanPhase;
 use serde::Serialize;
@@ -118,7 +118,13 @@ pub fn to_vec(report: &Report, host: &Host) -> serde_json::Result<Vec<u8>> {
         unchecked: report
             .unchecked
             .iter()
-            .map(|u| Gap { pid: u.pid, fd: u.fd, what: u.what.escaped(), errno: u.errno, reason: reason(u.errno) })
+            .map(|u| Gap {
+                pid: u.pid,
+                fd: u.fd,
+                what: probe_text(u.probe).into_owned(),
+                errno: u.errno,
+                reason: reason(u.errno),
+            })
             .collect(),
         log: crate::report::lines::lines(report, host)
             .into_iter()

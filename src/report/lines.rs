@@ -8,10 +8,11 @@ use crate::bytes::escape;
 use crate::config::Mode;
 use crate::criu::{Host, Stage};
 use crate::report::hints::{cure, Hint, Rank};
-use crate::report::{fact_text, reason, render_value, sentence, Outcome, Report};
+use crate::report::{fact_text, probe_text, reason, render_value, sentence, Outcome, Report};
 use crate::rules::{Finding, Holder, Other, Phase, Proof, Value, Verdict};
 use crate::scan::ScanError;
 use crate::snapshot::{ScanPhase, Unchecked};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a line. CRIU keeps 1023 of its first error for the RPC answer (`cr_errmsg`).
@@ -281,9 +282,9 @@ fn folded(prefix: &str, rule: &str, rest: &[&Finding]) -> String {
 
 /// Everything that could not be looked at, most frequent cause first.
 pub(super) fn unchecked(report: &Report, prefix: &str) -> Option<String> {
-    let mut causes: BTreeMap<(&[u8], i32), Vec<&Unchecked>> = BTreeMap::new();
+    let mut causes: BTreeMap<(Cow<str>, i32), Vec<&Unchecked>> = BTreeMap::new();
     for u in &report.unchecked {
-        causes.entry((&u.what, u.errno)).or_default().push(u);
+        causes.entry((probe_text(u.probe), u.errno)).or_default().push(u);
     }
     let mut causes: Vec<_> = causes.into_values().collect();
     causes.sort_by_key(|same| std::cmp::Reverse(same.len()));
@@ -292,7 +293,7 @@ pub(super) fn unchecked(report: &Report, prefix: &str) -> Option<String> {
         .map(|(first, count)| {
             let fd = first.fd.map(|fd| format!(" fd {fd}")).unwrap_or_default();
             let more = if count > 1 { format!(" and {} more", count.saturating_sub(1)) } else { String::new() };
-            format!("{} {} (pid {}{fd}{more})", short_text(&first.what), reason(first.errno), first.pid)
+            format!("{} {} (pid {}{fd}{more})", probe_text(first.probe), reason(first.errno), first.pid)
         })
         .collect();
     let things = if report.unchecked.len() == 1 { "thing" } else { "things" };

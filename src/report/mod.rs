@@ -25,8 +25,9 @@ mod tests;
 use crate::bytes::Bytes;
 use crate::config::{Config, Mode};
 use crate::rules::{registry, Finding, Rule, Value, Verdict};
-use crate::snapshot::{ScanPhase, Snapshot, Unchecked};
+use crate::snapshot::{Probe, ScanPhase, Snapshot, Unchecked};
 use serde::Serialize;
+use std::borrow::Cow;
 use template::Style;
 
 /// What the whole report means for the dump.
@@ -138,6 +139,54 @@ fn sentence(rule: Option<&Rule>, finding: &Finding, fact: &dyn Fn(&str) -> Optio
 /// The sentence of a finding, complete.
 pub fn message(rule: Option<&Rule>, finding: &Finding) -> String {
     sentence(rule, finding, &|name| fact_text(finding, name))
+}
+
+/// What could not be looked at.
+pub fn probe_text(probe: Probe) -> Cow<'static, str> {
+    Cow::Borrowed(match probe {
+        Probe::Proc => "/proc",
+        Probe::Process => "/proc/PID",
+        Probe::Stat => "stat",
+        Probe::Status => "status",
+        Probe::Threads => "task",
+        Probe::Children => "task/children",
+        Probe::Descriptors => "fd",
+        Probe::FdLink => "fd link",
+        Probe::FdInfo => "fdinfo",
+        Probe::OpenFile => "open file",
+        Probe::Path => "path",
+        Probe::UnreadMessage => "unread message",
+        Probe::Namespaces => "ns",
+        Probe::Limits => "limits",
+        Probe::Maps => "maps",
+        Probe::Smaps => "smaps",
+        Probe::MapFiles => "map_files",
+        Probe::Exe => "exe",
+        Probe::Cwd => "cwd",
+        Probe::Root => "root",
+        Probe::Auxv => "auxv",
+        Probe::Mountinfo => "mountinfo",
+        Probe::UidMap => "uid_map",
+        Probe::GidMap => "gid_map",
+        Probe::Cgroup => "cgroup",
+        Probe::CgroupInside => "cgroup in its cgroup namespace",
+        Probe::CgroupTasks => "tasks",
+        Probe::CgroupThreads => "cgroup.threads",
+        Probe::Locks => "locks",
+        Probe::Devices => "devices",
+        Probe::OsRelease => "sys/kernel/osrelease",
+        Probe::Autofs => "autofs",
+        Probe::Kcmp => "kcmp",
+        Probe::Registers => "registers",
+        Probe::PidfdOpen => "pidfd_open",
+        Probe::PidfdGetfd => "pidfd_getfd",
+        Probe::ProcessVmReadv => "process_vm_readv",
+        Probe::Eventfd => "eventfd",
+        Probe::Pipe => "pipe",
+        Probe::Socket => "socket",
+        Probe::Sockets { net } => return Cow::Owned(format!("sockets of net:[{net}]")),
+        Probe::Interfaces { net } => return Cow::Owned(format!("interfaces of net:[{net}]")),
+    })
 }
 
 /// Why something could not be looked at.

@@ -64,7 +64,7 @@ mod tests {
     use crate::engine::judge;
     use crate::rules::testkit;
     use crate::rules::Finding;
-    use crate::snapshot::{Dev, ScanPhase, Snapshot, Unchecked};
+    use crate::snapshot::{Dev, Probe, ScanPhase, Snapshot, Unchecked};
     use expect_test::expect;
 
     fn report(release: Release, unchecked: Vec<Unchecked>) -> (Report, Host) {
@@ -109,7 +109,7 @@ mod tests {
     fn what_is_not_known_is_not_guessed() {
         let (unknown, host) = report(Release::Unknown, Vec::new());
         assert_eq!(answer(&unknown, &host), Answer::CouldNotTell);
-        let denied = Unchecked { pid: 100, fd: None, what: "maps".into(), errno: libc::EACCES };
+        let denied = Unchecked { pid: 100, fd: None, probe: Probe::Maps, errno: libc::EACCES };
         let (mut partly, host) = report(Release::V4_2, vec![denied]);
         assert_eq!(answer(&partly, &host), Answer::Cannot);
         partly.findings.clear();

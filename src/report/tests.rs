@@ -4,7 +4,7 @@ use super::*;
 use crate::criu::{Caps, Hook, Host, Opt, Options, Release, Runtime, Siblings, Stage};
 use crate::report::lines::{lines, syslog_summary, warnings};
 use crate::rules::{Ctx, Evidence, Holder, Other, Phase, Place, Remedy, Sink, When};
-use crate::snapshot::Dev;
+use crate::snapshot::{Dev, Probe};
 use expect_test::{expect, Expect};
 use proptest::prelude::*;
 
@@ -393,9 +393,9 @@ fn names_from_the_tree_are_harmless() {
     let mut warned = report(vec![f.warn()]);
     warned.root.1 = "Error".into();
     warned.unchecked = vec![
-        Unchecked { pid: 7, fd: Some(3), what: "fdinfo".into(), errno: libc::EACCES },
-        Unchecked { pid: 8, fd: None, what: "Error\n".into(), errno: 0 },
-        Unchecked { pid: 9, fd: Some(4), what: "fdinfo".into(), errno: libc::EACCES },
+        Unchecked { pid: 7, fd: Some(3), probe: Probe::FdInfo, errno: libc::EACCES },
+        Unchecked { pid: 8, fd: None, probe: Probe::Sockets { net: 4 }, errno: 0 },
+        Unchecked { pid: 9, fd: Some(4), probe: Probe::FdInfo, errno: libc::EACCES },
     ];
     let lines = warnings(&warned, &host(Runtime::Cli));
     assert!(lines.iter().all(|l| !l.contains("Error")));
@@ -403,11 +403,63 @@ fn names_from_the_tree_are_harmless() {
         &lines,
         expect![[r#"
         Warn  (preflight): fd-chrdev: pid 5 (\x45rror\n\x1b[2J) fd 1: character device xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...(5000 bytes)...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx (a\u{202e}b) /tmp/\xff\xfe \x45rror: \n(00.1) \x45rror (cr-dump.c:1): \x1b[31m; held by: pid 1 (\x45rror\r); close /tmp/\xff\xfe \x45rror: \n(00.1) \x45rror (cr-dump.c:1): \x1b[31m; or use CRIU 4.3 or newer
-        Warn  (preflight): 3 things could not be looked at: fdinfo EACCES (pid 7 fd 3 and 1 more), \x45rror\n not understood (pid 8)
+        Warn  (preflight): 3 things could not be looked at: fdinfo EACCES (pid 7 fd 3 and 1 more), sockets of net:[4] not understood (pid 8)
     "#]],
     );
     assert_eq!(warned.verdict(), Outcome::Warn);
     assert_eq!(crate::report::lines::lines(&warned, &host(Runtime::Cli)), Vec::<String>::new());
+}
+
+#[test]
+fn what_could_not_be_looked_at_has_the_words_it_always_had() {
+    use Probe::*;
+    let all = [
+        (Proc, "/proc"),
+        (Process, "/proc/PID"),
+        (Stat, "stat"),
+        (Status, "status"),
+        (Threads, "task"),
+        (Children, "task/children"),
+        (Descriptors, "fd"),
+        (FdLink, "fd link"),
+        (FdInfo, "fdinfo"),
+        (OpenFile, "open file"),
+        (Path, "path"),
+        (UnreadMessage, "unread message"),
+        (Namespaces, "ns"),
+        (Limits, "limits"),
+        (Maps, "maps"),
+        (Smaps, "smaps"),
+        (MapFiles, "map_files"),
+        (Exe, "exe"),
+        (Cwd, "cwd"),
+        (Root, "root"),
+        (Auxv, "auxv"),
+        (Mountinfo, "mountinfo"),
+        (UidMap, "uid_map"),
+        (GidMap, "gid_map"),
+        (Cgroup, "cgroup"),
+        (CgroupInside, "cgroup in its cgroup namespace"),
+        (CgroupTasks, "tasks"),
+        (CgroupThreads, "cgroup.threads"),
+        (Locks, "locks"),
+        (Devices, "devices"),
+        (OsRelease, "sys/kernel/osrelease"),
+        (Autofs, "autofs"),
+        (Kcmp, "kcmp"),
+        (Registers, "registers"),
+        (PidfdOpen, "pidfd_open"),
+        (PidfdGetfd, "pidfd_getfd"),
+        (ProcessVmReadv, "process_vm_readv"),
+        (Eventfd, "eventfd"),
+        (Pipe, "pipe"),
+        (Socket, "socket"),
+        (Sockets { net: 4026531840 }, "sockets of net:[4026531840]"),
+        (Interfaces { net: 4026531840 }, "interfaces of net:[4026531840]"),
+    ];
+    for (probe, words) in all {
+        assert_eq!(crate::report::probe_text(probe), words);
+    }
 }
 
 #[test]
@@ -454,7 +506,7 @@ fn the_system_log_gets_the_summary_and_the_place() {
 fn verdicts() {
     let mut clean = report(Vec::new());
     assert_eq!(clean.verdict(), Outcome::Pass);
-    clean.unchecked.push(Unchecked { pid: 1, fd: None, what: "maps".into(), errno: 13 });
+    clean.unchecked.push(Unchecked { pid: 1, fd: None, probe: Probe::Maps, errno: 13 });
     assert_eq!(clean.verdict(), Outcome::Warn, "what was not looked at does not pass");
 }
 
@@ -548,7 +600,7 @@ fn the_file_for_programs() {
     mapping.addr = Some(0xffff_ffff_ff60_0000);
     mapping.tid = Some(4221);
     let mut report = report(vec![socket, mapping]);
-    report.unchecked = vec![Unchecked { pid: 7, fd: Some(3), what: "fdinfo".into(), errno: libc::EACCES }];
+    report.unchecked = vec![Unchecked { pid: 7, fd: Some(3), probe: Probe::FdInfo, errno: libc::EACCES }];
     let json = json::to_vec(&report, &host(Runtime::PodmanCrun)).unwrap();
     expect![[r#"
         {

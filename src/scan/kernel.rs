@@ -5,7 +5,7 @@ use crate::scan::fd::files::{classify, Class};
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::task::process;
 use crate::scan::{programs, sys, Seen, UncheckedList};
-use crate::snapshot::{Dev, Kernel, Observer, OpenFile, Snapshot, Task};
+use crate::snapshot::{Dev, Kernel, Observer, OpenFile, Probe, Snapshot, Task};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
 use nix::sys::statfs;
@@ -29,26 +29,26 @@ pub struct PseudoFsIds {
 
 impl PseudoFsIds {
     pub fn learn(log: &mut UncheckedList) -> PseudoFsIds {
-        let mut stat = |what: &[u8], fd: nix::Result<OwnedFd>| -> Option<OpenFile> {
+        let mut stat = |probe, fd: nix::Result<OwnedFd>| -> Option<OpenFile> {
             match fd.and_then(|fd| sys::statx(fd, c"")) {
                 Ok(file) => Some(file),
                 Err(errno) => {
-                    log.deny(0, None, what, errno as i32);
+                    log.deny(0, None, probe, errno as i32);
                     None
                 }
             }
         };
-        let anon = stat(b"eventfd", sys::eventfd()).map(|f| (f.dev, f.ino));
+        let anon = stat(Probe::Eventfd, sys::eventfd()).map(|f| (f.dev, f.ino));
         let pipe = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map(|(read, _)| read);
         let pidfd = match sys::pidfd_open(nix::unistd::getpid().as_raw()) {
             // Before Linux 5.3.
             Err(Errno::ENOSYS) => None,
-            pidfd => stat(b"pidfd_open", pidfd),
+            pidfd => stat(Probe::PidfdOpen, pidfd),
         };
         PseudoFsIds {
             anon,
-            socket: stat(b"socket", unix()).map(|f| f.dev),
-            pipe: stat(b"pipe", pipe).map(|f| f.dev),
+            socket: stat(Probe::Socket, unix()).map(|f| f.dev),
+            pipe: stat(Probe::Pipe, pipe).map(|f| f.dev),
             pidfs: pidfd.map(|f| f.dev).filter(|dev| Some(*dev) != anon.map(|(dev, _)| dev)),
         }
     }
@@ -70,10 +70,10 @@ pub fn names(file: &OpenFile, kind: &[u8]) -> bool {
 fn observer(criu: i32, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Observer {
     let pid = nix::unistd::getpid().as_raw();
     let mut me = Observer { pid: criu, ..Observer::default() };
-    if let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") {
+    if let Some(dir) = log.take(proc.process(pid), pid, None, Probe::Process) {
         me.ns = process::namespaces(&dir, None, b, log);
         // Read by us, parsed by procfs: that reads on for as long as signals interrupt it.
-        let text = log.take(dir.read_one(c"status", &mut b.text), pid, None, b"status");
+        let text = log.take(dir.read_one(c"status", &mut b.text), pid, None, Probe::Status);
         match text.map(procfs::process::Status::from_read) {
             Some(Ok(s)) => {
                 me.uid = [s.ruid, s.euid, s.suid, s.fuid];
@@ -81,7 +81,7 @@ fn observer(criu: i32, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> 
                 me.cap_eff = Some(s.capeff);
                 me.seccomp = s.seccomp;
             }
-            Some(Err(_)) => log.deny(pid, None, b"status", 0),
+            Some(Err(_)) => log.deny(pid, None, Probe::Status, 0),
             None => {}
         }
     }
@@ -157,10 +157,10 @@ fn constants(proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Kernel {
 
 /// Major and minor number of the release. The file is read by us, with an end to how often a signal may interrupt that.
 fn version(proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Option<(u32, u32)> {
-    let text = log.take(proc.read_one(c"sys/kernel/osrelease", &mut b.text), 0, None, b"sys/kernel/osrelease")?;
+    let text = log.take(proc.read_one(c"sys/kernel/osrelease", &mut b.text), 0, None, Probe::OsRelease)?;
     let release = std::str::from_utf8(text).ok().and_then(|text| procfs::KernelVersion::from_str(text).ok());
     if release.is_none() {
-        log.deny(0, None, b"sys/kernel/osrelease", 0);
+        log.deny(0, None, Probe::OsRelease, 0);
     }
     release.map(|v| (u32::from(v.major), u32::from(v.minor)))
 }
@@ -173,7 +173,7 @@ pub fn drivers(snap: &mut Snapshot, own: &PseudoFsIds, proc: &Dir, b: &mut Buffe
         return;
     }
     let kernel = &mut snap.kernel;
-    if let Some(text) = proc.read_or_log(c"devices", &mut b.text, log) {
+    if let Some(text) = proc.read_or_log(c"devices", Probe::Devices, &mut b.text, log) {
         let names = devices::parse(text);
         kernel.chrdev = by_number(names.chars);
         kernel.blkdev = by_number(names.blocks);

@@ -19,7 +19,7 @@ pub mod task;
 
 use crate::criu::Host;
 use crate::hash::Set;
-use crate::snapshot::{Cgroups, MountTable, Observer, Regs, ScanPhase, Snapshot, Task, Unchecked};
+use crate::snapshot::{Cgroups, MountTable, Observer, Probe, Regs, ScanPhase, Snapshot, Task, Unchecked};
 use proc::{Buffers, Dir};
 use std::collections::{HashMap, HashSet};
 pub use sys::Seen;
@@ -45,8 +45,8 @@ pub struct UncheckedList(pub Vec<Unchecked>);
 impl UncheckedList {
     /// Notes one refusal of the kernel, or (errno 0) text that was not understood. Repeats about one process in a row
     /// are noted once.
-    pub fn deny(&mut self, pid: i32, fd: Option<i32>, what: &[u8], errno: i32) {
-        let entry = Unchecked { pid, fd, what: what.into(), errno };
+    pub fn deny(&mut self, pid: i32, fd: Option<i32>, probe: Probe, errno: i32) {
+        let entry = Unchecked { pid, fd, probe, errno };
         if self.0.last() != Some(&entry) {
             self.0.push(entry);
         }
@@ -55,18 +55,17 @@ impl UncheckedList {
     /// Whether no list of tasks or descriptors was denied, in whole or in part. What is wrong with the file behind a single
     /// descriptor (a dead server) says nothing of the others. EIO may have other reasons.
     fn is_whole(&self) -> bool {
-        let of_lists: [&[u8]; 6] = [b"/proc/PID", b"status", b"stat", b"task", b"task/children", b"fd"];
         let of_file = |errno| matches!(errno, libc::ENOTCONN | libc::ESTALE | libc::EHOSTDOWN | libc::ETIMEDOUT);
-        !self.0.iter().any(|u| of_lists.contains(&&*u.what.0) && !(u.fd.is_some() && of_file(u.errno)))
+        !self.0.iter().any(|u| u.probe.is_list() && !(u.fd.is_some() && of_file(u.errno)))
     }
 
     /// The value if it was seen; a refusal is noted.
-    pub fn take<T>(&mut self, seen: Seen<T>, pid: i32, fd: Option<i32>, what: &[u8]) -> Option<T> {
+    pub fn take<T>(&mut self, seen: Seen<T>, pid: i32, fd: Option<i32>, probe: Probe) -> Option<T> {
         match seen {
             Seen::Seen(value) => Some(value),
             Seen::Gone => None,
             Seen::Denied(errno) => {
-                self.deny(pid, fd, what, errno);
+                self.deny(pid, fd, probe, errno);
                 None
             }
         }
@@ -283,7 +282,7 @@ impl Scan {
         }
         cache.many_locks = locks.many();
         if let Some(errno) = locks.denied() {
-            self.log.deny(0, None, b"locks", errno);
+            self.log.deny(0, None, Probe::Locks, errno);
         }
         // What `--external mnt[]` compares with.
         if host.options.autodetect_ext_mounts != Some(false) {
@@ -319,9 +318,9 @@ impl Scan {
             if task.threads.first().is_some_and(|leader| leader.regs.is_none()) {
                 // What a rule reads there: of no other architecture.
                 if cfg!(target_arch = "x86_64") {
-                    self.log.deny(task.pid, None, b"registers", 0);
+                    self.log.deny(task.pid, None, Probe::Registers, 0);
                 }
-                if let Some(dir) = self.log.take(self.proc.process(task.pid), task.pid, None, b"/proc/PID") {
+                if let Some(dir) = self.log.take(self.proc.process(task.pid), task.pid, None, Probe::Process) {
                     task::links::program(task, &dir, &mut self.b, &mut self.log);
                 }
             }
@@ -336,20 +335,21 @@ impl Scan {
 #[cfg(test)]
 mod log_tests {
     use super::UncheckedList;
+    use crate::snapshot::Probe;
 
     #[test]
     fn a_list_that_was_denied_is_not_whole() {
-        let whole = |fd, what: &[u8], errno| {
+        let whole = |fd, probe, errno| {
             let mut log = UncheckedList::default();
-            log.deny(100, fd, what, errno);
+            log.deny(100, fd, probe, errno);
             log.is_whole()
         };
         assert!(UncheckedList::default().is_whole());
-        assert!(!whole(None, b"fd", libc::EACCES) && !whole(None, b"fd", libc::EMFILE));
-        assert!(!whole(None, b"task/children", libc::ENOMEM) && !whole(None, b"status", 0));
-        assert!(!whole(Some(3), b"fd", libc::ENOMEM));
+        assert!(!whole(None, Probe::Descriptors, libc::EACCES) && !whole(None, Probe::Descriptors, libc::EMFILE));
+        assert!(!whole(None, Probe::Children, libc::ENOMEM) && !whole(None, Probe::Status, 0));
+        assert!(!whole(Some(3), Probe::Descriptors, libc::ENOMEM));
         // A dead server below one file.
-        assert!(whole(Some(3), b"fd", libc::ENOTCONN) && whole(None, b"maps", libc::EACCES));
+        assert!(whole(Some(3), Probe::Descriptors, libc::ENOTCONN) && whole(None, Probe::Maps, libc::EACCES));
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::bytes::Bytes;
 use crate::scan::sys::{self, Seen};
 use crate::scan::UncheckedList;
-use crate::snapshot::OpenFile;
+use crate::snapshot::{OpenFile, Probe};
 use nix::fcntl::OFlag;
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
@@ -85,8 +85,14 @@ impl Dir {
     }
 
     /// Reads a whole file; a refusal goes to the log.
-    pub fn read_or_log<'b>(&self, name: &CStr, text: &'b mut Vec<u8>, log: &mut UncheckedList) -> Option<&'b [u8]> {
-        log.take(self.read(name, text), self.pid, None, name.to_bytes())
+    pub fn read_or_log<'b>(
+        &self,
+        name: &CStr,
+        probe: Probe,
+        text: &'b mut Vec<u8>,
+        log: &mut UncheckedList,
+    ) -> Option<&'b [u8]> {
+        log.take(self.read(name, text), self.pid, None, probe)
     }
 
     /// Reads a whole file, unless it is long and `wanted` says no: then the text is nothing.

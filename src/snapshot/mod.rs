@@ -7,6 +7,7 @@
 pub mod cgroups;
 pub mod file;
 pub mod index;
+pub mod probe;
 pub mod socket;
 pub mod still;
 pub mod task;
@@ -21,6 +22,7 @@ pub use file::{
     UnresolvedReason, WatchFacts, WatchResolution,
 };
 pub use index::Index;
+pub use probe::Probe;
 use serde::{Deserialize, Serialize};
 pub use socket::{Socket, SocketTable};
 use std::collections::BTreeMap;
@@ -188,8 +190,7 @@ pub struct LinkTable {
 pub struct Unchecked {
     pub pid: i32,
     pub fd: Option<i32>,
-    /// What was tried: a /proc file's name, a system call.
-    pub what: Bytes,
+    pub probe: Probe,
     /// errno, 0 for text that was not understood.
     pub errno: i32,
 }

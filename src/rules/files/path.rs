@@ -3,7 +3,7 @@
 use crate::criu::{Gate, Opt, Release};
 use crate::criu_model::paths::{confined, is_job_terminal, is_same_device, paths_with, PathProblem, Problem};
 use crate::rules::{Evidence, Phase, Remedy, Rule, Sink, Value, When};
-use crate::snapshot::{Mapping, OpenFile, PathMismatch, Unchecked};
+use crate::snapshot::{Mapping, OpenFile, PathMismatch, Probe, Unchecked};
 use std::collections::HashSet;
 
 /// A POSIX message queue by its open descriptor: on a mount of the kernel's own, named by one component, and of the size
@@ -215,7 +215,7 @@ pub static PATH_TOO_LONG: Rule = Rule {
                 && f.link.as_ref().is_none_or(|l| l.starts_with(b"/"))
         };
         let untold: HashSet<(i32, Option<i32>)> =
-            ctx.snap.unchecked.iter().filter(|u| is_too_long(u, b"fd link")).map(|u| (u.pid, u.fd)).collect();
+            ctx.snap.unchecked.iter().filter(|u| is_too_long(u, Probe::FdLink)).map(|u| (u.pid, u.fd)).collect();
         for (task, file) in ctx.files().filter(|(_, f)| path(f)) {
             let length = file.link.as_ref().map(|l| l.len()).filter(|l| *l >= LINK_BUFFER);
             // The kernel's refusal to tell the link is all there is to see of a longer one.
@@ -235,13 +235,13 @@ pub static PATH_TOO_LONG: Rule = Rule {
                 sink.push(Gate::InForce, f.fact("length", count(m.vma.path.len())));
             }
             let links = [
-                (&task.exe, "executable", &b"exe"[..]),
-                (&task.cwd, "current directory", b"cwd"),
-                (&task.root, "root directory", b"root"),
+                (&task.exe, "executable", Probe::Exe),
+                (&task.cwd, "current directory", Probe::Cwd),
+                (&task.root, "root directory", Probe::Root),
             ];
-            for (link, what, name) in links {
+            for (link, what, probe) in links {
                 let length = link.as_ref().map(|l| l.text.len()).filter(|l| *l >= LINK_BUFFER);
-                if length.is_some() || ctx.index.unchecked(task.pid).any(|u| is_too_long(u, name)) {
+                if length.is_some() || ctx.index.unchecked(task.pid).any(|u| is_too_long(u, probe)) {
                     let f = crate::rules::Finding::on_task(rule, task).key(format!("{what}:{}", task.pid)).term("what", what);
                     sink.push(Gate::InForce, f.fact_opt("length", length.map(count)));
                 }
@@ -262,6 +262,6 @@ fn count(length: usize) -> Value {
 }
 
 /// Whether it is such a link of a process, and the kernel did not tell it for its length.
-fn is_too_long(unchecked: &Unchecked, what: &[u8]) -> bool {
-    unchecked.errno == libc::ENAMETOOLONG && *unchecked.what == *what
+fn is_too_long(unchecked: &Unchecked, probe: Probe) -> bool {
+    unchecked.errno == libc::ENAMETOOLONG && unchecked.probe == probe
 }

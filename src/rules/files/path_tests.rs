@@ -14,8 +14,8 @@ use crate::rules::namespaces::ns_fd::NSFD_OUTSIDE;
 use crate::rules::testkit::*;
 use crate::rules::{Rule, Verdict};
 use crate::snapshot::{
-    Detail, Dev, EpollFacts, Link, Mapping, MountTable, OpenFile, PathMismatch, Snapshot, SocketFacts, Unchecked,
-    UnresolvedEpollTarget, UnresolvedReason, WatchFacts, WatchResolution,
+    Detail, Dev, EpollFacts, Link, Mapping, MountTable, OpenFile, PathMismatch, Probe, Snapshot, SocketFacts,
+    Unchecked, UnresolvedEpollTarget, UnresolvedReason, WatchFacts, WatchResolution,
 };
 
 const REFUSE: Option<Verdict> = Some(Verdict::Refuse);
@@ -405,13 +405,13 @@ fn root_directory_of_the_root_task() {
 fn paths_longer_than_a_page() {
     let mut s = regular(|f| f.link = None);
     assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), None);
-    let denied = |errno| Unchecked { pid: 100, fd: Some(3), what: "fd link".into(), errno };
+    let denied = |errno| Unchecked { pid: 100, fd: Some(3), probe: Probe::FdLink, errno };
     s.unchecked = vec![denied(libc::EPERM)];
     assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), None);
     s.unchecked = vec![denied(libc::ENAMETOOLONG)];
     assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), REFUSE);
     let mut s = regular(|_| ());
-    s.unchecked = vec![Unchecked { pid: 100, fd: None, what: "cwd".into(), errno: libc::ENAMETOOLONG }];
+    s.unchecked = vec![Unchecked { pid: 100, fd: None, probe: Probe::Cwd, errno: libc::ENAMETOOLONG }];
     assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), REFUSE);
     // CRIU's buffer is smaller than a page by one.
     let long = |length: usize| "/".repeat(length).as_str().into();
@@ -551,6 +551,6 @@ fn in_a_chroot() {
     assert_eq!(rules(&s, &host()), [(FILE_MOUNT_UNKNOWN.id, Verdict::Refuse)]);
     s.mounts.retain(|t| t.ns != 8);
     assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), REFUSE);
-    s.unchecked = vec![Unchecked { pid: 101, fd: None, what: "mountinfo".into(), errno: libc::EACCES }];
+    s.unchecked = vec![Unchecked { pid: 101, fd: None, probe: Probe::Mountinfo, errno: libc::EACCES }];
     assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), None, "not known");
 }

@@ -4,6 +4,7 @@ use crate::criu::{Gate, Release};
 use crate::parse::maps::Vma;
 use crate::rules::memory::mapping::is_known_vvar;
 use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::snapshot::Probe;
 
 pub static VMA_VVAR_GAP: Rule = Rule {
     id: "vma-vvar-gap",
@@ -96,7 +97,7 @@ pub static NO_EXEC_VMA: Rule = Rule {
             if maps.is_empty() || maps.iter().any(|m| m.vma.exec && m.vma.start < KERNEL_HALF) {
                 continue;
             }
-            if ctx.index.unchecked(task.pid).any(|u| *u.what == *b"maps") {
+            if ctx.index.unchecked(task.pid).any(|u| u.probe == Probe::Maps) {
                 continue;
             }
             sink.push(Gate::InForce, Finding::on_task(rule, task).num("count", maps.len() as i64));
@@ -164,7 +165,7 @@ mod tests {
         assert_eq!(verdict(&NO_EXEC_VMA, &mapped(&[data, "8000-9000 r-xp 0 00:00 0 [vdso]"]), &host()), None);
         assert_eq!(verdict(&NO_EXEC_VMA, &mapped(&[]), &host()), None);
         let mut partly = s;
-        partly.unchecked.push(Unchecked { pid: 100, fd: None, what: "maps".into(), errno: 0 });
+        partly.unchecked.push(Unchecked { pid: 100, fd: None, probe: Probe::Maps, errno: 0 });
         assert_eq!(verdict(&NO_EXEC_VMA, &partly, &host()), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::criu::{Gate, Stage};
 use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, When};
-use crate::snapshot::Task;
+use crate::snapshot::{Probe, Task};
 
 const CAP_SYS_PTRACE: u32 = 19;
 pub(crate) const CAP_SYS_ADMIN: u32 = 21;
@@ -106,7 +106,7 @@ pub static PTRACE_DENIED: Rule = Rule {
         for task in ctx.live_tasks() {
             // What the `ns` directory shows is subject to the same check, in its milder form (PTRACE_MODE_READ). In another
             // user namespace CRIU may be the maker, who has every capability there, whatever CapEff says.
-            let denied = || denied(ctx, task, b"ns");
+            let denied = || denied(ctx, task, Probe::Namespaces);
             let same_ns = || task.ns.user.is_some() && task.ns.user == ctx.snap.criu.ns.user;
             let gate = match task.attach {
                 Some(true) => continue,
@@ -131,9 +131,9 @@ pub static PTRACE_DENIED: Rule = Rule {
 };
 
 /// Whether the kernel denied this of the process itself.
-fn denied(ctx: &Ctx, task: &Task, what: &[u8]) -> bool {
+fn denied(ctx: &Ctx, task: &Task, probe: Probe) -> bool {
     let refused = |errno| matches!(errno, libc::EACCES | libc::EPERM);
-    ctx.index.unchecked(task.pid).any(|u| u.fd.is_none() && *u.what == *what && refused(u.errno))
+    ctx.index.unchecked(task.pid).any(|u| u.fd.is_none() && u.probe == probe && refused(u.errno))
 }
 
 pub static PROC_DENIED: Rule = Rule {
@@ -151,7 +151,7 @@ pub static PROC_DENIED: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Object,
     check: |rule, ctx, sink: &mut Sink| {
-        for task in ctx.live_tasks().filter(|t| denied(ctx, t, b"fd")) {
+        for task in ctx.live_tasks().filter(|t| denied(ctx, t, Probe::Descriptors)) {
             sink.push(Gate::InForce, Finding::on_task(rule, task));
         }
     },
@@ -260,10 +260,10 @@ mod tests {
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
         s.tasks[0].ns.user = Some(9);
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
-        s.unchecked.push(Unchecked { pid: 100, fd: None, what: "fd".into(), errno: libc::EACCES });
+        s.unchecked.push(Unchecked { pid: 100, fd: None, probe: Probe::Descriptors, errno: libc::EACCES });
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), None);
         s.tasks[0].ns.user = None;
-        s.unchecked.push(Unchecked { pid: 100, fd: None, what: "ns".into(), errno: libc::EACCES });
+        s.unchecked.push(Unchecked { pid: 100, fd: None, probe: Probe::Namespaces, errno: libc::EACCES });
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Refuse));
         s.tasks[0].gid = [0; 4];
         assert_eq!(verdict(&PTRACE_DENIED, &s, &host()), Some(Verdict::Warn), "not dumpable, Yama, an LSM");
@@ -292,11 +292,15 @@ mod tests {
     #[test]
     fn directories_of_proc_that_belong_to_others() {
         let mut s = early();
-        for (fd, what, errno) in [(Some(3), "fd", libc::EACCES), (None, "fd", 0), (None, "ns", libc::EACCES)] {
-            s.unchecked.push(Unchecked { pid: 100, fd, what: what.into(), errno });
+        for (fd, probe, errno) in [
+            (Some(3), Probe::Descriptors, libc::EACCES),
+            (None, Probe::Descriptors, 0),
+            (None, Probe::Namespaces, libc::EACCES),
+        ] {
+            s.unchecked.push(Unchecked { pid: 100, fd, probe, errno });
         }
         assert_eq!(verdict(&PROC_DENIED, &s, &host()), None);
-        s.unchecked.push(Unchecked { pid: 100, fd: None, what: "fd".into(), errno: libc::EACCES });
+        s.unchecked.push(Unchecked { pid: 100, fd: None, probe: Probe::Descriptors, errno: libc::EACCES });
         assert_eq!(verdict(&PROC_DENIED, &s, &host()), Some(Verdict::Refuse));
     }
 

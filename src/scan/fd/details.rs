@@ -9,7 +9,7 @@ use crate::scan::fd::remote::{Facts, FdQuery, Process, SocketQuery};
 use crate::scan::kernel::PseudoFsIds;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{Detail, Index, OpenFile, ScanPhase, Snapshot, Socket, SocketFacts, Task};
+use crate::snapshot::{Detail, Index, OpenFile, Probe, ScanPhase, Snapshot, Socket, SocketFacts, Task};
 use std::ffi::CString;
 
 /// Sockets asked so far, by inode: descriptors inherited by many processes are one socket.
@@ -92,7 +92,7 @@ impl FdDetailPass<'_> {
                 match remote::facts(&process, file.fd, want) {
                     Seen::Seen(facts) => {
                         if let Some(errno) = facts.unasked {
-                            self.log.deny(pid, Some(file.fd), b"open file", errno);
+                            self.log.deny(pid, Some(file.fd), Probe::OpenFile, errno);
                         }
                         // What an O_PATH descriptor cannot tell, another of the same socket can.
                         let o_path = facts.flags & libc::O_PATH as u32 != 0;
@@ -104,7 +104,7 @@ impl FdDetailPass<'_> {
                     }
                     Seen::Gone => continue,
                     Seen::Denied(errno) => {
-                        self.log.deny(pid, None, b"pidfd_getfd", errno);
+                        self.log.deny(pid, None, Probe::PidfdGetfd, errno);
                         // What is refused for one descriptor is refused for all: no right, or no such call.
                         refused = matches!(errno, libc::EPERM | libc::ENOSYS);
                     }
@@ -122,20 +122,20 @@ impl FdDetailPass<'_> {
     /// A pidfd of the very process that was looked at: if after the pidfd was opened the pid has the same start time as
     /// then, it was not used again in between. In the frozen look it cannot be: who traces a process is who reaps it.
     fn hold(&mut self, task: &Task) -> Option<Process> {
-        let process = self.log.take(Process::open(task.pid), task.pid, None, b"pidfd_open")?;
+        let process = self.log.take(Process::open(task.pid), task.pid, None, Probe::PidfdOpen)?;
         if self.look == ScanPhase::Frozen {
             return Some(process);
         }
-        let dir = self.log.take(self.proc.process(task.pid), task.pid, None, b"/proc/PID")?;
-        let text = self.log.take(dir.read_one(c"stat", &mut self.b.text), task.pid, None, b"stat")?;
+        let dir = self.log.take(self.proc.process(task.pid), task.pid, None, Probe::Process)?;
+        let text = self.log.take(dir.read_one(c"stat", &mut self.b.text), task.pid, None, Probe::Stat)?;
         (stat::parse(text)?.starttime == task.start_time).then_some(process)
     }
 
     /// The slow way to the flags of a descriptor that cannot be borrowed.
     fn flags_by_fdinfo(&mut self, pid: i32, file: &mut OpenFile) {
-        let Some(dir) = self.log.take(self.proc.process(pid), pid, None, b"/proc/PID") else { return };
+        let Some(dir) = self.log.take(self.proc.process(pid), pid, None, Probe::Process) else { return };
         let Ok(name) = CString::new(format!("fdinfo/{}", file.fd)) else { return };
-        let text = self.log.take(dir.read(&name, &mut self.b.text), pid, Some(file.fd), b"fdinfo");
+        let text = self.log.take(dir.read(&name, &mut self.b.text), pid, Some(file.fd), Probe::FdInfo);
         let Some(text) = text else { return };
         file.flags = flags_of(&fdinfo::parse(text));
     }

@@ -13,7 +13,7 @@ use crate::parse::fdinfo::EpollItem;
 use crate::scan::kcmp::{self, Fd};
 use crate::scan::order::Sorted;
 use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{Detail, EpollFacts, OpenFile, Snapshot, Task, UnresolvedEpollTarget, UnresolvedReason};
+use crate::snapshot::{Detail, EpollFacts, OpenFile, Probe, Snapshot, Task, UnresolvedEpollTarget, UnresolvedReason};
 use std::cmp::Ordering;
 
 /// Fills in the details of epoll descriptors, in the first task that has them.
@@ -140,7 +140,7 @@ impl Search<'_> {
             };
             match kept {
                 Seen::Seen(kept) => entries.push((entry, kept)),
-                Seen::Denied(errno) => log.deny(task.pid, Some(file.fd), b"kcmp", errno),
+                Seen::Denied(errno) => log.deny(task.pid, Some(file.fd), Probe::Kcmp, errno),
                 Seen::Gone => {}
             }
         }
@@ -155,7 +155,7 @@ impl Search<'_> {
                     escapes.push(UnresolvedEpollTarget { tfd: entry.tfd, moved: kept.then_some(moved), why });
                 }
                 Seen::Seen(None) | Seen::Gone => {}
-                Seen::Denied(errno) => log.deny(task.pid, Some(file.fd), b"kcmp", errno),
+                Seen::Denied(errno) => log.deny(task.pid, Some(file.fd), Probe::Kcmp, errno),
             }
         }
         escapes

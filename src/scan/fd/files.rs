@@ -11,7 +11,7 @@ use crate::scan::kernel::{self, PseudoFsIds};
 use crate::scan::mount::tables::{Fs, Mounts};
 use crate::scan::proc::{number, owned, Buffers, Dir};
 use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{OpenFile, Task, UnstattableFile};
+use crate::snapshot::{OpenFile, Probe, Task, UnstattableFile};
 use std::collections::HashMap;
 use std::ffi::CStr;
 
@@ -187,12 +187,12 @@ impl Tables {
     pub fn knows(&mut self, task: &mut Task, parent: Option<i32>, size: Option<u64>, log: &mut UncheckedList) -> bool {
         let pid = task.pid;
         let parent = parent.and_then(|parent| {
-            let same = log.take(kcmp::same_files(parent, pid), pid, None, b"kcmp")?;
+            let same = log.take(kcmp::same_files(parent, pid), pid, None, Probe::Kcmp)?;
             self.of.get(&parent).copied().filter(|_| same)
         });
         let known = parent.or_else(|| {
             let large = size.is_none_or(|size| size > SMALL);
-            let first = log.take(large.then(|| self.large.meet(pid))?, pid, None, b"kcmp").flatten()?;
+            let first = log.take(large.then(|| self.large.meet(pid))?, pid, None, Probe::Kcmp).flatten()?;
             let other = self.of.get(&first).copied()?;
             task.shares.files = Some(other.0);
             Some(other)
@@ -217,12 +217,12 @@ pub fn collect(
     b: &mut Buffers,
     log: &mut UncheckedList,
 ) -> Vec<OpenFile> {
-    let Some(fds) = log.take(dir.listing(c"fd"), dir.pid, None, b"fd") else { return Vec::new() };
+    let Some(fds) = log.take(dir.listing(c"fd"), dir.pid, None, Probe::Descriptors) else { return Vec::new() };
     let (text, link) = (&mut b.text, &mut b.link);
     let mut one = FdReader { dir, fds: &fds, infos: None, cx, memo, unstattable, text, link, log, run: 0 };
     let mut files = Vec::new();
     let listed = fds.each(&mut b.dents, |name| files.extend(number(name).and_then(|fd| one.collect(fd, name))));
-    log.take(listed, dir.pid, None, b"fd");
+    log.take(listed, dir.pid, None, Probe::Descriptors);
     files
 }
 
@@ -261,7 +261,7 @@ impl FdReader<'_> {
             let link = self.fds.link(name, self.link).ok().map(owned);
             self.unstattable.extend(link.map(|link| UnstattableFile { fd: Some(fd), link }));
         }
-        let mut file = self.log.take(stat, self.dir.pid, Some(fd), b"fd")?;
+        let mut file = self.log.take(stat, self.dir.pid, Some(fd), Probe::Descriptors)?;
         file.fd = fd;
         let class = classify(&file, self.cx.own);
         self.run = if class == Class::Anon { self.run.saturating_add(1) } else { 0 };
@@ -281,7 +281,7 @@ impl FdReader<'_> {
     }
 
     fn read_link(&mut self, fd: i32, name: &CStr) -> Option<Bytes> {
-        self.log.take(self.fds.link(name, self.link), self.dir.pid, Some(fd), b"fd link").map(owned)
+        self.log.take(self.fds.link(name, self.link), self.dir.pid, Some(fd), Probe::FdLink).map(owned)
     }
 
     /// Whether the descriptor of an anonymous inode that CRIU knows may be one of O_PATH: the mode of its link in /proc tells
@@ -299,12 +299,14 @@ impl FdReader<'_> {
             return;
         }
         let (dir, log) = (self.dir, &mut *self.log);
-        let infos = self.infos.get_or_insert_with(|| log.take(dir.dir(c"fdinfo"), dir.pid, None, b"fdinfo"));
+        let infos = self.infos.get_or_insert_with(|| log.take(dir.dir(c"fdinfo"), dir.pid, None, Probe::FdInfo));
         let Some(infos) = infos else { return };
-        let Some(text) = log.take(infos.read_one(name, self.text), dir.pid, Some(file.fd), b"fdinfo") else { return };
+        let Some(text) = log.take(infos.read_one(name, self.text), dir.pid, Some(file.fd), Probe::FdInfo) else {
+            return;
+        };
         let info = fdinfo::parse(text);
         if info.bad > 0 {
-            log.deny(dir.pid, Some(file.fd), b"fdinfo", 0);
+            log.deny(dir.pid, Some(file.fd), Probe::FdInfo, 0);
         }
         file.mnt_id = file.mnt_id.or(info.mnt_id.and_then(|id| u64::try_from(id).ok()));
         file.flags = flags_of(&info);

@@ -9,7 +9,7 @@ use crate::hash::{Map, Set};
 use crate::scan::fd::right_paths::{Covers, Right};
 use crate::scan::proc::{owned, Buffers, Dir};
 use crate::scan::{sys, Seen, UncheckedList};
-use crate::snapshot::{Dev, MountTable, OpenFile, PathMismatch, ScanPhase, Snapshot, Task};
+use crate::snapshot::{Dev, MountTable, OpenFile, PathMismatch, Probe, ScanPhase, Snapshot, Task};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -190,10 +190,10 @@ impl PathReader<'_, '_> {
                     Some(link) => Some(link.clone()),
                     None => {
                         let log = &mut *self.log;
-                        let dir = dir.get_or_insert_with(|| log.take(proc.process(pid), pid, None, b"/proc/PID"));
+                        let dir = dir.get_or_insert_with(|| log.take(proc.process(pid), pid, None, Probe::Process));
                         let name = CString::new(format!("fd/{}", file.fd)).unwrap_or_default();
                         let Some(dir) = dir else { continue };
-                        self.log.take(dir.link(&name, &mut self.b.link), pid, Some(file.fd), b"fd link").map(owned)
+                        self.log.take(dir.link(&name, &mut self.b.link), pid, Some(file.fd), Probe::FdLink).map(owned)
                     }
                 };
                 if !text.as_ref().is_some_and(|text| self.covers.leave(file, text)) {
@@ -255,14 +255,14 @@ impl PathReader<'_, '_> {
         // Who is gone has no paths.
         let found = root.ok_or(NOT_ASKED).and_then(|root| mismatch(root, file, text, self.look));
         if let Some(errno) = self.roots.denied.take() {
-            self.log.deny(pid, None, b"root", errno);
+            self.log.deny(pid, None, Probe::Root, errno);
         }
         match found {
             Ok(found) => Ok(found.map(|mismatch| (text.into(), mismatch))),
             // Known to be beyond us: a server would have to be asked, a symbolic link to be followed.
             Err(NOT_ASKED | Errno::ELOOP) => Err(()),
             Err(errno) => {
-                self.log.deny(pid, (file.fd >= 0).then_some(file.fd), b"path", errno as i32);
+                self.log.deny(pid, (file.fd >= 0).then_some(file.fd), Probe::Path, errno as i32);
                 Err(())
             }
         }

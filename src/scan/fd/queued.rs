@@ -17,7 +17,7 @@ use crate::scan::kernel::PseudoFsIds;
 use crate::scan::net::diag;
 use crate::scan::proc::{owned, Buffers, Dir};
 use crate::scan::{order, sys, Seen, UncheckedList};
-use crate::snapshot::{Detail, Dev, Index, OpenFile, Queued, ScanPhase, Snapshot, SocketFacts};
+use crate::snapshot::{Detail, Dev, Index, OpenFile, Probe, Queued, ScanPhase, Snapshot, SocketFacts};
 use nix::sys::socket::{getsockopt, sockopt};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -65,8 +65,8 @@ pub fn collect(snap: &mut Snapshot, own: &PseudoFsIds, host: &Host, b: &mut Buff
     // Bytes that the most talkative sender has in others' queues.
     let most = snap.sockets.iter().flat_map(|t| &t.unix).filter_map(|s| s.rqlen.as_ref()).map(|q| q.wqueue).max();
     let pid = nix::unistd::getpid().as_raw();
-    let proc = log.take(Dir::proc().into(), pid, None, b"/proc");
-    let Some(me) = proc.and_then(|proc| log.take(proc.process(pid), pid, None, b"/proc/PID")) else { return };
+    let proc = log.take(Dir::proc().into(), pid, None, Probe::Proc);
+    let Some(me) = proc.and_then(|proc| log.take(proc.process(pid), pid, None, Probe::Process)) else { return };
     let usual = usual_room();
     let room = (host.release < Release::V4_3).then_some(OLD_CONTROL);
     let mut look = QueueReader {
@@ -89,9 +89,9 @@ pub fn collect(snap: &mut Snapshot, own: &PseudoFsIds, host: &Host, b: &mut Buff
             if !own.is_socket(file) || o_path || !look.seen.insert(file.ino) || !look.waiting.contains_key(&file.ino) {
                 continue;
             }
-            let open = || look.log.take(Process::open(task.pid), task.pid, None, b"pidfd_open");
+            let open = || look.log.take(Process::open(task.pid), task.pid, None, Probe::PidfdOpen);
             let Some(process) = process.get_or_insert_with(open) else { continue };
-            let borrowed = look.log.take(process.borrow(file.fd), task.pid, Some(file.fd), b"pidfd_getfd");
+            let borrowed = look.log.take(process.borrow(file.fd), task.pid, Some(file.fd), Probe::PidfdGetfd);
             let Some(socket) = borrowed else { continue };
             look.pid = task.pid;
             let at = Queued { fd: file.fd, ..Queued::default() };
@@ -244,7 +244,7 @@ impl QueueReader<'_> {
 
     /// Notes what could not be seen of a queue.
     fn noted<T>(&mut self, fd: Option<i32>, result: nix::Result<T>) -> Option<T> {
-        result.map_err(|errno| self.log.deny(self.pid, fd, b"unread message", errno as i32)).ok()
+        result.map_err(|errno| self.log.deny(self.pid, fd, Probe::UnreadMessage, errno as i32)).ok()
     }
 
     /// What statx, the link and fdinfo tell of a descriptor of ours.
@@ -280,7 +280,7 @@ fn place(snap: &mut Snapshot, own: &PseudoFsIds, mut met: Vec<QueuedFd>, log: &m
         }
         Err(errno) => {
             // Nothing is known of what is the same, so nothing is said of what is in the queues.
-            log.deny(me, None, b"kcmp", errno);
+            log.deny(me, None, Probe::Kcmp, errno);
             for file in snap.tasks.iter_mut().flat_map(|t| &mut t.files) {
                 if let Some(Detail::Socket(facts)) = file.detail.as_deref_mut() {
                     facts.examined = false;
@@ -298,7 +298,7 @@ fn place(snap: &mut Snapshot, own: &PseudoFsIds, mut met: Vec<QueuedFd>, log: &m
                 let facts = remote::facts_of(m.taken.file(), what);
                 let unasked = facts.as_ref().map_or_else(|errno| Some(*errno as i32), |facts| facts.unasked);
                 if let Some(errno) = unasked {
-                    log.deny(me, None, b"unread message", errno);
+                    log.deny(me, None, Probe::UnreadMessage, errno);
                 }
                 m.found.detail = facts.ok().and_then(|facts| facts.detail).map(Box::new);
             }

@@ -6,7 +6,7 @@ use crate::scan::fd::paths::{Root, Roots};
 use crate::scan::proc::{number, Buffers, Dir};
 use crate::scan::sys;
 use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{AutofsMaster, Dev, MasterPipe, Snapshot};
+use crate::snapshot::{AutofsMaster, Dev, MasterPipe, Probe, Snapshot};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString};
 
@@ -28,7 +28,7 @@ pub fn collect(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Unche
             match pipe_of(proc, pid, ino, b, device) {
                 Ok(pipe) => Some(AutofsMaster { mnt_id, pid, pipe }),
                 Err(errno) => {
-                    log.deny(pid, None, b"autofs", errno);
+                    log.deny(pid, None, Probe::Autofs, errno);
                     None
                 }
             }

@@ -4,7 +4,7 @@ use crate::hash::{Map, Set};
 use crate::parse::mountinfo;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::UncheckedList;
-use crate::snapshot::{Dev, MountTable};
+use crate::snapshot::{Dev, MountTable, Probe};
 
 /// File systems on which an ordinary file's link text decides something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Mounts {
     /// Reads the table of a namespace through the first process met in it.
     pub fn meet(&mut self, ns: Option<u64>, dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
         let Some(ns) = ns.filter(|_| !self.knows(ns)) else { return };
-        let Some(text) = dir.read_or_log(c"mountinfo", &mut b.text, log) else { return };
+        let Some(text) = dir.read_or_log(c"mountinfo", Probe::Mountinfo, &mut b.text, log) else { return };
         let table = mountinfo::parse(text);
         // A process that died meanwhile shows an empty table: the next one of the namespace is asked.
         if table.items.is_empty() {
@@ -57,7 +57,7 @@ impl Mounts {
             }
         }
         if table.bad > 0 {
-            log.deny(dir.pid, None, b"mountinfo", 0);
+            log.deny(dir.pid, None, Probe::Mountinfo, 0);
         }
         self.tables.push(MountTable {
             ns,

@@ -9,7 +9,7 @@ use crate::hash::Set;
 use crate::parse::diag::{self, Dump};
 use crate::scan::net::inside;
 use crate::scan::sys::{self, retry};
-use crate::snapshot::{Namespaces, ScanPhase, SocketTable, Task, Unchecked};
+use crate::snapshot::{Namespaces, Probe, ScanPhase, SocketTable, Task, Unchecked};
 use nix::errno::Errno;
 use nix::sys::socket::{self, sockopt, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use nix::sys::time::TimeVal;
@@ -137,7 +137,7 @@ fn tables(
 }
 
 fn not_seen(pid: i32, net: u64, errno: i32) -> Unchecked {
-    Unchecked { pid, fd: None, what: format!("sockets of net:[{net}]").as_str().into(), errno }
+    Unchecked { pid, fd: None, probe: Probe::Sockets { net }, errno }
 }
 
 fn open() -> nix::Result<OwnedFd> {

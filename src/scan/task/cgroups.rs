@@ -11,7 +11,7 @@ use crate::parse::cgroup;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::task::freezer;
 use crate::scan::{ns_child, sys, Seen, UncheckedList};
-use crate::snapshot::{Cgroups, Inside, Member, Places, ScanPhase, Snapshot, Task};
+use crate::snapshot::{Cgroups, Inside, Member, Places, Probe, ScanPhase, Snapshot, Task};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{self, MsgFlags};
@@ -66,7 +66,7 @@ fn ask(snap: &Snapshot, proc: &Dir, host: &Host, b: &mut Buffers, log: &mut Unch
         texts.read(task, all, proc, b, log);
     }
     let Texts { mut cgroups, firsts, .. } = texts;
-    let inside = log.take(inside(root, &firsts, proc).into(), root.pid, None, b"cgroup in its cgroup namespace");
+    let inside = log.take(inside(root, &firsts, proc).into(), root.pid, None, Probe::CgroupInside);
     for (places, text) in cgroups.places.iter_mut().zip(inside.unwrap_or_default()) {
         places.inside = text.map(|text| Inside { lines: cgroup::parse(&text).items, size: text.len() });
     }
@@ -95,10 +95,10 @@ struct Texts {
 
 impl Texts {
     fn read(&mut self, task: &Task, all: bool, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
-        let Some(dir) = log.take(proc.process(task.pid), task.pid, None, b"/proc/PID") else { return };
+        let Some(dir) = log.take(proc.process(task.pid), task.pid, None, Probe::Process) else { return };
         let threads = task.threads.iter().map(|t| t.tid).filter(|tid| all && *tid != task.pid);
         for tid in std::iter::once(task.pid).chain(threads) {
-            let Some(text) = log.take(dir.read_one(&file(tid), &mut b.text), task.pid, None, b"cgroup") else {
+            let Some(text) = log.take(dir.read_one(&file(tid), &mut b.text), task.pid, None, Probe::Cgroup) else {
                 continue;
             };
             let places = self.known.get(text).copied().unwrap_or_else(|| {

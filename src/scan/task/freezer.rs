@@ -3,7 +3,7 @@
 use crate::parse::status;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::{sys, Seen, UncheckedList};
-use crate::snapshot::{Cgroups, Task};
+use crate::snapshot::{Cgroups, Probe, Task};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, AT_FDCWD};
 use std::collections::HashSet;
@@ -40,10 +40,10 @@ fn tracer(tid: i32, proc: &Dir, b: &mut Buffers) -> Option<i32> {
 
 /// All threads in the cgroup and below.
 fn members(dir: &Path, log: &mut UncheckedList) -> Option<HashSet<i32>> {
-    let list = if dir.join("freezer.state").exists() {
-        "tasks"
+    let (list, probe) = if dir.join("freezer.state").exists() {
+        ("tasks", Probe::CgroupTasks)
     } else if dir.join("cgroup.freeze").exists() {
-        "cgroup.threads"
+        ("cgroup.threads", Probe::CgroupThreads)
     } else {
         return None;
     };
@@ -59,7 +59,7 @@ fn members(dir: &Path, log: &mut UncheckedList) -> Option<HashSet<i32>> {
                 // Removed meanwhile.
                 Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => {}
                 Err(errno) => {
-                    log.deny(0, None, list.as_bytes(), errno as i32);
+                    log.deny(0, None, probe, errno as i32);
                     return None;
                 }
             }

@@ -3,7 +3,7 @@
 use crate::bytes::Bytes;
 use crate::scan::proc::{owned, Buffers, Dir};
 use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{Link, Task, UnstattableFile};
+use crate::snapshot::{Link, Probe, Task, UnstattableFile};
 use std::ffi::CStr;
 
 /// Directories met so far. A directory has one name on a mount, and mostly a whole tree is in the same one.
@@ -15,9 +15,9 @@ const MAX_MEMO: usize = 16;
 
 /// Fills in the links and, where no registers tell more, the ELF class.
 pub fn collect(task: &mut Task, dir: &Dir, class: bool, memo: &mut Memo, b: &mut Buffers, log: &mut UncheckedList) {
-    task.exe = link(dir, c"exe", b, log);
-    task.cwd = directory(dir, c"cwd", memo, b, log);
-    task.root = directory(dir, c"root", memo, b, log);
+    task.exe = link(dir, (c"exe", Probe::Exe), b, log);
+    task.cwd = directory(dir, (c"cwd", Probe::Cwd), memo, b, log);
+    task.root = directory(dir, (c"root", Probe::Root), memo, b, log);
     for (name, directory) in [(c"cwd", &task.cwd), (c"root", &task.root)] {
         let Some(link) = directory.as_ref().filter(|l| l.file.is_none() && !l.text.is_empty()) else { continue };
         // The process itself is still there, or its link would be gone, too.
@@ -32,20 +32,23 @@ pub fn collect(task: &mut Task, dir: &Dir, class: bool, memo: &mut Memo, b: &mut
 
 /// The ELF class of the program. The registers of a stopped thread tell the mode better.
 pub fn program(task: &mut Task, dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
-    if let Some(auxv) = dir.read_or_log(c"auxv", &mut b.text, log) {
+    if let Some(auxv) = dir.read_or_log(c"auxv", Probe::Auxv, &mut b.text, log) {
         task.elf_class = elf_class(auxv);
     }
 }
 
+/// The name of a link below /proc/PID.
+type Which = (&'static CStr, Probe);
+
 /// A link to a directory.
-fn directory(dir: &Dir, name: &CStr, memo: &mut Memo, b: &mut Buffers, log: &mut UncheckedList) -> Option<Link> {
-    let Seen::Seen(found) = dir.stat(name) else { return link(dir, name, b, log) };
+fn directory(dir: &Dir, which: Which, memo: &mut Memo, b: &mut Buffers, log: &mut UncheckedList) -> Option<Link> {
+    let Seen::Seen(found) = dir.stat(which.0) else { return link(dir, which, b, log) };
     let certain = found.kind() == libc::S_IFDIR && found.nlink > 0 && found.mnt_id.is_some();
     let found = Some(found);
     if let Some(known) = memo.0.iter().find(|known| known.file == found) {
         return Some(known.clone());
     }
-    let link = Link { text: text(dir, name, b, log)?, file: found };
+    let link = Link { text: text(dir, which, b, log)?, file: found };
     if certain && memo.0.len() < MAX_MEMO && !link.text.is_empty() {
         memo.0.push(link.clone());
     }
@@ -53,19 +56,19 @@ fn directory(dir: &Dir, name: &CStr, memo: &mut Memo, b: &mut Buffers, log: &mut
 }
 
 /// One link: its text and the file behind it. A text that cannot be had (longer than a page) leaves the text empty.
-fn link(dir: &Dir, name: &CStr, b: &mut Buffers, log: &mut UncheckedList) -> Option<Link> {
-    let text = text(dir, name, b, log)?;
-    let file = log.take(dir.stat(name), dir.pid, None, name.to_bytes());
+fn link(dir: &Dir, which: Which, b: &mut Buffers, log: &mut UncheckedList) -> Option<Link> {
+    let text = text(dir, which, b, log)?;
+    let file = log.take(dir.stat(which.0), dir.pid, None, which.1);
     Some(Link { text, file })
 }
 
-fn text(dir: &Dir, name: &CStr, b: &mut Buffers, log: &mut UncheckedList) -> Option<Bytes> {
-    match dir.link(name, &mut b.link) {
+fn text(dir: &Dir, which: Which, b: &mut Buffers, log: &mut UncheckedList) -> Option<Bytes> {
+    match dir.link(which.0, &mut b.link) {
         Seen::Seen(text) => Some(owned(text)),
         // A kernel thread has no exe, a dead process none of them.
         Seen::Gone => None,
         Seen::Denied(errno) => {
-            log.deny(dir.pid, None, name.to_bytes(), errno);
+            log.deny(dir.pid, None, which.1, errno);
             Some(Bytes::default())
         }
     }

@@ -7,7 +7,7 @@ use crate::parse::Parsed;
 use crate::scan::kcmp::{Kind, Sharers};
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::{sys, Seen, UncheckedList};
-use crate::snapshot::{AioHead, Mapping, OpenFile};
+use crate::snapshot::{AioHead, Mapping, OpenFile, Probe};
 use nix::errno::Errno;
 use nix::sys::uio::{process_vm_readv, RemoteIoVec};
 use std::collections::HashMap;
@@ -54,10 +54,10 @@ pub fn collect(dir: &Dir, mnt_ns: Option<u64>, memo: &mut Memo, b: &mut Buffers,
     let mut of = None;
     let read = dir.read_if(c"maps", &mut b.text, || {
         // Who cannot be compared is read.
-        of = log.take(memo.long.meet(dir.pid), dir.pid, None, b"kcmp").flatten();
+        of = log.take(memo.long.meet(dir.pid), dir.pid, None, Probe::Kcmp).flatten();
         of.is_none()
     });
-    let text = log.take(read, dir.pid, None, b"maps").flatten();
+    let text = log.take(read, dir.pid, None, Probe::Maps).flatten();
     match (of, text) {
         (Some(of), _) => Found::Of(of),
         (None, Some(text)) => Found::PseudoFsIds(mappings(dir, maps::parse(text), mnt_ns, &mut memo.files, b, log)),
@@ -74,12 +74,12 @@ fn mappings(
     log: &mut UncheckedList,
 ) -> Vec<Mapping> {
     if table.bad > 0 {
-        log.deny(dir.pid, None, b"maps", 0);
+        log.deny(dir.pid, None, Probe::Maps, 0);
     }
     let mut maps: Vec<Mapping> = table.items.into_iter().map(|vma| Mapping::new(vma, None)).collect();
     stat_files(dir, &mut maps, mnt_ns, files, log);
     for m in maps.iter_mut().filter(|m| m.is_aio_ring()) {
-        m.aio_head = log.take(aio_head(dir.pid, m.vma.start).into(), dir.pid, None, b"process_vm_readv").flatten();
+        m.aio_head = log.take(aio_head(dir.pid, m.vma.start).into(), dir.pid, None, Probe::ProcessVmReadv).flatten();
     }
     if maps.iter().any(flags_decide) {
         add_flags(dir, &mut maps, b, log);
@@ -101,7 +101,7 @@ fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, known: &mut 
             *file = Some(known.clone());
             continue;
         }
-        let open = || log.take(dir.dir(c"map_files"), dir.pid, None, b"map_files");
+        let open = || log.take(dir.dir(c"map_files"), dir.pid, None, Probe::MapFiles);
         let Some(map_files) = map_files.get_or_insert_with(open).as_ref() else { return };
         let Ok(name) = CString::new(format!("{:x}-{:x}", vma.start, vma.end)) else { continue };
         match map_files.stat(&name) {
@@ -111,7 +111,7 @@ fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, known: &mut 
             }
             Seen::Gone => {}
             Seen::Denied(errno) => {
-                log.deny(dir.pid, None, b"map_files", errno);
+                log.deny(dir.pid, None, Probe::MapFiles, errno);
                 // Without CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE none can be followed (`proc_map_files_get_link`).
                 if errno == libc::EPERM {
                     return;
@@ -174,7 +174,7 @@ fn ordinary_name(path: &[u8]) -> bool {
 
 /// Reads smaps and gives every mapping that is still there its VmFlags.
 fn add_flags(dir: &Dir, maps: &mut [Mapping], b: &mut Buffers, log: &mut UncheckedList) {
-    let Some(text) = dir.read_or_log(c"smaps", &mut b.text, log) else { return };
+    let Some(text) = dir.read_or_log(c"smaps", Probe::Smaps, &mut b.text, log) else { return };
     let mut flags: HashMap<(u64, u64), _> =
         maps::parse(text).items.into_iter().map(|vma| ((vma.start, vma.end), vma.flags)).collect();
     for m in maps {

@@ -9,7 +9,7 @@ use crate::scan::sys::{self, Seen};
 use crate::scan::task::dstate;
 use crate::scan::task::dstate::DStateWait;
 use crate::scan::{ScanError, UncheckedList};
-use crate::snapshot::{Namespaces, ScanPhase, Task, Thread};
+use crate::snapshot::{Namespaces, Probe, ScanPhase, Task, Thread};
 use std::ffi::{CStr, CString};
 
 /// A process and where the walk goes on.
@@ -61,7 +61,7 @@ pub fn visit(
     b: &mut Buffers,
     log: &mut UncheckedList,
 ) -> Result<Option<VisitedTask>, ScanError> {
-    let Some(dir) = log.take(proc.process(pid), pid, None, b"/proc/PID") else { return Ok(None) };
+    let Some(dir) = log.take(proc.process(pid), pid, None, Probe::Process) else { return Ok(None) };
     let Some(status) = read_status(&dir, c"status", b, log) else { return Ok(None) };
     let (threads, children) = threads(&dir, &status, b, log);
     let look = if patience.is_some() { ScanPhase::Early } else { ScanPhase::Frozen };
@@ -103,7 +103,7 @@ fn threads(dir: &Dir, leader: &Status, b: &mut Buffers, log: &mut UncheckedList)
         } else if let Some(status) = read_status(dir, &below("/status"), b, log) {
             threads.push((tid, status));
         }
-        if let Some(text) = log.take(dir.read(&below("/children"), &mut b.text), dir.pid, None, b"task/children") {
+        if let Some(text) = log.take(dir.read(&below("/children"), &mut b.text), dir.pid, None, Probe::Children) {
             children.extend(pids(text));
         }
     }
@@ -111,19 +111,19 @@ fn threads(dir: &Dir, leader: &Status, b: &mut Buffers, log: &mut UncheckedList)
 }
 
 fn read_stat(dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Option<Stat> {
-    let stat = parse::stat::parse(log.take(dir.read_one(c"stat", &mut b.text), dir.pid, None, b"stat")?);
+    let stat = parse::stat::parse(log.take(dir.read_one(c"stat", &mut b.text), dir.pid, None, Probe::Stat)?);
     if stat.is_none() {
-        log.deny(dir.pid, None, b"stat", 0);
+        log.deny(dir.pid, None, Probe::Stat, 0);
     }
     stat
 }
 
 /// A status file; `path` may be that of a thread.
 fn read_status(dir: &Dir, path: &CStr, b: &mut Buffers, log: &mut UncheckedList) -> Option<Status> {
-    let text = log.take(dir.read_one(path, &mut b.text), dir.pid, None, b"status")?;
+    let text = log.take(dir.read_one(path, &mut b.text), dir.pid, None, Probe::Status)?;
     let status = status::parse(text);
     if status.bad > 0 || status.state.is_none() {
-        log.deny(dir.pid, None, b"status", 0);
+        log.deny(dir.pid, None, Probe::Status, 0);
     }
     Some(status)
 }
@@ -176,7 +176,7 @@ fn tids(dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Vec<i32> {
         Seen::Gone => Seen::Gone,
         Seen::Denied(errno) => Seen::Denied(errno),
     };
-    log.take(listed, dir.pid, None, b"task");
+    log.take(listed, dir.pid, None, Probe::Threads);
     tids
 }
 
@@ -186,7 +186,7 @@ fn nofile(dir: &Dir, look: ScanPhase, b: &mut Buffers, log: &mut UncheckedList) 
     if let Some(soft) = (look == ScanPhase::Frozen).then(|| sys::soft_nofile(dir.pid)).and_then(Result::ok) {
         return (soft != libc::RLIM_INFINITY).then_some(soft);
     }
-    let text = log.take(dir.read_one(c"limits", &mut b.text), dir.pid, None, b"limits")?;
+    let text = log.take(dir.read_one(c"limits", &mut b.text), dir.pid, None, Probe::Limits)?;
     limits::parse(text).get(limits::OPEN_FILES)?.soft
 }
 
@@ -197,11 +197,12 @@ fn pids(text: &[u8]) -> impl Iterator<Item = i32> + '_ {
 
 /// The inodes of a process's namespaces; that of its pid is asked unless it is known. A link costs half of what a statx through it does.
 pub fn namespaces(dir: &Dir, pid: Option<u64>, b: &mut Buffers, log: &mut UncheckedList) -> Namespaces {
-    let Some(ns) = log.take(dir.dir(c"ns"), dir.pid, None, b"ns") else { return Namespaces::default() };
-    let mut inode = |name: &CStr| match nslink::parse(log.take(ns.link(name, &mut b.link), dir.pid, None, b"ns")?) {
-        LinkTarget::Ns { ino, .. } => Some(ino),
-        _ => None,
-    };
+    let Some(ns) = log.take(dir.dir(c"ns"), dir.pid, None, Probe::Namespaces) else { return Namespaces::default() };
+    let mut inode =
+        |name: &CStr| match nslink::parse(log.take(ns.link(name, &mut b.link), dir.pid, None, Probe::Namespaces)?) {
+            LinkTarget::Ns { ino, .. } => Some(ino),
+            _ => None,
+        };
     Namespaces {
         mnt: inode(c"mnt"),
         net: inode(c"net"),

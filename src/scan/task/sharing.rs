@@ -3,7 +3,7 @@
 use crate::bytes::Bytes;
 use crate::scan::kcmp::{self, Kind};
 use crate::scan::UncheckedList;
-use crate::snapshot::{ScanPhase, Shares, Task};
+use crate::snapshot::{Probe, ScanPhase, Shares, Task};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -147,7 +147,7 @@ impl SharingFinder<'_> {
         let grouped = kcmp::groups(pids, kind);
         let complete = grouped.denied.is_empty();
         for (pid, errno) in grouped.denied {
-            self.log.deny(pid, None, b"kcmp", errno);
+            self.log.deny(pid, None, Probe::Kcmp, errno);
         }
         self.now.lists = self.now.lists.saturating_add(1);
         for group in grouped.groups {

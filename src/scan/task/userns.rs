@@ -5,7 +5,7 @@
 use crate::parse::idmap;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::{sys, UncheckedList};
-use crate::snapshot::{Namespaces, Snapshot, UserNs};
+use crate::snapshot::{Namespaces, Probe, Snapshot, UserNs};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -22,11 +22,14 @@ pub fn collect(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut Unche
     let root = snap.root;
     let everyone = snap.criu.cap_eff.is_none_or(|caps| caps & CAP_SYS_RESOURCE == 0);
     for task in snap.tasks.iter_mut().filter(|t| (everyone || t.pid == root) && t.ns.user.is_some_and(|n| n != ours)) {
-        let Some(dir) = log.take(proc.process(task.pid), task.pid, None, b"/proc/PID") else { continue };
-        let mut map = |name: &CStr| dir.read_or_log(name, &mut b.text, log).map(|text| idmap::parse(text).items);
-        let (Some(uid_map), Some(gid_map)) = (map(c"uid_map"), map(c"gid_map")) else { continue };
-        let Some(ns) = log.take(dir.dir(c"ns"), task.pid, None, b"ns") else { continue };
-        let mut open = |name: &CStr| log.take(ns.namespace(name), task.pid, None, b"ns");
+        let Some(dir) = log.take(proc.process(task.pid), task.pid, None, Probe::Process) else { continue };
+        let mut map =
+            |name: &CStr, probe| dir.read_or_log(name, probe, &mut b.text, log).map(|text| idmap::parse(text).items);
+        let (Some(uid_map), Some(gid_map)) = (map(c"uid_map", Probe::UidMap), map(c"gid_map", Probe::GidMap)) else {
+            continue;
+        };
+        let Some(ns) = log.take(dir.dir(c"ns"), task.pid, None, Probe::Namespaces) else { continue };
+        let mut open = |name: &CStr| log.take(ns.namespace(name), task.pid, None, Probe::Namespaces);
         let owner_uid = open(c"user").and_then(|user| owner_uid(&user).ok());
         let mut owner = |name: &CStr| owner(&open(name)?).ok();
         let owners = Namespaces {

@@ -5,7 +5,7 @@ use criu_preflight::check::{self, Probes};
 use criu_preflight::config::Config;
 use criu_preflight::criu::Host;
 use criu_preflight::enrich;
-use criu_preflight::report::{message, Report};
+use criu_preflight::report::{message, probe_text, Report};
 use criu_preflight::rules::Verdict;
 use criu_preflight::scan::{self, ScanError, ScanSession};
 use serde_json::{json, Value};
@@ -153,7 +153,7 @@ fn told(report: &Report) -> Value {
     };
     let of = |verdict| report.findings.iter().filter(|f| f.verdict == verdict).map(finding).collect::<Vec<_>>();
     let unchecked =
-        report.unchecked.iter().map(|u| json!(format!("{} {:?} {} {}", u.pid, u.fd, u.what.escaped(), u.errno)));
+        report.unchecked.iter().map(|u| json!(format!("{} {:?} {} {}", u.pid, u.fd, probe_text(u.probe), u.errno)));
     json!({ "refused": of(Verdict::Refuse), "warned": of(Verdict::Warn), "unchecked": unchecked.collect::<Vec<_>>() })
 }
 

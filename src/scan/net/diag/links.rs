@@ -2,7 +2,7 @@
 
 use crate::parse::diag;
 use crate::scan::net::diag::{net_admin, open_in_netns, DiagSocket};
-use crate::snapshot::{LinkTable, Namespaces, Task, Unchecked};
+use crate::snapshot::{LinkTable, Namespaces, Probe, Task, Unchecked};
 
 /// One table per network namespace of the tasks other than the observer's, in the order they are met.
 ///
@@ -34,8 +34,7 @@ pub fn tables(tasks: &[Task], observer: &Namespaces) -> (Vec<LinkTable>, Vec<Unc
         match answer {
             Ok(table) => tables.push(table),
             Err(errno) => {
-                let what = format!("interfaces of net:[{net}]");
-                unchecked.push(Unchecked { pid: task.pid, fd: None, what: what.as_str().into(), errno });
+                unchecked.push(Unchecked { pid: task.pid, fd: None, probe: Probe::Interfaces { net }, errno });
             }
         }
     }
