@@ -1,12 +1,10 @@
 //! A finding: facts about one offending resource, no words.
 
 use crate::bytes::Bytes;
-use crate::criu::Gate;
 use crate::rules::Rule;
 use crate::snapshot::{Dev, OpenFile, Task};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 /// What a finding means for the dump.
@@ -17,6 +15,34 @@ pub enum Verdict {
     Warn,
     /// No path to success.
     Refuse,
+}
+
+/// Why a finding that CRIU may refuse for does not stop the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WarnReason {
+    /// Something that decides could not be found out.
+    FactUnknown,
+    /// It is not known whether an option is given that would allow it.
+    OptionUnknown,
+    /// Other plugins, whose hooks could accept it, are not loaded yet.
+    PluginsUnknown,
+    /// CRIU dumps it, and it is lost or changed in the restored tree.
+    Lost,
+    /// This release of CRIU is not known.
+    UnknownRelease,
+    /// A pre-dump refuses nothing.
+    PreDump,
+    /// The administrator allows it (setting `allow`).
+    Allowed,
+    /// It depends on all of the tree, and not all of it could be looked at.
+    Incomplete,
+    /// It changes by itself, and the tree runs: the look at the frozen tree decides.
+    Volatile,
+    /// A second look did not see the same.
+    NotConfirmed,
+    /// Two looks agree, but it could be a coincidence of two moments: the look at the frozen tree decides.
+    Unproved,
 }
 
 /// A fact's value. Text from the tree stays bytes until the report escapes it.
@@ -79,6 +105,9 @@ impl Place {
 pub struct Finding {
     pub rule: Cow<'static, str>,
     pub verdict: Verdict,
+    /// Why it is only a warning; the first reason that was met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warns: Option<WarnReason>,
     pub pid: i32,
     pub start_time: u64,
     pub comm: Bytes,
@@ -133,51 +162,13 @@ pub enum TaskLink {
     Root,
 }
 
-/// Collects what a rule finds: the same resource, met through several descriptors, once.
-#[derive(Default)]
-pub struct Sink {
-    found: Vec<Finding>,
-    /// By [`Finding::key`]: which it is, and its places once there is more than one.
-    known: HashMap<String, (usize, HashSet<Place>)>,
-}
-
-impl Sink {
-    /// Report a finding unless its gate is lifted; an unknown gate makes it a warning.
-    pub fn push(&mut self, gate: Gate, mut finding: Finding) {
-        match gate {
-            Gate::Waived => return,
-            Gate::InForce => {}
-            Gate::Unknown => finding.verdict = Verdict::Warn,
-        }
-        let Some((at, places)) = self.known.get_mut(&finding.key) else {
-            self.known.insert(finding.key.clone(), (self.found.len(), HashSet::new()));
-            self.found.push(finding);
-            return;
-        };
-        let Some(first) = self.found.get_mut(*at) else { return };
-        if places.is_empty() {
-            places.insert(first.place());
-            places.extend(first.also.iter().cloned());
-        }
-        let place = finding.place();
-        if places.insert(place.clone()) {
-            first.also.push(place);
-        }
-        first.verdict = first.verdict.max(finding.verdict);
-    }
-
-    /// Each resource once, in the order they were met.
-    pub fn into_findings(self) -> Vec<Finding> {
-        self.found
-    }
-}
-
 impl Finding {
     /// A finding about the task itself.
     pub fn on_task(rule: &Rule, task: &Task) -> Self {
         Finding {
             rule: Cow::Borrowed(rule.id),
             verdict: Verdict::Refuse,
+            warns: None,
             pid: task.pid,
             start_time: task.start_time,
             comm: task.comm.clone(),
@@ -252,61 +243,17 @@ impl Finding {
         self.other = Some(other);
         self
     }
-    /// The rule can say no more than "may fail".
-    pub fn warn(mut self) -> Self {
-        self.verdict = Verdict::Warn;
+    /// Something that decides could not be found out: it may fail.
+    pub fn doubt(mut self) -> Self {
+        self.demote(WarnReason::FactUnknown);
         self
+    }
+    /// Lets it only warn; the first reason stays.
+    pub fn demote(&mut self, reason: WarnReason) {
+        self.verdict = Verdict::Warn;
+        self.warns = self.warns.or(Some(reason));
     }
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.facts.iter().find(|(n, _)| n == name).map(|(_, v)| v)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rules::registry;
-    use crate::rules::testkit::{file, task};
-
-    #[test]
-    fn one_thing_in_a_hundred_thousand_places() {
-        const PLACES: usize = 100_000;
-        let rule = registry::RULES.first().unwrap();
-        let mut sink = Sink::default();
-        let tasks: Vec<Task> = (0..5).map(|i| task(100 + i)).collect();
-        // Every place twice.
-        for nth in (0..PLACES).chain(0..PLACES) {
-            let fd = i32::try_from(nth % (PLACES / tasks.len())).unwrap();
-            let task = &tasks[nth / (PLACES / tasks.len())];
-            sink.push(Gate::InForce, Finding::on_file(rule, task, &file(fd, libc::S_IFCHR, 9)));
-        }
-        sink.push(Gate::InForce, Finding::on_file(rule, &tasks[0], &file(3, libc::S_IFCHR, 10)));
-        let found = sink.into_findings();
-        assert_eq!(found.iter().map(|f| f.also.len()).collect::<Vec<_>>(), [PLACES - 1, 0]);
-        let places: HashSet<Place> = found[0].also.iter().cloned().chain([found[0].place()]).collect();
-        assert_eq!(places.len(), PLACES);
-        assert_eq!(found[0].also.last().map(|p| (p.pid, p.fd)), Some((104, Some(19_999))));
-    }
-
-    #[test]
-    fn the_same_thing_is_as_bad_as_its_worst_place() {
-        let rule = registry::RULES.first().unwrap();
-        let at = |fd| Finding::on_file(rule, &task(100), &file(fd, libc::S_IFCHR, 9));
-        let found = |gates: &[Gate]| {
-            let mut sink = Sink::default();
-            gates.iter().zip(3..).for_each(|(gate, fd)| sink.push(*gate, at(fd)));
-            sink.into_findings().first().map(|f| (f.fd, f.verdict, f.also.len()))
-        };
-        assert_eq!(found(&[Gate::Unknown, Gate::InForce]), Some((Some(3), Verdict::Refuse, 1)));
-        assert_eq!(found(&[Gate::Waived, Gate::Unknown]), Some((Some(4), Verdict::Warn, 0)));
-        assert_eq!(found(&[Gate::Waived]), None);
-        // Places that a rule names itself are no news.
-        let mut sink = Sink::default();
-        let also = vec![at(4).place(), at(5).place()];
-        sink.push(Gate::InForce, Finding { also: also.clone(), ..at(3) });
-        for fd in [5, 3, 6] {
-            sink.push(Gate::InForce, at(fd));
-        }
-        assert_eq!(sink.into_findings()[0].also, [also, vec![at(6).place()]].concat());
     }
 }

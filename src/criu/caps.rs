@@ -44,7 +44,108 @@ pub struct Caps {
     pub plugin_options: bool,
 }
 
+/// What came with a release and changes what a rule finds. One row each in [`Cap::since`]; those that a symbol tells of are
+/// asked by that ([`Host::has`](crate::criu::Host::has)), whatever the number says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cap {
+    /// pidfds are dumped.
+    Pidfds,
+    /// BPF maps are dumped: a build with libbpf, of whatever release.
+    BpfMaps,
+    /// The parasite copes with shadow stacks.
+    ShadowStacks,
+    /// ICMP sockets are dumped.
+    IcmpSockets,
+    /// SO_PASSCRED is asked of UNIX and netlink sockets alone.
+    PasscredUnasked,
+    /// Guard regions are dumped.
+    GuardRegions,
+    /// Plugins are told `--plugin-option`.
+    PluginOptions,
+    /// A mapping `[vvar_vclock]` is known.
+    VvarVclock,
+    /// The interface tunl0 is left to the kernel of the restored namespace.
+    Tunl0,
+    /// A watch on an overlayfs is looked for by walking it.
+    OverlayWatches,
+    /// Credentials and times that come with queued messages are dumped.
+    QueuedCredentials,
+    /// UDP-Lite sockets are not asked for any more.
+    NoUdpLite,
+    /// Lines of /proc files may be longer than a page.
+    LongLines,
+    /// A stopped process with a stop signal other than SIGSTOP is known.
+    StopSignals,
+    /// Each thread's cgroups are dumped.
+    ThreadCgroups,
+    /// `--unprivileged`, and the check of capabilities that came with it.
+    Unprivileged,
+    /// A terminal from outside passes with `--shell-job`.
+    JobTerminals,
+    /// The ghost limit is held against the blocks of a file, not against its length.
+    GhostBlocks,
+    /// A UNIX socket whose file the kernel does not open is refused.
+    UnixFileNeeded,
+}
+
+impl Cap {
+    /// The first release, as published, that has it.
+    pub const fn since(self) -> Release {
+        match self {
+            Cap::StopSignals
+            | Cap::ThreadCgroups
+            | Cap::Unprivileged
+            | Cap::JobTerminals
+            | Cap::GhostBlocks
+            | Cap::UnixFileNeeded => Release::V3_18,
+            Cap::ShadowStacks => Release::V4_0,
+            Cap::Pidfds | Cap::BpfMaps | Cap::VvarVclock => Release::V4_1,
+            Cap::IcmpSockets | Cap::PasscredUnasked | Cap::GuardRegions => Release::V4_2,
+            Cap::PluginOptions
+            | Cap::Tunl0
+            | Cap::OverlayWatches
+            | Cap::QueuedCredentials
+            | Cap::NoUdpLite
+            | Cap::LongLines => Release::V4_3,
+        }
+    }
+}
+
 impl Release {
+    /// The oldest that the rules know.
+    pub const OLDEST: Release = Release::V3_17;
+
+    /// Its first and its last version as published: what documents name.
+    const fn published(self) -> (&'static str, &'static str) {
+        match self {
+            Release::V3_17 => ("3.17.1", "3.17.1"),
+            Release::V3_18 => ("3.18", "3.19"),
+            Release::V4_0 => ("4.0", "4.0"),
+            Release::V4_1 => ("4.1", "4.1.1"),
+            Release::V4_2 => ("4.2", "4.2"),
+            Release::V4_3 => ("4.3", "4.3"),
+            Release::Unknown => ("", ""),
+        }
+    }
+
+    pub const fn first(self) -> &'static str {
+        self.published().0
+    }
+
+    /// The last version before this release.
+    pub const fn last_before(self) -> &'static str {
+        match self {
+            Release::V3_17 | Release::V3_18 => Release::V3_17,
+            Release::V4_0 => Release::V3_18,
+            Release::V4_1 => Release::V4_0,
+            Release::V4_2 => Release::V4_1,
+            Release::V4_3 => Release::V4_2,
+            Release::Unknown => Release::NEWEST,
+        }
+        .published()
+        .1
+    }
+
     /// The newest whose source the rules have been held against.
     pub const NEWEST: Release = Release::V4_3;
 

@@ -5,7 +5,7 @@
 //! pure functions of (snapshot, host) and a recorded pair can be replayed without CRIU.
 //!
 //! `None` always means *not known*: an option layout that was not recognised and verified, a symbol that is not there. A
-//! rule whose gate is unknown warns, it never refuses (contract, point 3).
+//! rule whose gate is unknown warns, it never refuses.
 
 pub mod caps;
 pub mod cmdline;
@@ -23,7 +23,7 @@ pub mod syslog;
 pub mod workdir;
 
 use crate::bytes::Bytes;
-pub use caps::{Caps, Release};
+pub use caps::{Cap, Caps, Release};
 pub use options::{LockMethod, Opt, Options};
 pub use runtime::Runtime;
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,20 @@ impl Host {
         }
     }
 
+    /// Whether this CRIU has what came with a release. One that is not known counts as the newest.
+    pub fn has(&self, cap: Cap) -> bool {
+        match cap {
+            Cap::Pidfds => self.caps.pidfd,
+            Cap::BpfMaps => self.caps.bpfmap,
+            Cap::ShadowStacks => self.caps.shstk,
+            Cap::GuardRegions => self.caps.madv_guards,
+            Cap::PluginOptions => self.caps.plugin_options,
+            // They came together, and a build that has them need not have the number.
+            Cap::IcmpSockets | Cap::PasscredUnasked => self.caps.uprobes || self.release >= cap.since(),
+            _ => self.release >= cap.since(),
+        }
+    }
+
     /// The gate made of several boolean options, any of which remedies.
     pub fn gate(&self, any_of: &[Opt]) -> Gate {
         let mut gate = Gate::InForce;
@@ -141,7 +155,7 @@ impl Host {
         }
     }
 
-    /// The gate of a plugin hook: what a loaded sibling could accept is not ours to refuse (design, section 3).
+    /// The gate of a plugin hook: what a loaded sibling could accept is not ours to refuse.
     pub fn gate_hook(&self, hook: Hook) -> Gate {
         if self.siblings.claims(hook) {
             Gate::Waived

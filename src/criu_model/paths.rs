@@ -5,7 +5,7 @@
 //! path from the root of the mount namespace. Descriptors, mapped files, exe, cwd and root all go through them.
 
 use crate::bytes::Bytes;
-use crate::criu::{Gate, Host, Opt, Release};
+use crate::criu::{Cap, Gate, Host, Opt};
 use crate::criu_model::mounts::Model;
 use crate::parse::mountinfo::MountInfo;
 use crate::rules::files::device::{is_accepted, is_known_tty, tty_external};
@@ -61,7 +61,10 @@ pub(crate) struct PathProblem<'a> {
     pub role: Role,
     pub path: Option<Bytes>,
     pub problem: Problem,
-    pub gate: Gate,
+    /// What else decides whether CRIU looks at the path, besides the remedies of the rules.
+    pub unless: Gate,
+    /// CRIU forgets that it has failed (`dump_task_mm`): the dump goes through.
+    pub forgotten: bool,
 }
 
 /// The paths that fail this test.
@@ -72,18 +75,13 @@ pub(crate) fn paths_with<'a>(ctx: &'a Ctx<'a>, problem: Problem) -> impl Iterato
 /// The default of `--ghost-limit` (criu/include/cr_options.h).
 const DEFAULT_GHOST_LIMIT: u64 = 1 << 20;
 
-/// `dump_task_mm` (criu/cr-dump.c, 3.17.1 to 4.3) forgets that the exe could not be recorded: the dump goes through, and its
-/// images lack the process's mm. (A file that is mapped, too, was judged before, and is not looked at again.)
-pub(crate) const EXE_FAILS: Gate = Gate::Unknown;
-
 /// Judges every path of the tree.
 pub(crate) fn all<'a>(ctx: &Ctx<'a>) -> Vec<PathProblem<'a>> {
     let model = &ctx.mounts;
     let confined = confined(ctx);
     let mut bad = Vec::new();
     let mut judge = |task: &'a Task, file, role, path: Option<&[u8]>| {
-        if let Some((problem, gate)) = problem(ctx, model, file, role, path) {
-            let gate = if role == Role::Exe { gate.or(EXE_FAILS) } else { gate };
+        if let Some((problem, unless)) = problem(ctx, model, file, path) {
             // Seen from a chroot() mounts and paths are others, and CRIU comes to look up none: chroot-root-task.
             let seen_wrong = matches!(
                 problem,
@@ -92,7 +90,15 @@ pub(crate) fn all<'a>(ctx: &Ctx<'a>) -> Vec<PathProblem<'a>> {
             if seen_wrong && task.ns.mnt.is_some_and(|ns| confined.contains_key(&ns)) {
                 return;
             }
-            bad.push(PathProblem { task, file, role, path: path.map(Bytes::from), problem, gate });
+            bad.push(PathProblem {
+                task,
+                file,
+                role,
+                path: path.map(Bytes::from),
+                problem,
+                unless,
+                forgotten: role == Role::Exe,
+            });
         }
     };
     for task in ctx.live_tasks() {
@@ -157,7 +163,7 @@ pub(crate) fn external_key(file: &OpenFile) -> Option<String> {
     Some(format!("file[{:x}:{:x}]", u32::try_from(file.mnt_id?).ok()?, file.ino))
 }
 
-fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&[u8]>) -> Option<(Problem, Gate)> {
+fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, path: Option<&[u8]>) -> Option<(Problem, Gate)> {
     let host = ctx.host;
     let mnt_id = file.mnt_id?;
     let ordinary = file.nlink > 0 && file.mismatch.is_none();
@@ -172,57 +178,54 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, role: Role, path: Option<&
     if ctx.snap.mounts.is_empty() {
         return None;
     }
-    let gate = host.gate_external(external_key(file)?.as_bytes());
-    let gate = if file.is_chrdev() { gate.or(tty_external(host, file)) } else { gate };
+    // Without it there is no mount id that CRIU could look up.
+    external_key(file)?;
+    let unless = if file.is_chrdev() { tty_external(host, file) } else { Gate::InForce };
     let Some(node) = node else {
-        let job = if is_job_terminal(host, file, role) { host.gate(&[Opt::ShellJob]) } else { Gate::InForce };
         // Without its link it may be a memfd or a segment of shared memory, which are on no mount of anybody's.
         let seen = if path.is_some() { Gate::InForce } else { Gate::Unknown };
-        return Some((Problem::MountUnknown, gate.or(job).or(table_gate(ctx)).or(seen)));
+        return Some((Problem::MountUnknown, unless.or(table_gate(ctx)).or(seen)));
     };
     if model.is_overmounted(node) {
         // --skip-mnt takes mounts away, those that cover too; the model knows the rest.
         let skip = if host.options.skip_mnt.is_some() { Gate::InForce } else { Gate::Unknown };
-        return Some((Problem::Overmounted, gate.or(skip)));
+        return Some((Problem::Overmounted, unless.or(skip)));
     }
     if path.is_some_and(|p| !p.starts_with(b"/")) {
-        return Some((Problem::OddPath, gate));
+        return Some((Problem::OddPath, unless));
     }
     if matches!(&*node.info.fstype.0, b"proc" | b"devpts") {
         return None;
     }
     if file.nlink == 0 {
-        return too_big(host, file).map(|(problem, known)| (problem, gate.or(known)));
+        return too_big(host, file).map(|(problem, known)| (problem, unless.or(known)));
     }
     let remap = host.gate(&[Opt::LinkRemap]);
     if is_nfs(&node.info.fstype) && path.is_some_and(is_silly_name) {
-        return Some((Problem::Silly, gate.or(remap)));
+        return Some((Problem::Silly, unless));
     }
     match file.mismatch? {
         PathMismatch::Errno(libc::ENOENT) => {
             if let Some(why) = unlinkable(file, node.info) {
-                return Some((Problem::Unlinkable(why), gate));
+                return Some((Problem::Unlinkable(why), unless));
             }
             // It may be of a layer that could not be looked at.
             if remap == Gate::Waived && may_be_a_layers(file, node.info) {
                 let found = of_a_layer(host, file, node.info);
-                return found.map(|(problem, known)| (problem, gate.or(known).or(Gate::Unknown)));
+                return found.map(|(problem, known)| (problem, unless.or(known).or(Gate::Unknown)));
             }
-            Some((Problem::Unlinked, gate.or(remap)))
+            Some((Problem::Unlinked, unless))
         }
         PathMismatch::OtherMount => {
-            Some((Problem::Unlinkable(unlinkable(file, node.info).unwrap_or(Unlinkable::Beside)), gate))
+            Some((Problem::Unlinkable(unlinkable(file, node.info).unwrap_or(Unlinkable::Beside)), unless))
         }
         PathMismatch::LowerLayer => match of_a_layer(host, file, node.info) {
-            Some((problem @ Problem::Unlinkable(_), _)) => Some((problem, gate)),
-            found if remap == Gate::Waived => found.map(|(problem, known)| (problem, gate.or(known))),
-            _ => Some((Problem::Unlinked, gate.or(remap))),
+            Some((problem @ Problem::Unlinkable(_), _)) => Some((problem, unless)),
+            found if remap == Gate::Waived => found.map(|(problem, known)| (problem, unless.or(known))),
+            _ => Some((Problem::Unlinked, unless)),
         },
-        PathMismatch::Errno(errno) => Some((Problem::Stat(errno), gate)),
-        PathMismatch::Replaced { rdev, .. } => {
-            let evasive = if is_same_device(file, rdev) { host.gate(&[Opt::EvasiveDevices]) } else { Gate::InForce };
-            Some((Problem::Reused, gate.or(evasive)))
-        }
+        PathMismatch::Errno(errno) => Some((Problem::Stat(errno), unless)),
+        PathMismatch::Replaced { .. } => Some((Problem::Reused, unless)),
     }
 }
 
@@ -252,7 +255,7 @@ fn shows_a_root(ctx: &Ctx, task: &Task) -> bool {
 
 /// From 3.18 on a terminal of elsewhere is fine with --shell-job.
 pub(crate) fn is_job_terminal(host: &Host, file: &OpenFile, role: Role) -> bool {
-    role == Role::Fd && file.is_chrdev() && is_known_tty(file.rdev) && host.release >= Release::V3_18
+    role == Role::Fd && file.is_chrdev() && is_known_tty(file.rdev) && host.has(Cap::JobTerminals)
 }
 
 /// Whether another node of the same device was found by the path, which is enough for --evasive-devices.
@@ -298,7 +301,7 @@ fn of_a_layer(host: &Host, file: &OpenFile, mount: &MountInfo) -> Option<(Proble
 
 /// A file that CRIU saves with its content.
 fn too_big(host: &Host, file: &OpenFile) -> Option<(Problem, Gate)> {
-    let size = if host.release == Release::V3_17 { file.size } else { file.blocks.saturating_mul(512) };
+    let size = if host.has(Cap::GhostBlocks) { file.blocks.saturating_mul(512) } else { file.size };
     let limit = host.options.ghost_limit;
     let known = if limit.is_some() { Gate::InForce } else { Gate::Unknown };
     (size > limit.unwrap_or(DEFAULT_GHOST_LIMIT)).then_some((Problem::Ghost(size), known))
@@ -319,6 +322,9 @@ impl PathProblem<'_> {
     /// A finding with the facts that all path rules share.
     pub fn finding(&self, rule: &Rule) -> Finding {
         let mut f = Finding::on_file(rule, self.task, self.file);
+        if self.forgotten {
+            f = f.doubt();
+        }
         if self.file.link.is_none() {
             f = f.fact_opt("path", self.path.clone().map(Value::Text));
         }

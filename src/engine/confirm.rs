@@ -1,6 +1,6 @@
 //! What two looks at a running tree agree on, and which of that was seen in one piece.
 
-use crate::rules::{registry, Evidence, Finding, Other, Proof, Value, Verdict};
+use crate::rules::{registry, Evidence, Finding, Other, Proof, Value, Verdict, WarnReason};
 use crate::snapshot::still::Still;
 use crate::snapshot::{MountTable, Snapshot};
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ pub fn confirm(first: (&Snapshot, &[Finding]), second: &Snapshot, findings: &mut
     let earlier = Earlier::of(first);
     for f in findings.iter_mut().filter(|f| f.verdict == Verdict::Refuse) {
         if earlier.find(second, f).is_none() {
-            f.verdict = Verdict::Warn;
+            f.demote(WarnReason::NotConfirmed);
         }
     }
 }
@@ -91,7 +91,8 @@ pub fn settle(first: (&Snapshot, &[Finding]), second: &Snapshot, findings: &mut 
         if certain || before {
             f.proof = Proof::Given;
         } else {
-            (f.verdict, f.proof) = (Verdict::Warn, Proof::Lacking);
+            f.proof = Proof::Lacking;
+            f.demote(WarnReason::Unproved);
         }
     }
 }
@@ -136,7 +137,7 @@ mod tests {
         let was =
             Finding::on_task(&unix::UNIX_EXTERNAL_STREAM, &s.tasks[0]).num("ino", 5).peer_socket(6).num("size", 10);
         assert!(confirmed(&was, &was));
-        assert!(!confirmed(&was.clone().warn(), &was));
+        assert!(!confirmed(&was.clone().doubt(), &was));
         let change: [fn(&mut Finding); 7] = [
             |f| f.start_time = 1001,
             |f| f.fd = Some(3),

@@ -1,8 +1,11 @@
-//! Runs the rules over a snapshot: what stands, what is only a warning, what is told once.
+//! Runs the rules over a snapshot: which of them this CRIU has, what is refused, what is only a warning and why, what is
+//! reported once.
 
+use super::gate;
+use super::sink::{Decision, Sink};
 use crate::config::Config;
 use crate::criu::{Host, Release, Stage};
-use crate::rules::{registry, Ctx, Finding, Rule, Sink, Verdict, When};
+use crate::rules::{registry, Ctx, Finding, Phase, Rule, Verdict, WarnReason, When};
 use crate::snapshot::{ScanPhase, Snapshot};
 
 /// All findings of one look, merged by resource, refusals first.
@@ -15,17 +18,13 @@ pub fn judge_with(rules: &[&Rule], snap: &Snapshot, host: &Host, config: &Config
     let ctx = Ctx::new(snap, host);
     let mut found = Vec::new();
     for rule in rules {
-        if config.is_disabled(rule.id) {
+        if config.is_disabled(rule.id) || !rule.versions.cover(host) || gate::waives_all(rule, host) {
             continue;
         }
-        let mut sink = Sink::default();
-        (rule.check)(rule, &ctx, &mut sink);
-        let blind = rule.evidence.needs_whole_tree() && !snap.whole;
-        let demote = demoted(rule, snap.look, host) || blind;
+        let mut sink = Sink::new(rule, host);
+        (rule.find)(rule, &ctx, &mut sink);
         for mut f in sink.into_findings() {
-            if demote || config.allows(&f) {
-                f.verdict = Verdict::Warn;
-            }
+            demote(rule, &mut f, snap, host, config);
             found.push(f);
         }
     }
@@ -34,9 +33,51 @@ pub fn judge_with(rules: &[&Rule], snap: &Snapshot, host: &Host, config: &Config
     found
 }
 
-/// A finding that may not stop this dump, whatever the rule says.
-fn demoted(rule: &Rule, look: ScanPhase, host: &Host) -> bool {
-    host.stage == Stage::PreDump
-        || host.release == Release::Unknown
-        || (look == ScanPhase::Early && rule.when != When::Early)
+/// Why one rule does or does not refuse: every candidate it had, and what became of it.
+pub struct Trace {
+    pub rule: &'static Rule,
+    pub verdict: TraceVerdict,
+}
+
+/// How far a rule was followed.
+pub enum TraceVerdict {
+    /// The administrator switched it off.
+    Disabled,
+    /// This release of CRIU does not have it.
+    OtherRelease,
+    /// What was looked at, in the order it was met.
+    Candidates(Vec<Decision>),
+}
+
+/// Follows one rule over a snapshot.
+pub fn trace(rule: &'static Rule, snap: &Snapshot, host: &Host, config: &Config) -> Trace {
+    if config.is_disabled(rule.id) {
+        return Trace { rule, verdict: TraceVerdict::Disabled };
+    }
+    if !rule.versions.cover(host) {
+        return Trace { rule, verdict: TraceVerdict::OtherRelease };
+    }
+    let ctx = Ctx::new(snap, host);
+    let mut sink = Sink::traced(rule, host);
+    (rule.find)(rule, &ctx, &mut sink);
+    let (_, mut candidates) = sink.into_parts();
+    for decision in &mut candidates {
+        demote(rule, &mut decision.finding, snap, host, config);
+    }
+    Trace { rule, verdict: TraceVerdict::Candidates(candidates) }
+}
+
+/// Lets a finding only warn that may not stop this dump, whatever its rule says.
+fn demote(rule: &Rule, finding: &mut Finding, snap: &Snapshot, host: &Host, config: &Config) {
+    let reasons = [
+        (rule.phase == Phase::Never, WarnReason::Lost),
+        (host.release == Release::Unknown, WarnReason::UnknownRelease),
+        (host.stage == Stage::PreDump, WarnReason::PreDump),
+        (config.allows(finding), WarnReason::Allowed),
+        (rule.evidence.needs_whole_tree() && !snap.whole, WarnReason::Incomplete),
+        (snap.look == ScanPhase::Early && rule.when != When::Early, WarnReason::Volatile),
+    ];
+    for (_, reason) in reasons.into_iter().filter(|(holds, _)| *holds) {
+        finding.demote(reason);
+    }
 }

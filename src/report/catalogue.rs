@@ -15,7 +15,7 @@ struct Entry<'a> {
     says: String,
     criu: String,
     source: &'a str,
-    versions: &'a str,
+    versions: String,
     criu_finds_it: &'static str,
     we_find_it: String,
     /// `early`, `volatile` or `frozen`: only the first can refuse in a dry run.
@@ -51,7 +51,7 @@ pub fn json(rules: &[&Rule]) -> serde_json::Result<String> {
             says: wording(rule.message),
             criu: crate::report::criu_text::line(rule),
             source: rule.source,
-            versions: rule.versions,
+            versions: rule.versions.to_string(),
             criu_finds_it: phase(rule.phase),
             we_find_it: when(rule),
             certain: match rule.when {

@@ -81,10 +81,14 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
                 }
             }
             // CRIU 3.18+.
-            Remedy::Value("network-lock", "skip") if host.release == Release::V3_17 => {}
-            Remedy::Value(name, template) => {
+            Remedy::Modelled("network-lock", "skip") if host.release == Release::V3_17 => {}
+            Remedy::External(template) | Remedy::Modelled(_, template) => {
+                let name = match lift {
+                    Remedy::Modelled(name, _) => *name,
+                    _ => "external",
+                };
                 let value = render(template, Style::OptionValue, &fact);
-                let given = *name == "external" && host.gate_external(value.text.as_bytes()) == Gate::Waived;
+                let given = name == "external" && host.gate_external(value.text.as_bytes()) == Gate::Waived;
                 if value.complete && !given {
                     settings.push(Setting { opt: None, name, value: Some(value.text) });
                 }

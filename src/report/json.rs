@@ -5,7 +5,7 @@ use crate::config::Mode;
 use crate::criu::{Caps, Host, Release, Runtime, Stage};
 use crate::report::hints::cure;
 use crate::report::{message, probe_text, reason, render_value, Outcome, Report};
-use crate::rules::{Finding, Place, Value, Verdict};
+use crate::rules::{Finding, Place, Value, Verdict, WarnReason};
 use crate::snapshot::ScanPhase;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -50,6 +50,9 @@ struct Process {
 struct Item<'a> {
     rule: &'a str,
     verdict: Verdict,
+    /// Why it is only a warning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<WarnReason>,
     pid: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     tid: Option<i32>,
@@ -149,6 +152,7 @@ fn item<'a>(report: &Report, finding: &'a Finding, host: &Host) -> Item<'a> {
     Item {
         rule: &finding.rule,
         verdict: finding.verdict,
+        reason: finding.warns,
         pid: finding.pid,
         tid: finding.tid,
         comm: finding.comm.escaped(),

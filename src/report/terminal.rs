@@ -91,7 +91,7 @@ mod tests {
     fn what_changes_by_itself_is_a_warning_that_says_so() {
         let (mut report, host) = report(Release::V4_2, Vec::new());
         let volatile = crate::rules::registry::RULES.iter().find(|r| r.when == When::Volatile).unwrap();
-        report.findings = vec![Finding::on_task(volatile, &testkit::task(100)).warn()];
+        report.findings = vec![Finding::on_task(volatile, &testkit::task(100)).doubt()];
         assert_eq!(answer(&report, &host), Answer::Can);
         assert!(text(&report, &host).ends_with("; it changes by itself, so only the frozen tree decides\n"));
     }

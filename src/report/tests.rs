@@ -3,7 +3,7 @@
 use super::*;
 use crate::criu::{Caps, Hook, Host, Opt, Options, Release, Runtime, Siblings, Stage};
 use crate::report::lines::{lines, syslog_summary, warnings};
-use crate::rules::{Ctx, Evidence, Holder, Other, Phase, Place, Remedy, Sink, When};
+use crate::rules::{Ctx, Evidence, Holder, Other, Phase, Place, Remedy, Sink, Versions, When};
 use crate::snapshot::{Dev, Probe};
 use expect_test::{expect, Expect};
 use proptest::prelude::*;
@@ -19,12 +19,12 @@ const fn rule(id: &'static str, message: &'static str, remedies: &'static [Remed
         summary: "A thing of the tests.",
         criu: &["No way|back"],
         source: "criu/none.c:none",
-        versions: "all",
+        versions: Versions::All,
         remedies,
         phase: Phase::BeforePages,
         when: When::Early,
         evidence: Evidence::Object,
-        check: nothing,
+        find: nothing,
     }
 }
 
@@ -36,10 +36,10 @@ static TCP: Rule = rule(
 pub(super) static UNIX: Rule = rule(
     "unix-external-stream",
     "stream socket [{path} ]is connected to the outside",
-    &[Remedy::Value("external", "unix[{peer}]"), Remedy::Hook(Hook::DumpUnixSk)],
+    &[Remedy::External("unix[{peer}]"), Remedy::Hook(Hook::DumpUnixSk)],
 );
 static GHOST: Rule =
-    rule("ghost-too-big", "deleted file {path} has {size} bytes", &[Remedy::Value("ghost-limit", "{size}")]);
+    rule("ghost-too-big", "deleted file {path} has {size} bytes", &[Remedy::Modelled("ghost-limit", "{size}")]);
 pub(super) static DEVICE: Rule = rule(
     "fd-chrdev",
     "character device {dev} ({driver}) {path}",
@@ -49,8 +49,11 @@ pub(super) static MAPPING: Rule = rule("vma-device", "mapping {range} of a devic
 pub(super) static PTS: Rule =
     rule("tty-orphan-master", "the master of {path} is outside", &[Remedy::Option(Opt::OrphanPtsMaster)]);
 static SHELL: Rule = rule("tty-session", "session leader {leader} is outside", &[Remedy::Option(Opt::ShellJob)]);
-static LOCK: Rule =
-    rule("netns-lock", "locked", &[Remedy::Value("network-lock", "nftables"), Remedy::Value("network-lock", "skip")]);
+static LOCK: Rule = rule(
+    "netns-lock",
+    "locked",
+    &[Remedy::Modelled("network-lock", "nftables"), Remedy::Modelled("network-lock", "skip")],
+);
 static UPROBES: Rule = rule("vma-uprobes", "probed", &[Remedy::Option(Opt::AllowUprobes), Remedy::Release("4.2")]);
 static RULES: &[&Rule] = &[&TCP, &UNIX, &GHOST, &DEVICE, &MAPPING, &PTS, &SHELL];
 
@@ -74,6 +77,7 @@ fn finding(rule: &Rule, pid: i32, comm: &str, fd: Option<i32>) -> Finding {
     Finding {
         rule: rule.id.into(),
         verdict: Verdict::Refuse,
+        warns: None,
         pid,
         start_time: 1,
         comm: comm.into(),
@@ -390,7 +394,7 @@ fn names_from_the_tree_are_harmless() {
         Error (preflight): fd-chrdev: pid 5 (Error\n\x1b[2J) fd 1: character device xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...(5000 bytes)...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx (a\u{202e}b) /tmp/\xff\xfe Error: \n(00.1) Error (cr-dump.c:1): \x1b[31m; held by: pid 1 (Error\r); close /tmp/\xff\xfe Error: \n(00.1) Error (cr-dump.c:1): \x1b[31m; or use CRIU 4.3 or newer
     "#]],
     );
-    let mut warned = report(vec![f.warn()]);
+    let mut warned = report(vec![f.doubt()]);
     warned.root.1 = "Error".into();
     warned.unchecked = vec![
         Unchecked { pid: 7, fd: Some(3), probe: Probe::FdInfo, errno: libc::EACCES },
@@ -464,7 +468,7 @@ fn what_could_not_be_looked_at_has_the_words_it_always_had() {
 
 #[test]
 fn mode_warn_never_says_the_word() {
-    let mut report = report(vec![tcp(4213, 12), device().warn()]);
+    let mut report = report(vec![tcp(4213, 12), device().doubt()]);
     report.mode = Mode::Warn;
     assert_eq!(lines(&report, &host(Runtime::Cli)), Vec::<String>::new());
     check(
@@ -481,8 +485,8 @@ fn mode_warn_never_says_the_word() {
 fn what_a_dump_loses_is_in_the_report_alone() {
     static LOST: Rule = Rule { phase: Phase::Never, ..rule("lost-thing", "a thing is lost", &[]) };
     static WITH_LOST: &[&Rule] = &[&DEVICE, &LOST];
-    let lost = Finding { rule: "lost-thing".into(), ..device().warn() };
-    let report = Report { rules: WITH_LOST, ..report(vec![device().warn(), lost]) };
+    let lost = Finding { rule: "lost-thing".into(), ..device().doubt() };
+    let report = Report { rules: WITH_LOST, ..report(vec![device().doubt(), lost]) };
     let told = warnings(&report, &host(Runtime::Cli));
     assert!(told.len() == 1 && told[0].contains("fd-chrdev"), "{told:?}");
     assert!(String::from_utf8(json::to_vec(&report, &host(Runtime::Cli)).unwrap()).unwrap().contains("lost-thing"));
@@ -527,7 +531,7 @@ proptest! {
     ) {
         path.extend_from_slice(b"Error");
         let f = hostile(comm.into_bytes(), path.repeat(times));
-        let mut report = report(vec![f.clone(), f.warn()]);
+        let mut report = report(vec![f.clone(), f.doubt()]);
         let host = host(Runtime::PodmanCrun);
         let errors = lines(&report, &host);
         prop_assert_eq!(errors.len(), 2);
@@ -596,7 +600,7 @@ fn the_file_for_programs() {
     socket.holders = vec![Holder { pid: 90, comm: "dbus".into(), fd: Some(1) }];
     socket.also = vec![Place { pid: 4214, ..Place::default() }];
     let mut mapping =
-        finding(&MAPPING, 4220, "worker", None).fact("range", Value::Range(0x7f00_0000, 0x7f00_1000)).warn();
+        finding(&MAPPING, 4220, "worker", None).fact("range", Value::Range(0x7f00_0000, 0x7f00_1000)).doubt();
     mapping.addr = Some(0xffff_ffff_ff60_0000);
     mapping.tid = Some(4221);
     let mut report = report(vec![socket, mapping]);
@@ -663,6 +667,7 @@ fn the_file_for_programs() {
             {
               "rule": "vma-device",
               "verdict": "warn",
+              "reason": "fact-unknown",
               "pid": 4220,
               "tid": 4221,
               "comm": "worker",
@@ -740,7 +745,8 @@ fn conforms(root: &serde_json::Value, schema: &serde_json::Value, value: &serde_
     }
     for (name, member) in value.as_object().into_iter().flatten() {
         match &schema["properties"][name] {
-            J::Null if schema["additionalProperties"] == false => wrong.push(format!("{at}: unknown {name}")),
+            // A reader has to bear members that it does not know; ours are all described.
+            J::Null if schema["properties"].is_object() => wrong.push(format!("{at}: {name} is not described")),
             J::Null => {}
             inner => wrong.extend(conforms(root, inner, member, &format!("{at}.{name}"))),
         }

@@ -1,13 +1,9 @@
 //! What CRIU accepts and loses without a word, or writes in a way that it cannot restore. Never a refusal.
 
-use crate::criu::Gate;
 use crate::rules::sockets::tcp::local;
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{Namespaces, Task, Thread, UnsavedThreadState};
 use std::collections::HashSet;
-
-/// A warning, whatever is known.
-const WARN: Gate = Gate::Unknown;
 
 /// linux/sched.h
 const SCHED_DEADLINE: i32 = 6;
@@ -21,12 +17,12 @@ pub static LOST_RECEIVE_QUEUE: Rule = Rule {
     message: "{protocol} socket[ {local}] (inode {ino}) with unread datagrams ({bytes} bytes of the kernel's memory), which are lost",
     criu: &[],
     source: "criu/sk-inet.c:do_dump_one_inet_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the program read them before the dump")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| queue(rule, ctx, |s| s.rqueue, |f| sink.push(WARN, f)),
+    find: |rule, ctx, sink| queue(rule, ctx, |s| s.rqueue, |f| sink.push(f)),
 };
 
 pub static LOST_SEND_QUEUE: Rule = Rule {
@@ -38,12 +34,12 @@ pub static LOST_SEND_QUEUE: Rule = Rule {
     message: "{protocol} socket[ {local}] (inode {ino}) with unsent data ({bytes} bytes of the kernel's memory), which is lost",
     criu: &[],
     source: "criu/sk-inet.c:do_dump_one_inet_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the program send it before the dump (a send without MSG_MORE)")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| queue(rule, ctx, |s| s.wqueue, |f| sink.push(WARN, f)),
+    find: |rule, ctx, sink| queue(rule, ctx, |s| s.wqueue, |f| sink.push(f)),
 };
 
 fn queue(rule: &Rule, ctx: &Ctx, bytes: impl Fn(&crate::parse::diag::InetDiag) -> u32, mut push: impl FnMut(Finding)) {
@@ -71,17 +67,17 @@ pub static LOST_WATCH_EVENTS: Rule = Rule {
     message: "{bytes} bytes of unread events, which are lost",
     criu: &["{as a warning} The %#08x inotify events will be dropped"],
     source: "criu/fsnotify.c:dump_one_inotify, dump_one_fanotify",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the program read them before the dump")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file) in ctx.files() {
             if let Some(bytes) = file.watches().and_then(|w| w.unread).filter(|n| *n > 0) {
                 // All of a class share one inode: the descriptor tells them apart.
                 let key = format!("fd:{}:{}", task.pid, file.fd);
-                sink.push(WARN, Finding::on_file(rule, task, file).key(key).num("bytes", bytes));
+                sink.push(Finding::on_file(rule, task, file).key(key).num("bytes", bytes));
             }
         }
     },
@@ -96,19 +92,19 @@ pub static LOST_SIGNAL_OWNER: Rule = Rule {
     message: "its signals (O_ASYNC) go to {owner}, which is not in the tree",
     criu: &["{at the restore, if that number is nobody's} Can't setup %d file owner pid"],
     source: "criu/files.c:fill_fd_params, restore_fown",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program give the descriptor another owner (F_SETOWN), or clear O_ASYNC")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let mut inside = None;
         for (task, file) in ctx.files() {
             let Some(owner) = file.owner.filter(|owner| *owner != 0) else { continue };
             if !inside.get_or_insert_with(|| possible_owners(ctx)).contains(&owner) {
                 let who = if owner > 0 { format!("process {owner}") } else { format!("process group {}", -owner) };
                 let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd)).term("owner", who);
-                sink.push(WARN, if owner > 0 { f.other(Other::Process(owner)) } else { f });
+                sink.push(if owner > 0 { f.other(Other::Process(owner)) } else { f });
             }
         }
     },
@@ -144,14 +140,14 @@ pub static LOST_DEADLINE: Rule = Rule {
     message: "scheduled by SCHED_DEADLINE, whose parameters CRIU does not write down: it cannot be restored",
     criu: &["{at the restore} Failed to set policy"],
     source: "criu/cr-dump.c:dump_sched_info",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("give it another policy for the dump (chrt)")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, thread, _) in threads(ctx).filter(|(.., u)| u.policy & !SCHED_RESET_ON_FORK == SCHED_DEADLINE) {
-            sink.push(WARN, on_thread(rule, task, thread));
+            sink.push(on_thread(rule, task, thread));
         }
     },
 };
@@ -164,12 +160,12 @@ pub static LOST_IO_PRIORITY: Rule = Rule {
     message: "I/O priority of class {class}, level {level}, which is lost",
     criu: &[],
     source: "criu/cr-dump.c:dump_sched_info",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("set it again after the restore (ionice)")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, thread, unasked) in threads(ctx) {
             // IOPRIO_PRIO_CLASS and IOPRIO_PRIO_LEVEL (linux/ioprio.h).
             let class = match (unasked.ioprio >> 13) & 7 {
@@ -179,7 +175,7 @@ pub static LOST_IO_PRIORITY: Rule = Rule {
                 3 => "idle",
                 _ => "unknown",
             };
-            sink.push(WARN, on_thread(rule, task, thread).term("class", class).num("level", unasked.ioprio & 7));
+            sink.push(on_thread(rule, task, thread).term("class", class).num("level", unasked.ioprio & 7));
         }
     },
 };
@@ -193,12 +189,12 @@ pub static LOST_THREAD_OWN: Rule = Rule {
     message: "the thread has {what} of its own, which CRIU does not look at",
     criu: &[],
     source: "criu/cr-dump.c:dump_one_task",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program share them between its threads")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, thread, unasked) in threads(ctx) {
             let what = match (unasked.own_files, unasked.own_fs) {
                 (true, true) => "a descriptor table, a root and a working directory",
@@ -206,7 +202,7 @@ pub static LOST_THREAD_OWN: Rule = Rule {
                 (false, true) => "a root and a working directory",
                 (false, false) => continue,
             };
-            sink.push(WARN, on_thread(rule, task, thread).term("what", what));
+            sink.push(on_thread(rule, task, thread).term("what", what));
         }
     },
 };
@@ -221,12 +217,12 @@ pub static LOST_NS_NESTED: Rule = Rule {
     message: "in the {kind} namespace {ino}{of} while the root is in another: it cannot be restored",
     criu: &["{at the restore} Can't restore sub-task in NS (cflags %lx)"],
     source: "criu/pstree.c:prepare_pstree_kobj_ids",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("dump a tree whose root has all the namespaces that its processes are in")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         type Of = fn(&Namespaces) -> Option<u64>;
         // CLONE_SUBNS (criu/include/namespaces.h): these may be nested in the root's own.
         const SUB: [(&str, Of); 2] = [("mount", |n| n.mnt), ("network", |n| n.net)];
@@ -236,7 +232,7 @@ pub static LOST_NS_NESTED: Rule = Rule {
         let mut told = |task: &Task, kind: &'static str, ino: u64, of: &'static str| {
             // One namespace is one reason.
             let f = Finding::on_task(rule, task).key(format!("{kind}:{ino}")).term("kind", kind).term("of", of);
-            sink.push(WARN, f.fact("ino", Value::Num(i64::try_from(ino).unwrap_or(i64::MAX))));
+            sink.push(f.fact("ino", Value::Num(i64::try_from(ino).unwrap_or(i64::MAX))));
         };
         for task in ctx.live_tasks() {
             for (kind, of) in SUB.into_iter().filter(|(_, of)| ctx.snap.root_shares(of) == Some(true)) {

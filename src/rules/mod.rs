@@ -14,11 +14,14 @@ pub mod sockets;
 pub mod tasks;
 #[cfg(test)]
 pub mod testkit;
+mod versions;
 
 use crate::criu::{Hook, Host, Opt};
 pub use crate::engine::evidence::Evidence;
-pub use crate::finding::{Finding, Holder, Other, Place, Proof, Sink, TaskLink, Value, Verdict};
+pub use crate::engine::sink::Sink;
+pub use crate::finding::{Finding, Holder, Other, Place, Proof, TaskLink, Value, Verdict, WarnReason};
 use crate::snapshot::{Index, OpenFile, ScanPhase, Snapshot, Task};
+pub use versions::Versions;
 
 /// When CRIU itself would find out, and how much is lost by then (phases of criu/cr-dump.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,9 +64,11 @@ pub enum Remedy {
     Option(Opt),
     /// The same, but it remedies only a finding that has the fact of this name.
     OptionFor(Opt, &'static str),
-    /// An option with a value: its name and a template of the value, with the finding's facts in braces
-    /// (`("external", "unix[{ino}]")`, `("ghost-limit", "{size}")`).
-    Value(&'static str, &'static str),
+    /// `--external` with exactly this string, a template with the finding's facts in braces (`unix[{ino}]`).
+    External(&'static str),
+    /// An option with a value that a model of CRIU, or `find` itself, takes into account: its name and a template of the
+    /// value (`("ghost-limit", "{size}")`, `("external", "mnt[{path}]:NAME")`). The engine does not apply it.
+    Modelled(&'static str, &'static str),
     /// A hook another plugin can implement.
     Hook(Hook),
     /// A newer CRIU.
@@ -91,15 +96,16 @@ pub struct Rule {
     pub criu: &'static [&'static str],
     /// Where CRIU does it: file:function.
     pub source: &'static str,
-    /// Versions that refuse: `all`, `3.17.1-4.1.1`, `4.1+`.
-    pub versions: &'static str,
+    /// The releases that refuse.
+    pub versions: Versions,
     /// In the order a reader should try them.
     pub remedies: &'static [Remedy],
     pub phase: Phase,
     pub when: When,
     pub evidence: Evidence,
-    /// Pushes a finding for every offending resource.
-    pub check: fn(&Rule, &Ctx, &mut Sink),
+    /// Pushes a finding for every offending resource. Which releases and options allow it is the engine's to say, from
+    /// `versions` and `remedies`.
+    pub find: fn(&Rule, &Ctx, &mut Sink),
 }
 
 /// What a rule may look at.

@@ -58,7 +58,7 @@ fn a_descriptor_that_is_now_this_and_now_that_is_not_steady() {
     // Another process by now.
     let mut gone = findings[0].clone();
     gone.start_time += 1;
-    assert_eq!(watch(&[gone.clone(), gone.warn()], &snap, RECHECK_DELAY), [false, true]);
+    assert_eq!(watch(&[gone.clone(), gone.doubt()], &snap, RECHECK_DELAY), [false, true]);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_name_that_is_gone_is_gone_each_time_it_is_asked_for() {
     let snap = collect();
     let f = finding("link-remap-needed", &snap, file.as_raw_fd());
     assert_eq!(paths(std::slice::from_ref(&f), &snap), [true]);
-    assert_eq!(paths(&[f.clone().warn()], &snap), [false], "only refusals are asked for");
+    assert_eq!(paths(&[f.clone().doubt()], &snap), [false], "only refusals are asked for");
     // Its last name goes after the look.
     std::fs::remove_file(dir.join("b")).unwrap();
     assert_eq!(paths(&[f], &snap), [false]);

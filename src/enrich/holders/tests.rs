@@ -10,6 +10,7 @@ fn finding(pid: i32, fd: i32, other: Other) -> Finding {
     Finding {
         rule: "test".into(),
         verdict: Verdict::Refuse,
+        warns: None,
         pid,
         start_time: 0,
         comm: Bytes::default(),

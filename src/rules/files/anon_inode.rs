@@ -1,9 +1,9 @@
 //! Kernel objects behind anonymous inodes: io_uring, userfaultfd, perf, BPF, KVM, pidfds and their like.
 
 use crate::bytes::Bytes;
-use crate::criu::{Gate, Hook};
+use crate::criu::{Cap, Gate, Hook};
 use crate::parse::nslink::{self, LinkTarget};
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Verdict, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Verdict, Versions, When};
 use crate::snapshot::{OpenFile, Task};
 
 /// `read_fd_link` gets a buffer of this many bytes (criu/files.c:dump_one_file), the terminating zero included.
@@ -25,8 +25,8 @@ fn anon_name(file: &OpenFile) -> Option<Bytes> {
 fn supported(ctx: &Ctx, name: &[u8]) -> bool {
     match name {
         b"[eventfd]" | b"[eventpoll]" | b"inotify" | b"[fanotify]" | b"[signalfd]" | b"[timerfd]" => true,
-        b"[pidfd]" => ctx.host.caps.pidfd,
-        b"bpf-map" => ctx.host.caps.bpfmap,
+        b"[pidfd]" => ctx.host.has(Cap::Pidfds),
+        b"bpf-map" => ctx.host.has(Cap::BpfMaps),
         _ => false,
     }
 }
@@ -54,18 +54,18 @@ pub static FD_ANON: Rule = Rule {
     message: "anonymous inode {object}",
     criu: &["Can't dump file %d of that type [%o] (anon %s)"],
     source: "criu/files.c:dump_one_file",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program close it before the dump"), Remedy::Hook(Hook::DumpExtFile)],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file, name) in anon_files(ctx) {
             let long = long_name(file);
             if supported(ctx, &name) || *name == *b"[io_uring]" || *name == *b"[pidfd]" || long {
                 continue;
             }
-            sink.push(ctx.host.gate_hook(Hook::DumpExtFile), finding(rule, task, file, name));
+            sink.push(finding(rule, task, file, name));
         }
     },
 };
@@ -84,14 +84,14 @@ pub static FD_ANON_LONG_NAME: Rule = Rule {
     message: "anonymous inode {object}, whose name is too long for CRIU",
     criu: &["Buffer for read link of fd %d is too small"],
     source: "criu/files.c:dump_one_file, read_fd_link",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program close it before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file, name) in anon_files(ctx).filter(|(_, f, _)| long_name(f)) {
-            sink.push(Gate::InForce, finding(rule, task, file, name));
+            sink.push(finding(rule, task, file, name));
         }
     },
 };
@@ -106,7 +106,7 @@ pub static FD_IO_URING: Rule = Rule {
     message: "io_uring",
     criu: &["send_fds failed (-22)", "Can't retrieve FDs from socket", "{before kernel 6.7} Can't dump file %d of that type [%o] (anon anon_inode:[io_uring])"],
     source: "criu/pie/parasite.c:drain_fds, criu/files.c:dump_one_file",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload(
         "run the program without io_uring (many have a switch: UV_USE_IO_URING=0 for Node.js, io_method=worker for PostgreSQL, \
          innodb_use_native_aio=0 for MariaDB), or forbid it with kernel.io_uring_disabled=2 before it starts",
@@ -114,7 +114,7 @@ pub static FD_IO_URING: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         // Before 6.7 the descriptor can be passed, and a plugin may take it.
         let gate = if ctx.snap.kernel.version >= (6, 7) {
             Gate::InForce
@@ -122,7 +122,7 @@ pub static FD_IO_URING: Rule = Rule {
             ctx.host.gate_hook(Hook::DumpExtFile)
         };
         for (task, file, name) in anon_files(ctx).filter(|(_, _, n)| **n == *b"[io_uring]") {
-            sink.push(gate, finding(rule, task, file, name));
+            sink.push_unless(gate, finding(rule, task, file, name));
         }
     },
 };
@@ -162,7 +162,7 @@ pub static PIDFD_OLD: Rule = Rule {
         "Can't dump file %d of that type [%o] (reg pidfd:[%lu])",
     ],
     source: "criu/files.c:dump_one_file",
-    versions: "3.17.1-4.0",
+    versions: Versions::Without(Cap::Pidfds),
     remedies: &[
         Remedy::Release("4.1"),
         Remedy::Workload("have the program close it before the dump"),
@@ -171,12 +171,9 @@ pub static PIDFD_OLD: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
-        if ctx.host.caps.pidfd {
-            return;
-        }
+    find: |rule, ctx, sink| {
         for (task, file) in pidfds(ctx) {
-            sink.push(ctx.host.gate_hook(Hook::DumpExtFile), pidfd_finding(rule, task, file));
+            sink.push(pidfd_finding(rule, task, file));
         }
     },
 };
@@ -189,19 +186,16 @@ pub static PIDFD_THREAD: Rule = Rule {
     message: "pidfd of a single thread (PIDFD_THREAD)[, thread {target}]",
     criu: &["PIDFD_THREAD flag is currently not supported"],
     source: "criu/pidfd.c:dump_one_pidfd",
-    versions: "4.1+",
+    versions: Versions::With(Cap::Pidfds),
     remedies: &[Remedy::Workload("have the program close it before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
-        if !ctx.host.caps.pidfd {
-            return;
-        }
+    find: |rule, ctx, sink| {
         for (task, file) in pidfds(ctx) {
             let flags = file.flags.or_else(|| file.info.as_ref()?.flags);
             if flags.is_some_and(|f| f & PIDFD_THREAD_FLAG != 0) {
-                sink.push(Gate::InForce, pidfd_finding(rule, task, file));
+                sink.push(pidfd_finding(rule, task, file));
             }
         }
     },
@@ -217,15 +211,12 @@ pub static PIDFD_OUTSIDE: Rule = Rule {
     message: "pidfd of process {target}, which is not part of the tree",
     criu: &["pidfd pid %d is not a part of process tree.."],
     source: "criu/pidfd.c:dump_one_pidfd",
-    versions: "4.1+",
+    versions: Versions::With(Cap::Pidfds),
     remedies: &[Remedy::Workload("have the program close it before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Outsider,
-    check: |rule, ctx, sink: &mut Sink| {
-        if !ctx.host.caps.pidfd {
-            return;
-        }
+    find: |rule, ctx, sink: &mut Sink| {
         for (task, file) in pidfds(ctx) {
             let flags = file.flags.or_else(|| file.info.as_ref()?.flags);
             // The thread flag is looked at first.
@@ -244,7 +235,7 @@ pub static PIDFD_OUTSIDE: Rule = Rule {
                 }
             }
             debug_assert_eq!(finding.verdict, Verdict::Refuse);
-            sink.push(Gate::InForce, finding);
+            sink.push(finding);
         }
     },
 };

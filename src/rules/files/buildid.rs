@@ -2,7 +2,7 @@
 
 use crate::criu::Gate;
 use crate::criu_model::paths::external_key;
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::OpenFile;
 
 /// SELFMAG + 1 (`store_validation_data_build_id`): smaller files are not opened.
@@ -30,15 +30,15 @@ pub static BUILDID_OPEN: Rule = Rule {
     message: "open file[ {path}], which CRIU cannot open for reading: {why}",
     criu: &["Build-ID (For validation) could not be obtained for file %s because can't open the file"],
     source: "criu/files-reg.c:store_validation_data_build_id",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("file-validation", "filesize"),
+        Remedy::Modelled("file-validation", "filesize"),
         Remedy::Workload("close it before the dump"),
     ],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let gate = match ctx.host.options.validate_by_size {
             Some(true) => return,
             Some(false) => Gate::InForce,
@@ -60,7 +60,7 @@ pub static BUILDID_OPEN: Rule = Rule {
                 _ => continue,
             };
             if is_log(file) == Some(false) {
-                sink.push(gate, Finding::on_file(rule, task, file).term("why", why));
+                sink.push_unless(gate, Finding::on_file(rule, task, file).term("why", why));
             }
         }
     },

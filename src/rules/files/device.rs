@@ -3,7 +3,7 @@
 use crate::bytes::Bytes;
 use crate::criu::{Gate, Hook, Host};
 use crate::parse::devices::TtyDriver;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{Dev, Kernel, OpenFile};
 
 const MEM_MAJOR: u32 = 1;
@@ -82,18 +82,16 @@ pub static FD_CHRDEV: Rule = Rule {
     message: "character device {dev}[, driver {driver}][, {path}]",
     criu: &["Can't dump file %d of that type [%o] (chr %d:%d)"],
     source: "criu/files-ext.c:dump_unsupp_fd, criu/files.c:dump_chrdev",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close {path} before the dump"), Remedy::Hook(Hook::DumpExtFile)],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && !is_accepted(f.rdev)) {
             let driver = driver(&ctx.snap.kernel, file.rdev, false);
-            let gate = tty_external(ctx.host, file)
-                .or(ctx.host.gate_hook(Hook::DumpExtFile))
-                .or(ctx.host.gate_gpu(driver.as_deref()));
-            sink.push(gate, device_finding(rule, ctx, task, file, false));
+            let gate = tty_external(ctx.host, file).or(ctx.host.gate_gpu(driver.as_deref()));
+            sink.push_unless(gate, device_finding(rule, ctx, task, file, false));
         }
     },
 };
@@ -106,14 +104,14 @@ pub static FD_BLKDEV: Rule = Rule {
     message: "block device {dev}[, driver {driver}][, {path}]",
     criu: &["Can't dump file %d of that type [%o] (unknown %s)"],
     source: "criu/files.c:dump_one_file",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close {path} before the dump"), Remedy::Hook(Hook::DumpExtFile)],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| f.is_blkdev()) {
-            sink.push(ctx.host.gate_hook(Hook::DumpExtFile), device_finding(rule, ctx, task, file, true));
+            sink.push(device_finding(rule, ctx, task, file, true));
         }
     },
 };
@@ -134,14 +132,14 @@ pub static TUN_HOST_NETNS: Rule = Rule {
     message: "TUN/TAP descriptor[ of interface {name}] in a tree that shares CRIU's network namespace",
     criu: &["Net namespace is required to dump tun link"],
     source: "criu/tun.c:dump_tunfile",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload(
         "run the tree in a network namespace of its own, or close the descriptor before the dump",
     )],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink: &mut Sink| {
+    find: |rule, ctx, sink: &mut Sink| {
         if ctx.snap.root_shares(|n| n.net) != Some(true) {
             return;
         }
@@ -151,7 +149,7 @@ pub static TUN_HOST_NETNS: Rule = Rule {
             let finding = Finding::on_file(rule, task, file)
                 .key(format!("tun:{}:{}", task.pid, file.fd))
                 .fact_opt("name", name.map(Value::Text));
-            sink.push(Gate::InForce, finding);
+            sink.push(finding);
         }
     },
 };

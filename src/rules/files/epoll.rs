@@ -1,8 +1,7 @@
 //! epoll descriptors.
 
-use crate::criu::Gate;
 use crate::rules::sockets::unix_queue;
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{UnresolvedEpollTarget, UnresolvedReason};
 
 pub static EPOLL_ESCAPED: Rule = Rule {
@@ -18,12 +17,12 @@ pub static EPOLL_ESCAPED: Rule = Rule {
     message: "epoll descriptor still watches what was descriptor {tfd}{fault}",
     criu: &["Dump eventpoll (pid: %d) failed with %d"],
     source: "criu/eventpoll.c:flush_eventpoll_dinfo_queue",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program remove a descriptor from epoll (EPOLL_CTL_DEL) before it closes it")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let mut queued = None;
         for (task, file) in ctx.files() {
             for escape in file.epoll().into_iter().flat_map(|e| &e.escaped) {
@@ -32,7 +31,7 @@ pub static EPOLL_ESCAPED: Rule = Rule {
                     .fact("tfd", Value::Num(i64::from(escape.tfd)))
                     .term("fault", fault(escape));
                 let in_queue = *queued.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
-                sink.push(if in_queue { Gate::Unknown } else { Gate::InForce }, f);
+                sink.push(if in_queue { f.doubt() } else { f });
             }
         }
     },

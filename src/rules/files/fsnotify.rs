@@ -1,9 +1,9 @@
 //! inotify and fanotify descriptors.
 
-use crate::criu::{Gate, Opt, Release};
+use crate::criu::{Cap, Gate, Opt};
 use crate::parse::fdinfo::{FanotifyObject, FdInfo};
 use crate::parse::mountinfo::MountInfo;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{Dev, OpenFile, Task, WatchResolution};
 
 /// A watched inode: device in the kernel's form, inode, whether the kernel printed a handle.
@@ -88,18 +88,18 @@ pub static INOTIFY_HANDLE: Rule = Rule {
     message: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], which cannot be opened by its handle",
     criu: &["Handle 0x%x:0x%lx cannot be opened", "Can't dump that handle"],
     source: "criu/fsnotify.c:check_open_handle",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("irmap-scan-path", "{dir}"),
+        Remedy::Modelled("irmap-scan-path", "{dir}"),
         Remedy::Workload("have the program remove the watch before the dump"),
     ],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         lost(ctx, |l| {
             // 4.3 walks an overlayfs for the inode.
-            if ctx.host.release >= Release::V4_3 && l.fstype() == b"overlay" {
+            if ctx.host.has(Cap::OverlayWatches) && l.fstype() == b"overlay" {
                 return;
             }
             let gate = match l.handle {
@@ -118,7 +118,7 @@ pub static INOTIFY_HANDLE: Rule = Rule {
                 WatchResolution::Path | WatchResolution::Irmap | WatchResolution::Later => return,
             };
             let dir = l.mount.filter(|m| *m.fstype == *b"overlay").map(|_| Value::Term("DIR".into()));
-            sink.push(gate, l.finding(rule).fact_opt("dir", dir));
+            sink.push_unless(gate, l.finding(rule).fact_opt("dir", dir));
         });
     },
 };
@@ -132,15 +132,15 @@ pub static INOTIFY_TMPFS: Rule = Rule {
     message: "{class} watch of inode {ino} on {dev}[, {fstype} mounted on {mountpoint}], to which no path leads any more",
     criu: &["Can't find suitable path for handle (dev %#x ino %#lx): %d"],
     source: "criu/fsnotify.c:check_open_handle",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program remove the watch before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         lost(ctx, |l| {
             if matches!(l.handle, WatchResolution::NoPath | WatchResolution::Lost) && l.is_volatile_tmpfs() {
-                sink.push(Gate::InForce, l.finding(rule));
+                sink.push(l.finding(rule));
             }
         });
     },
@@ -157,7 +157,7 @@ pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
            --force-irmap",
     criu: &["Handle 0x%x:0x%lx cannot be opened", "Can't dump that handle"],
     source: "criu/fsnotify.c:check_open_handle",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("dump without --force-irmap"),
         Remedy::Workload("have the program remove the watch before the dump"),
@@ -165,10 +165,10 @@ pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         lost(ctx, |l| {
             if l.handle == WatchResolution::Lost && !l.is_volatile_tmpfs() {
-                sink.push(Gate::InForce, l.finding(rule));
+                sink.push(l.finding(rule));
             }
         });
     },
@@ -182,12 +182,12 @@ pub static FANOTIFY_MOUNT: Rule = Rule {
     message: "fanotify mark on mount {mnt_id}, which is in no mount namespace of the tree",
     criu: &["Can't find mnt_id 0x%x"],
     source: "criu/fsnotify.c:check_one_mark",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program remove the mark before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink: &mut Sink| {
+    find: |rule, ctx, sink: &mut Sink| {
         if ctx.snap.mounts.is_empty() {
             return;
         }
@@ -198,7 +198,7 @@ pub static FANOTIFY_MOUNT: Rule = Rule {
                     let f = Finding::on_file(rule, task, file)
                         .key(format!("mark:{}:{}:{mnt_id}", task.pid, file.fd))
                         .num("mnt_id", mnt_id);
-                    sink.push(if ctx.snap.knows_mounts() { Gate::InForce } else { Gate::Unknown }, f);
+                    sink.push(if ctx.snap.knows_mounts() { f } else { f.doubt() });
                 }
             }
         }

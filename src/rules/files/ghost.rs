@@ -2,7 +2,7 @@
 
 use crate::criu::Opt;
 use crate::criu_model::paths::{paths_with, Problem, Unlinkable};
-use crate::rules::{Evidence, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Evidence, Phase, Remedy, Rule, Value, Versions, When};
 
 pub static GHOST_TOO_BIG: Rule = Rule {
     id: "ghost-too-big",
@@ -16,16 +16,16 @@ pub static GHOST_TOO_BIG: Rule = Rule {
     message: "{what}[ {path}] has no name left and {size} bytes, more than the limit for such files[ of {limit}]",
     criu: &["Can't dump ghost file %s of %lu size, increase limit"],
     source: "criu/files-reg.c:dump_ghost_remap",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("ghost-limit", "{size}"),
-        Remedy::Value("external", "{key}"),
+        Remedy::Modelled("ghost-limit", "{size}"),
+        Remedy::External("{key}"),
         Remedy::Workload("have the program close or truncate it before the dump"),
     ],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Path,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for bad in &ctx.path_problems {
             let Problem::Ghost(size) = bad.problem else { continue };
             let limit = ctx.host.options.ghost_limit.and_then(|l| i64::try_from(l).ok());
@@ -33,7 +33,7 @@ pub static GHOST_TOO_BIG: Rule = Rule {
                 .finding(rule)
                 .num("size", i64::try_from(size).unwrap_or(i64::MAX))
                 .fact_opt("limit", limit.map(Value::Num));
-            sink.push(bad.gate, f);
+            sink.push_unless(bad.unless, f);
         }
     },
 };
@@ -47,18 +47,18 @@ pub static LINK_REMAP_NEEDED: Rule = Rule {
     message: "{what} {path}: that name is gone, but the file still has another ({nlink} hard links)",
     criu: &["Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:create_link_remap",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::LinkRemap),
-        Remedy::Value("external", "{key}"),
+        Remedy::External("{key}"),
         Remedy::Workload("have the program close or reopen it before the dump"),
     ],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Path,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for bad in paths_with(ctx, Problem::Unlinked) {
-            sink.push(bad.gate, bad.finding(rule).num("nlink", bad.file.nlink));
+            sink.push_unless(bad.unless, bad.finding(rule).num("nlink", bad.file.nlink));
         }
     },
 };
@@ -76,15 +76,15 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
     message: "{what} {path}: that name is gone, and no hard link can be made to {object}",
     criu: &["Can't link remap to %s: Operation not permitted", "{without --link-remap} Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:create_link_remap",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("external", "{key}"),
+        Remedy::External("{key}"),
         Remedy::Workload("have the program close it, or leave the directory, before the dump"),
     ],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Path,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for bad in &ctx.path_problems {
             let object = match bad.problem {
                 Problem::Unlinkable(Unlinkable::Kernfs) => "what was removed from this file system",
@@ -94,7 +94,7 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
                 Problem::Unlinkable(Unlinkable::Beside) => "a file on a mount that another one hides there",
                 _ => continue,
             };
-            sink.push(bad.gate, bad.finding(rule).term("object", object));
+            sink.push_unless(bad.unless, bad.finding(rule).term("object", object));
         }
     },
 };
@@ -109,14 +109,18 @@ pub static NFS_SILLY: Rule = Rule {
     message: "{what} {path}, a removed file on NFS",
     criu: &["Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:nfs_silly_rename",
-    versions: "all",
-    remedies: &[Remedy::Option(Opt::LinkRemap), Remedy::Workload("have the program close it before the dump")],
+    versions: Versions::All,
+    remedies: &[
+        Remedy::Option(Opt::LinkRemap),
+        Remedy::External("{key}"),
+        Remedy::Workload("have the program close it before the dump"),
+    ],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for bad in paths_with(ctx, Problem::Silly) {
-            sink.push(bad.gate, bad.finding(rule));
+            sink.push_unless(bad.unless, bad.finding(rule));
         }
     },
 };

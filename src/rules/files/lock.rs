@@ -1,9 +1,9 @@
 //! File locks and leases.
 
-use crate::criu::{Gate, Opt};
+use crate::criu::Opt;
 use crate::parse::locks::{Lock, LockAccess, LockKind};
 use crate::rules::sockets::unix_queue;
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{OpenFile, Task};
 use std::collections::HashSet;
 
@@ -59,24 +59,20 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
     message: "{access} {kind} lock[ of bytes {bytes}] on {path}[, taken by process {owner}]",
     criu: &["Some file locks are hold by dumping tasks! You can try --file-locks to dump them."],
     source: "criu/file-lock.c:dump_file_locks (kernels before 4.1: note_file_lock)",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Option(Opt::FileLocks), Remedy::Workload("release the lock before the dump")],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink: &mut Sink| {
-        let gate = ctx.host.gate(&[Opt::FileLocks]);
-        if gate == Gate::Waived {
-            return;
-        }
+    find: |rule, ctx, sink: &mut Sink| {
         let queued = queued_first(ctx);
         let mut hidden = None;
         for (task, file) in ctx.files().filter(|(t, f)| f.queued.is_none() && !queued.contains(&(t.pid, f.fd))) {
             for lock in held(file).filter(|l| !(file.dumped_by_earlier_task && l.kind == LockKind::Posix)) {
                 if let Some(kind) = kind(lock) {
                     let hidden = *hidden.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
-                    let gate = if hidden { Gate::Unknown } else { gate };
-                    sink.push(gate, finding(rule, task, file, lock).term("kind", kind));
+                    let f = finding(rule, task, file, lock).term("kind", kind);
+                    sink.push(if hidden { f.doubt() } else { f });
                 }
             }
         }
@@ -93,12 +89,12 @@ pub static LOST_FILE_LOCK: Rule = Rule {
     message: "{access} {kind} lock[ of bytes {bytes}] on {path}, which is lost: {why}",
     criu: &[],
     source: "criu/file-lock.c:discard_dup_locks_tail",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("release the lock before the dump, or have the process open the file itself and take it there")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let queued = queued_first(ctx);
         for (task, file) in ctx.files().filter(|(_, f)| f.queued.is_none()) {
             let in_queue = queued.contains(&(task.pid, file.fd));
@@ -108,8 +104,7 @@ pub static LOST_FILE_LOCK: Rule = Rule {
                     false => "CRIU meets the open file in another process first",
                 };
                 if let Some(kind) = kind(lock) {
-                    // A warning, whatever is known.
-                    sink.push(Gate::Unknown, finding(rule, task, file, lock).term("kind", kind).term("why", why));
+                    sink.push(finding(rule, task, file, lock).term("kind", kind).term("why", why));
                 }
             }
         }
@@ -131,12 +126,12 @@ pub static LOCK_KIND: Rule = Rule {
     message: "{access} lock of class {class} on {path}",
     criu: &["Unknown file lock!"],
     source: "criu/proc_parse.c:parse_file_lock_buf",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the file before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file) in ctx.files() {
             for lock in held(file) {
                 let class = match &lock.kind {
@@ -146,7 +141,7 @@ pub static LOCK_KIND: Rule = Rule {
                     LockKind::Other(text) => text.clone(),
                     _ => continue,
                 };
-                sink.push(Gate::InForce, finding(rule, task, file, lock).fact("class", Value::Text(class)));
+                sink.push(finding(rule, task, file, lock).fact("class", Value::Text(class)));
             }
         }
     },

@@ -1,7 +1,7 @@
 //! Programs executed from a memfd.
 
-use crate::criu_model::paths::{is_internal, EXE_FAILS};
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::criu_model::paths::is_internal;
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 
 pub static EXE_MEMFD: Rule = Rule {
     id: "exe-memfd",
@@ -13,17 +13,17 @@ pub static EXE_MEMFD: Rule = Rule {
     message: "runs from memfd {path}, which CRIU dumps and cannot restore",
     criu: &["{nothing, or as a note, and the dump goes through} Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/cr-dump.c:dump_task_mm, dump_task_exe_link",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("execute it from a file")],
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let Some((link, exe)) = task.exe.as_ref().and_then(|l| Some((l, l.file.as_ref()?))) else { continue };
             if is_internal(ctx.snap, exe, &link.text) {
                 let f = Finding::on_file(rule, task, exe).fact("path", Value::Text(link.text.clone()));
-                sink.push(EXE_FAILS, f);
+                sink.push(f);
             }
         }
     },

@@ -1,8 +1,8 @@
 //! Descriptors opened with O_PATH of what has no path: CRIU takes them for the thing itself.
 
-use crate::criu::Gate;
+use crate::criu::Cap;
 use crate::parse::nslink::{self, LinkTarget};
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::OpenFile;
 use std::collections::HashSet;
 
@@ -25,12 +25,12 @@ pub static FD_O_PATH: Rule = Rule {
     criu: &["Can't obtain piped data size", "pidfd pid 0 is not a part of process tree..", "No records of type 12 found in fdinfo file", "Can't dump tun-file device: Bad file descriptor"],
     source: "criu/pipes.c:dump_one_pipe_data, criu/pidfd.c:dump_one_pidfd, criu/proc_parse.c:parse_fdinfo_pid_s, \
              criu/tun.c:dump_tunfile",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the descriptor before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         // Pipes whose content CRIU has by then.
         let mut dumped = HashSet::new();
         for (task, file) in ctx.files() {
@@ -54,8 +54,8 @@ pub static FD_O_PATH: Rule = Rule {
                 "tun device"
             } else if is_o_path(file) {
                 match file.link.as_ref().map(|l| nslink::parse(l)) {
-                    Some(LinkTarget::PidFd(_)) if ctx.host.caps.pidfd => "pidfd",
-                    Some(LinkTarget::AnonInode(name)) if *name == *b"[pidfd]" && ctx.host.caps.pidfd => "pidfd",
+                    Some(LinkTarget::PidFd(_)) if ctx.host.has(Cap::Pidfds) => "pidfd",
+                    Some(LinkTarget::AnonInode(name)) if *name == *b"[pidfd]" && ctx.host.has(Cap::Pidfds) => "pidfd",
                     Some(LinkTarget::AnonInode(name)) if *name == *b"[fanotify]" => "fanotify group",
                     Some(LinkTarget::AnonInode(name)) if *name == *b"[eventfd]" => "eventfd",
                     Some(LinkTarget::AnonInode(name)) if *name == *b"[signalfd]" => "signalfd",
@@ -68,9 +68,9 @@ pub static FD_O_PATH: Rule = Rule {
             };
             let mut f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd)).term("what", what);
             if what == INOTIFY {
-                f = f.warn().term("outcome", "dumps it, and cannot restore it");
+                f = f.doubt().term("outcome", "dumps it, and cannot restore it");
             }
-            sink.push(Gate::InForce, f);
+            sink.push(f);
         }
     },
 };

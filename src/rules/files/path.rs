@@ -1,8 +1,8 @@
 //! Files, directories, FIFOs and terminals by their path: descriptors, mapped files, exe, cwd and root.
 
-use crate::criu::{Gate, Opt, Release};
+use crate::criu::{Cap, Opt};
 use crate::criu_model::paths::{confined, is_job_terminal, is_same_device, paths_with, PathProblem, Problem};
-use crate::rules::{Evidence, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::{Evidence, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{Mapping, OpenFile, PathMismatch, Probe, Unchecked};
 use std::collections::HashSet;
 
@@ -33,15 +33,15 @@ pub static FILE_MOUNT_UNKNOWN: Rule = Rule {
     message: "{what}[ {path}] on mount {mnt_id}, which is in no mount namespace of the tree",
     criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/files-reg.c:dump_one_reg_file",
-    versions: "all",
-    remedies: &[Remedy::OptionFor(Opt::ShellJob, "tty"), Remedy::Value("external", "{key}"), NOT_HERE],
+    versions: Versions::All,
+    remedies: &[Remedy::OptionFor(Opt::ShellJob, "tty"), Remedy::External("{key}"), NOT_HERE],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for bad in paths_with(ctx, Problem::MountUnknown).filter(|b| !is_mqueue(b)) {
             let tty = is_job_terminal(ctx.host, bad.file, bad.role).then_some(Value::Dev(bad.file.rdev));
-            sink.push(bad.gate, bad.finding(rule).fact_opt("tty", tty));
+            sink.push_unless(bad.unless, bad.finding(rule).fact_opt("tty", tty));
         }
     },
 };
@@ -54,14 +54,14 @@ pub static MQUEUE_FD: Rule = Rule {
     message: "POSIX message queue {path}",
     criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/files-reg.c:dump_one_reg_file",
-    versions: "all",
-    remedies: &[Remedy::Value("external", "{key}"), Remedy::Workload("close it before the dump")],
+    versions: Versions::All,
+    remedies: &[Remedy::External("{key}"), Remedy::Workload("close it before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for bad in paths_with(ctx, Problem::MountUnknown).filter(|b| is_mqueue(b)) {
-            sink.push(bad.gate, bad.finding(rule));
+            sink.push_unless(bad.unless, bad.finding(rule));
         }
     },
 };
@@ -76,17 +76,17 @@ pub static FILE_OVERMOUNTED: Rule = Rule {
     message: "{what}[ {path}] on mount {mnt_id}, which another mount covers",
     criu: &["Open files on overmounted mounts are not supported yet; mount=%d fd=%d path=%s"],
     source: "criu/files-reg.c:dump_one_reg_file",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("external", "{key}"),
+        Remedy::External("{key}"),
         Remedy::Workload("unmount what covers it, or close the file, before the dump"),
     ],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for bad in paths_with(ctx, Problem::Overmounted) {
-            sink.push(bad.gate, bad.finding(rule));
+            sink.push_unless(bad.unless, bad.finding(rule));
         }
     },
 };
@@ -99,14 +99,14 @@ pub static FILE_ODD_PATH: Rule = Rule {
     message: "{what} {path}, which is no absolute path",
     criu: &["The path [%s] is not supported"],
     source: "criu/files-reg.c:dump_one_reg_file",
-    versions: "all",
-    remedies: &[Remedy::Value("external", "{key}"), Remedy::Workload("close it before the dump")],
+    versions: Versions::All,
+    remedies: &[Remedy::External("{key}"), Remedy::Workload("close it before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for bad in paths_with(ctx, Problem::OddPath) {
-            sink.push(bad.gate, bad.finding(rule));
+            sink.push_unless(bad.unless, bad.finding(rule));
         }
     },
 };
@@ -120,16 +120,16 @@ pub static PATH_REUSED: Rule = Rule {
     message: "{what} {path} is inode {need}, but that path leads to inode {found} now",
     criu: &["Unaccessible path opened %u:%u, need %u:%u"],
     source: "criu/files-reg.c:check_path_remap",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::OptionFor(Opt::EvasiveDevices, "rdev"),
-        Remedy::Value("external", "{key}"),
+        Remedy::External("{key}"),
         Remedy::Workload("close it, or unmount what covers {path}, before the dump"),
     ],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Path,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for bad in paths_with(ctx, Problem::Reused) {
             let Some(PathMismatch::Replaced { dev, ino, rdev }) = bad.file.mismatch else { continue };
             let of = |d: crate::snapshot::Dev, ino: u64| format!("{}:{}/{ino}", d.major, d.minor);
@@ -138,7 +138,7 @@ pub static PATH_REUSED: Rule = Rule {
                 .term("need", of(bad.file.dev, bad.file.ino))
                 .term("found", of(dev, ino))
                 .fact_opt("rdev", is_same_device(bad.file, rdev).then_some(Value::Dev(rdev)));
-            sink.push(bad.gate, f);
+            sink.push_unless(bad.unless, f);
         }
     },
 };
@@ -153,16 +153,16 @@ pub static PATH_STAT_ERROR: Rule = Rule {
     message: "{what} {path} cannot be reached by that path, errno {errno}",
     criu: &["Can't stat path"],
     source: "criu/files-reg.c:check_path_remap",
-    versions: "all",
-    remedies: &[Remedy::Value("external", "{key}"), Remedy::Workload("close it before the dump")],
+    versions: Versions::All,
+    remedies: &[Remedy::External("{key}"), Remedy::Workload("close it before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Path,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         // What is too long has a rule of its own.
         for bad in ctx.path_problems.iter().filter(|b| b.path.as_ref().is_none_or(|p| p.len() < LINK_BUFFER)) {
             if let Problem::Stat(errno) = bad.problem {
-                sink.push(bad.gate, bad.finding(rule).num("errno", errno));
+                sink.push_unless(bad.unless, bad.finding(rule).num("errno", errno));
             }
         }
     },
@@ -179,17 +179,17 @@ pub static CHROOT_ROOT_TASK: Rule = Rule {
     message: "root directory of the process is {path}, not the root of its mount namespace",
     criu: &["The root task has another root than mntns: %s", "{or before it} Can't parse %d's mountinfo"],
     source: "criu/mount.c:__mntns_get_root_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("let it pivot_root() instead of chroot(), or chroot() without a mount namespace of its own"),
     ],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink: &mut Sink| {
+    find: |rule, ctx, sink: &mut Sink| {
         for (task, path) in confined(ctx).values() {
             let f = crate::rules::Finding::on_task(rule, task).fact("path", Value::Text((*path).clone()));
-            sink.push(Gate::InForce, f);
+            sink.push(f);
         }
     },
 };
@@ -204,12 +204,12 @@ pub static PATH_TOO_LONG: Rule = Rule {
     message: "{what} whose path is too long for CRIU[ ({length} bytes)]",
     criu: &["Can't read link of fd %d: File name too long", "Buffer for read link of fd %d is too small", "The bfd buffer is too small"],
     source: "criu/util.c:read_fd_link, criu/bfd.c:breadchr",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program close it, unmap it or leave the directory before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let path = |f: &OpenFile| {
             matches!(f.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK | libc::S_IFIFO)
                 && f.link.as_ref().is_none_or(|l| l.starts_with(b"/"))
@@ -222,17 +222,17 @@ pub static PATH_TOO_LONG: Rule = Rule {
             if length.is_some() || untold.contains(&(task.pid, Some(file.fd))) {
                 let mut f = crate::rules::Finding::on_file(rule, task, file).term("what", "descriptor of a file");
                 f.facts.retain(|(name, _)| name != "path");
-                sink.push(Gate::InForce, f.fact_opt("length", length.map(count)));
+                sink.push(f.fact_opt("length", length.map(count)));
             }
         }
         for task in ctx.live_tasks() {
             // 4.3 has more room for a line, and is left with what the link has to fit into.
-            let line = cfg!(target_arch = "x86_64") && ctx.host.release < Release::V4_3;
+            let line = cfg!(target_arch = "x86_64") && !ctx.host.has(Cap::LongLines);
             let most = if line { SMAPS_LINE - SMAPS_NAME } else { LINK_BUFFER };
             let long = |m: &&Mapping| m.vma.path.starts_with(b"/") && m.vma.path.len() >= most;
             if let Some(m) = task.maps.iter().find(long) {
                 let f = crate::rules::Finding::on_mapping(rule, task, m.vma.start, m.vma.end).term("what", "mapped file");
-                sink.push(Gate::InForce, f.fact("length", count(m.vma.path.len())));
+                sink.push(f.fact("length", count(m.vma.path.len())));
             }
             let links = [
                 (&task.exe, "executable", Probe::Exe),
@@ -243,7 +243,7 @@ pub static PATH_TOO_LONG: Rule = Rule {
                 let length = link.as_ref().map(|l| l.text.len()).filter(|l| *l >= LINK_BUFFER);
                 if length.is_some() || ctx.index.unchecked(task.pid).any(|u| is_too_long(u, probe)) {
                     let f = crate::rules::Finding::on_task(rule, task).key(format!("{what}:{}", task.pid)).term("what", what);
-                    sink.push(Gate::InForce, f.fact_opt("length", length.map(count)));
+                    sink.push(f.fact_opt("length", length.map(count)));
                 }
             }
         }

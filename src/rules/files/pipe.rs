@@ -1,7 +1,6 @@
 //! Pipes.
 
-use crate::criu::Gate;
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{OpenFile, Snapshot};
 use std::collections::HashSet;
 
@@ -28,12 +27,12 @@ pub static PIPE_PACKET: Rule = Rule {
     message: "{end} end of packetized (O_DIRECT) pipe {ino}",
     criu: &["The packetized mode for pipes is not supported yet"],
     source: "criu/pipes.c:dump_one_pipe",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program use a pipe without O_DIRECT, or close it before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let mut autofs = None;
         for (task, file) in ctx.files().filter(|(_, f)| is_pipe(f)) {
             let Some(flags) = file.flags.or_else(|| file.info.as_ref()?.flags) else { continue };
@@ -52,7 +51,7 @@ pub static PIPE_PACKET: Rule = Rule {
                 .key(format!("pipe:{}:{end}", file.ino))
                 .term("end", end)
                 .fact("ino", Value::Num(file.ino as i64));
-            sink.push(Gate::InForce, finding);
+            sink.push(finding);
         }
     },
 };
@@ -66,12 +65,12 @@ pub static PIPE_TOO_MANY: Rule = Rule {
     message: "{count} {kind} with a readable end in the tree, CRIU has room for 1024",
     criu: &["OOM storing pipe"],
     source: "criu/pipes.c:dump_one_pipe_data",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("dump a smaller tree, or have the programs close what they do not use")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (kind, pipes) in [("pipes", true), ("FIFOs", false)] {
             let mut seen = HashSet::new();
             let mut over = None;
@@ -85,7 +84,7 @@ pub static PIPE_TOO_MANY: Rule = Rule {
                 }
             }
             if let Some(f) = over {
-                sink.push(Gate::InForce, f.fact("count", Value::Num(seen.len() as i64)));
+                sink.push(f.fact("count", Value::Num(seen.len() as i64)));
             }
         }
     },

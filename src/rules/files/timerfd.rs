@@ -1,7 +1,6 @@
 //! timerfd descriptors.
 
-use crate::criu::Gate;
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 
 pub static TIMERFD_CLOCK: Rule = Rule {
     id: "timerfd-clock",
@@ -12,14 +11,14 @@ pub static TIMERFD_CLOCK: Rule = Rule {
     message: "timerfd of {clock}, a clock that CRIU does not know",
     criu: &["Unknown clock type %d for %#x"],
     source: "criu/include/timerfd.h:verify_timerfd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload(
         "have the program use CLOCK_REALTIME or CLOCK_BOOTTIME (a systemd timer: WakeSystem=no), or close it before the dump",
     )],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file) in ctx.files() {
             let Some(timer) = file.info.as_ref().and_then(|i| i.timerfd.as_ref()) else { continue };
             if [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME].contains(&timer.clockid) {
@@ -31,7 +30,7 @@ pub static TIMERFD_CLOCK: Rule = Rule {
                 libc::CLOCK_BOOTTIME_ALARM => f.term("clock", "CLOCK_BOOTTIME_ALARM"),
                 n => f.fact("clock", Value::Num(i64::from(n))),
             };
-            sink.push(Gate::InForce, f);
+            sink.push(f);
         }
     },
 };

@@ -3,7 +3,7 @@
 use crate::criu::{Gate, Opt};
 use crate::criu_model::ttys::{driver, index, is_terminal, terminals, Driver, Session, Terminal};
 use crate::rules::files::device::tty_key;
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Verdict, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Verdict, Versions, When};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// `MAX_PTY_INDEX` (criu/tty.c).
@@ -12,7 +12,7 @@ const MAX_PTY_INDEX: i64 = 1000;
 const MAX_EXTERNAL: usize = 64;
 
 /// Name it as a terminal that whoever restores will hand in.
-const EXTERNAL: Remedy = Remedy::Value("external", "{key}");
+const EXTERNAL: Remedy = Remedy::External("{key}");
 
 fn finding(rule: &Rule, t: &Terminal) -> Finding {
     Finding::on_file(rule, t.task, t.file).term("key", tty_key(t.file))
@@ -27,12 +27,12 @@ pub static TTY_INDEX: Rule = Rule {
     message: "{side} of pseudoterminal {index}: CRIU counts them only up to 1000",
     criu: &["Index %d on pts is too big", "Index %d on ptmx is too big"],
     source: "criu/tty.c:pts_fd_get_index, ptm_fd_get_index",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[EXTERNAL, Remedy::Workload("start the program in a fresh terminal when fewer are open")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| is_terminal(ctx, f)) {
             let (driver, gate) = driver(ctx, file);
             let Some(index) = index(driver, file).filter(|i| *i > MAX_PTY_INDEX) else { continue };
@@ -42,7 +42,7 @@ pub static TTY_INDEX: Rule = Rule {
                 .term("key", tty_key(file))
                 .term("side", side)
                 .num("index", index);
-            sink.push(gate, f);
+            sink.push_unless(gate, f);
         }
     },
 };
@@ -61,12 +61,12 @@ pub static TTY_IOCTL: Rule = Rule {
         "Can't get tty params on %#x",
     ],
     source: "criu/pie/parasite.c:parasite_dump_tty, criu/tty.c:ptm_fd_get_index",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program close it before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for t in terminals(ctx) {
             let flags = t.file.flags.or_else(|| t.file.info.as_ref()?.flags);
             let fault = if flags.is_some_and(|f| f & libc::O_PATH as u32 != 0) {
@@ -76,7 +76,7 @@ pub static TTY_IOCTL: Rule = Rule {
             } else {
                 continue;
             };
-            sink.push(Gate::InForce, finding(rule, &t).term("fault", fault));
+            sink.push(finding(rule, &t).term("fault", fault));
         }
     },
 };
@@ -90,12 +90,12 @@ pub static TTY_EXT_TOO_MANY: Rule = Rule {
     message: "{count} open files of external terminals, CRIU has room for 64",
     criu: &["Too many external terminals"],
     source: "criu/tty.c:ext_fd_get_index",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("dump a smaller tree")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let mut files = HashSet::new();
         // Of those that could not be compared, each inode is one at least and each descriptor one at most.
         let mut at_most = 0usize;
@@ -115,7 +115,7 @@ pub static TTY_EXT_TOO_MANY: Rule = Rule {
         if let Some((task, file)) = over {
             let f = Finding::on_file(rule, task, file).key("many".into());
             let f = f.fact("count", Value::Num(i64::try_from(at_most).unwrap_or(i64::MAX)));
-            sink.push(if files.len() > MAX_EXTERNAL { Gate::InForce } else { Gate::Unknown }, f);
+            sink.push(if files.len() > MAX_EXTERNAL { f } else { f.doubt() });
         }
     },
 };
@@ -147,7 +147,7 @@ pub static TTY_DANGLING_SID: Rule = Rule {
     message: "terminal[ {path}] of session {sid}, whose leader {fault}",
     criu: &["Found dangling tty with sid %d pgid %d (%s) on peer fd %d."],
     source: "criu/tty.c:dump_verify_tty_sids",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::ShellJob),
         Remedy::Workload("start the program detached from the terminal: setsid PROGRAM </dev/null >log 2>&1"),
@@ -155,7 +155,7 @@ pub static TTY_DANGLING_SID: Rule = Rule {
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Outsider,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let gate = ctx.host.gate(&[Opt::ShellJob]);
         let foreign_pidns = ctx.snap.root_shares(|n| n.pid) != Some(true);
         let firsts = first_of_sessions(ctx);
@@ -174,13 +174,13 @@ pub static TTY_DANGLING_SID: Rule = Rule {
                     continue;
                 }
                 if leader.is_none() || leader != ctx.snap.root_task().and_then(|r| r.ns.pid) {
-                    f = f.warn();
+                    f = f.doubt();
                 }
             }
             if t.guessed && t.hung_up != Some(true) {
-                f = f.warn();
+                f = f.doubt();
             }
-            sink.push(gate, f);
+            sink.push_unless(gate, f);
         }
     },
 };
@@ -212,7 +212,7 @@ pub static TTY_SLAVE_UNPAIRED: Rule = Rule {
     message: "slave of pseudoterminal {index}[, {path}], whose master is outside of the tree",
     criu: &["Found slave peer index %d without correspond master peer"],
     source: "criu/tty.c:tty_verify_active_pairs",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::ShellJob),
         Remedy::Option(Opt::OrphanPtsMaster),
@@ -222,13 +222,13 @@ pub static TTY_SLAVE_UNPAIRED: Rule = Rule {
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let gate = ctx.host.gate(&SLAVE_OPTIONS);
         if gate == Gate::Waived {
             return;
         }
         for (index, t) in unpaired(ctx) {
-            sink.push(gate.or(t.gate), finding(rule, &t).key(format!("pts:{index}")).num("index", index));
+            sink.push_unless(gate.or(t.gate), finding(rule, &t).key(format!("pts:{index}")).num("index", index));
         }
     },
 };
@@ -243,7 +243,7 @@ pub static TTY_WRITE_ONLY: Rule = Rule {
     message: "{side} of pseudoterminal {index}[, {path}], opened for writing only, and the other side is in the tree",
     criu: &["Can't read data from tty (%s %#x): Bad file descriptor"],
     source: "criu/tty.c:tty_do_dump_queued_data",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         EXTERNAL,
         Remedy::Workload("have the program open it for reading, too, or close this descriptor before the dump"),
@@ -251,7 +251,7 @@ pub static TTY_WRITE_ONLY: Rule = Rule {
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let list = terminals(ctx);
         // Of each side and index there is one.
         let ptys: HashMap<(bool, i64), &Terminal> = list
@@ -269,7 +269,7 @@ pub static TTY_WRITE_ONLY: Rule = Rule {
                 .term("key", tty_key(slave.file))
                 .term("side", side)
                 .num("index", index);
-            sink.push(t.gate.or(other.gate), f);
+            sink.push_unless(t.gate.or(other.gate), f);
         }
     },
 };
@@ -284,12 +284,12 @@ pub static TTY_TWO_UNPAIRED: Rule = Rule {
     message: "slave of pseudoterminal {index}[, {path}], the second or later whose master is outside of the tree",
     criu: &["Only one slave external peer is allowed (index %d)"],
     source: "criu/tty.c:tty_verify_active_pairs",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[EXTERNAL, Remedy::Workload("have the program close all but one of them before the dump")],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink: &mut Sink| {
+    find: |rule, ctx, sink: &mut Sink| {
         // Without an option the rule above tells them all; with options not known this one holds all the same.
         if ctx.host.gate(&SLAVE_OPTIONS) == Gate::InForce {
             return;
@@ -298,7 +298,7 @@ pub static TTY_TWO_UNPAIRED: Rule = Rule {
         let mut certain = Gate::Unknown;
         for (nth, (index, t)) in unpaired(ctx).into_iter().enumerate() {
             if nth > 0 {
-                sink.push(t.gate.or(certain), finding(rule, &t).key(format!("pts:{index}")).num("index", index));
+                sink.push_unless(t.gate.or(certain), finding(rule, &t).key(format!("pts:{index}")).num("index", index));
             }
             if t.gate == Gate::InForce {
                 certain = Gate::InForce;
@@ -317,12 +317,12 @@ pub static TTY_CTTY_INHERIT: Rule = Rule {
     message: "/dev/tty of session {sid}: {lack}[ {met}]",
     criu: &["ctty inheritance detected sid/pgrp %d, no PTY peer with sid/pgrp needed", "ctty inheritance detected sid/pgrp %d (ctty pid_real %d pty pid_real %d)"],
     source: "criu/tty.c:tty_verify_ctty",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program close /dev/tty before the dump")],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let list = terminals(ctx);
         // All of them share one record, that of the first.
         for t in list.iter().filter(|t| t.driver == Driver::Ctty) {
@@ -340,9 +340,9 @@ pub static TTY_CTTY_INHERIT: Rule = Rule {
                     .num("met", pid),
             };
             if verdict == Verdict::Warn || (t.guessed && t.hung_up != Some(true)) {
-                f = f.warn();
+                f = f.doubt();
             }
-            sink.push(t.gate, f);
+            sink.push_unless(t.gate, f);
         }
     },
 };

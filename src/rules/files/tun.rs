@@ -2,7 +2,7 @@
 
 use crate::criu::Gate;
 use crate::rules::files::device::is_tun;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{OpenFile, Task, TunFacts};
 
 /// Every tun descriptor that has answered, unless CRIU refuses all of them anyway.
@@ -29,12 +29,12 @@ pub static TUN_NETNS_EXTERNAL: Rule = Rule {
     message: "TUN/TAP descriptor[ of interface {name}] of network namespace {netns}, which no process of the tree is in",
     criu: &["Unable to dump a socket from an external network namespace", "No net_ns for tun device"],
     source: "criu/tun.c:dump_tunfile, criu/net.c:get_socket_ns",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the descriptor, or open it in the network namespace of the tree")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink: &mut Sink| {
+    find: |rule, ctx, sink: &mut Sink| {
         for (task, file, tun) in tuns(ctx) {
             let Some(netns) = tun.netns else { continue };
             let gate = match ctx.socks.knows(netns) {
@@ -42,7 +42,7 @@ pub static TUN_NETNS_EXTERNAL: Rule = Rule {
                 Some(false) => Gate::InForce,
                 None => Gate::Unknown,
             };
-            sink.push(gate, finding(rule, task, file, tun).num("netns", i64::try_from(netns).unwrap_or(i64::MAX)));
+            sink.push_unless(gate, finding(rule, task, file, tun).num("netns", i64::try_from(netns).unwrap_or(i64::MAX)));
         }
     },
 };
@@ -56,16 +56,16 @@ pub static TUN_FILTER: Rule = Rule {
     message: "TAP interface {name} with a socket filter attached",
     criu: &["Can't dump %s with filter on-board"],
     source: "criu/tun.c:__dump_tun_link_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program detach the filter (TUNDETACHFILTER) before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file, tun) in tuns(ctx) {
             let tap = tun.flags.is_some_and(|f| f & libc::IFF_TAP as u32 != 0);
             if tap && tun.filter == Some(true) {
-                sink.push(Gate::InForce, finding(rule, task, file, tun));
+                sink.push(finding(rule, task, file, tun));
             }
         }
     },
@@ -80,16 +80,16 @@ pub static TUN_NOFILTER_INFO: Rule = Rule {
     message: "TUN interface {name}, of which this kernel does not say whether it has a filter",
     criu: &["No info about %s filter, kernel is too old"],
     source: "criu/tun.c:__dump_tun_link_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("boot a kernel of 3.11 or newer")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file, tun) in tuns(ctx) {
             let Some(flags) = tun.flags else { continue };
             if flags & (libc::IFF_TAP | libc::IFF_NOFILTER) as u32 == 0 {
-                sink.push(Gate::InForce, finding(rule, task, file, tun));
+                sink.push(finding(rule, task, file, tun));
             }
         }
     },

@@ -2,7 +2,7 @@
 
 use crate::criu::Hook;
 use crate::parse::nslink::{self, LinkTarget};
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{OpenFile, Task};
 
 /// The link of a file that no other rule nor any code of CRIU's stands for: neither a path nor a namespace, pidfd or
@@ -33,12 +33,12 @@ pub static FD_REG_NONAME: Rule = Rule {
     message: "kernel object {object}",
     criu: &["Can't dump file %d of that type [%o] (reg %s)"],
     source: "criu/files.c:dump_one_file",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program close it before the dump"), Remedy::Hook(Hook::DumpExtFile)],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file) in ctx.files() {
             if !matches!(file.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK)
                 || ctx.snap.kernel.shmem.contains(&file.dev)
@@ -46,7 +46,7 @@ pub static FD_REG_NONAME: Rule = Rule {
                 continue;
             }
             let Some(link) = odd_link(file).filter(|l| !l.starts_with(b"/") && !l.is_empty()) else { continue };
-            sink.push(ctx.host.gate_hook(Hook::DumpExtFile), finding(rule, task, file, link));
+            sink.push(finding(rule, task, file, link));
         }
     },
 };
@@ -59,15 +59,15 @@ pub static FD_UNKNOWN: Rule = Rule {
     message: "kernel object {object}",
     criu: &["Can't dump file %d of that type [%o] (unknown %s)"],
     source: "criu/files.c:dump_one_file",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program close it before the dump"), Remedy::Hook(Hook::DumpExtFile)],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| f.kind() == 0) {
             let Some(link) = odd_link(file).filter(|l| !l.is_empty()) else { continue };
-            sink.push(ctx.host.gate_hook(Hook::DumpExtFile), finding(rule, task, file, link));
+            sink.push(finding(rule, task, file, link));
         }
     },
 };

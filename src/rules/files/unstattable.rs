@@ -1,7 +1,6 @@
 //! What has a name and nothing else.
 
-use crate::criu::Gate;
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 
 pub static FD_NO_STAT: Rule = Rule {
     id: "fd-no-stat",
@@ -12,19 +11,19 @@ pub static FD_NO_STAT: Rule = Rule {
     message: "{what} {path}, of which the kernel has no attributes any more (fstat: ENOENT)",
     criu: &["Can't stat fd %d: No such file or directory", "Can't fstat exe link"],
     source: "criu/files.c:fill_fd_params, criu/cr-dump.c:dump_task_fs",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program close it, or leave the directory, before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             for s in &task.unstattable {
                 let mut f = Finding::on_task(rule, task);
                 f.fd = s.fd;
                 f.key = format!("statless:{}:{:?}:{}", task.pid, s.fd, s.link.escaped());
                 let what = if s.fd.is_some() { "open file" } else { "directory of the process," };
-                sink.push(Gate::InForce, f.term("what", what).fact("path", Value::Text(s.link.clone())));
+                sink.push(f.term("what", what).fact("path", Value::Text(s.link.clone())));
             }
         }
     },

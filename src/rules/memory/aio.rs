@@ -1,7 +1,6 @@
 //! Rings of the kernel's asynchronous I/O (io_setup), whose heads CRIU looks at in the memory of the process.
 
-use crate::criu::Gate;
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::{AioHead, Mapping};
 
 /// fs/aio.c
@@ -35,17 +34,17 @@ pub static AIO_RING_BAD: Rule = Rule {
     message: "AIO ring {range}, {fault}",
     criu: &["Not valid ring #%d", "%d was stopped by 11 unexpectedly"],
     source: "criu/pie/parasite.c:parasite_check_aios",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program end that context (io_destroy) before the dump, or leave the ring's memory alone")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             for m in task.maps.iter().filter(|m| m.is_aio_ring()) {
                 let Some(fault) = fault(m) else { continue };
                 let f = Finding::on_mapping(rule, task, m.vma.start, m.vma.end);
-                sink.push(Gate::InForce, f.term("fault", fault));
+                sink.push(f.term("fault", fault));
             }
         }
     },

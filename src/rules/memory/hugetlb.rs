@@ -1,7 +1,7 @@
 //! Huge pages on a mount that CRIU has not got to know.
 
 use crate::criu_model::paths::external_key;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{Kernel, OpenFile};
 
 /// The kernel's own hugetlbfs mounts: after that of shared memory in the list.
@@ -19,13 +19,13 @@ pub static HUGETLB_UNKNOWN: Rule = Rule {
     message: "{what} of huge pages, of which none was free for CRIU to learn where they are",
     criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/kerndat.c:kerndat_get_hugetlb_dev, criu/hugetlb.c:is_hugetlb_dev",
-    versions: "all",
+    versions: Versions::All,
     // An external key remedies it too, and the memory is lost.
     remedies: &[Remedy::Workload("make one more huge page of that size before the dump (sysctl vm.nr_hugepages)")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx: &Ctx, sink| {
+    find: |rule, ctx: &Ctx, sink| {
         let Some(known) = &ctx.host.hugetlb else { return };
         let lost = |f: &OpenFile| is_huge(&ctx.snap.kernel, f) && !known.contains(&f.dev.userspace());
         for task in ctx.live_tasks() {
@@ -45,7 +45,7 @@ pub static HUGETLB_UNKNOWN: Rule = Rule {
 fn push(ctx: &Ctx, sink: &mut crate::rules::Sink, file: &OpenFile, f: Finding) {
     let key = external_key(file);
     let gate = ctx.host.gate_external(key.as_deref().unwrap_or_default().as_bytes());
-    sink.push(gate, f);
+    sink.push_unless(gate, f);
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Memory mappings.
 
-use crate::criu::{Gate, Hook, Opt, Release};
+use crate::criu::{Cap, Hook, Opt, Release};
 use crate::parse::maps::Vma;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{Dev, Mapping, Task};
 
 /// /dev/zero, the only device whose mapping CRIU takes by itself.
@@ -38,17 +38,17 @@ pub static VMA_ANON_INODE: Rule = Rule {
     message: "mapping {range} of {object}",
     criu: &["Unknown shit %o (%s)", "Can't open %d's mapfile link %lx"],
     source: "criu/proc_parse.c:vma_get_mapfile",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program unmap it before the dump, or run it without that interface")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, m) in mappings(ctx).filter(|(_, m)| is_anon_object(m)) {
             let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
                 .key(format!("object:{}:{}", task.pid, m.vma.path.escaped()))
                 .fact("object", Value::Text(m.vma.unescaped()));
-            sink.push(Gate::InForce, finding);
+            sink.push(finding);
         }
     },
 };
@@ -61,12 +61,12 @@ pub static VMA_DEVICE: Rule = Rule {
     message: "mapping {range} of {class} {dev}[, driver {driver}], {path}",
     criu: &["handle_device_vma plugin failed: %s", "Can't handle non-regular mapping on %d's map %lx"],
     source: "criu/proc_parse.c:handle_vma",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program unmap {path} before the dump"), Remedy::Hook(Hook::HandleDeviceVma)],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, m) in mappings(ctx) {
             let Some(file) = &m.file else { continue };
             let class = match file.kind() {
@@ -75,14 +75,14 @@ pub static VMA_DEVICE: Rule = Rule {
                 _ => continue,
             };
             let driver = crate::rules::files::device::driver(&ctx.snap.kernel, file.rdev, file.is_blkdev());
-            let gate = ctx.host.gate_hook(Hook::HandleDeviceVma).or(ctx.host.gate_gpu(driver.as_deref()));
+            let gate = ctx.host.gate_gpu(driver.as_deref());
             let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
                 .key(format!("map-device:{}:{}:{}", task.pid, file.rdev.major, file.rdev.minor))
                 .term("class", class)
                 .fact("dev", Value::Dev(file.rdev))
                 .fact("path", Value::Text(m.vma.unescaped()))
                 .fact_opt("driver", driver.map(Value::Text));
-            sink.push(gate, finding);
+            sink.push_unless(gate, finding);
         }
     },
 };
@@ -91,7 +91,7 @@ pub static VMA_DEVICE: Rule = Rule {
 pub(crate) fn is_known_vvar(ctx: &Ctx, vma: &Vma) -> bool {
     match &*vma.path {
         b"[vvar]" => vma.read,
-        b"[vvar_vclock]" => vma.read && ctx.host.release >= Release::V4_1,
+        b"[vvar_vclock]" => vma.read && ctx.host.has(Cap::VvarVclock),
         _ => false,
     }
 }
@@ -106,18 +106,15 @@ pub static VMA_VVAR_VCLOCK: Rule = Rule {
     message: "mapping {range} [vvar_vclock], which this CRIU does not know",
     criu: &["Unsupported mapping found %016lx-%016lx"],
     source: "criu/proc_parse.c:handle_vma, vma_list_add",
-    versions: "3.17.1-4.0",
+    versions: Versions::Before(Release::V4_1),
     remedies: &[Remedy::Release("4.1"), Remedy::Workload("boot a kernel older than 6.13")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
-        if ctx.host.release >= Release::V4_1 {
-            return;
-        }
+    find: |rule, ctx, sink| {
         for (task, m) in mappings(ctx).filter(|(_, m)| *m.vma.path == *b"[vvar_vclock]") {
             let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end).key("vvar_vclock".into());
-            sink.push(Gate::InForce, finding);
+            sink.push(finding);
         }
     },
 };
@@ -132,12 +129,12 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
     message: "mapping {range} of device memory (VmFlags io/pf)[, {path}]",
     criu: &["Unsupported mapping found %016lx-%016lx"],
     source: "criu/proc_parse.c:parse_vma_vmflags, vma_list_add",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program unmap it before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink: &mut Sink| {
+    find: |rule, ctx, sink: &mut Sink| {
         for (task, m) in mappings(ctx) {
             let vma = &m.vma;
             // The vvar areas have the flags, and are known by their names only as long as they are readable.
@@ -147,7 +144,7 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
             }
             // These have rules of their own.
             let named = *vma.path == *b"[uprobes]"
-                || (*vma.path == *b"[vvar_vclock]" && ctx.host.release < Release::V4_1);
+                || (*vma.path == *b"[vvar_vclock]" && !ctx.host.has(Cap::VvarVclock));
             let file_shared = vma.shared && (vma.ino != 0 || vma.major != 0 || vma.minor != 0);
             // A device mapping is judged by vma-device, which comes first.
             let device = m.file.as_ref().is_some_and(|f| f.is_chrdev() && f.rdev != DEV_ZERO);
@@ -156,7 +153,7 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
             }
             let path = (!vma.path.is_empty()).then(|| Value::Text(vma.unescaped()));
             let finding = Finding::on_mapping(rule, task, vma.start, vma.end).fact_opt("path", path);
-            sink.push(Gate::InForce, finding);
+            sink.push(finding);
         }
     },
 };
@@ -174,7 +171,7 @@ pub static VMA_UPROBES: Rule = Rule {
         "{before 4.2} Unsupported mapping found %016lx-%016lx",
     ],
     source: "criu/proc_parse.c:handle_vma",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::AllowUprobes),
         Remedy::Release("4.2"),
@@ -183,10 +180,9 @@ pub static VMA_UPROBES: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
-        let gate = if ctx.host.caps.uprobes { ctx.host.gate(&[Opt::AllowUprobes]) } else { Gate::InForce };
+    find: |rule, ctx, sink| {
         for (task, m) in mappings(ctx).filter(|(_, m)| *m.vma.path == *b"[uprobes]") {
-            sink.push(gate, Finding::on_mapping(rule, task, m.vma.start, m.vma.end));
+            sink.push(Finding::on_mapping(rule, task, m.vma.start, m.vma.end));
         }
     },
 };
@@ -201,7 +197,7 @@ pub static GUARD_PAGES_OLD_CRIU: Rule = Rule {
     message: "guard region {range} (MADV_GUARD_INSTALL), which this CRIU cannot dump",
     criu: &["Can't splice all pages to pipe (%ld/%ld)", "Can't dump page with parasite"],
     source: "criu/page-xfer.c, criu/mem.c:__parasite_dump_pages_seized",
-    versions: "3.17.1-4.1.1",
+    versions: Versions::Without(Cap::GuardRegions),
     remedies: &[
         Remedy::Release("4.2"),
         Remedy::Workload("run the program with a C library that makes no guard regions (glibc before 2.42)"),
@@ -209,13 +205,10 @@ pub static GUARD_PAGES_OLD_CRIU: Rule = Rule {
     phase: Phase::Pages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
-        if ctx.host.caps.madv_guards {
-            return;
-        }
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             if let Some((start, end)) = task.guard {
-                sink.push(Gate::InForce, Finding::on_mapping(rule, task, start, end));
+                sink.push(Finding::on_mapping(rule, task, start, end));
             }
         }
     },
@@ -230,14 +223,14 @@ pub static SYSV_SHM_NO_IPCNS: Rule = Rule {
     message: "mapping {range} of System V shared memory, key {key}, id {shmid}, in a tree that shares CRIU's IPC namespace",
     criu: &["Task %d with SysVIPC shmem map @%lx doesn't live in IPC ns"],
     source: "criu/cr-dump.c:check_sysvipc_map_dump",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload(
         "run the tree in an IPC namespace of its own (podman, docker: without --ipc=host), or detach the segment before the dump",
     )],
     phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         if ctx.snap.root_shares(|n| n.ipc) != Some(true) {
             return;
         }
@@ -254,7 +247,7 @@ pub static SYSV_SHM_NO_IPCNS: Rule = Rule {
                 .key(format!("sysv:{}", m.vma.ino))
                 .fact("key", Value::Text(key.into()))
                 .fact("shmid", Value::Num(m.vma.ino as i64));
-            sink.push(Gate::InForce, finding);
+            sink.push(finding);
         }
     },
 };

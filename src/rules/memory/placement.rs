@@ -1,9 +1,9 @@
 //! Mappings that are refused for where and how they lie.
 
-use crate::criu::{Gate, Release};
+use crate::criu::Release;
 use crate::parse::maps::Vma;
 use crate::rules::memory::mapping::is_known_vvar;
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::Probe;
 
 pub static VMA_VVAR_GAP: Rule = Rule {
@@ -15,15 +15,12 @@ pub static VMA_VVAR_GAP: Rule = Rule {
     message: "mapping {range} {name}, apart from the one at {before}",
     criu: &["two nonconsecutive vvar vma-s: %lx-%lx %lx-%lx"],
     source: "criu/proc_parse.c:parse_smaps",
-    versions: "4.1+",
+    versions: Versions::Since(Release::V4_1),
     remedies: &[Remedy::Workload("run the program without what moves or unmaps its [vvar]")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
-        if ctx.host.release < Release::V4_1 {
-            return;
-        }
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             for (before, m) in task.maps.iter().zip(task.maps.iter().skip(1)) {
                 let (before, m) = (&before.vma, &m.vma);
@@ -33,7 +30,7 @@ pub static VMA_VVAR_GAP: Rule = Rule {
                 let finding = Finding::on_mapping(rule, task, m.start, m.end)
                     .fact("name", Value::Text(m.path.clone()))
                     .fact("before", Value::Hex(before.start));
-                sink.push(Gate::InForce, finding);
+                sink.push(finding);
             }
         }
     },
@@ -53,12 +50,12 @@ pub static VMA_SYSV_PRIVATE: Rule = Rule {
     message: "private mapping {range} of System V shared memory, {path}",
     criu: &["Bogus mapping 0x%lx-0x%lx (flags: %#x vm_file_fd: %d)"],
     source: "criu/proc_parse.c:handle_vma",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program unmap it before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let before = std::iter::once(None).chain(task.maps.iter().map(Some));
             for (m, before) in task.maps.iter().zip(before) {
@@ -69,7 +66,7 @@ pub static VMA_SYSV_PRIVATE: Rule = Rule {
                 }
                 let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
                     .fact("path", Value::Text(m.vma.unescaped()));
-                sink.push(Gate::InForce, finding);
+                sink.push(finding);
             }
         }
     },
@@ -86,12 +83,12 @@ pub static NO_EXEC_VMA: Rule = Rule {
     message: "none of its {count} mappings is executable",
     criu: &["No suitable VM found"],
     source: "criu/parasite-syscall.c:get_exec_start, parasite_infect_seized",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let maps = &task.maps;
             if maps.is_empty() || maps.iter().any(|m| m.vma.exec && m.vma.start < KERNEL_HALF) {
@@ -100,7 +97,7 @@ pub static NO_EXEC_VMA: Rule = Rule {
             if ctx.index.unchecked(task.pid).any(|u| u.probe == Probe::Maps) {
                 continue;
             }
-            sink.push(Gate::InForce, Finding::on_task(rule, task).num("count", maps.len() as i64));
+            sink.push(Finding::on_task(rule, task).num("count", maps.len() as i64));
         }
     },
 };

@@ -3,7 +3,7 @@
 use crate::criu::Gate;
 use crate::rules::mounts::content::each_looked_into;
 use crate::rules::mounts::table::finding;
-use crate::rules::{Evidence, Other, Phase, Remedy, Rule, When};
+use crate::rules::{Evidence, Other, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::MasterPipe;
 
 pub static MNT_AUTOFS: Rule = Rule {
@@ -17,12 +17,12 @@ pub static MNT_AUTOFS: Rule = Rule {
     message: "autofs {source} on {mountpoint}: {fault}",
     criu: &["failed to find pstree item with pid %d", "Failed to find read pipe fd (ino %ld) in process %d", "failed to open /dev/autofs"],
     source: "criu/autofs.c:autofs_create_entry",
-    versions: "all",
-    remedies: &[Remedy::Value("external", "mnt[{path}]:NAME"), Remedy::Workload("unmount it before the dump")],
+    versions: Versions::All,
+    remedies: &[Remedy::Modelled("external", "mnt[{path}]:NAME"), Remedy::Workload("unmount it before the dump")],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         each_looked_into(ctx, &[b"autofs"], |model, node| {
             // Without a mount of the whole nobody looks: mnt-unreachable.
             if model.wholes(node).next().is_none() {
@@ -41,7 +41,7 @@ pub static MNT_AUTOFS: Rule = Rule {
             let Some(f) = finding(rule, ctx, node) else { return };
             let f = f.key(format!("sb:{}:{}", node.info.major, node.info.minor)).term("fault", fault);
             let f = if master.pipe == MasterPipe::Open { f.other(Other::Process(master.pid)) } else { f };
-            sink.push(model.gate().or(gate), f);
+            sink.push_unless(model.gate().or(gate), f);
         });
     },
 };

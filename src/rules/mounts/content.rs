@@ -3,7 +3,7 @@
 
 use crate::criu_model::mounts::{Model, Node};
 use crate::rules::mounts::table::finding;
-use crate::rules::{Ctx, Evidence, Phase, Remedy, Rule, When};
+use crate::rules::{Ctx, Evidence, Phase, Remedy, Rule, Versions, When};
 
 /// Every mount that CRIU dumps, with the model.
 pub(crate) fn each_dumped(ctx: &Ctx, mut judge: impl FnMut(&Model, &Node)) {
@@ -36,18 +36,18 @@ pub static MNT_FUSE: Rule = Rule {
     message: "mount {mnt_id} of {fstype} (source {source}) on {mountpoint}",
     criu: &["failed to dump fs %s (fuse): always fail"],
     source: "criu/filesystems.c:always_fail",
-    versions: "all",
-    remedies: &[Remedy::Value("external", "mnt[{path}]:NAME"), Remedy::Workload("unmount it before the dump")],
+    versions: Versions::All,
+    remedies: &[Remedy::Modelled("external", "mnt[{path}]:NAME"), Remedy::Workload("unmount it before the dump")],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         each_looked_into(ctx, &[b"fuse"], |model, node| {
             if node.root != b"/" {
                 return;
             }
             if let Some(f) = finding(rule, ctx, node) {
-                sink.push(model.gate(), f);
+                sink.push_unless(model.gate(), f);
             }
         });
     },
@@ -64,12 +64,12 @@ pub static MNT_UNREACHABLE: Rule = Rule {
     message: "{fstype} ({dev}, source {source}) on {mountpoint}, whose contents CRIU cannot reach: {why}",
     criu: &["Unable to dump a file system for %d:%s"],
     source: "criu/mount.c:dump_one_fs",
-    versions: "all",
-    remedies: &[Remedy::Value("external", "mnt[{path}]:NAME"), Remedy::Workload("{change} before the dump")],
+    versions: Versions::All,
+    remedies: &[Remedy::Modelled("external", "mnt[{path}]:NAME"), Remedy::Workload("{change} before the dump")],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         const LOOKED_INTO: &[&[u8]] = &[b"tmpfs", b"mqueue", b"pstore", b"fusectl", b"devtmpfs", b"autofs", b"fuse"];
         each_looked_into(ctx, LOOKED_INTO, |model, node| {
             let opened = matches!(&*node.info.fstype.0, b"tmpfs" | b"mqueue" | b"pstore" | b"fusectl");
@@ -87,7 +87,7 @@ pub static MNT_UNREACHABLE: Rule = Rule {
             };
             if let Some(f) = finding(rule, ctx, node) {
                 let f = f.key(format!("sb:{}:{}", node.info.major, node.info.minor));
-                sink.push(model.gate(), f.term("why", why).term("change", change));
+                sink.push_unless(model.gate(), f.term("why", why).term("change", change));
             }
         });
     },
@@ -102,15 +102,15 @@ pub static MNT_MQUEUE: Rule = Rule {
     message: "message queues in the mqueue file system on {mountpoint}",
     criu: &["mqueue isn't empty"],
     source: "criu/filesystems.c:dump_empty_fs",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("external", "mnt[{path}]:NAME"),
+        Remedy::Modelled("external", "mnt[{path}]:NAME"),
         Remedy::Workload("remove the queues (ls {mountpoint}, mq_unlink), or unmount it, before the dump"),
     ],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         each_looked_into(ctx, &[b"mqueue"], |model, node| {
             let filled = || model.wholes(node).any(|b| b.table.filled.contains(&b.info.mnt_id));
             if !model.of_superblock(node, |b| &b.filled, filled) {
@@ -118,7 +118,7 @@ pub static MNT_MQUEUE: Rule = Rule {
             }
             if let Some(f) = finding(rule, ctx, node) {
                 let key = format!("sb:{}:{}", node.info.major, node.info.minor);
-                sink.push(model.gate(), f.key(key));
+                sink.push_unless(model.gate(), f.key(key));
             }
         });
     },

@@ -5,7 +5,7 @@ use crate::criu::Gate;
 use crate::criu_model::mounts::{is_skipped, type_of};
 use crate::rules::mounts::content::each_looked_into;
 use crate::rules::mounts::table::{finding, on_mount, tables_read};
-use crate::rules::{Evidence, Phase, Remedy, Rule, When};
+use crate::rules::{Evidence, Phase, Remedy, Rule, Versions, When};
 
 pub static MNT_OWN_DEVPTS: Rule = Rule {
     id: "mnt-own-devpts",
@@ -16,7 +16,7 @@ pub static MNT_OWN_DEVPTS: Rule = Rule {
     message: "mount {mnt_id} of devpts on {mountpoint}, and the /dev/pts that criu sees is no devpts",
     criu: &["devpts isn't mount on the host", "Failed to parse FS specific data on %s"],
     source: "criu/filesystems.c:devpts_parse",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("mount one where criu runs: mount -t devpts devpts /dev/pts"),
         Remedy::Workload("unmount it before the dump"),
@@ -24,7 +24,7 @@ pub static MNT_OWN_DEVPTS: Rule = Rule {
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         if ctx.snap.criu.devpts != Some(false) {
             return;
         }
@@ -33,7 +33,7 @@ pub static MNT_OWN_DEVPTS: Rule = Rule {
             let skip = if ctx.host.options.skip_mnt.is_some() { Gate::InForce } else { Gate::Unknown };
             for info in table.mounts.iter().filter(|m| type_of(m) == b"devpts" && !is_skipped(ctx.host, m)) {
                 if let Some(f) = on_mount(rule, ctx, table, info) {
-                    sink.push(gate.or(skip), f);
+                    sink.push_unless(gate.or(skip), f);
                 }
             }
         }
@@ -49,15 +49,15 @@ pub static MNT_OWN_DEVTMPFS: Rule = Rule {
     message: "mount {mnt_id} of devtmpfs on {mountpoint}, and the /dev that criu sees is neither a devtmpfs nor a tmpfs",
     criu: &["devtmpfs isn't mount on the host"],
     source: "criu/filesystems.c:devtmpfs_dump",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("external", "mnt[{path}]:NAME"),
+        Remedy::Modelled("external", "mnt[{path}]:NAME"),
         Remedy::Workload("unmount it before the dump"),
     ],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         if ctx.snap.criu.devtmpfs != Some(false) {
             return;
         }
@@ -67,7 +67,7 @@ pub static MNT_OWN_DEVTMPFS: Rule = Rule {
                 return;
             }
             if let Some(f) = finding(rule, ctx, node) {
-                sink.push(model.gate(), f);
+                sink.push_unless(model.gate(), f);
             }
         });
     },

@@ -2,7 +2,7 @@
 
 use crate::criu::{Gate, Opt};
 use crate::rules::mounts::{content, table};
-use crate::rules::{Ctx, Evidence, Phase, Remedy, Rule, When};
+use crate::rules::{Ctx, Evidence, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::Dev;
 
 /// /dev/ptmx and every devpts instance's own.
@@ -37,16 +37,16 @@ pub static MNT_DEVPTS_BIND: Rule = Rule {
     message: "mount {mnt_id} on {mountpoint} is the terminal {root} of a devpts, whose master is outside of the tree",
     criu: &["Unable to find a master for %s"],
     source: "criu/tty.c:devpts_check_bindmount",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("external", "mnt[{path}]:NAME"),
+        Remedy::Modelled("external", "mnt[{path}]:NAME"),
         Remedy::Option(Opt::OrphanPtsMaster),
         Remedy::Workload("unmount it before the dump"),
     ],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         content::each_dumped(ctx, |model, node| {
             // A part of a devpts that is not mounted whole is refused long before: mnt-no-root-mount.
             if *node.info.fstype != *b"devpts" || model.is_external_bind(node) || !model.has_fsroot(node) {
@@ -55,7 +55,7 @@ pub static MNT_DEVPTS_BIND: Rule = Rule {
             let Some(index) = index(node.root) else { return };
             let gate = model.gate().or(ctx.host.gate(&[Opt::OrphanPtsMaster])).or(has_master(ctx, index));
             if let Some(f) = table::finding(rule, ctx, node) {
-                sink.push(gate, f);
+                sink.push_unless(gate, f);
             }
         });
     },

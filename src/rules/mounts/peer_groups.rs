@@ -2,7 +2,7 @@
 
 use crate::criu_model::mounts::{Model, Node};
 use crate::rules::mounts::table::finding;
-use crate::rules::{Evidence, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Evidence, Phase, Remedy, Rule, Value, Versions, When};
 use std::collections::{HashMap, HashSet};
 
 /// Where a mount stands in the file system that its parent is a mount of (`root_path_from_parent`, criu/mount.c).
@@ -36,12 +36,12 @@ pub static MNT_PROPAGATED: Rule = Rule {
            same place of peer group {peers}",
     criu: &["BUG at criu/mount.c"],
     source: "criu/mount.c:resolve_shared_mounts",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("unmount one of them before the dump, or make the mounts that they are on private")],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let model = &ctx.mounts;
         if !model.validated {
             return;
@@ -59,7 +59,7 @@ pub static MNT_PROPAGATED: Rule = Rule {
                     .fact("other_fstype", Value::Text(b.info.fstype.clone()))
                     .fact("other_mountpoint", Value::Text(b.info.mountpoint.clone()))
                     .fact("peers", Value::Num(peers.into()));
-                sink.push(model.gate(), f);
+                sink.push_unless(model.gate(), f);
             }
         }
     },

@@ -1,9 +1,9 @@
 //! Mounts of the dumped mount namespaces.
 
-use crate::criu::{Gate, Hook, Opt, Release};
+use crate::criu::{Cap, Gate, Hook, Opt};
 use crate::criu_model::mounts::{Model, Node};
 use crate::parse::mountinfo::MountInfo;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::MountTable;
 
 /// Every mount that CRIU validates, with the model; nothing when it validates none.
@@ -76,7 +76,7 @@ pub static MNT_LINE: Rule = Rule {
     message: "mount {mnt_id} of {fstype} on {mountpoint}[ of {whose} mount namespace] has a line in the mount table {why}",
     criu: &["Bad format in %d mountinfo: '%s'"],
     source: "criu/proc_parse.c:parse_mountinfo",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("unmount it before the dump"),
         Remedy::Workload("run {apart} in a mount namespace without it"),
@@ -84,10 +84,10 @@ pub static MNT_LINE: Rule = Rule {
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (table, gate) in tables_read(ctx) {
             for info in &table.mounts {
-                let why = if info.length > LINE_MAX && ctx.host.release < Release::V4_3 {
+                let why = if info.length > LINE_MAX && !ctx.host.has(Cap::LongLines) {
                     format!("of {} bytes, more than CRIU can read", info.length)
                 } else if has_blank(&info.mountpoint) || has_blank(&info.root) {
                     "with a character in it that CRIU takes for a blank".into()
@@ -97,7 +97,7 @@ pub static MNT_LINE: Rule = Rule {
                 if let Some(f) = on_mount(rule, ctx, table, info) {
                     let f = f.term("why", why);
                     let f = if is_own(ctx, table) { f.term("whose", "CRIU's own").term("apart", "criu") } else { f };
-                    sink.push(gate, f);
+                    sink.push_unless(gate, f);
                 }
             }
         }
@@ -115,17 +115,17 @@ pub static MNT_UNSUPPORTED_FS: Rule = Rule {
     message: "mount {mnt_id} of {fstype} ({dev}, source {source}) on {mountpoint} is of a file system that CRIU cannot mount again",
     criu: &["FS mnt %s dev %#x root %s unsupported id %d"],
     source: "criu/mount.c:validate_mounts",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("external", "mnt[{path}]:NAME"),
-        Remedy::Value("external", "dev[{key}]:NAME"),
-        Remedy::Value("enable-fs", "{enable}"),
+        Remedy::Modelled("external", "mnt[{path}]:NAME"),
+        Remedy::Modelled("external", "dev[{key}]:NAME"),
+        Remedy::Modelled("enable-fs", "{enable}"),
         Remedy::Workload("unmount it before the dump"),
     ],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         each(ctx, |model, node| {
             if node.root != b"/" || model.is_external_bind(node) || model.is_root_bind(node) {
                 return;
@@ -143,7 +143,7 @@ pub static MNT_UNSUPPORTED_FS: Rule = Rule {
             if *node.info.fstype != *b"btrfs" {
                 f = f.fact("enable", Value::Text(node.info.fstype.clone()));
             }
-            sink.push(gate, f);
+            sink.push_unless(gate, f);
         });
     },
 };
@@ -158,32 +158,27 @@ pub static MNT_NO_ROOT_MOUNT: Rule = Rule {
            tree's mount namespace",
     criu: &["%d:%s doesn't have a proper root mount"],
     source: "criu/mount.c:validate_mounts",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("external", "mnt[{path}]:NAME"),
-        Remedy::Value("external", "mnt[]:sm"),
+        Remedy::Modelled("external", "mnt[{path}]:NAME"),
+        Remedy::Modelled("external", "mnt[]:sm"),
         Remedy::Workload("unmount it before the dump"),
         Remedy::Hook(Hook::DumpExtMount),
     ],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         each(ctx, |model, node| {
             if node.root == b"/" || model.is_external_bind(node) || model.is_root_bind(node) || model.has_fsroot(node) {
                 return;
             }
             if let Some(f) = finding(rule, ctx, node) {
-                push_both(sink, model.gate(), ctx.host.gate_hook(Hook::DumpExtMount), f);
+                sink.push_unless(model.gate(), f);
             }
         });
     },
 };
-
-/// A finding that stands only if neither an unknown option nor a plugin could lift it.
-fn push_both(sink: &mut Sink, options: Gate, hook: Gate, f: Finding) {
-    sink.push(options.or(hook), f);
-}
 
 pub static MNT_EXTERNAL_MASTER: Rule = Rule {
     id: "mnt-external-master",
@@ -194,16 +189,16 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
     message: "mount {mnt_id} of {fstype} on {mountpoint} receives mounts from peer group {master}, which is outside of the tree",
     criu: &["Mount %d %s (master_id: %d shared_id: %d) has unreachable sharing. Try --enable-external-masters."],
     source: "criu/mount.c:resolve_shared_mounts",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("external", "mnt[{path}]:NAME"),
-        Remedy::Value("external", "mnt[]:m"),
+        Remedy::Modelled("external", "mnt[{path}]:NAME"),
+        Remedy::Modelled("external", "mnt[]:m"),
         Remedy::Workload("make it private (mount --make-private {mountpoint} inside) before the dump"),
     ],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         each(ctx, |model, node| {
             let Some(master) = node.info.master else { return };
             if model.has_master(node) || model.master_from_outside(node) {
@@ -214,7 +209,7 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
                     Gate::Unknown => Gate::Unknown,
                     _ => Gate::InForce,
                 });
-                sink.push(gate, f.num("master", master));
+                sink.push_unless(gate, f.num("master", master));
             }
         });
     },
@@ -228,12 +223,12 @@ pub static MNT_SAME_POINT_CHILDREN: Rule = Rule {
     message: "mount {mnt_id} on {mountpoint} has two mounts on {child}: {first} and {second}",
     criu: &["Mount %d has two children with same mountpoint: %d %d"],
     source: "criu/mount.c:validate_children_collision",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("unmount one of them before the dump")],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         each(ctx, |model, node| {
             let mut seen = std::collections::HashMap::new();
             for child in model.children(node) {
@@ -243,7 +238,7 @@ pub static MNT_SAME_POINT_CHILDREN: Rule = Rule {
                         .fact("child", Value::Text(child.info.mountpoint.clone()))
                         .num("first", first)
                         .num("second", child.info.mnt_id);
-                    sink.push(Gate::InForce, f);
+                    sink.push(f);
                 }
             }
         });
@@ -259,12 +254,12 @@ pub static MNT_TREE: Rule = Rule {
     message: "mount {mnt_id} of {fstype} on {mountpoint} has no parent in the mount table that CRIU builds",
     criu: &["No parent found for mountpoint %d (@%s)"],
     source: "criu/mount.c:mnt_build_ids_tree",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("unmount it before the dump")],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Mounts,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         each(ctx, |model, node| {
             if node.parent.is_some() {
                 return;
@@ -273,7 +268,7 @@ pub static MNT_TREE: Rule = Rule {
                 return;
             }
             if let Some(f) = finding(rule, ctx, node) {
-                sink.push(Gate::InForce, f);
+                sink.push(f);
             }
         });
     },
@@ -282,6 +277,7 @@ pub static MNT_TREE: Rule = Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::criu::Release;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
     use crate::snapshot::Snapshot;

@@ -1,8 +1,8 @@
 //! What is in the network namespaces that CRIU dumps with the tree, and how it locks them (criu/net.c).
 
-use crate::criu::{Gate, Hook, Host, LockMethod, Release};
+use crate::criu::{Cap, Gate, Hook, Host, LockMethod};
 use crate::parse::diag::NetLink;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{LinkTable, OpenFile};
 
 const ARPHRD_ETHER: u16 = 1;
@@ -72,7 +72,7 @@ fn is_supported(link: &NetLink, host: &Host) -> bool {
         (ARPHRD_ETHER, b"gretap") => *link.name == *b"gretap0",
         (ARPHRD_NONE, b"tun") | (ARPHRD_VOID, b"venet") | (ARPHRD_SIT, b"sit") => true,
         (ARPHRD_IPGRE, b"gre") => *link.name == *b"gre0",
-        (ARPHRD_TUNNEL, b"ipip") => *link.name == *b"tunl0" && host.release >= Release::V4_3,
+        (ARPHRD_TUNNEL, b"ipip") => *link.name == *b"tunl0" && host.has(Cap::Tunl0),
         _ => false,
     }
 }
@@ -89,19 +89,19 @@ pub static LINK_UNSUPPORTED: Rule = Rule {
     message: "network namespace {netns} has the interface {name} ([{kind}, ]type {type}), which CRIU cannot make again",
     criu: &["Unsupported link %d (type %d kind %s)"],
     source: "criu/net.c:dump_one_link, dump_unknown_device",
-    versions: "all; tunl0 up to 4.2",
+    versions: Versions::Partly("tunl0 up to 4.2"),
     remedies: &[
         Remedy::Workload("delete the interface (ip link del {name} inside) before the dump"),
-        Remedy::Value("external", "net[{netns}]:NAME"),
-        Remedy::Value("empty-ns", "net"),
+        Remedy::Modelled("external", "net[{netns}]:NAME"),
+        Remedy::Modelled("empty-ns", "net"),
         Remedy::Hook(Hook::DumpExtLink),
     ],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for ns in dumped(ctx) {
-            let gate = ns.external.or(ns.empty).or(ctx.host.gate_hook(Hook::DumpExtLink));
+            let gate = ns.external.or(ns.empty);
             for link in ns.table.links.iter().filter(|l| !is_supported(l, ctx.host)) {
                 let Some(f) = ns.finding(rule, ctx) else { continue };
                 let f = f
@@ -109,7 +109,7 @@ pub static LINK_UNSUPPORTED: Rule = Rule {
                     .fact("name", Value::Text(link.name.clone()))
                     .num("type", link.type_)
                     .fact_opt("kind", link.kind.clone().map(Value::Text));
-                sink.push(gate, f);
+                sink.push_unless(gate, f);
             }
         }
     },
@@ -126,16 +126,16 @@ pub static TUN_NONPERSIST_UNHELD: Rule = Rule {
            in another network namespace)",
     criu: &["No fd info for non persistent tun device %s"],
     source: "criu/tun.c:get_tun_link_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("dump its holder with the tree, or make it persistent and close its descriptor, or delete it, before the dump"),
-        Remedy::Value("external", "net[{netns}]:NAME"),
-        Remedy::Value("empty-ns", "net"),
+        Remedy::Modelled("external", "net[{netns}]:NAME"),
+        Remedy::Modelled("empty-ns", "net"),
     ],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| unheld(rule, ctx, sink, |l| l.tun_persist == Some(false)),
+    find: |rule, ctx, sink| unheld(rule, ctx, sink, |l| l.tun_persist == Some(false)),
 };
 
 pub static TUN_PERSISTENT_HELD: Rule = Rule {
@@ -150,16 +150,16 @@ pub static TUN_PERSISTENT_HELD: Rule = Rule {
            opened in another network namespace) is attached",
     criu: &["Can't create tun device: Device or resource busy"],
     source: "criu/tun.c:get_tun_link_fd, open_tun_dev",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("dump its holder with the tree, or have it close its descriptor, or delete the interface, before the dump"),
-        Remedy::Value("external", "net[{netns}]:NAME"),
-        Remedy::Value("empty-ns", "net"),
+        Remedy::Modelled("external", "net[{netns}]:NAME"),
+        Remedy::Modelled("empty-ns", "net"),
     ],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         unheld(rule, ctx, sink, |l| {
             (l.tun_persist, l.tun_multi_queue, l.carrier) == (Some(true), Some(false), Some(true))
         });
@@ -177,7 +177,7 @@ fn unheld(rule: &Rule, ctx: &Ctx, sink: &mut Sink, of_kind: fn(&NetLink) -> bool
             let Some(f) = ns.finding(rule, ctx) else { continue };
             let f =
                 f.key(format!("link:{}:{}", ns.table.netns, link.index)).fact("name", Value::Text(link.name.clone()));
-            sink.push(gate, f);
+            sink.push_unless(gate, f);
         }
     }
 }
@@ -204,18 +204,18 @@ pub static NETNS_MULTI_EMPTY: Rule = Rule {
     message: "network namespace {netns}, which is not that of the root process: --empty-ns net is for that one only",
     criu: &["Unable to dump more than one netns if the --emptyns is set"],
     source: "criu/net.c:dump_net_ns",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("dump without --empty-ns net, or let the whole tree live in one network namespace"),
-        Remedy::Value("external", "net[{netns}]:NAME"),
+        Remedy::Modelled("external", "net[{netns}]:NAME"),
     ],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for ns in dumped(ctx).into_iter().filter(|ns| !ns.root && ns.empty == Gate::Waived) {
             if let Some(f) = ns.finding(rule, ctx) {
-                sink.push(ns.external, f.key(format!("netns:{}", ns.table.netns)));
+                sink.push_unless(ns.external, f.key(format!("netns:{}", ns.table.netns)));
             }
         }
     },
@@ -231,16 +231,16 @@ pub static NETNS_LOCK: Rule = Rule {
     message: "CRIU would lock network namespace {netns} with {tool}, which is not in its PATH",
     criu: &["Locking network failed: iptables-restore returned %d"],
     source: "criu/net.c:network_lock_internal",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
-        Remedy::Value("network-lock", "nftables"),
-        Remedy::Value("network-lock", "skip"),
+        Remedy::Modelled("network-lock", "nftables"),
+        Remedy::Modelled("network-lock", "skip"),
         Remedy::Workload("install {tool} (iptables) where criu runs"),
     ],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink: &mut Sink| {
+    find: |rule, ctx, sink: &mut Sink| {
         let criu = &ctx.snap.criu;
         let tool = match (criu.iptables_restore, criu.ip6tables_restore) {
             (Some(false), _) => "iptables-restore",
@@ -258,7 +258,7 @@ pub static NETNS_LOCK: Rule = Rule {
         let Some(root) = ctx.snap.root_task() else { return };
         let netns = root.ns.net.and_then(|ino| i64::try_from(ino).ok());
         let f = Finding::on_task(rule, root).term("tool", tool).fact_opt("netns", netns.map(Value::Num));
-        sink.push(gate, f);
+        sink.push_unless(gate, f);
     },
 };
 
@@ -271,22 +271,22 @@ pub static NETNS_IP_TOOL: Rule = Rule {
     message: "CRIU would save the addresses of network namespace {netns} with the program ip, which is not in its PATH",
     criu: &["IP tool failed on addr save"],
     source: "criu/net.c:dump_ifaddr",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("install ip (iproute2) where criu runs"),
-        Remedy::Value("external", "net[{netns}]:NAME"),
-        Remedy::Value("empty-ns", "net"),
+        Remedy::Modelled("external", "net[{netns}]:NAME"),
+        Remedy::Modelled("empty-ns", "net"),
     ],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         if ctx.snap.criu.ip != Some(false) {
             return;
         }
         for ns in dumped(ctx) {
             if let Some(f) = ns.finding(rule, ctx) {
-                sink.push(ns.external.or(ns.empty), f.key(format!("netns:{}", ns.table.netns)));
+                sink.push_unless(ns.external.or(ns.empty), f.key(format!("netns:{}", ns.table.netns)));
             }
         }
     },
@@ -302,15 +302,15 @@ pub static NETNS_NO_NET_ADMIN: Rule = Rule {
     message: "network namespace {netns}, which CRIU may not dump without CAP_NET_ADMIN",
     criu: &["Locking network failed", "cache initialization failed: Operation not permitted", "Namespaces dumping finished with error %d"],
     source: "criu/net.c:dump_net_ns, network_lock_internal",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("give criu CAP_NET_ADMIN (a container or sandbox may have dropped it)")],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for ns in dumped(ctx).into_iter().filter(|ns| ns.table.net_admin == Some(false)) {
             if let Some(f) = ns.finding(rule, ctx) {
-                sink.push(Gate::InForce, f.key(format!("netns:{}", ns.table.netns)));
+                sink.push(f.key(format!("netns:{}", ns.table.netns)));
             }
         }
     },
@@ -319,6 +319,7 @@ pub static NETNS_NO_NET_ADMIN: Rule = Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::criu::Release;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
     use crate::snapshot::{Detail, Dev, Snapshot, TunFacts};

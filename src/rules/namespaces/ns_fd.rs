@@ -4,7 +4,7 @@ use crate::bytes::Bytes;
 use crate::criu::Gate;
 use crate::hash::Set;
 use crate::parse::nslink::{self, LinkTarget};
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::Namespaces;
 use std::collections::HashMap;
 
@@ -54,12 +54,12 @@ pub static NSFD_OUTSIDE: Rule = Rule {
     message: "descriptor of {kind} namespace {ino}, in which no process of the tree lives",
     criu: &["No NS ID with kid %u"],
     source: "criu/namespaces.c:dump_one_ns_file",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close it, or put the processes of that namespace into the tree, before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let mut collected: HashMap<Bytes, Collected> = HashMap::new();
         for (task, file) in ctx.files().filter(|(_, f)| f.kind() == libc::S_IFREG) {
             let Some(LinkTarget::Ns { kind, ino }) = file.link.as_deref().map(nslink::parse) else { continue };
@@ -72,7 +72,7 @@ pub static NSFD_OUTSIDE: Rule = Rule {
                 .key(format!("ns:{}:{ino}", kind.escaped()))
                 .fact("kind", Value::Text(kind))
                 .num("ino", i64::try_from(ino).unwrap_or(i64::MAX));
-            sink.push(gate, f);
+            sink.push_unless(gate, f);
         }
     },
 };

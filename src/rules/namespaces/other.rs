@@ -1,9 +1,9 @@
 //! Namespaces other than those for mounts and networks.
 
-use crate::criu::{Gate, Host};
+use crate::criu::{Cap, Gate, Host};
 use crate::parse::idmap::IdRange;
 use crate::rules::tasks::tracer::INIT_USER_NS;
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::Namespaces;
 
 type Pick = fn(&Namespaces) -> Option<u64>;
@@ -27,14 +27,14 @@ pub static NS_NESTED: Rule = Rule {
     message: "{kind} namespace {ino} of its own, other than the root task's",
     criu: &["Can't dump nested %s namespace for %d"],
     source: "criu/namespaces.c:generate_ns_id",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload(
         "run the program without that namespace (sandboxes have a switch for it), or dump the process in it by itself",
     )],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         for task in ctx.live_tasks().filter(|t| t.pid != root.pid) {
             for (kind, pick) in KINDS {
@@ -45,7 +45,7 @@ pub static NS_NESTED: Rule = Rule {
                 };
                 if ino != of_root && ino != of_criu {
                     let f = Finding::on_task(rule, task).key(format!("{kind}:{ino}")).term("kind", kind);
-                    sink.push(Gate::InForce, f.fact("ino", inode(ino)));
+                    sink.push(f.fact("ino", inode(ino)));
                 }
             }
         }
@@ -64,16 +64,16 @@ pub static NS_TIME_CHILDREN: Rule = Rule {
     message: "has made time namespace {ino} for its children",
     criu: &["Can't dump nested time_for_children namespace for %d", "Can't dump nested time namespace for %d"],
     source: "criu/namespaces.c:dump_task_ns_ids",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("dump the tree from the first process inside of the namespace")],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let (Some(own), Some(children)) = (task.ns.time, task.ns.time_for_children) else { continue };
             if own != children {
-                sink.push(Gate::InForce, Finding::on_task(rule, task).fact("ino", inode(children)));
+                sink.push(Finding::on_task(rule, task).fact("ino", inode(children)));
             }
         }
     },
@@ -97,21 +97,21 @@ pub static PIDNS_WITHOUT_INIT: Rule = Rule {
     message: "process {own} of pid namespace {ino}, which cannot be restored without its process 1",
     criu: &["Can't dump a pid namespace without the process init"],
     source: "criu/namespaces.c:dump_namespaces",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("dump the whole container, or run criu inside of it"),
-        Remedy::Value("external", "pid[{ino}]:pidns"),
+        Remedy::Modelled("external", "pid[{ino}]:pidns"),
     ],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task().filter(|t| !t.is_zombie()) else { return };
         let (Some(ino), Some(false)) = (root.ns.pid, ctx.snap.root_shares(|n| n.pid)) else { return };
         match root.ns_pid.last() {
             Some(own) if *own != 1 => {
                 let f = Finding::on_task(rule, root).num("own", *own).fact("ino", inode(ino));
-                sink.push(pid_external(ctx.host, ino), f);
+                sink.push_unless(pid_external(ctx.host, ino), f);
             }
             _ => {}
         }
@@ -132,20 +132,20 @@ pub static NS_USER_OWNER: Rule = Rule {
     message: "user namespace {ino}: {why}[ {kind} namespace {other}]",
     criu: &["Unable to convert uid or gid", "One or more namespaces doesn't belong to the target user namespace"],
     source: "criu/namespaces.c:check_user_ns",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload(
         "map id 0 in the user namespace, and make the other namespaces in it (unshare them together with it or after it)",
     )],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         let (Some(user), Some(false)) = (root.ns.user, ctx.snap.root_shares(|n| n.user)) else { return };
         let Some(facts) = &root.userns else { return };
         if !maps_root(&facts.uid_map) || !maps_root(&facts.gid_map) {
             let f = Finding::on_task(rule, root).key("map".into()).fact("ino", inode(user));
-            sink.push(Gate::InForce, f.term("why", "no user or no group id 0 in it"));
+            sink.push(f.term("why", "no user or no group id 0 in it"));
             return;
         }
         let joined: [(&str, Pick); 5] =
@@ -163,7 +163,7 @@ pub static NS_USER_OWNER: Rule = Rule {
                 .term("why", "it does not own the task's")
                 .term("kind", kind)
                 .fact("other", inode(ino));
-            sink.push(if above { Gate::InForce } else { Gate::Unknown }, f);
+            sink.push(if above { f } else { f.doubt() });
         }
     },
 };
@@ -178,16 +178,16 @@ pub static USERNS_BINFMT: Rule = Rule {
     message: "user namespace {ino} without a mount namespace of its own",
     criu: &["Failed to dump binfmt_misc contents"],
     source: "criu 4.3 (seen by running it; its source was not at hand)",
-    versions: "4.3",
+    versions: Versions::With(Cap::PluginOptions),
     remedies: &[Remedy::Workload("start the program with a mount namespace too (unshare --user --mount)")],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         let own_user = ctx.snap.root_shares(|n| n.user) == Some(false);
-        if ctx.host.caps.plugin_options && own_user && ctx.snap.root_shares(|n| n.mnt) == Some(true) {
-            sink.push(Gate::InForce, Finding::on_task(rule, root).fact_opt("ino", root.ns.user.map(inode)));
+        if own_user && ctx.snap.root_shares(|n| n.mnt) == Some(true) {
+            sink.push(Finding::on_task(rule, root).fact_opt("ino", root.ns.user.map(inode)));
         }
     },
 };

@@ -1,9 +1,8 @@
 //! The /proc that CRIU's code in the root process needs: to find the threads of a pid namespace, and to read the cgroups.
 
-use crate::criu::Gate;
 use crate::criu_model::mounts::type_of;
 use crate::rules::tasks::tracer::CAP_SYS_ADMIN;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{ProcSelf, Task};
 
 /// Why the process cannot mount a /proc for CRIU on a directory that it makes in its current one, if that is certain.
@@ -43,12 +42,12 @@ pub static PROC_FD_DENIED: Rule = Rule {
     message: "the process does not find itself in its /proc ({found}), and CRIU cannot mount another: {why}",
     criu: &["can't dump unprivileged task whose /proc doesn't belong to it", "Can't create a directory", "Can't readlink /proc/self"],
     source: "criu/pie/parasite.c:get_proc_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("mount a /proc of its pid namespace where the process sees it (unshare --mount-proc)")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let Some(task) = ctx.snap.root_task().filter(|t| !t.is_zombie()) else { return };
         let found = match task.proc_self {
             None | Some(ProcSelf::Own) => return,
@@ -62,7 +61,7 @@ pub static PROC_FD_DENIED: Rule = Rule {
         };
         if let Some(why) = why {
             let f = Finding::on_task(rule, task).term("found", found).fact("why", Value::Term(why.into()));
-            sink.push(Gate::InForce, f);
+            sink.push(f);
         }
     },
 };

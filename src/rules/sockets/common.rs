@@ -1,8 +1,8 @@
 //! What CRIU asks of every socket, whatever its family (criu/sockets.c).
 
-use crate::criu::{Gate, Release};
+use crate::criu::Cap;
 use crate::criu_model::sockets::{number, Sock};
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use std::borrow::Cow;
 
 pub static SOCKET_FAMILY: Rule = Rule {
@@ -15,15 +15,15 @@ pub static SOCKET_FAMILY: Rule = Rule {
     message: "{family} socket (inode {ino})",
     criu: &["BUG! Unknown socket collected (family %d)"],
     source: "criu/sockets.c:dump_socket",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the socket before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in &ctx.socks.all {
             if let Some(family) = s.family().filter(|f| !supported(*f)) {
-                sink.push(Gate::InForce, s.finding(rule, &ctx.index).term("family", family_name(family)));
+                sink.push(s.finding(rule, &ctx.index).term("family", family_name(family)));
             }
         }
     },
@@ -38,18 +38,18 @@ pub static SOCKET_O_PATH: Rule = Rule {
     message: "{what}[ {path}] opened with O_PATH, which CRIU takes for a socket",
     criu: &["Can't get 1:39 opt: Bad file descriptor"],
     source: "criu/sockets.c:dump_socket",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the descriptor before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| f.is_socket() && f.socket().is_some_and(|s| s.o_path)) {
             // Each descriptor is one to be closed, whatever else refers to the file.
             let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd));
             // The link is read of a socket file only.
             let what = if file.link.is_some() { "socket file" } else { "socket" };
-            sink.push(Gate::InForce, f.term("what", what).num("ino", i64::try_from(file.ino).unwrap_or(i64::MAX)));
+            sink.push(f.term("what", what).num("ino", i64::try_from(file.ino).unwrap_or(i64::MAX)));
         }
     },
 };
@@ -63,15 +63,15 @@ pub static SOCKET_EBPF_FILTER: Rule = Rule {
     message: "{family} socket (inode {ino}) with an eBPF filter",
     criu: &["Can't get socket filter len"],
     source: "criu/sockets.c:dump_socket_filter",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the process detach the filter (SO_DETACH_BPF), or close the socket, before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (s, family) in supported_sockets(ctx) {
             if let Some(Err(libc::EACCES)) = s.fact(|f| f.filter) {
-                sink.push(Gate::InForce, s.finding(rule, &ctx.index).term("family", family_name(family)));
+                sink.push(s.finding(rule, &ctx.index).term("family", family_name(family)));
             }
         }
     },
@@ -86,14 +86,14 @@ pub static SOCKET_BOUND_DEV: Rule = Rule {
     message: "{family} socket (inode {ino})[ {local}] bound to an interface that is gone[ (number {index})]",
     criu: &["Can't get bound dev: No such device", "can't get ifname: No such device"],
     source: "criu/sockets.c:dump_bound_dev",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload(
         "let the process bind it anew (SO_BINDTODEVICE, an empty name for none), or close it, before the dump",
     )],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (s, family) in supported_sockets(ctx) {
             if let Some(Err(_)) = s.fact(|f| f.bound_device.as_ref()) {
                 let f = s
@@ -101,7 +101,7 @@ pub static SOCKET_BOUND_DEV: Rule = Rule {
                     .term("family", family_name(family))
                     .fact_opt("local", s.local().filter(|a| a.port() != 0).map(Value::Addr))
                     .fact_opt("index", s.inet().map(|t| number(t.if_)));
-                sink.push(Gate::InForce, f);
+                sink.push(f);
             }
         }
     },
@@ -116,19 +116,18 @@ pub static SOCKET_OPT_PASSCRED: Rule = Rule {
     message: "{family} socket (inode {ino}): CRIU asks it for SO_PASSCRED, which this kernel (6.16 or later) refuses",
     criu: &["Can't get 1:16 opt: Operation not supported"],
     source: "criu/sockets.c:dump_socket_opts",
-    versions: "3.17.1-4.1.1",
+    versions: Versions::Without(Cap::PasscredUnasked),
     remedies: &[Remedy::Release("4.2+"), Remedy::Workload("run a kernel before 6.16")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
-        let fixed = ctx.host.release >= Release::V4_2 || ctx.host.caps.uprobes;
-        if fixed || ctx.snap.kernel.passcred_refused != Some(true) {
+    find: |rule, ctx, sink| {
+        if ctx.snap.kernel.passcred_refused != Some(true) {
             return;
         }
         for (s, family) in supported_sockets(ctx) {
             if ![libc::AF_UNIX, libc::AF_NETLINK].contains(&family) {
-                sink.push(Gate::InForce, s.finding(rule, &ctx.index).term("family", family_name(family)));
+                sink.push(s.finding(rule, &ctx.index).term("family", family_name(family)));
             }
         }
     },

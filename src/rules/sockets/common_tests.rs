@@ -1,6 +1,7 @@
 //! What is asked of every socket, netlink and packet sockets.
 
 use super::*;
+use crate::criu::Release;
 use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, PacketMcList};
 use crate::parse::maps;
 use crate::rules::sockets::{netlink, packet};

@@ -1,11 +1,11 @@
 //! IPv4 and IPv6 sockets of every protocol: which of them CRIU knows, lists and can bind again (criu/sk-inet.c).
 
-use crate::criu::{Gate, Release};
+use crate::criu::{Cap, Gate};
 use crate::criu_model::sockets::state::ESTABLISHED;
 use crate::criu_model::sockets::{module_missing, number, type_name, Sock};
 use crate::parse::diag::InetDiag;
-use crate::rules::sockets::tcp::{accepted_by_option, local, refuse_without_option, remote};
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::sockets::tcp::{accepted_by_option, local, remote};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::Task;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ pub static IP_PROTO: Rule = Rule {
     message: "{protocol} socket (inode {ino})[ {local}][ <-> {remote}]",
     criu: &["Unsupported proto %d for socket %x"],
     source: "criu/sk-inet.c:can_dump_ipproto",
-    versions: "all; ICMP up to 4.1.1",
+    versions: Versions::Partly("ICMP up to 4.1.1"),
     remedies: &[
         Remedy::Workload("start it with GODEBUG={godebug} if it is a Go program, or else make it use plain TCP"),
         Remedy::Workload("use CRIU {since} or newer"),
@@ -30,7 +30,7 @@ pub static IP_PROTO: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_ip()) {
             let Some(protocol) = s.ip_protocol().filter(|p| !known_protocol(ctx, *p)) else { continue };
             let gate = match s.ip_type() {
@@ -45,7 +45,7 @@ pub static IP_PROTO: Rule = Rule {
             } else if is_icmp(protocol) {
                 f = f.term("since", "4.2");
             }
-            sink.push(gate, f);
+            sink.push_unless(gate, f);
         }
     },
 };
@@ -59,14 +59,14 @@ pub static RAW_CONNECTED: Rule = Rule {
     message: "raw socket of IP protocol {protocol} (inode {ino}) connected to {remote}",
     criu: &["Connected TCP socket, consider using --tcp-established option."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
-    versions: "all",
+    versions: Versions::All,
     remedies: &accepted_by_option(
         "let the process dissolve the association (connect to AF_UNSPEC), or close the socket, before the dump",
     ),
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let connected = |t: &&InetDiag| i32::from(t.protocol) == libc::IPPROTO_RAW && t.state == ESTABLISHED;
         let found = ctx.socks.all.iter().filter_map(|s| {
             let t = s.inet().filter(connected)?;
@@ -74,7 +74,7 @@ pub static RAW_CONNECTED: Rule = Rule {
             let f = s.finding(rule, &ctx.index).num("protocol", t.raw_protocol.map_or(t.sport, u16::from));
             Some(f.fact("remote", Value::Text(t.dst.to_string().as_str().into())))
         });
-        refuse_without_option(ctx, sink, found);
+        found.for_each(|f| sink.push(f));
     },
 };
 
@@ -86,18 +86,18 @@ pub static IP_TYPE: Rule = Rule {
     message: "{type} IP socket (inode {ino})",
     criu: &["Can't dump %d inet socket %x. Only stream, dgram and raw are supported."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the socket before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_ip()) {
             // CRIU looks at the protocol first, and one that it does not know is told by ip-proto.
             let known = s.ip_protocol().is_none_or(|p| known_protocol(ctx, p));
             let kind = s.ip_type().filter(|k| ![libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW].contains(k));
             if let Some(kind) = kind.filter(|_| known) {
-                sink.push(Gate::InForce, s.finding(rule, &ctx.index).term("type", type_name(kind)));
+                sink.push(s.finding(rule, &ctx.index).term("type", type_name(kind)));
             }
         }
     },
@@ -116,12 +116,12 @@ pub static IP_NOT_COLLECTED: Rule = Rule {
            [; socket inode {ino} is one]",
     criu: &["Sockets (family %d proto %d) are not collected", "{in a dumped network namespace: nothing}"],
     source: "criu/sockets.c:lookup_socket, collect_sockets",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("load the kernel module that lists {protocol} sockets: {module}")],
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: not_collected,
+    find: not_collected,
 };
 
 pub static IP_NETNS_EXTERNAL: Rule = Rule {
@@ -133,12 +133,12 @@ pub static IP_NETNS_EXTERNAL: Rule = Rule {
     message: "{family} socket (inode {ino}) of network namespace {netns}, which no process of the tree is in",
     criu: &["Unable to dump a socket from an external network namespace"],
     source: "criu/net.c:get_socket_ns",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the socket before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let gate = match ctx.snap.root_shares(|ns| ns.net) {
             Some(true) => return,
             Some(false) => Gate::InForce,
@@ -157,7 +157,7 @@ pub static IP_NETNS_EXTERNAL: Rule = Rule {
                 Some(false) => gate,
                 None => Gate::Unknown,
             };
-            sink.push(gate, s.finding(rule, &ctx.index).term("family", family).fact("netns", number(netns)));
+            sink.push_unless(gate, s.finding(rule, &ctx.index).term("family", family).fact("netns", number(netns)));
         }
     },
 };
@@ -171,16 +171,16 @@ pub static IP6_NO_SCOPE_DEV: Rule = Rule {
     message: "IPv6 socket (inode {ino}) bound to {local}, a link-local address, without an interface",
     criu: &["couldn't find ifname for %d, can't bind"],
     source: "criu/sk-inet.c:do_dump_one_inet_fd, needs_scope_id",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("bind the socket to its interface (SO_BINDTODEVICE), or close it, before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.has_device() == Some(false)) {
             let Some(local) = s.local().filter(|a| a.port() != 0) else { continue };
             if matches!(local.ip(), IpAddr::V6(src) if is_link_local(src)) {
-                sink.push(Gate::InForce, s.finding(rule, &ctx.index).fact("local", Value::Addr(local)));
+                sink.push(s.finding(rule, &ctx.index).fact("local", Value::Addr(local)));
             }
         }
     },
@@ -193,8 +193,7 @@ fn is_icmp(protocol: i32) -> bool {
 fn known_protocol(ctx: &Ctx, protocol: i32) -> bool {
     match protocol {
         libc::IPPROTO_IP | libc::IPPROTO_TCP | libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE => true,
-        // The symbol tells of a build that has it, whatever its number says.
-        p if is_icmp(p) => ctx.host.caps.uprobes || ctx.host.release >= Release::V4_2,
+        p if is_icmp(p) => ctx.host.has(Cap::IcmpSockets),
         _ => false,
     }
 }
@@ -243,7 +242,7 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             let f = Finding::on_task(rule, task)
                 .key(format!("diag:{}:{family}:{protocol}", table.netns))
                 .fact("netns", number(table.netns));
-            sink.push(gate, list(f, family, protocol, failed.2));
+            sink.push_unless(gate, list(f, family, protocol, failed.2));
         }
     }
     // CRIU's own namespace: only what is open counts.
@@ -261,7 +260,7 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             _ => continue,
         };
         if let Some(errno) = ctx.socks.diag_missing(netns, family, protocol) {
-            sink.push(Gate::InForce, list(s.finding(rule, &ctx.index), family, protocol, errno));
+            sink.push(list(s.finding(rule, &ctx.index), family, protocol, errno));
         }
     }
 }
@@ -271,12 +270,12 @@ fn required(ctx: &Ctx, family: i32, protocol: i32) -> Option<Gate> {
     match (family, protocol) {
         (libc::AF_UNIX | libc::AF_PACKET | libc::AF_NETLINK, _) => Some(Gate::InForce),
         (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_TCP | libc::IPPROTO_UDP) => Some(Gate::InForce),
-        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDPLITE) => match ctx.host.release {
-            r if r >= Release::V4_3 => None,
-            // 4.2 does, 4.2.1 does not.
-            Release::V4_2 => Some(Gate::Unknown),
-            _ => Some(Gate::InForce),
-        },
+        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDPLITE) if ctx.host.has(Cap::NoUdpLite) => None,
+        // 4.2 does, 4.2.1 does not.
+        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDPLITE) if ctx.host.has(Cap::IcmpSockets) => {
+            Some(Gate::Unknown)
+        }
+        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDPLITE) => Some(Gate::InForce),
         _ => None,
     }
 }

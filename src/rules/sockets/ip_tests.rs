@@ -1,6 +1,7 @@
 //! IP sockets of any protocol.
 
 use super::*;
+use crate::criu::Release;
 use crate::criu::{Caps, Opt};
 use crate::rules::testkit::*;
 use crate::rules::Verdict::{self, Refuse, Warn};

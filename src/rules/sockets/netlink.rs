@@ -1,8 +1,7 @@
 //! Netlink sockets (criu/sk-netlink.c).
 
-use crate::criu::Gate;
 use crate::criu_model::sockets::Sock;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 use std::borrow::Cow;
 
 pub static NETLINK_DATA: Rule = Rule {
@@ -14,16 +13,16 @@ pub static NETLINK_DATA: Rule = Rule {
     message: "netlink {protocol} socket (inode {ino}) with unread data[, multicast groups: {groups}]",
     criu: &["The socket has data to read"],
     source: "criu/sk-netlink.c:can_dump_netlink_sk",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the process read its netlink socket, or close it, before the dump")],
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in netlink_sockets(ctx) {
             let listed = s.netlink().and_then(|n| n.rmem).map(|bytes| bytes > 0);
             if s.fact(|f| f.readable).or(listed) == Some(true) {
-                sink.push(Gate::InForce, finding(rule, ctx, s));
+                sink.push(finding(rule, ctx, s));
             }
         }
     },
@@ -39,17 +38,17 @@ pub static NETLINK_GROUPS32: Rule = Rule {
            than 32",
     criu: &["The netlink socket 0x%x has more than 32 groups"],
     source: "criu/sk-netlink.c:dump_one_netlink_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the socket before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in netlink_sockets(ctx) {
             let Some(groups) = s.netlink().and_then(|n| n.groups.as_deref()) else { continue };
             if too_many(groups) {
                 let room = crate::criu_model::sockets::number(groups.len().saturating_mul(32));
-                sink.push(Gate::InForce, finding(rule, ctx, s).fact("room", room));
+                sink.push(finding(rule, ctx, s).fact("room", room));
             }
         }
     },
@@ -63,16 +62,16 @@ pub static NETLINK_GROUP_NO_PORT: Rule = Rule {
     message: "netlink {protocol} socket (inode {ino})[, multicast groups: {groups}], without a port",
     criu: &["The netlink socket 0x%x is bound to groups but not to portid"],
     source: "criu/sk-netlink.c:dump_one_netlink_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the process bind() the socket, or close it, before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in netlink_sockets(ctx) {
             let Some(n) = s.netlink().filter(|n| n.portid == 0) else { continue };
             if n.groups.as_deref().is_some_and(|g| !too_many(g)) {
-                sink.push(Gate::InForce, finding(rule, ctx, s));
+                sink.push(finding(rule, ctx, s));
             }
         }
     },

@@ -1,10 +1,9 @@
 //! Packet sockets (criu/sk-packet.c).
 
-use crate::criu::Gate;
 use crate::criu_model::sockets::{number, Sock};
 use crate::hash::Map;
 use crate::rules::sockets::diag_dump_limit;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Versions, When};
 use std::borrow::Cow;
 
 /// PACKET_MR_UNICAST, the last kind of membership that CRIU knows (PROMISC, ALLMULTI and MULTICAST come before it).
@@ -20,7 +19,7 @@ pub static PACKET_MISSING: Rule = Rule {
     message: "packet socket (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
     criu: &["Can't find packet socket %lu", "Sockets (family 17 proto 0) are not collected"],
     source: "criu/sk-packet.c:dump_one_packet_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("load the kernel module {module}"),
         Remedy::Workload("drop memberships of socket inode {record}, or close that, before the dump"),
@@ -29,24 +28,24 @@ pub static PACKET_MISSING: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in packet_sockets(ctx).filter(|s| s.packet().is_none()) {
             let f = s.finding(rule, &ctx.index);
             let Some(netns) = s.netns() else {
-                sink.push(Gate::Unknown, f.term("why", "not listed by sock_diag, and its network namespace is not known"));
+                sink.push(f.term("why", "not listed by sock_diag, and its network namespace is not known").doubt());
                 continue;
             };
             let f = f.fact("netns", number(netns));
             match ctx.socks.collects(netns) {
-                Some(false) => sink.push(Gate::InForce, f.term("why", "CRIU does not list the sockets of that namespace")),
-                None => sink.push(Gate::Unknown, f.term("why", "perhaps no process of the tree is in that namespace")),
+                Some(false) => sink.push(f.term("why", "CRIU does not list the sockets of that namespace")),
+                None => sink.push(f.term("why", "perhaps no process of the tree is in that namespace").doubt()),
                 Some(true) if ctx.socks.diag_missing(netns, libc::AF_PACKET, 0).is_some() => {
                     let f = f.term("module", "af_packet_diag");
-                    sink.push(Gate::InForce, f.term("why", "this kernel cannot list packet sockets"));
+                    sink.push(f.term("why", "this kernel cannot list packet sockets"));
                 }
                 Some(true) => {
                 if let Some((gate, f)) = diag_dump_limit::explained(f, &ctx.socks, s, netns, libc::AF_PACKET) {
-                    sink.push(gate, f);
+                    sink.push_unless(gate, f);
                 }
             }
             }
@@ -64,17 +63,17 @@ pub static PACKET_MCLIST: Rule = Rule {
     message: "packet socket (inode {ino}): {kind} membership on interface number {interface}, joined {count} times",
     criu: &["Multiple MC membership not supported (but can be)", "Unknown mc membership type %d"],
     source: "criu/sk-packet.c:dump_mreqs",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the process drop the membership, or close the socket, before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in packet_sockets(ctx) {
             let memberships = s.packet().and_then(|p| p.mclist.as_deref()).unwrap_or_default();
             if let Some(m) = memberships.iter().find(|m| m.count != 1 || m.type_ > LAST_KNOWN) {
                 let f = s.finding(rule, &ctx.index).term("kind", membership(m.type_)).num("interface", m.index);
-                sink.push(Gate::InForce, f.num("count", m.count));
+                sink.push(f.num("count", m.count));
             }
         }
     },
@@ -100,12 +99,12 @@ pub static PACKET_RING_UNOPENED: Rule = Rule {
     message: "mapping {range} of socket inode {ino}, which {why}",
     criu: &["Mmap-ed socket %u not open", "Can't find packet socket %u to mmap"],
     source: "criu/sk-packet.c:dump_socket_map",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program unmap it, or keep its descriptor open, before the dump")],
     phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: ring_unopened,
+    find: ring_unopened,
 };
 
 fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
@@ -133,7 +132,7 @@ fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             // A descriptor that lies in a queue counts too.
             let queued =
                 !opened && *hidden.get_or_insert_with(|| crate::rules::sockets::unix_queue::may_hold_descriptors(ctx));
-            sink.push(if queued || !whole { Gate::Unknown } else { Gate::InForce }, f);
+            sink.push(if queued || !whole { f.doubt() } else { f });
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::criu::{Gate, LockMethod, Opt};
 use crate::criu_model::sockets::{number, state, state_name, Sock};
 use crate::parse::diag::InetDiag;
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use std::net::{IpAddr, SocketAddr};
 
 /// The states that CRIU asks sock_diag for, besides LISTEN (criu/sockets.c:collect_sockets).
@@ -20,28 +20,20 @@ pub static TCP_CONNECTED: Rule = Rule {
     message: "TCP {local} <-> {remote} {state}",
     criu: &["Connected TCP socket, consider using --tcp-established option."],
     source: "criu/sk-inet.c:can_dump_inet_sk",
-    versions: "all",
+    versions: Versions::All,
     remedies: &accepted_by_option("close the connection before the dump"),
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let connected = tcp_sockets(ctx).filter(|(_, t)| CONNECTED.contains(&t.state));
-        refuse_without_option(ctx, sink, connected.map(|(s, t)| connection(rule, ctx, s, t)));
+        connected.map(|(s, t)| connection(rule, ctx, s, t)).for_each(|f| sink.push(f));
     },
 };
 
 /// What makes CRIU take a connection, or what it takes for one; `words`: what does without.
 pub const fn accepted_by_option(words: &'static str) -> [Remedy; 3] {
     [Remedy::Option(Opt::TcpEstablished), Remedy::Option(Opt::TcpClose), Remedy::Workload(words)]
-}
-
-/// These findings, unless one of those options is given.
-pub fn refuse_without_option(ctx: &Ctx, sink: &mut Sink, found: impl Iterator<Item = Finding>) {
-    let gate = ctx.host.gate(&[Opt::TcpEstablished, Opt::TcpClose]);
-    if gate != Gate::Waived {
-        found.for_each(|f| sink.push(gate, f));
-    }
 }
 
 pub static TCP_INFLIGHT: Rule = Rule {
@@ -57,7 +49,7 @@ pub static TCP_INFLIGHT: Rule = Rule {
         "In-flight connections can be ignored with the --skip-in-flight option.",
     ],
     source: "criu/sk-inet.c:can_dump_inet_sk",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::SkipInFlight),
         Remedy::Workload("keep new connections away and let the process accept the waiting ones before the dump"),
@@ -65,10 +57,9 @@ pub static TCP_INFLIGHT: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
-        let gate = ctx.host.gate(&[Opt::SkipInFlight]);
+    find: |rule, ctx, sink| {
         for (s, t) in tcp_sockets(ctx).filter(|(_, t)| t.state == state::LISTEN && t.rqueue != 0) {
-            sink.push(gate, s.finding(rule, &ctx.index).fact("local", local(t)).fact("backlog", number(t.rqueue)));
+            sink.push(s.finding(rule, &ctx.index).fact("local", local(t)).fact("backlog", number(t.rqueue)));
         }
     },
 };
@@ -83,15 +74,15 @@ pub static TCP_ODD_STATE: Rule = Rule {
     message: "TCP {local} <-> {remote} {state}",
     criu: &["Socket state %d obtained but expected %d", "Unknown inet socket %x state %d"],
     source: "criu/sk-inet.c:gen_uncon_sk, can_dump_inet_sk",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("wait until the handshake is over, or close the connection, before the dump")],
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let odd = [state::SYN_RECV, state::TIME_WAIT, state::NEW_SYN_RECV];
         for (s, t) in tcp_sockets(ctx).filter(|(_, t)| odd.contains(&t.state)) {
-            sink.push(Gate::InForce, connection(rule, ctx, s, t));
+            sink.push(connection(rule, ctx, s, t));
         }
     },
 };
@@ -106,12 +97,12 @@ pub static TCP_UNDIAGGED: Rule = Rule {
     message: "TCP socket (inode {ino})[ {local}][ <-> {remote}] {state}[ of network namespace {netns}], which CRIU does not list",
     criu: &["Socket state %d obtained but expected %d"],
     source: "criu/sk-inet.c:gen_uncon_sk",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the socket before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: undiagged,
+    find: undiagged,
 };
 
 pub static TCP_LOCK: Rule = Rule {
@@ -123,18 +114,18 @@ pub static TCP_LOCK: Rule = Rule {
     message: "TCP {local} <-> {remote} {state}: CRIU would lock the connection with {tool}, which is not in its PATH",
     criu: &["Iptables configuration failed", "Failed to lock TCP connection %x"],
     source: "criu/sk-tcp.c:lock_connection, criu/netfilter.c:iptables_connection_switch_raw",
-    versions: "all",
+    versions: Versions::All,
     remedies: LOCK_LIFTS,
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         if ctx.host.options.tcp_established != Some(true) {
             return;
         }
         for (s, t) in tcp_sockets(ctx).filter(|(_, t)| CONNECTED.contains(&t.state) && t.dport != 0) {
             if let Some((gate, tool)) = missing_lock(ctx, s, t.dst) {
-                sink.push(gate, connection(rule, ctx, s, t).term("tool", tool));
+                sink.push_unless(gate, connection(rule, ctx, s, t).term("tool", tool));
             }
         }
     },
@@ -150,22 +141,22 @@ pub static TCP_CLOSED_LOCKED: Rule = Rule {
     message: "TCP socket (inode {ino}), closed, once connected to {remote}: CRIU would lock it with {tool}, which is not in its PATH",
     criu: &["Iptables configuration failed", "Failed to lock TCP connection %x"],
     source: "criu/sk-tcp.c:dump_one_tcp, lock_connection",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::TcpClose),
-        Remedy::Value("network-lock", "nftables"),
+        Remedy::Modelled("network-lock", "nftables"),
         Remedy::Workload("install {tool} where criu runs"),
         Remedy::Workload("close the socket before the dump"),
     ],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_tcp()) {
             let Some(remote) = closed_peer(s) else { continue };
             if let Some((gate, tool)) = missing_lock(ctx, s, remote.ip()) {
                 let f = s.finding(rule, &ctx.index).fact("remote", Value::Addr(remote)).term("tool", tool);
-                sink.push(gate, f);
+                sink.push_unless(gate, f);
             }
         }
     },
@@ -184,7 +175,7 @@ pub static TCP_RECV_QUEUE: Rule = Rule {
     message: "TCP [{local} <-> ]{remote} {state}: its {queue} data cannot be peeked at whole, {why}[ {offset}]",
     criu: &["recv failed (%d, want %d)", "libsoccr_save() failed with -5"],
     source: "soccr/soccr.c:get_queue",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::TcpClose),
         Remedy::Workload("let the process read its data[, or clear the socket's {option},] before the dump"),
@@ -192,7 +183,7 @@ pub static TCP_RECV_QUEUE: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_tcp()) {
             let offset = s.fact(|f| f.peek_off);
             let decrypts = "the kernel decrypts what the socket receives (kTLS)";
@@ -208,7 +199,7 @@ pub static TCP_RECV_QUEUE: Rule = Rule {
             let f = f.term("queue", queue).term("why", why).fact_opt("offset", offset.map(number));
             let f = f.fact_opt("option", option.map(|o| Value::Term(o.into())));
             // What was sent may be acknowledged at any moment.
-            sink.push(gate, if queue == UNREAD { f } else { f.warn() });
+            sink.push_unless(gate, if queue == UNREAD { f } else { f.doubt() });
         }
     },
 };
@@ -225,7 +216,7 @@ pub static TCP_REPAIR: Rule = Rule {
     message: "TCP [{local} <-> ]{remote} {state}: CRIU may not save it without CAP_NET_ADMIN",
     criu: &["Can't turn TCP repair mode ON: Operation not permitted", "Failed to lock TCP connection %x"],
     source: "soccr/soccr.c:tcp_repair_on",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::TcpClose),
         Remedy::Workload("give criu CAP_NET_ADMIN (a container or sandbox may have dropped it)"),
@@ -233,10 +224,10 @@ pub static TCP_REPAIR: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_tcp() && ctx.socks.net_admin(s) == Some(false)) {
             if let Some((gate, f)) = saved(rule, ctx, s) {
-                sink.push(gate, f);
+                sink.push_unless(gate, f);
             }
         }
     },
@@ -259,7 +250,7 @@ fn saved(rule: &Rule, ctx: &Ctx, s: &Sock) -> Option<(Gate, Finding)> {
         .fact_opt("local", connection.map(local))
         .fact("remote", remote)
         .term("state", state_name(now));
-    Some((gate.or(ctx.host.gate(&[Opt::TcpClose])), f))
+    Some((gate, f))
 }
 
 /// The peer that a TCP socket in CLOSE once had and still knows.
@@ -272,7 +263,7 @@ fn closed_peer(s: &Sock) -> Option<SocketAddr> {
 }
 
 const LOCK_LIFTS: &[Remedy] = &[
-    Remedy::Value("network-lock", "nftables"),
+    Remedy::Modelled("network-lock", "nftables"),
     Remedy::Option(Opt::TcpClose),
     Remedy::Workload("install {tool} where criu runs"),
 ];
@@ -329,7 +320,7 @@ fn missing_lock(ctx: &Ctx, s: &Sock, peer: IpAddr) -> Option<(Gate, &'static str
         None => Gate::Unknown,
     };
     let known = s.netns().is_none_or(|ns| ctx.socks.knows(ns) == Some(true));
-    let gate = shared.or(method).or(ctx.host.gate(&[Opt::TcpClose]));
+    let gate = shared.or(method);
     (gate != Gate::Waived && known).then_some((gate, tool))
 }
 
@@ -361,7 +352,7 @@ fn undiagged(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             .fact_opt("local", listed.map(local))
             .fact_opt("remote", listed.filter(|t| t.dport != 0).map(remote))
             .fact_opt("netns", netns.map(number));
-        sink.push(gate, f);
+        sink.push_unless(gate, f);
     }
 }
 

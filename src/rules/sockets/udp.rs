@@ -1,8 +1,7 @@
 //! UDP and UDP-Lite (criu/sk-inet.c:do_dump_one_inet_fd).
 
-use crate::criu::Gate;
 use crate::rules::sockets::tcp::local;
-use crate::rules::{Evidence, Phase, Remedy, Rule, When};
+use crate::rules::{Evidence, Phase, Remedy, Rule, Versions, When};
 
 pub static UDP_CORKED: Rule = Rule {
     id: "udp-corked",
@@ -13,12 +12,12 @@ pub static UDP_CORKED: Rule = Rule {
     message: "{protocol} socket[ {local}] (inode {ino}) with UDP_CORK set",
     criu: &["Can't dump corked dgram socket %x"],
     source: "criu/sk-inet.c:do_dump_one_inet_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the process clear UDP_CORK before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_ip() && s.ip_type() != Some(libc::SOCK_RAW)) {
             let protocol = match s.ip_protocol() {
                 Some(libc::IPPROTO_UDP) => "UDP",
@@ -27,7 +26,7 @@ pub static UDP_CORKED: Rule = Rule {
             };
             if s.fact(|f| f.udp_cork) == Some(true) {
                 let f = s.finding(rule, &ctx.index).term("protocol", protocol);
-                sink.push(Gate::InForce, f.fact_opt("local", s.inet().map(local)));
+                sink.push(f.fact_opt("local", s.inet().map(local)));
             }
         }
     },

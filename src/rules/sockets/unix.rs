@@ -6,10 +6,10 @@ use crate::criu::{Gate, Hook, Opt};
 use crate::criu_model::sockets::{number, shown_name, state, state_name, type_name, Sock};
 use crate::parse::diag::UnixDiag;
 use crate::rules::sockets::diag_dump_limit;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 
 const BOTH: u8 = 3;
-const EXTERNAL_KEY: Remedy = Remedy::Value("external", "unix[{ino}]");
+const EXTERNAL_KEY: Remedy = Remedy::External("unix[{ino}]");
 const ANY_KEY: &[Remedy] =
     &[EXTERNAL_KEY, Remedy::Hook(Hook::DumpUnixSk), Remedy::Workload("close the connection before the dump")];
 
@@ -25,7 +25,7 @@ pub static UNIX_EXTERNAL_PEER: Rule = Rule {
     message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} bound to {peer_name}, is outside of the tree[, {doubt}]",
     criu: &["External socket is used. Consider using --ext-unix-sk option."],
     source: "criu/sk-unix.c:__dump_external_socket",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::ExtUnixSk),
         EXTERNAL_KEY,
@@ -35,7 +35,7 @@ pub static UNIX_EXTERNAL_PEER: Rule = Rule {
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Peer,
-    check: |rule, ctx, sink| external(rule, ctx, sink, Outside::Named),
+    find: |rule, ctx, sink| external(rule, ctx, sink, Outside::Named),
 };
 
 pub static UNIX_EXTERNAL_STREAM: Rule = Rule {
@@ -49,12 +49,12 @@ pub static UNIX_EXTERNAL_STREAM: Rule = Rule {
     message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}[ bound to {peer_name}], is outside of the tree[, {doubt}]",
     criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump half of stream unix connection."],
     source: "criu/sk-unix.c:__dump_external_socket",
-    versions: "all",
+    versions: Versions::All,
     remedies: ANY_KEY,
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Peer,
-    check: |rule, ctx, sink| external(rule, ctx, sink, Outside::Stream),
+    find: |rule, ctx, sink| external(rule, ctx, sink, Outside::Stream),
 };
 
 pub static UNIX_EXTERNAL_NAMELESS: Rule = Rule {
@@ -68,12 +68,12 @@ pub static UNIX_EXTERNAL_NAMELESS: Rule = Rule {
     message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} without a name, is outside of the tree[, {doubt}]",
     criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump name-less external socket."],
     source: "criu/sk-unix.c:__dump_external_socket",
-    versions: "all",
+    versions: Versions::All,
     remedies: ANY_KEY,
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Peer,
-    check: |rule, ctx, sink| external(rule, ctx, sink, Outside::Nameless),
+    find: |rule, ctx, sink| external(rule, ctx, sink, Outside::Nameless),
 };
 
 pub static UNIX_NOT_COLLECTED: Rule = Rule {
@@ -88,7 +88,7 @@ pub static UNIX_NOT_COLLECTED: Rule = Rule {
     message: "UNIX socket[ {name}] (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
     criu: &["Unix socket %d not found", "Sockets (family 1 proto 0) are not collected", "Bound socket w/o inode %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("load the kernel module {module}"),
         Remedy::Workload("let the server of socket inode {record} accept connections before the dump"),
@@ -97,7 +97,7 @@ pub static UNIX_NOT_COLLECTED: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: not_collected,
+    find: not_collected,
 };
 
 pub static UNIX_PEER_UNCOLLECTED: Rule = Rule {
@@ -110,12 +110,12 @@ pub static UNIX_PEER_UNCOLLECTED: Rule = Rule {
     message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, is {where}",
     criu: &["Unix socket %u without peer %u"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the connection before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: peer_uncollected,
+    find: peer_uncollected,
 };
 
 pub static UNIX_UNREACHABLE_PEER: Rule = Rule {
@@ -128,12 +128,12 @@ pub static UNIX_UNREACHABLE_PEER: Rule = Rule {
            back[ but to inode {peer_peer}]",
     criu: &["Unix socket %u with unreachable peer %u (%u)"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close one of the two sockets before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: unreachable_peer,
+    find: unreachable_peer,
 };
 
 pub static UNIX_DANGLING: Rule = Rule {
@@ -146,12 +146,12 @@ pub static UNIX_DANGLING: Rule = Rule {
     message: "UNIX {type} socket[ {name}] (inode {ino}): not accepted yet, by a socket that CRIU does not list",
     criu: &["Dangling connection %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the server accept the connection, or close it, before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: dangling,
+    find: dangling,
 };
 
 pub static UNIX_TYPE: Rule = Rule {
@@ -162,16 +162,16 @@ pub static UNIX_TYPE: Rule = Rule {
     message: "UNIX socket[ {name}] (inode {ino}) of {type}",
     criu: &["Unsupported type (%d) on socket %d.", "Only stream/dgram/seqpacket are supported."],
     source: "criu/sk-unix.c:can_dump_unix_sk",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the socket before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             let known = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET];
             if !known.contains(&i32::from(u.type_)) {
-                sink.push(Gate::InForce, finding(rule, ctx, s, u));
+                sink.push(finding(rule, ctx, s, u));
             }
         }
     },
@@ -185,15 +185,15 @@ pub static UNIX_STATE: Rule = Rule {
     message: "UNIX {type} socket[ {name}] (inode {ino}) in state {state}",
     criu: &["Unknown state %d for unix socket %d"],
     source: "criu/sk-unix.c:can_dump_unix_sk",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the socket before the dump")],
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             if ![state::LISTEN, state::ESTABLISHED, state::CLOSE].contains(&u.state) {
-                sink.push(Gate::InForce, finding(rule, ctx, s, u).term("state", state_name(u.state)));
+                sink.push(finding(rule, ctx, s, u).term("state", state_name(u.state)));
             }
         }
     },
@@ -262,18 +262,13 @@ fn external(rule: &Rule, ctx: &Ctx, sink: &mut Sink, wanted: Outside) {
         if kind != wanted {
             continue;
         }
-        let mut gate =
-            ctx.host.gate_hook(Hook::DumpUnixSk).or(ctx.host.gate_external(format!("unix[{}]", u.ino).as_bytes()));
-        if kind == Outside::Named {
-            gate = gate.or(ctx.host.gate(&[Opt::ExtUnixSk]));
-        }
         let mut f = finding(rule, ctx, s, u)
             .peer_socket(ino)
             .fact_opt("peer_name", peer.name.as_ref().map(|n| Value::Text(shown_name(n))));
         if *hidden.get_or_insert_with(|| crate::rules::sockets::unix_queue::may_hold_descriptors(ctx)) {
-            f = f.warn().term("doubt", "unless it lies unread in a queue of the tree");
+            f = f.doubt().term("doubt", "unless it lies unread in a queue of the tree");
         }
-        sink.push(gate, f);
+        sink.push(f);
     }
 }
 
@@ -286,25 +281,25 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
         if let Some(u) = s.unix() {
             if u.path().is_some() && u.vfs.is_none() {
                 let f = found().fact_opt("name", u.name.clone().map(Value::Text));
-                sink.push(Gate::InForce, f.term("why", "the kernel tells no inode for the path it is bound to"));
+                sink.push(f.term("why", "the kernel tells no inode for the path it is bound to"));
             }
             continue;
         }
         let Some(netns) = s.netns() else {
             let why = "not listed by sock_diag, and its network namespace is not known";
-            sink.push(Gate::Unknown, found().term("why", why));
+            sink.push(found().term("why", why).doubt());
             continue;
         };
         let f = found().fact("netns", number(netns));
         match ctx.socks.collects(netns) {
-            Some(false) => sink.push(Gate::InForce, f.term("why", "no process of the tree is in that namespace")),
-            None => sink.push(Gate::Unknown, f.term("why", "perhaps no process of the tree is in that namespace")),
+            Some(false) => sink.push(f.term("why", "no process of the tree is in that namespace")),
+            None => sink.push(f.term("why", "perhaps no process of the tree is in that namespace").doubt()),
             Some(true) => {
                 if ctx.socks.diag_missing(netns, libc::AF_UNIX, 0).is_some() {
                     let f = f.term("module", "unix_diag");
-                    sink.push(Gate::InForce, f.term("why", "this kernel cannot list UNIX sockets"));
+                    sink.push(f.term("why", "this kernel cannot list UNIX sockets"));
                 } else if let Some((gate, f)) = diag_dump_limit::explained(f, &ctx.socks, s, netns, libc::AF_UNIX) {
-                    sink.push(gate, f);
+                    sink.push_unless(gate, f);
                 }
             }
         }
@@ -319,7 +314,7 @@ fn peer_uncollected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
                 true => "not in the list of UNIX sockets, as far as CRIU can read it",
                 false => "in a network namespace that is not dumped",
             };
-            sink.push(gate, finding(rule, ctx, s, u).peer_socket(ino).term("where", place));
+            sink.push_unless(gate, finding(rule, ctx, s, u).peer_socket(ino).term("where", place));
         }
     }
 }
@@ -328,7 +323,7 @@ fn unreachable_peer(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
     for (s, u) in unix_sockets(ctx) {
         if let Peer::Unreachable(ino, peer) = peer_of(ctx, u) {
             let back = peer.peer.filter(|p| *p != 0).map(number);
-            sink.push(Gate::InForce, finding(rule, ctx, s, u).peer_socket(ino).fact_opt("peer_peer", back));
+            sink.push(finding(rule, ctx, s, u).peer_socket(ino).fact_opt("peer_peer", back));
         }
     }
 }
@@ -343,7 +338,7 @@ fn dangling(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
         {
             // A listening socket of a list that we lack could be the one it waits at.
             let gate = if ctx.socks.all_unix_listed() { Gate::InForce } else { Gate::Unknown };
-            sink.push(gate, finding(rule, ctx, s, u));
+            sink.push_unless(gate, finding(rule, ctx, s, u));
         }
     }
 }

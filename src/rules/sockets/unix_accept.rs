@@ -1,10 +1,10 @@
 //! UNIX connections that nobody has accepted yet. CRIU finds them by the inodes that sock_diag lists with the listening
 //! socket; what was sent over one of them lies where CRIU cannot reach it (criu/sk-unix.c:dump_one_unix_fd).
 
-use crate::criu::{Gate, Release};
+use crate::criu::Release;
 use crate::criu_model::sockets::{number, shown_name, state};
 use crate::rules::sockets::unix::{finding, unix_sockets};
-use crate::rules::{Evidence, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Evidence, Phase, Remedy, Rule, Value, Versions, When};
 
 pub static UNIX_ICON_NOT_LISTENING: Rule = Rule {
     id: "unix-icon-not-listening",
@@ -14,15 +14,15 @@ pub static UNIX_ICON_NOT_LISTENING: Rule = Rule {
     message: "UNIX {type} socket[ {name}] (inode {ino}): waits for accept at inode {listener}, which does not listen",
     criu: &["In-flight connection on non-listening socket %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("close the connection before the dump")],
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| is_waiting(u)) {
             if let Some(listener) = ctx.socks.listener_of(u.ino).filter(|l| l.state != state::LISTEN) {
-                sink.push(Gate::InForce, finding(rule, ctx, s, u).num("listener", listener.ino));
+                sink.push(finding(rule, ctx, s, u).num("listener", listener.ino));
             }
         }
     },
@@ -38,22 +38,19 @@ pub static UNIX_ICON_DATA: Rule = Rule {
            accepted the connection yet",
     criu: &["Non-empty write queue on an in-flight socket %#x"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
-    versions: "3.18+",
+    versions: Versions::Since(Release::V3_18),
     remedies: &[Remedy::Workload("let the server accept the connection, or close it, before the dump")],
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
-        if ctx.host.release < Release::V3_18 {
-            return;
-        }
+    find: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| is_waiting(u)) {
             let Some(listener) = ctx.socks.listener_of(u.ino).filter(|l| l.state == state::LISTEN) else { continue };
             if u.rqlen.is_some_and(|q| q.wqueue != 0) {
                 let f = finding(rule, ctx, s, u)
                     .num("listener", listener.ino)
                     .fact_opt("listener_name", listener.name.as_ref().map(|n| Value::Text(shown_name(n))));
-                sink.push(Gate::InForce, f);
+                sink.push(f);
             }
         }
     },
@@ -69,21 +66,18 @@ pub static UNIX_ICON_CLOSED: Rule = Rule {
            the client: {closed}",
     criu: &["Found a closed in-flight socket to %#x"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
-    versions: "3.18+",
+    versions: Versions::Since(Release::V3_18),
     remedies: &[Remedy::Workload("let the server accept the waiting connections before the dump")],
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
-        if ctx.host.release < Release::V3_18 {
-            return;
-        }
+    find: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| u.state == state::LISTEN) {
             let waiting = u.icons.as_deref().unwrap_or_default();
             let closed = waiting.iter().filter(|client| **client == 0).count();
             if closed > 0 {
                 let f = finding(rule, ctx, s, u);
-                sink.push(Gate::InForce, f.fact("closed", number(closed)).fact("waiting", number(waiting.len())));
+                sink.push(f.fact("closed", number(closed)).fact("waiting", number(waiting.len())));
             }
         }
     },

@@ -1,9 +1,9 @@
 //! Names of UNIX sockets that CRIU must find again in the filesystem (criu/sk-unix.c:unix_resolve_name).
 
 use crate::bytes::Bytes;
-use crate::criu::{Gate, Release};
+use crate::criu::{Cap, Gate};
 use crate::rules::sockets::unix::{finding, unix_sockets};
-use crate::rules::{Ctx, Evidence, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Phase, Remedy, Rule, Value, Versions, When};
 
 /// Whether CRIU asks the kernel for the file (SIOCUNIXFILE). With --unprivileged it does not find out that it can
 /// (`root_only_init`, criu/kerndat.c), even as root.
@@ -34,7 +34,7 @@ pub static UNIX_NAME_UNRESOLVED: Rule = Rule {
            directory and root only",
     criu: &["Can't resolve name for socket %#x", "Unable to resolve unix socket name with obsolete method. Try a linux kernel newer than 4.10"],
     source: "criu/sk-unix.c:resolve_rel_name",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Workload("run a kernel from 4.10 on, and CRIU with CAP_NET_ADMIN"),
         Remedy::Workload("bind the socket to an absolute path"),
@@ -42,13 +42,13 @@ pub static UNIX_NAME_UNRESOLVED: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         if asks(ctx) != Some(false) {
             return;
         }
         for (s, u) in unix_sockets(ctx) {
             if u.path().is_some_and(|p| !p.is_empty() && !p.starts_with(b"/")) {
-                sink.push(Gate::Unknown, finding(rule, ctx, s, u));
+                sink.push(finding(rule, ctx, s, u).doubt());
             }
         }
     },
@@ -63,7 +63,7 @@ pub static UNIX_SIOCUNIXFILE: Rule = Rule {
     message: "UNIX {type} socket {name} (inode {ino}): {fault}",
     criu: &["Unable to get a socket file descriptor with SIOCUNIXFILE ioctl", "Can't read link of fd %d: File name too long"],
     source: "criu/sk-unix.c:unix_resolve_name",
-    versions: "3.18+",
+    versions: Versions::Partly("3.17.1 goes another way: a warning"),
     remedies: &[
         Remedy::Workload("give CRIU {right} in the user namespace that owns the socket's network namespace"),
         Remedy::Workload("bind it in a directory with {depth} path"),
@@ -72,11 +72,12 @@ pub static UNIX_SIOCUNIXFILE: Rule = Rule {
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         if asks(ctx) != Some(true) {
             return;
         }
-        let gate = if ctx.host.release < Release::V3_18 { Gate::Unknown } else { asked(ctx) };
+        // CRIU 3.17.1 goes back to the method for old kernels.
+        let gate = if ctx.host.has(Cap::UnixFileNeeded) { asked(ctx) } else { Gate::Unknown };
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| u.path().is_some()) {
             if let Some(Err(errno)) = s.fact(|f| f.unix_file.as_ref()) {
                 let f = finding(rule, ctx, s, u);
@@ -84,7 +85,7 @@ pub static UNIX_SIOCUNIXFILE: Rule = Rule {
                     libc::ENAMETOOLONG => f.term("fault", "the path of its file is longer than a page").term("depth", "a shorter"),
                     n => f.term("fault", format!("SIOCUNIXFILE fails with error {n}")).term("right", "CAP_NET_ADMIN"),
                 };
-                sink.push(gate, f);
+                sink.push_unless(gate, f);
             }
         }
     },
@@ -99,12 +100,12 @@ pub static UNIX_PATH_NOT_SUFFIX: Rule = Rule {
     message: "UNIX {type} socket {name} (inode {ino}): its file is {file}, which does not end in that name",
     criu: &["Unable too cut %s from %s", "{3.17.1} Unable too resolve %s from %s"],
     source: "criu/sk-unix.c:unix_resolve_name, criu/util.c:cut_path_ending",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("bind the socket to an absolute path, or move its file back")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         if asks(ctx) == Some(false) {
             return;
         }
@@ -113,7 +114,7 @@ pub static UNIX_PATH_NOT_SUFFIX: Rule = Rule {
             let Some(Ok(file)) = s.fact(|f| f.unix_file.as_ref()) else { continue };
             if !cuts(file, name) {
                 let f = finding(rule, ctx, s, u).fact("file", Value::Text(Bytes(file.0.clone())));
-                sink.push(asked(ctx), f);
+                sink.push_unless(asked(ctx), f);
             }
         }
     },

@@ -1,12 +1,12 @@
 //! Unread messages of UNIX sockets: CRIU peeks at them and saves them (criu/sk-queue.c), unless they carry what it does not
 //! know how to save.
 
-use crate::criu::{Gate, Release};
+use crate::criu::{Cap, Gate};
 use crate::criu_model::sockets::{number, state, Sock};
 use crate::criu_model::ttys::terminals;
 use crate::parse::diag::UnixDiag;
 use crate::rules::sockets::unix::{finding, unix_sockets};
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::SocketFacts;
 use std::borrow::Cow;
 
@@ -32,23 +32,23 @@ pub static UNIX_QUEUE_CMSG: Rule = Rule {
     message: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes that come with {cmsg}",
     criu: &["Control messages in queue, not supported"],
     source: "criu/sk-queue.c:dump_packet_cmsg",
-    versions: "all; credentials and times up to 4.2",
+    versions: Versions::Partly("credentials and times up to 4.2"),
     remedies: &[Remedy::Workload("let the process read its messages before the dump")],
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             let Some(bytes) = unread(u) else { continue };
             let Some((gate, kind)) = refused_cmsg(ctx, s, u) else { continue };
-            sink.push(gate, finding(rule, ctx, s, u).num("bytes", bytes).term("cmsg", cmsg_name(kind)));
+            sink.push_unless(gate, finding(rule, ctx, s, u).num("bytes", bytes).term("cmsg", cmsg_name(kind)));
         }
     },
 };
 
 /// A kind of control message that CRIU does not save, and whether it certainly comes with an unread message.
 fn refused_cmsg(ctx: &Ctx, s: &Sock, u: &UnixDiag) -> Option<(Gate, i32)> {
-    let new = ctx.host.release >= Release::V4_3;
+    let new = ctx.host.has(Cap::QueuedCredentials);
     let saved = |kind| match kind {
         SCM_RIGHTS => true,
         SCM_CREDENTIALS | SCM_TIMESTAMP | SCM_TIMESTAMPNS => new,
@@ -100,15 +100,15 @@ pub static UNIX_QUEUE_RESET: Rule = Rule {
            without reading what it was sent",
     criu: &["recvmsg fail: error: Connection reset by peer"],
     source: "criu/sk-queue.c:dump_sk_queue",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the process read its messages, or close the socket, before the dump")],
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             let Some(bytes) = unread(u).filter(|_| s.fact(|f| f.error) == Some(true)) else { continue };
-            sink.push(Gate::InForce, finding(rule, ctx, s, u).num("bytes", bytes));
+            sink.push(finding(rule, ctx, s, u).num("bytes", bytes));
         }
     },
 };
@@ -127,12 +127,12 @@ pub static UNIX_QUEUE_TRUNC: Rule = Rule {
            lets CRIU read {room}",
     criu: &["sys_recvmsg failed: truncated", "{4.3} recvmsg failed: truncated"],
     source: "criu/sk-queue.c:dump_sk_queue",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the process read its messages, or give its socket a larger SO_SNDBUF, before the dump")],
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
             if unread(u).is_none() || i32::from(u.type_) == libc::SOCK_STREAM {
                 continue;
@@ -141,7 +141,7 @@ pub static UNIX_QUEUE_TRUNC: Rule = Rule {
             let room = i64::from(sndbuf).saturating_sub(OVERHEAD);
             if i64::try_from(length).is_ok_and(|length| length > room) {
                 let f = finding(rule, ctx, s, u).fact("length", number(length));
-                sink.push(Gate::InForce, f.num("sndbuf", sndbuf).num("room", room));
+                sink.push(f.num("sndbuf", sndbuf).num("room", room));
             }
         }
     },
@@ -158,15 +158,15 @@ pub static UNIX_QUEUE_SCM_FD: Rule = Rule {
     message: "UNIX {type} socket[ {name}] (inode {ino}): descriptors that lie unread in its queue, not examined: {fds}",
     criu: &["{the text of whatever the descriptor is}"],
     source: "criu/sk-queue.c:dump_scm_rights",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the process receive the descriptors before the dump")],
     phase: Phase::BeforePages,
     when: When::Volatile,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx).filter(|(s, _)| !is_examined(s)) {
             let Some(fds) = s.fact(|f| f.scm_fds).filter(|n| *n > 0 && unread(u).is_some()) else { continue };
-            sink.push(Gate::Unknown, finding(rule, ctx, s, u).num("fds", fds));
+            sink.push(finding(rule, ctx, s, u).num("fds", fds).doubt());
         }
     },
 };
@@ -181,14 +181,14 @@ pub static UNIX_QUEUE_TTY: Rule = Rule {
     message: "terminal {path}, which no process that is dumped before has open",
     criu: &["No CTL for TTY dump, likely SCM case"],
     source: "criu/tty.c:dump_tty_info",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("let the process receive the descriptor before the dump")],
     phase: Phase::BeforePages,
     when: When::Frozen,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for t in terminals(ctx).iter().filter(|t| t.file.queued.is_some()) {
-            sink.push(Gate::InForce, Finding::on_file(rule, t.task, t.file));
+            sink.push(Finding::on_file(rule, t.task, t.file));
         }
     },
 };

@@ -3,14 +3,14 @@
 //! criu/cgroup.c).
 
 use crate::bytes::Bytes;
-use crate::criu::{Gate, Host, Release};
+use crate::criu::{Cap, Gate, Host};
 use crate::parse::cgroup::Cgroup;
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{Inside, Places, Task};
 
 /// `contents` of struct parasite_dump_cgroup_args (criu/include/parasite.h), which the text does not fill.
 fn room(host: &Host) -> usize {
-    if host.release < Release::V3_18 {
+    if !host.has(Cap::ThreadCgroups) {
         4096
     } else {
         4064
@@ -30,7 +30,7 @@ fn prefix(outside: &[u8], inside: &[u8]) -> Option<usize> {
 /// What `--cgroup-dump-controller` says of this hierarchy, and `--unprivileged` of all of them.
 fn gate(ctx: &Ctx, line: &Cgroup) -> Gate {
     let options = &ctx.host.options;
-    if options.unprivileged == Some(true) && ctx.host.release >= Release::V3_18 {
+    if options.unprivileged == Some(true) && ctx.host.has(Cap::Unprivileged) {
         return Gate::Waived;
     }
     match &options.dump_controllers {
@@ -113,12 +113,12 @@ pub static CG_SUFFIX: Rule = Rule {
            {home}]",
     criu: &["invalid cgroup configuration, %s is not a suffix of %s"],
     source: "criu/proc_parse.c:parse_thread_cgroup",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[MOVE, MOVE_SOMEWHERE, ENTER, LEAVE_OUT],
     phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         let cgroups = &ctx.snap.cgroups;
         for member in cgroups.members.iter().filter(|m| m.pid == root.pid) {
@@ -131,7 +131,7 @@ pub static CG_SUFFIX: Rule = Rule {
                         Some((n, ancestor)) => f.term("levels", format!("{n} levels")).text("ancestor", ancestor),
                         None => f,
                     };
-                    sink.push(gate(ctx, line), f);
+                    sink.push_unless(gate(ctx, line), f);
                 }
             }
         }
@@ -148,12 +148,12 @@ pub static CG_SHORT: Rule = Rule {
     message: "its cgroup {path}[ of the hierarchy {hierarchy}] is outside of the root process's cgroup namespace, whose root is {home}",
     criu: &["cg %s shorter than path prefix %d?"],
     source: "criu/cgroup.c:dump_thread_cgroup",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[MOVE, ENTER, LEAVE_OUT],
     phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         let cgroups = &ctx.snap.cgroups;
         let of_root = cgroups.members.iter().find(|m| m.tid == root.pid).and_then(|m| cgroups.places.get(m.places));
@@ -166,7 +166,7 @@ pub static CG_SHORT: Rule = Rule {
             for line in cgroups.places.get(member.places).into_iter().flat_map(|p| &p.lines) {
                 let of_root = prefixes.iter().find(|(root, _)| root.controllers == line.controllers);
                 if of_root.is_some_and(|(_, prefix)| line.path.len() < *prefix) {
-                    sink.push(gate(ctx, line), of_thread(rule, ctx, task, member.tid, line));
+                    sink.push_unless(gate(ctx, line), of_thread(rule, ctx, task, member.tid, line));
                 }
             }
         }
@@ -182,14 +182,14 @@ pub static CG_TOO_LONG: Rule = Rule {
     message: "its /proc/self/cgroup has {size} bytes",
     criu: &["Parasite failed to dump /proc/self/cgroup"],
     source: "criu/pie/parasite.c:parasite_dump_cgroup",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload(
         "move it into a cgroup with a shorter path, or start it with a cgroup namespace made there (unshare --cgroup)",
     )],
     phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task() else { return };
         let cgroups = &ctx.snap.cgroups;
         for member in cgroups.members.iter().filter(|m| m.pid == root.pid) {
@@ -198,7 +198,7 @@ pub static CG_TOO_LONG: Rule = Rule {
                 let f = Finding::on_task(rule, root).key(format!("cgroup:{}", member.tid));
                 let f = if member.tid == root.pid { f } else { f.tid(member.tid) };
                 let size = i64::try_from(inside.size).unwrap_or(i64::MAX);
-                sink.push(Gate::InForce, f.fact("size", Value::Num(size)));
+                sink.push(f.fact("size", Value::Num(size)));
             }
         }
     },
@@ -214,20 +214,20 @@ pub static FREEZE_OUTSIDE: Rule = Rule {
     message: "it is not in the cgroup of --freeze-cgroup, {dir}, nor below it",
     criu: &["Unseizable non-zombie %d found, state %c, err -1/10"],
     source: "criu/seize.c:seize_cgroup_tree",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload(
         "move it there before the dump[ (echo {id} > {dir}/{list})], or freeze a cgroup that has all of the tree, or none",
     )],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let Some(Some(dir)) = &ctx.host.options.freeze_cgroup else { return };
         for (pid, tid) in &ctx.snap.cgroups.not_frozen {
             let Some(task) = ctx.index.task(*pid) else { continue };
             let f = Finding::on_task(rule, task).key(format!("freeze:{tid}")).text("dir", dir.clone()).num("id", *tid);
             let f = if tid == pid { f.term("list", "cgroup.procs") } else { f.tid(*tid) };
-            sink.push(freezer_gate(ctx), f);
+            sink.push_unless(freezer_gate(ctx), f);
         }
     },
 };
@@ -253,18 +253,18 @@ pub static FREEZE_TRACED: Rule = Rule {
     message: "in the cgroup of --freeze-cgroup, {dir}, is thread {foreign} besides, traced by process {tracer}",
     criu: &["zombie %d (comm %s) found while seizing"],
     source: "criu/seize.c:seize_cgroup_tree",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("detach process {tracer} (or end it), or move {foreign} out of the cgroup, before the dump")],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let Some(Some(dir)) = &ctx.host.options.freeze_cgroup else { return };
         let Some(root) = ctx.snap.root_task() else { return };
         for (foreign, tracer) in &ctx.snap.cgroups.frozen_traced {
             let f = Finding::on_task(rule, root).key(format!("freeze:{foreign}:{tracer}")).text("dir", dir.clone());
             let f = f.num("foreign", *foreign).num("tracer", *tracer).other(Other::Process(*foreign));
-            sink.push(freezer_gate(ctx), f);
+            sink.push_unless(freezer_gate(ctx), f);
         }
     },
 };
@@ -272,7 +272,7 @@ pub static FREEZE_TRACED: Rule = Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::criu::{Host, Sibling, Siblings};
+    use crate::criu::{Host, Release, Sibling, Siblings};
     use crate::parse::cgroup;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;

@@ -1,7 +1,7 @@
 //! The processor mode and state of the threads.
 
-use crate::criu::Gate;
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::criu::{Cap, Gate};
+use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{Regs, Task};
 
 /// Bytes of NT_PRSTATUS of an x86 task in 32-bit mode (17 registers) and of a 64-bit one (27).
@@ -25,12 +25,12 @@ pub static COMPAT_TASK: Rule = Rule {
     message: "runs in 32-bit mode, and {why}",
     criu: &["Can't dump task %d running in 32-bit mode"],
     source: "compel/arch/x86/src/lib/infect.c:arch_can_dump_task",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("use a CRIU built with 32-bit support on a kernel with CONFIG_IA32_EMULATION, or a 64-bit build of the program")],
     phase: Phase::BeforePages,
     when: When::Frozen,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let (why, gate) = match (ctx.host.caps.compat, ctx.snap.kernel.compat) {
             (false, _) => ("this CRIU is built without 32-bit support", Gate::InForce),
             (true, Some(false)) => ("this kernel does not let CRIU restore such tasks", Gate::InForce),
@@ -39,9 +39,9 @@ pub static COMPAT_TASK: Rule = Rule {
         };
         for task in ctx.live_tasks() {
             match (leader_regs(task), task.elf_class) {
-                (Some(regs), _) if regs.size == REGS_32 => sink.push(gate, Finding::on_task(rule, task).term("why", why)),
+                (Some(regs), _) if regs.size == REGS_32 => sink.push_unless(gate, Finding::on_task(rule, task).term("why", why)),
                 // The class of an x32 program is 32 as well, and a 32-bit program may have switched.
-                (None, Some(1)) => sink.push(Gate::Unknown, Finding::on_task(rule, task).term("why", why)),
+                (None, Some(1)) => sink.push(Finding::on_task(rule, task).term("why", why).doubt()),
                 _ => {}
             }
         }
@@ -57,16 +57,16 @@ pub static LDT_SELECTOR: Rule = Rule {
     message: "runs in code segment {cs}, one of a local descriptor table",
     criu: &["Can't dump task %d with LDT descriptors"],
     source: "compel/arch/x86/src/lib/infect.c:ldt_task_selectors",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("dump while the program is not running 16-bit code")],
     phase: Phase::BeforePages,
     when: When::Frozen,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let Some(regs) = leader_regs(task).filter(|r| matches!(r.size, REGS_32 | REGS_64)) else { continue };
             if !matches!(regs.cs, USER_CS | USER32_CS) {
-                sink.push(Gate::InForce, Finding::on_task(rule, task).fact("cs", Value::Hex(regs.cs)));
+                sink.push(Finding::on_task(rule, task).fact("cs", Value::Hex(regs.cs)));
             }
         }
     },
@@ -81,17 +81,14 @@ pub static SHSTK: Rule = Rule {
     message: "has a shadow stack, which this CRIU does not know: the dump may kill it",
     criu: &[],
     source: "compel/arch/x86/src/lib/infect.c (parasite_setup_shstk is there since 4.0)",
-    versions: "3.17.1-3.19",
+    versions: Versions::Without(Cap::ShadowStacks),
     remedies: &[Remedy::Release("4.0"), Remedy::Workload("run the program without shadow stacks (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
-        if ctx.host.caps.shstk {
-            return;
-        }
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks().filter(|t| t.thread_features.iter().any(|f| **f == *b"shstk")) {
-            sink.push(Gate::Unknown, Finding::on_task(rule, task));
+            sink.push(Finding::on_task(rule, task).doubt());
         }
     },
 };

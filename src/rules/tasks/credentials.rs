@@ -1,8 +1,8 @@
 //! Whose the processes are, and what CRIU may do with those of others.
 
-use crate::criu::{Gate, Opt, Release};
+use crate::criu::{Opt, Release};
 use crate::rules::tasks::tracer::{has_cap, same_ids};
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::Task;
 
 const CAP_SYS_ADMIN: u32 = 21;
@@ -34,17 +34,17 @@ pub static RLIMIT_DENIED: Rule = Rule {
     message: "process of user {uid}, group {gid}, whose resource limits CRIU may not read without CAP_SYS_RESOURCE",
     criu: &["Can't get rlimit %d: Operation not permitted"],
     source: "criu/cr-dump.c:dump_task_rlimits",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("give criu CAP_SYS_RESOURCE (a container or sandbox may have dropped it)")],
     phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks().filter(|t| !same_ids(ctx, t)) {
             if lacks_resource(ctx, task) == Some(true) {
                 let ([uid, ..], [gid, ..]) = (task.uid, task.gid);
                 let f = Finding::on_task(rule, task);
-                sink.push(Gate::InForce, f.fact("uid", Value::Num(uid.into())).fact("gid", Value::Num(gid.into())));
+                sink.push(f.fact("uid", Value::Num(uid.into())).fact("gid", Value::Num(gid.into())));
             }
         }
     },
@@ -58,18 +58,18 @@ pub static UNPRIVILEGED_NEEDS_OPTION: Rule = Rule {
     message: "CRIU would run as user {euid}, not as root",
     criu: &["Running as non-root requires '--unprivileged'"],
     source: "criu/cr-check.c:check_caps",
-    versions: "3.18+",
+    versions: Versions::Since(Release::V3_18),
     remedies: &[Remedy::Option(Opt::Unprivileged), Remedy::Workload("run criu as root")],
     phase: Phase::BeforeFreeze,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let [_, euid, ..] = ctx.snap.criu.uid;
-        let (Some(root), true) = (ctx.snap.root_task(), euid != 0 && ctx.host.release >= Release::V3_18) else {
+        let (Some(root), true) = (ctx.snap.root_task(), euid != 0) else {
             return;
         };
         let f = Finding::on_task(rule, root).fact("euid", Value::Num(euid.into()));
-        sink.push(ctx.host.gate(&[Opt::Unprivileged]), f);
+        sink.push(f);
     },
 };
 
@@ -81,20 +81,20 @@ pub static UNPRIVILEGED_NO_CAP: Rule = Rule {
     message: "CRIU would have neither CAP_SYS_ADMIN nor CAP_CHECKPOINT_RESTORE",
     criu: &["CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability:"],
     source: "criu/cr-check.c:check_caps",
-    versions: "3.18+",
+    versions: Versions::Since(Release::V3_18),
     remedies: &[Remedy::Workload(
         "run criu as root, or give its file the capability: setcap cap_checkpoint_restore+eip",
     )],
     phase: Phase::BeforeFreeze,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let enough = |cap| has_cap(ctx, cap) != Some(false);
-        if enough(CAP_SYS_ADMIN) || enough(CAP_CHECKPOINT_RESTORE) || ctx.host.release < Release::V3_18 {
+        if enough(CAP_SYS_ADMIN) || enough(CAP_CHECKPOINT_RESTORE) {
             return;
         }
         if let Some(root) = ctx.snap.root_task() {
-            sink.push(Gate::InForce, Finding::on_task(rule, root));
+            sink.push(Finding::on_task(rule, root));
         }
     },
 };
@@ -129,17 +129,14 @@ pub static STATUS_PARSE: Rule = Rule {
     message: "{count} supplementary groups, whose line in /proc/PID/status is longer than the 4095 bytes CRIU can read",
     criu: &["The bfd buffer is too small", "Error parsing proc status file"],
     source: "criu/proc_parse.c:parse_pid_status, criu/bfd.c:breadchr",
-    versions: "3.17.1-4.2",
+    versions: Versions::Before(Release::V4_3),
     remedies: &[Remedy::Release("4.3"), Remedy::Workload("run the program with fewer supplementary groups")],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
-        if ctx.host.release >= Release::V4_3 {
-            return;
-        }
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks().filter(|t| t.groups.1.saturating_add(GROUPS_LABEL) >= LINE_MAX) {
-            sink.push(Gate::InForce, groups_finding(rule, task));
+            sink.push(groups_finding(rule, task));
         }
     },
 };
@@ -153,15 +150,15 @@ pub static GROUPS_TOO_MANY: Rule = Rule {
     message: "{count} supplementary groups, CRIU has room for fewer than {room}",
     criu: &["Too many groups in task %d"],
     source: "criu/pie/parasite.c:parasite_dump_creds",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("run the program with fewer supplementary groups")],
     phase: Phase::AfterPages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let room = max_groups(ctx.host.release);
         for task in ctx.live_tasks().filter(|t| t.groups.0 >= room) {
-            sink.push(Gate::InForce, groups_finding(rule, task).fact("room", Value::Num(room as i64)));
+            sink.push(groups_finding(rule, task).fact("room", Value::Num(room as i64)));
         }
     },
 };

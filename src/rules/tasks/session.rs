@@ -1,7 +1,7 @@
 //! Sessions: who leads them, and from where.
 
-use crate::criu::{Gate, Opt};
-use crate::rules::{Evidence, Finding, Other, Phase, Remedy, Rule, When};
+use crate::criu::Opt;
+use crate::rules::{Evidence, Finding, Other, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::Task;
 
 /// The session in the task's own pid namespace. `None`: not known (a kernel before 4.1 shows it only in ours).
@@ -18,7 +18,7 @@ pub static ROOT_NOT_SESSION_LEADER: Rule = Rule {
     message: "the root is not the leader of its session {sid}",
     criu: &["The root process %d is not a session leader. Consider using --shell-job option"],
     source: "criu/pstree.c:dump_pstree",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::ShellJob),
         Remedy::Workload("start the program with setsid, as a service, or dump the tree from its session leader"),
@@ -26,7 +26,7 @@ pub static ROOT_NOT_SESSION_LEADER: Rule = Rule {
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let Some(root) = ctx.snap.root_task().filter(|t| !t.is_zombie()) else { return };
         let Some(sid) = own_sid(root, ctx.snap.root_shares(|n| n.pid)) else { return };
         // 0 is the rule below.
@@ -35,7 +35,7 @@ pub static ROOT_NOT_SESSION_LEADER: Rule = Rule {
             if root.sid > 0 {
                 f = f.other(Other::Process(root.sid));
             }
-            sink.push(ctx.host.gate(&[Opt::ShellJob]), f);
+            sink.push(f);
         }
     },
 };
@@ -49,15 +49,15 @@ pub static SESSION_OUTSIDE_PIDNS: Rule = Rule {
     message: "the leader of its session[, process {leader},] is outside of its pid namespace",
     criu: &["A session leader of %d(%d) is outside of its pid namespace"],
     source: "criu/cr-dump.c:dump_one_task",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("start it with setsid inside of the container")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let shared = ctx.snap.root_shares(|n| n.pid);
         for task in ctx.live_tasks().filter(|t| own_sid(t, shared) == Some(0)) {
-            sink.push(Gate::InForce, outside(rule, task));
+            sink.push(outside(rule, task));
         }
     },
 };
@@ -70,17 +70,17 @@ pub static ZOMBIE_SESSION_OUTSIDE: Rule = Rule {
     message: "a zombie, and the leader of its session[, process {leader},] is outside of its pid namespace",
     criu: &["A session leader of zombie process %d(%d) is outside of its pid namespace"],
     source: "criu/cr-dump.c:dump_zombies",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload(
         "have its parent {parent} wait for it, or start it with setsid inside of the container",
     )],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let shared = ctx.snap.root_shares(|n| n.pid);
         for task in ctx.snap.tasks.iter().filter(|t| t.is_zombie() && own_sid(t, shared) == Some(0)) {
-            sink.push(Gate::InForce, outside(rule, task).num("parent", task.ppid));
+            sink.push(outside(rule, task).num("parent", task.ppid));
         }
     },
 };

@@ -1,8 +1,7 @@
 //! Things of the kernel that two processes share and CRIU would have to restore as shared.
 
-use crate::criu::Gate;
 use crate::criu_model::sockets::number;
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Versions, When};
 use crate::snapshot::{Shares, Task};
 
 const GROUP: &str = "Shared between processes";
@@ -16,7 +15,7 @@ fn sharing(rule: &Rule, ctx: &Ctx, sink: &mut Sink, pick: fn(&Shares) -> Option<
     for task in ctx.live_tasks() {
         let Some(with) = pick(&task.shares) else { continue };
         if vfork_parent(ctx, task).is_none() {
-            sink.push(Gate::InForce, finding(rule, task, with));
+            sink.push(finding(rule, task, with));
         }
     }
 }
@@ -42,12 +41,12 @@ pub static SHARED_MM: Rule = Rule {
     message: "shares its address space with process {with}",
     criu: &["Can't make VM id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
-    versions: "all",
+    versions: Versions::All,
     remedies: NO_CURE,
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.mm),
+    find: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.mm),
 };
 
 pub static SHARED_FS: Rule = Rule {
@@ -58,12 +57,12 @@ pub static SHARED_FS: Rule = Rule {
     message: "shares its root, working directory and umask with process {with}",
     criu: &["Can't make FS id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
-    versions: "all",
+    versions: Versions::All,
     remedies: NO_CURE,
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.fs),
+    find: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.fs),
 };
 
 pub static SHARED_SIGHAND: Rule = Rule {
@@ -74,12 +73,12 @@ pub static SHARED_SIGHAND: Rule = Rule {
     message: "shares its signal handlers with process {with}",
     criu: &["Can't make IO id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
-    versions: "all",
+    versions: Versions::All,
     remedies: NO_CURE,
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.sighand),
+    find: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.sighand),
 };
 
 pub static SHARED_FILES_NOT_PARENT: Rule = Rule {
@@ -91,15 +90,15 @@ pub static SHARED_FILES_NOT_PARENT: Rule = Rule {
     message: "shares its descriptor table with process {with}, but not with its parent {parent}",
     criu: &["Can't make FILES id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
-    versions: "all",
+    versions: Versions::All,
     remedies: NO_CURE,
     phase: Phase::Collecting,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             if let Some(with) = task.shares.files.filter(|_| vfork_parent(ctx, task).is_none()) {
-                sink.push(Gate::InForce, finding(rule, task, with).num("parent", task.ppid));
+                sink.push(finding(rule, task, with).num("parent", task.ppid));
             }
         }
     },
@@ -115,19 +114,19 @@ pub static VFORK_IN_FLIGHT: Rule = Rule {
     message: "waits in vfork for its child {child}[, for {seconds} s now], and cannot be interrupted until that runs a program",
     criu: &["Timeout reached. Try to interrupt: %d"],
     source: "criu/seize.c:collect_pstree, compel/src/lib/infect.c:compel_wait_task",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("dump again; if it lasts, end process {child}")],
     phase: Phase::Freezing,
     when: When::Volatile,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             if let Some(parent) = vfork_parent(ctx, task) {
                 let f = Finding::on_task(rule, parent).num("child", task.pid).other(Other::Process(task.pid));
                 let lasted = ctx.snap.uptime.saturating_sub(task.start_time) / TICKS;
                 let lasts = lasted > 0 && ctx.snap.uptime > 0;
                 let f = Finding { lasts, ..f.fact_opt("seconds", lasts.then(|| number(lasted))) };
-                sink.push(Gate::InForce, f);
+                sink.push(f);
             }
         }
     },

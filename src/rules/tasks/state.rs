@@ -1,7 +1,7 @@
 //! The state a process is in: dead, dying, stopped, out of descriptors.
 
-use crate::criu::{Gate, Release};
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, When};
+use crate::criu::Cap;
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{Task, Thread};
 use std::collections::HashMap;
 
@@ -32,15 +32,15 @@ pub static ROOT_IS_DEAD: Rule = Rule {
     message: "the root process has exited and waits for its parent",
     criu: &["Unable to interrupt task: %d (%s)", "{with --freeze-cgroup} A root task is dead"],
     source: "criu/seize.c:collect_pstree, criu/cr-dump.c:dump_zombies",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         // With living threads it is the rule below.
         if let Some(root) = ctx.snap.root_task().filter(|t| t.is_zombie() && other_threads(t).all(is_dead)) {
-            sink.push(Gate::InForce, Finding::on_task(rule, root));
+            sink.push(Finding::on_task(rule, root));
         }
     },
 };
@@ -56,18 +56,18 @@ pub static LEADER_ZOMBIE_THREADS: Rule = Rule {
         "{for the root task, as a warning} Unable to interrupt task: %d (%s)",
     ],
     source: "criu/seize.c:collect_threads",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload(
         "have the program keep its first thread (join the others instead of pthread_exit in main)",
     )],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.snap.tasks.iter().filter(|t| t.is_zombie()) {
             let count = other_threads(task).filter(|t| !is_dead(t)).count();
             if count > 0 {
-                sink.push(Gate::InForce, Finding::on_task(rule, task).fact("count", Value::Num(count as i64)));
+                sink.push(Finding::on_task(rule, task).fact("count", Value::Num(count as i64)));
             }
         }
     },
@@ -82,16 +82,16 @@ pub static THREAD_ZOMBIE: Rule = Rule {
     message: "a thread has exited and is not gone yet",
     criu: &["Zombie thread not supported"],
     source: "criu/seize.c:collect_threads",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("dump again")],
     phase: Phase::Freezing,
     when: When::Volatile,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             for thread in other_threads(task).filter(|t| is_dead(t)) {
                 let f = Finding::on_task(rule, task).key(format!("thread:{}", thread.tid)).tid(thread.tid);
-                sink.push(Gate::InForce, f);
+                sink.push(f);
             }
         }
     },
@@ -106,17 +106,17 @@ pub static ZOMBIE_WITH_CHILDREN: Rule = Rule {
     message: "has exited, but process {child} is still its child",
     criu: &["Zombie with children?! O_o Run, run, run!"],
     source: "criu/seize.c:collect_task",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("dump again")],
     phase: Phase::Freezing,
     when: When::Volatile,
     evidence: Evidence::Tree,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let others = ctx.snap.tasks.iter().rev().filter(|c| c.ppid != c.pid);
         let children: HashMap<i32, i32> = others.map(|child| (child.ppid, child.pid)).collect();
         for task in ctx.snap.tasks.iter().filter(|t| t.is_zombie() && other_threads(t).all(is_dead)) {
             if let Some(child) = children.get(&task.pid) {
-                sink.push(Gate::InForce, Finding::on_task(rule, task).num("child", *child));
+                sink.push(Finding::on_task(rule, task).num("child", *child));
             }
         }
     },
@@ -132,12 +132,12 @@ pub static PENDING_SIGTRAP: Rule = Rule {
     message: "SIGTRAP is pending[, {doubt}]",
     criu: &["Can't dump the %d thread with a pending SIGTRAP."],
     source: "compel/src/lib/infect.c:compel_wait_task",
-    versions: "3.16+",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("have the program take the signal (unblock SIGTRAP)")],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let shared = task.shd_pnd & SIGTRAP_BIT != 0;
             if let Some(thread) = task.threads.iter().find(|t| shared || t.sig_pnd & SIGTRAP_BIT != 0) {
@@ -146,9 +146,9 @@ pub static PENDING_SIGTRAP: Rule = Rule {
                     f = f.tid(thread.tid);
                 }
                 if !ctx.frozen() && !stays_pending(task, thread, shared) {
-                    sink.push(Gate::Unknown, f.term("doubt", "and not blocked: it is about to be taken"));
+                    sink.push(f.term("doubt", "and not blocked: it is about to be taken").doubt());
                 } else {
-                    sink.push(Gate::InForce, f);
+                    sink.push(f);
                 }
             }
         }
@@ -174,17 +174,17 @@ pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
     message: "stopped [by {signal}][in the background of its {terminal}]: CRIU accepts only {accepted}",
     criu: &["SEIZE %d: unsupported stop signal %d"],
     source: "compel/src/lib/infect.c:compel_wait_task",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("bring the job to the foreground (fg), or continue it if it does not want the terminal any more (kill -CONT {pid})")],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         // Seized already: the signal was one that CRIU knows.
         if ctx.frozen() {
             return;
         }
-        let newer = ctx.host.release >= Release::V3_18;
+        let newer = ctx.host.has(Cap::StopSignals);
         let accepted = if newer { "SIGSTOP and SIGTSTP" } else { "SIGSTOP" };
         for task in ctx.live_tasks().filter(|t| t.state == 'T') {
             let f = Finding::on_task(rule, task).term("accepted", accepted);
@@ -193,14 +193,15 @@ pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
                 libc::SIGTTOU => "SIGTTOU",
                 libc::SIGTSTP if !newer => "SIGTSTP",
                 0 if task.tty_nr != 0 && task.pgid != task.tpgid => {
-                    sink.push(Gate::Unknown, f.term("terminal", "terminal"));
+                    sink.push(f.term("terminal", "terminal").doubt());
                     continue;
                 }
                 _ => continue,
             };
             // CRIU then takes it for stopped by that one.
             let other = task.threads.iter().fold(task.shd_pnd, |all, t| all | t.sig_pnd) & SIGTSTP_BIT != 0;
-            sink.push(if other { Gate::Unknown } else { Gate::InForce }, f.term("signal", signal));
+            let f = f.term("signal", signal);
+            sink.push(if other { f.doubt() } else { f });
         }
     },
 };
@@ -216,12 +217,12 @@ pub static FD_TABLE_FULL: Rule = Rule {
     criu: &["Can't create memfd in victim", "Command 66 for daemon failed with -1", "can't get /proc/self/cgroup fd"],
     source: "compel/src/lib/infect.c:parasite_memfd_exchange, criu/mem.c:__parasite_dump_pages_seized, \
              criu/pie/parasite.c:parasite_get_proc_fd",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("raise the limit of the running process: prlimit --pid {pid} --nofile={enough}:")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Process,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             let Some(limit) = task.nofile else { continue };
             let used = used_below(ctx, task, limit);
@@ -233,7 +234,7 @@ pub static FD_TABLE_FULL: Rule = Rule {
                     .fact("limit", number(limit))
                     .fact("needed", number(needed))
                     .fact("enough", number(limit.max(used).saturating_add(64)));
-                sink.push(Gate::InForce, f);
+                sink.push(f);
             }
         }
     },
@@ -248,6 +249,7 @@ fn used_below(ctx: &Ctx, task: &Task, limit: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::criu::Release;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
     use crate::snapshot::{ScanPhase, Snapshot};

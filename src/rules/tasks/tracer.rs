@@ -1,7 +1,7 @@
 //! Who else traces the tree, and whether CRIU may: what stops the seizing itself.
 
 use crate::criu::{Gate, Stage};
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{Probe, Task};
 
 const CAP_SYS_PTRACE: u32 = 19;
@@ -34,12 +34,12 @@ pub static TASK_TRACED: Rule = Rule {
     message: "traced by process {tracer}",
     criu: &["Unseizable non-zombie %d found, state %c, err %d/%d", "{for the root task, as a warning} Unable to interrupt task: %d (%s)"],
     source: "criu/seize.c:collect_pstree, compel/src/lib/infect.c:compel_wait_task",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("detach process {tracer} (or end it)")],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         for task in ctx.live_tasks() {
             for thread in task.threads.iter().filter(|t| t.tracer > 0 && t.tracer != ctx.snap.criu.pid) {
                 let mut f = Finding::on_task(rule, task)
@@ -49,7 +49,7 @@ pub static TASK_TRACED: Rule = Rule {
                 if thread.tid != task.pid {
                     f = f.tid(thread.tid);
                 }
-                sink.push(Gate::InForce, f);
+                sink.push(f);
             }
         }
     },
@@ -64,18 +64,18 @@ pub static SELF_IN_TREE: Rule = Rule {
     message: "this is the CRIU that makes the dump",
     criu: &["The criu itself is within dumped tree."],
     source: "compel/src/lib/infect.c:compel_wait_task",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("start criu from outside of the tree")],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         // The dry run looks from another process than CRIU will.
         if ctx.host.stage == Stage::DryRun {
             return;
         }
         if let Some(task) = ctx.index.task(ctx.snap.criu.pid) {
-            sink.push(Gate::InForce, Finding::on_task(rule, task));
+            sink.push(Finding::on_task(rule, task));
         }
     },
 };
@@ -91,12 +91,12 @@ pub static PTRACE_DENIED: Rule = Rule {
     message: "CRIU may not trace this process[ of user {uid}, group {gid}, without CAP_SYS_PTRACE][: {why}]",
     criu: &["Unseizable non-zombie %d found, state %c, err -1/1", "{for the root task, as a warning} Unable to interrupt task: %d (%s)"],
     source: "compel/src/lib/infect.c:compel_interrupt_task",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("run criu as root, or with CAP_SYS_PTRACE")],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink: &mut Sink| {
+    find: |rule, ctx, sink: &mut Sink| {
         // Seized already.
         if ctx.frozen() {
             return;
@@ -125,7 +125,7 @@ pub static PTRACE_DENIED: Rule = Rule {
                 let ([uid, ..], [gid, ..]) = (task.uid, task.gid);
                 f.fact("uid", Value::Num(uid.into())).fact("gid", Value::Num(gid.into()))
             };
-            sink.push(gate, f);
+            sink.push_unless(gate, f);
         }
     },
 };
@@ -145,14 +145,14 @@ pub static PROC_DENIED: Rule = Rule {
     message: "CRIU may not list the map_files and fd directories of this process in /proc",
     criu: &["Can't open %d/map_files on procfs: Permission denied"],
     source: "criu/proc_parse.c:parse_smaps, criu/cr-dump.c:collect_fds",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("run criu as root, or with CAP_DAC_READ_SEARCH")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink: &mut Sink| {
+    find: |rule, ctx, sink: &mut Sink| {
         for task in ctx.live_tasks().filter(|t| denied(ctx, t, Probe::Descriptors)) {
-            sink.push(Gate::InForce, Finding::on_task(rule, task));
+            sink.push(Finding::on_task(rule, task));
         }
     },
 };
@@ -166,12 +166,12 @@ pub static SECCOMP_SUSPEND: Rule = Rule {
     message: "under seccomp, which CRIU may not suspend: {why}",
     criu: &["suspending seccomp failed: Operation not permitted"],
     source: "compel/src/lib/ptrace.c:ptrace_suspend_seccomp",
-    versions: "all",
+    versions: Versions::All,
     remedies: &[Remedy::Workload("run criu on the host, or in a container without seccomp and user namespace")],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
-    check: |rule, ctx, sink| {
+    find: |rule, ctx, sink| {
         let criu = &ctx.snap.criu;
         // check_ptrace_options(), kernel/ptrace.c
         let why = if criu.seccomp.is_some_and(|mode| mode != 0) {
@@ -193,7 +193,7 @@ pub static SECCOMP_SUSPEND: Rule = Rule {
                 if thread.tid != task.pid {
                     f = f.tid(thread.tid);
                 }
-                sink.push(Gate::InForce, f);
+                sink.push(f);
             }
         }
     },
