@@ -3,6 +3,7 @@
 use crate::criu_options;
 use criu_preflight::bytes::escape;
 use criu_preflight::criu::{Host, Release};
+use criu_preflight::rules::{registry, Rule};
 use lexopt::{Arg, Parser};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -26,12 +27,16 @@ pub struct Check {
     pub host: Host,
     /// Where to save what was seen.
     pub save: Option<PathBuf>,
+    /// Not the report, but how this rule came to its findings.
+    pub trace: Option<&'static Rule>,
 }
 
 /// `criu-preflight judge`.
 pub struct Judge {
     pub file: PathBuf,
     pub json: bool,
+    /// As of [`Check`].
+    pub trace: Option<&'static Rule>,
     /// The options of CRIU, for [`Judge::apply`]: what they change is in the file.
     options: Vec<OsString>,
 }
@@ -55,6 +60,7 @@ criu-preflight names everything in a process tree that CRIU could not dump
 Options of check and judge:
   --criu PATH|VERSION   judge as this CRIU, a binary or a release (default: the newest known, 4.3)
   --json                the whole report as JSON
+  --trace RULE          instead of the report: each candidate of one rule, and why it is or is not a finding
 of check only:
   --save FILE           save what the report is made of in a new file, for criu-preflight judge
 
@@ -77,7 +83,7 @@ Exit status of both: 0 it can be dumped, 1 it cannot, 2 it could not be told.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut parser = Parser::from_args(args);
     let command = match parser.next().map_err(escape_error)? {
-        None => return Err("what is to be done? See criu-preflight --help".into()),
+        None => return Err("no command given. See criu-preflight --help".into()),
         Some(Arg::Long("help") | Arg::Short('h')) => return Ok(Command::Help),
         Some(Arg::Long("version") | Arg::Short('V')) => return Ok(Command::Version),
         Some(Arg::Value(word)) => word,
@@ -99,6 +105,7 @@ struct Given {
     help: bool,
     json: bool,
     save: Option<PathBuf>,
+    trace: Option<&'static Rule>,
     /// What is no option, and the value of `--tree`.
     values: Vec<OsString>,
 }
@@ -112,6 +119,7 @@ fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
             Arg::Long("help") | Arg::Short('h') => given.help = true,
             Arg::Long("json") => given.json = true,
             Arg::Long("save") => given.save = Some(parser.value().map_err(escape_error)?.into()),
+            Arg::Long("trace") => given.trace = Some(rule(&parser.value().map_err(escape_error)?)?),
             Arg::Long("criu") => judged_as(host, &parser.value().map_err(escape_error)?)?,
             Arg::Long("config") => drop(parser.value().map_err(escape_error)?),
             Arg::Long("no-default-config") => {}
@@ -130,14 +138,14 @@ fn check(parser: &mut Parser) -> Result<Command, String> {
     // CRIU reads its configuration files before its command line, whatever stands where: so this line is read twice.
     let rest: Vec<OsString> = parser.raw_args().map_err(escape_error)?.collect();
     let mut host = crate::criu_config::start(&rest)?;
-    let Given { help, json, save, values } = read(&mut host, rest)?;
+    let Given { help, json, save, trace, values } = read(&mut host, rest)?;
     if help {
         return Ok(Command::Help);
     }
     let mut pid = None;
     values.iter().try_for_each(|value| set_pid(&mut pid, value))?;
-    let pid = pid.ok_or("which process? criu-preflight check PID")?;
-    Ok(Command::Check(Box::new(Check { pid, json, host, save })))
+    let pid = pid.ok_or("missing PID: criu-preflight check PID")?;
+    Ok(Command::Check(Box::new(Check { pid, json, host, save, trace })))
 }
 
 fn judge(parser: &mut Parser) -> Result<Command, String> {
@@ -150,10 +158,16 @@ fn judge(parser: &mut Parser) -> Result<Command, String> {
         return Err("--save is an option of check".into());
     }
     match given.values.as_slice() {
-        [file] => Ok(Command::Judge(Judge { file: file.into(), json: given.json, options })),
+        [file] => Ok(Command::Judge(Judge { file: file.into(), json: given.json, trace: given.trace, options })),
         [] => Err("missing FILE: criu-preflight judge FILE".into()),
         [_, other, ..] => Err(unknown(&Arg::Value(other.clone()))),
     }
+}
+
+/// The rule with this id.
+fn rule(id: &OsStr) -> Result<&'static Rule, String> {
+    let known = id.to_str().and_then(registry::by_id);
+    known.ok_or_else(|| format!("there is no rule '{}': criu-preflight rules lists them", display(id)))
 }
 
 fn set_pid(pid: &mut Option<i32>, value: &OsStr) -> Result<(), String> {
@@ -363,9 +377,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (args, says) in [
-            ("", "what is to be done? See criu-preflight --help"),
+            ("", "no command given. See criu-preflight --help"),
             ("chekc", "there is no command 'chekc'. See criu-preflight --help"),
-            ("check", "which process? criu-preflight check PID"),
+            ("check", "missing PID: criu-preflight check PID"),
             ("check x", "'x' is not a pid"),
             ("check 0", "'0' is not a pid"),
             ("check -- -1", "'-1' is not a pid"),

@@ -10,10 +10,12 @@ use criu_preflight::bytes::escape;
 use criu_preflight::check::{early, Probes};
 use criu_preflight::config::Mode;
 use criu_preflight::criu::{settings, Host};
-use criu_preflight::report::{catalogue, explain, json, lines, terminal, Report};
+use criu_preflight::engine::judge;
+use criu_preflight::report::{catalogue, explain, json, lines, terminal, trace, Report};
 use criu_preflight::rules::registry;
 use criu_preflight::saved::{self, SavedCheck};
 use criu_preflight::scan::ScanError;
+use criu_preflight::snapshot::ScanPhase;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -43,7 +45,7 @@ fn failed(why: &str) -> ExitCode {
 fn run(command: Command) -> Result<(String, u8), String> {
     match command {
         Command::Check(check) => look(&check),
-        Command::Judge(judge) => judge_saved(&judge),
+        Command::Judge(asked) => judge_saved(&asked),
         Command::Explain(asked) => Ok((explain::explain(registry::RULES, &asked)?, 0)),
         Command::Rules { json: true } => Ok((catalogue::json(registry::RULES).map_err(|e| e.to_string())?, 0)),
         Command::Rules { json: false } => Ok((catalogue::text(registry::RULES), 0)),
@@ -60,6 +62,10 @@ fn look(check: &Check) -> Result<(String, u8), String> {
     // What the plugin would do with its answer is not what is asked here; what it would be told not to look for is.
     config.mode = Mode::Enforce;
     let blind = |e| blind(check.pid, e);
+    if let Some(rule) = check.trace {
+        let seen = (Probes::live().scan)(check.pid, ScanPhase::Early, &check.host).map_err(blind)?;
+        return Ok((trace::text(&judge::trace(rule, &seen, &check.host, &config)), 0));
+    }
     let report = match &check.save {
         None => early(&Probes::live(), check.pid, &check.host, &config).map_err(blind)?,
         Some(path) => {
@@ -78,11 +84,15 @@ fn look(check: &Check) -> Result<(String, u8), String> {
 }
 
 /// The report of a saved check.
-fn judge_saved(judge: &Judge) -> Result<(String, u8), String> {
-    let mut saved = saved::read_file(&judge.file).map_err(|why| format!("{}: {why}", display(&judge.file)))?;
-    judge.apply(&mut saved.host)?;
-    let report = saved.judge().map_err(|e| format!("{}: {e}", display(&judge.file)))?;
-    answer(&report, &saved.host, judge.json)
+fn judge_saved(asked: &Judge) -> Result<(String, u8), String> {
+    let mut saved = saved::read_file(&asked.file).map_err(|why| format!("{}: {why}", display(&asked.file)))?;
+    asked.apply(&mut saved.host)?;
+    if let Some(rule) = asked.trace {
+        let last = saved.snapshots.last().ok_or("no snapshot in the file")?;
+        return Ok((trace::text(&judge::trace(rule, &last.snapshot, &saved.host, &saved.config())), 0));
+    }
+    let report = saved.judge().map_err(|e| format!("{}: {e}", display(&asked.file)))?;
+    answer(&report, &saved.host, asked.json)
 }
 
 fn answer(report: &Report, host: &Host, as_json: bool) -> Result<(String, u8), String> {

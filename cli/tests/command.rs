@@ -69,7 +69,7 @@ fn run(args: &[&str], home: &Path) -> Output {
 }
 
 /// Exit status, standard output, standard error.
-fn escape_error(out: &Output) -> (i32, String, String) {
+fn output_of(out: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (out.status.code().unwrap(), text(&out.stdout), text(&out.stderr))
 }
@@ -80,7 +80,7 @@ const LOCK: &str = "exec 9>lock; flock 9; : >ready; exec sleep 100";
 #[test]
 fn a_clean_tree_can_be_dumped() {
     let tree = Tree::new("clean", ": >ready; exec sleep 100");
-    let (status, out, err) = escape_error(&tree.check(&[]));
+    let (status, out, err) = output_of(&tree.check(&[]));
     assert_eq!((status, err.as_str()), (0, ""), "{out}");
     let want = format!("pid {} (sleep) can be dumped by CRIU 4.3: 1 task was looked at\n", tree.root.id());
     assert_eq!(out, want);
@@ -92,9 +92,9 @@ fn what_was_saved_is_judged_again() {
     let tree = Tree::new("saved", LOCK);
     let file = tree.dir.join("saved.json");
     let file = file.to_str().unwrap();
-    let checked = escape_error(&tree.check(&["--save", file]));
+    let checked = output_of(&tree.check(&["--save", file]));
     assert_eq!(checked.0, 1);
-    let judge = |args: &[&str]| escape_error(&run(&[&["judge", file][..], args].concat(), &tree.dir));
+    let judge = |args: &[&str]| output_of(&run(&[&["judge", file][..], args].concat(), &tree.dir));
     assert_eq!(judge(&[]), checked);
     // CRIU's configuration files were read then.
     std::fs::create_dir(tree.dir.join(".criu")).unwrap();
@@ -106,11 +106,11 @@ fn what_was_saved_is_judged_again() {
     assert_eq!(judge(&["--config", named.to_str().unwrap()]).0, 0);
 
     let json = tree.dir.join("json.json");
-    let checked = escape_error(&tree.check(&["--json", "--no-default-config", "--save", json.to_str().unwrap()]));
-    let again = escape_error(&run(&["judge", json.to_str().unwrap(), "--json"], &tree.dir));
+    let checked = output_of(&tree.check(&["--json", "--no-default-config", "--save", json.to_str().unwrap()]));
+    let again = output_of(&run(&["judge", json.to_str().unwrap(), "--json"], &tree.dir));
     assert_eq!(again, checked);
 
-    let (status, out, err) = escape_error(&tree.check(&["--save", file]));
+    let (status, out, err) = output_of(&tree.check(&["--save", file]));
     assert_eq!((status, out.as_str(), err), (2, "", format!("criu-preflight: {file}: it exists already\n")));
     let whole = std::fs::read(file).unwrap();
     std::fs::write(file, &whole[..whole.len() / 2]).unwrap();
@@ -123,7 +123,7 @@ fn what_was_saved_is_judged_again() {
 fn a_lock_is_refused_until_its_option_is_given_in_any_of_its_places() {
     let tree = Tree::new("lock", LOCK);
     let pid = tree.root.id();
-    let (status, out, _) = escape_error(&tree.check(&[]));
+    let (status, out, _) = output_of(&tree.check(&[]));
     assert_eq!(status, 1, "{out}");
     let head =
         format!("pid {pid} (sleep) cannot be dumped by CRIU 4.3: 1 blocker in 1 of 1 task: lock-not-allowed x1\n");
@@ -131,20 +131,20 @@ fn a_lock_is_refused_until_its_option_is_given_in_any_of_its_places() {
     assert!(out.contains(&format!("\n  lock-not-allowed: pid {pid} (sleep) fd 9: ")), "{out}");
     assert!(out.contains("pass --file-locks"), "{out}");
 
-    let (status, out, _) = escape_error(&tree.check(&["--criu", "4.1.1", "--file-locks"]));
+    let (status, out, _) = output_of(&tree.check(&["--criu", "4.1.1", "--file-locks"]));
     assert_eq!(status, 0, "{out}");
     assert!(out.contains("can be dumped by CRIU 4.1:"), "{out}");
 
     let conf = tree.dir.join("runc.conf");
     std::fs::write(&conf, "# for runc\nfile-locks # yes\nlog-file \"/a b\"\n").unwrap();
     let conf = conf.to_str().unwrap();
-    assert_eq!(escape_error(&tree.check(&["--config", conf])).0, 0);
-    assert_eq!(escape_error(&tree.check(&["--config", conf, "--no-file-locks"])).0, 1);
+    assert_eq!(output_of(&tree.check(&["--config", conf])).0, 0);
+    assert_eq!(output_of(&tree.check(&["--config", conf, "--no-file-locks"])).0, 1);
 
     std::fs::create_dir_all(tree.dir.join(".criu")).unwrap();
     std::fs::write(tree.dir.join(".criu/default.conf"), "file-locks\n").unwrap();
-    assert_eq!(escape_error(&tree.check(&[])).0, 0);
-    assert_eq!(escape_error(&tree.check(&["--no-default-config"])).0, 1);
+    assert_eq!(output_of(&tree.check(&[])).0, 0);
+    assert_eq!(output_of(&tree.check(&["--no-default-config"])).0, 1);
 }
 
 #[test]
@@ -152,20 +152,20 @@ fn a_configuration_that_criu_would_not_take_is_not_guessed_at() {
     let tree = Tree::new("conf", ": >ready; exec sleep 100");
     let conf = tree.dir.join("bad.conf");
     std::fs::write(&conf, "file-locks\nno-such-option\n").unwrap();
-    let (status, out, err) = escape_error(&tree.check(&["--config", conf.to_str().unwrap()]));
+    let (status, out, err) = output_of(&tree.check(&["--config", conf.to_str().unwrap()]));
     assert_eq!((status, out.as_str()), (2, ""));
     assert_eq!(err, format!("criu-preflight: {}:2: CRIU has no option 'no-such-...'\n", conf.display()));
     // What was no configuration at all.
     std::fs::write(&conf, "root:$6$pepper$Q3lkf9/zzz:19000:0:99999:7:::\n").unwrap();
-    let (status, _, err) = escape_error(&tree.check(&["--config", conf.to_str().unwrap()]));
+    let (status, _, err) = output_of(&tree.check(&["--config", conf.to_str().unwrap()]));
     assert_eq!(status, 2);
     assert_eq!(err, format!("criu-preflight: {}:1: CRIU has no option 'root...'\n", conf.display()));
     let fifo = tree.dir.join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let (status, _, err) = escape_error(&tree.check(&["--config", fifo.to_str().unwrap()]));
+    let (status, _, err) = output_of(&tree.check(&["--config", fifo.to_str().unwrap()]));
     assert_eq!(status, 2);
     assert_eq!(err, format!("criu-preflight: {}: not a regular file\n", fifo.display()));
-    let (status, _, err) = escape_error(&tree.check(&["--config", "/no/such/file"]));
+    let (status, _, err) = output_of(&tree.check(&["--config", "/no/such/file"]));
     assert_eq!(status, 2);
     assert!(err.starts_with("criu-preflight: /no/such/file: No such file"), "{err}");
 }
@@ -173,7 +173,7 @@ fn a_configuration_that_criu_would_not_take_is_not_guessed_at() {
 #[test]
 fn json_is_the_whole_report() {
     let tree = Tree::new("json", LOCK);
-    let (status, out, err) = escape_error(&tree.check(&["--json"]));
+    let (status, out, err) = output_of(&tree.check(&["--json"]));
     assert_eq!((status, err.as_str()), (1, ""));
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(report["verdict"], "refuse");
@@ -194,13 +194,13 @@ fn names_from_the_tree_do_nothing_to_the_terminal() {
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    let (status, out, _) = escape_error(&tree.check(&[]));
+    let (status, out, _) = output_of(&tree.check(&[]));
     assert_eq!(status, 1, "{out}");
     assert!(out.contains("(\\x1b[31m\\nError\\xff) fd 9"), "{out}");
     assert!(out.contains("lock\\x1b[31m\\nError\\xff"), "{out}");
     assert!(out.lines().all(|l| !l.contains(char::is_control)), "{out:?}");
     assert_eq!(out.lines().count(), 2, "{out}");
-    let (_, out, _) = escape_error(&tree.check(&["--json"]));
+    let (_, out, _) = output_of(&tree.check(&["--json"]));
     serde_json::from_str::<serde_json::Value>(&out).unwrap();
     assert!(!out.contains('\x1b'));
 }
@@ -212,9 +212,9 @@ fn what_cannot_be_told_is_not_an_answer() {
         let tree = Tree::new("gone", ": >ready; exec sleep 100");
         tree.root.id().to_string()
     };
-    let (status, out, err) = escape_error(&run(&["check", &gone], &home));
+    let (status, out, err) = output_of(&run(&["check", &gone], &home));
     assert_eq!((status, out.as_str(), err), (2, "", format!("criu-preflight: there is no process {gone}\n")));
-    let (status, out, err) = escape_error(&run(&["check", "1", "--file-lokcs"], &home));
+    let (status, out, err) = output_of(&run(&["check", "1", "--file-lokcs"], &home));
     assert_eq!((status, out.as_str()), (2, ""));
     assert_eq!(err, "criu-preflight: there is no option --file-lokcs. See criu-preflight --help\n");
 }
@@ -222,26 +222,26 @@ fn what_cannot_be_told_is_not_an_answer() {
 #[test]
 fn the_rules_are_told_one_by_one_and_all_together() {
     let home = std::env::temp_dir();
-    let (status, list, _) = escape_error(&run(&["rules"], &home));
+    let (status, list, _) = output_of(&run(&["rules"], &home));
     assert_eq!(status, 0);
-    let (_, array, _) = escape_error(&run(&["rules", "--json"], &home));
+    let (_, array, _) = output_of(&run(&["rules", "--json"], &home));
     let array: serde_json::Value = serde_json::from_str(&array).unwrap();
     let ids: Vec<&str> = array.as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap()).collect();
     assert!(ids.contains(&"tcp-connected") && ids.contains(&"lock-not-allowed"));
     for id in ids {
         assert!(list.contains(&format!("\n  {id} ")), "{id}");
-        let (status, text, _) = escape_error(&run(&["explain", id], &home));
+        let (status, text, _) = output_of(&run(&["explain", id], &home));
         assert_eq!(status, 0);
         assert!(text.starts_with(&format!("{id} (")), "{text}");
     }
-    let (status, out, err) = escape_error(&run(&["explain", "no-such"], &home));
+    let (status, out, err) = output_of(&run(&["explain", "no-such"], &home));
     assert_eq!((status, out.as_str()), (2, ""));
     assert_eq!(err, "criu-preflight: there is no rule 'no-such'; criu-preflight rules lists them\n");
 }
 
 #[test]
 fn a_rule_is_found_by_what_criu_says() {
-    let explain = |text: &str| escape_error(&run(&["explain", text], &std::env::temp_dir()));
+    let explain = |text: &str| output_of(&run(&["explain", text], &std::env::temp_dir()));
     let (status, text, err) = explain("(00.019) Error (criu/sk-inet.c:155): Can't dump corked dgram socket 1f");
     assert_eq!((status, err.as_str()), (0, ""));
     assert!(text.starts_with("udp-corked ("), "{text}");
@@ -255,11 +255,26 @@ fn a_rule_is_found_by_what_criu_says() {
 
 #[test]
 fn the_usage_names_every_option_that_decides() {
-    let (status, help, _) = escape_error(&run(&["--help"], &std::env::temp_dir()));
+    let (status, help, _) = output_of(&run(&["--help"], &std::env::temp_dir()));
     assert_eq!(status, 0);
     for option in ["--tcp-established", "--external", "--ghost-limit", "--criu", "--json", "--config"] {
         assert!(help.contains(option), "{option}");
     }
-    let (status, version, _) = escape_error(&run(&["--version"], &std::env::temp_dir()));
+    let (status, version, _) = output_of(&run(&["--version"], &std::env::temp_dir()));
     assert_eq!((status, version.as_str()), (0, concat!("criu-preflight ", env!("CARGO_PKG_VERSION"), "\n")));
+}
+
+#[test]
+fn a_trace_tells_why_a_rule_did_not_refuse() {
+    let tree = Tree::new("trace", "touch ready; sleep 60");
+    let (status, out, err) = output_of(&tree.check(&["--trace", "pidfd-old", "--criu", "4.3"]));
+    assert_eq!(
+        (status, out.as_str(), err.as_str()),
+        (0, "pidfd-old: not a rule for this CRIU, only for: 3.17.1-4.0\n", "")
+    );
+    let (status, _, err) = output_of(&tree.check(&["--trace", "nonsense"]));
+    assert_eq!(
+        (status, err.as_str()),
+        (2, "criu-preflight: there is no rule 'nonsense': criu-preflight rules lists them\n")
+    );
 }

@@ -206,7 +206,7 @@ fn line(prefix: &str, report: &Report, finding: &Finding, cure: &Hint) -> String
 }
 
 /// Whose it is: process, thread, descriptor or address (unless the sentence tells the mapping itself).
-fn place(finding: &Finding, says: &str) -> String {
+pub(super) fn place(finding: &Finding, says: &str) -> String {
     let mut text = format!("pid {} ({})", finding.pid, finding.comm.escaped());
     if let Some(tid) = finding.tid {
         text.push_str(&format!(" thread {tid}"));

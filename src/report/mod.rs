@@ -21,6 +21,7 @@ pub mod template;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 use crate::bytes::Bytes;
 use crate::config::{Config, Mode};
