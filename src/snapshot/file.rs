@@ -23,6 +23,11 @@ impl Dev {
         (136..144).contains(&self.major)
     }
 
+    /// `sdev` in fdinfo: MKDEV of the kernel and MKKDEV of CRIU, 12 and 20 bits.
+    pub fn from_sdev(sdev: u32) -> Dev {
+        Dev { major: sdev >> 20, minor: sdev & 0xf_ffff }
+    }
+
     /// Field 7 of /proc/PID/stat and TIOCGDEV (`new_encode_dev`).
     pub fn from_tty_nr(tty_nr: i32) -> Dev {
         let n = tty_nr as u32;
@@ -137,13 +142,23 @@ pub enum UnresolvedReason {
     Device,
 }
 
-/// What became of the watches of an inotify or fanotify descriptor, in the order of its fdinfo (only inode marks count).
+/// The watched inodes of an inotify or fanotify descriptor, in the order of its fdinfo.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchFacts {
-    pub handles: Vec<WatchResolution>,
+    pub watches: Vec<Watch>,
     /// Bytes of events that nobody has read (FIONREAD); only in the last look of a dump.
     #[serde(default)]
     pub unread: Option<u32>,
+}
+
+/// A watched inode, and whether CRIU finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    pub dev: Dev,
+    pub ino: u64,
+    /// The kernel printed a file handle of it.
+    pub has_handle: bool,
+    pub resolution: WatchResolution,
 }
 
 /// How CRIU's search for a watched inode goes (`check_open_handle`, criu/fsnotify.c).

@@ -19,7 +19,7 @@ use crate::parse::mountinfo::MountInfo;
 pub use cgroups::{Cgroups, Inside, Member, Places};
 pub use file::{
     Detail, Dev, EpollFacts, OpenFile, PathMismatch, Queued, SocketFacts, TtyFacts, TunFacts, UnresolvedEpollTarget,
-    UnresolvedReason, WatchFacts, WatchResolution,
+    UnresolvedReason, Watch, WatchFacts, WatchResolution,
 };
 pub use index::Index;
 pub use probe::Probe;

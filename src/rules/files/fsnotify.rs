@@ -1,41 +1,16 @@
 //! inotify and fanotify descriptors.
 
 use crate::criu::{Cap, Gate, Opt};
-use crate::parse::fdinfo::{FanotifyObject, FdInfo};
+use crate::parse::fdinfo::FanotifyObject;
 use crate::parse::mountinfo::MountInfo;
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
-use crate::snapshot::{Dev, OpenFile, Task, WatchResolution};
-
-/// A watched inode: device in the kernel's form, inode, whether the kernel printed a handle.
-struct Watched {
-    sdev: u32,
-    ino: u64,
-    has_handle: bool,
-}
-
-/// The watched inodes of a descriptor, in the order of its fdinfo.
-fn watched(info: &FdInfo) -> impl Iterator<Item = Watched> + '_ {
-    let inotify = info.inotify.iter().map(|w| Watched { sdev: w.sdev, ino: w.ino, has_handle: w.handle.is_some() });
-    let fanotify = info.fanotify_marks.iter().filter_map(|m| match &m.on {
-        FanotifyObject::Inode { ino, sdev, handle } => {
-            Some(Watched { sdev: *sdev, ino: *ino, has_handle: handle.is_some() })
-        }
-        _ => None,
-    });
-    inotify.chain(fanotify)
-}
-
-/// MKKDEV of the kernel and of CRIU: 12 and 20 bits.
-fn dev_of(sdev: u32) -> Dev {
-    Dev { major: sdev >> 20, minor: sdev & 0xf_ffff }
-}
+use crate::snapshot::{OpenFile, Task, Watch, WatchResolution};
 
 /// What is known about one watch.
 struct Lost<'a> {
     task: &'a Task,
     file: &'a OpenFile,
-    at: Watched,
-    handle: WatchResolution,
+    watch: &'a Watch,
     /// First mount of that superblock which CRIU collects.
     mount: Option<&'a MountInfo>,
 }
@@ -43,14 +18,12 @@ struct Lost<'a> {
 /// Every watch of the tree that CRIU might not find.
 fn lost<'a>(ctx: &Ctx<'a>, mut judge: impl FnMut(Lost<'a>)) {
     for (task, file) in ctx.files() {
-        let (Some(info), Some(facts)) = (&file.info, file.watches()) else { continue };
-        for (at, handle) in watched(info).zip(&facts.handles) {
-            if matches!(handle, WatchResolution::Path | WatchResolution::Irmap) {
+        for watch in file.watches().into_iter().flat_map(|facts| &facts.watches) {
+            if matches!(watch.resolution, WatchResolution::Path | WatchResolution::Irmap) {
                 continue;
             }
-            let dev = dev_of(at.sdev);
-            let mount = ctx.mounts.first_of_device(dev).map(|n| n.info);
-            judge(Lost { task, file, at, handle: *handle, mount });
+            let mount = ctx.mounts.first_of_device(watch.dev).map(|n| n.info);
+            judge(Lost { task, file, watch, mount });
         }
     }
 }
@@ -65,13 +38,13 @@ impl Lost<'_> {
     }
 
     fn finding(&self, rule: &Rule) -> Finding {
-        let dev = dev_of(self.at.sdev);
+        let Watch { dev, ino, .. } = *self.watch;
         let kind = if self.file.info.as_ref().is_some_and(|i| i.inotify.is_empty()) { "fanotify" } else { "inotify" };
         Finding::on_file(rule, self.task, self.file)
-            .key(format!("watch:{}:{}:{}:{}", self.task.pid, self.file.fd, self.at.sdev, self.at.ino))
+            .key(format!("watch:{}:{}:{}:{}:{ino}", self.task.pid, self.file.fd, dev.major, dev.minor))
             .term("class", kind)
             .fact("dev", Value::Dev(dev))
-            .num("ino", i64::try_from(self.at.ino).unwrap_or(i64::MAX))
+            .num("ino", i64::try_from(ino).unwrap_or(i64::MAX))
             .fact_opt("fstype", self.mount.map(|m| Value::Text(m.fstype.clone())))
             .fact_opt("mountpoint", self.mount.map(|m| Value::Text(m.mountpoint.clone())))
     }
@@ -102,10 +75,10 @@ pub static INOTIFY_HANDLE: Rule = Rule {
             if ctx.host.has(Cap::OverlayWatches) && l.fstype() == b"overlay" {
                 return;
             }
-            let gate = match l.handle {
+            let gate = match l.watch.resolution {
                 WatchResolution::Nowhere => Gate::InForce,
                 // CRIU cannot even parse such a line.
-                _ if !l.at.has_handle => Gate::InForce,
+                _ if !l.watch.has_handle => Gate::InForce,
                 // The rules below.
                 WatchResolution::Lost => return,
                 WatchResolution::NoPath if l.is_volatile_tmpfs() => return,
@@ -139,7 +112,7 @@ pub static INOTIFY_TMPFS: Rule = Rule {
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
         lost(ctx, |l| {
-            if matches!(l.handle, WatchResolution::NoPath | WatchResolution::Lost) && l.is_volatile_tmpfs() {
+            if matches!(l.watch.resolution, WatchResolution::NoPath | WatchResolution::Lost) && l.is_volatile_tmpfs() {
                 sink.push(l.finding(rule));
             }
         });
@@ -167,7 +140,7 @@ pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
         lost(ctx, |l| {
-            if l.handle == WatchResolution::Lost && !l.is_volatile_tmpfs() {
+            if l.watch.resolution == WatchResolution::Lost && !l.is_volatile_tmpfs() {
                 sink.push(l.finding(rule));
             }
         });

@@ -15,7 +15,7 @@ use crate::rules::testkit::*;
 use crate::rules::{Rule, Verdict};
 use crate::snapshot::{
     Detail, Dev, EpollFacts, Link, Mapping, MountTable, OpenFile, PathMismatch, Probe, Snapshot, SocketFacts,
-    Unchecked, UnresolvedEpollTarget, UnresolvedReason, WatchFacts, WatchResolution,
+    Unchecked, UnresolvedEpollTarget, UnresolvedReason, Watch, WatchFacts, WatchResolution,
 };
 
 const REFUSE: Option<Verdict> = Some(Verdict::Refuse);
@@ -474,13 +474,15 @@ fn escaped_epoll_targets() {
 
 #[test]
 fn watches() {
-    let watch = |sdev: &str, handle: WatchResolution| {
+    let watch = |sdev: &str, resolution| {
         let line = format!(
             "inotify wd:1 ino:2b sdev:{sdev} mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:0011223344556677\n"
         );
         let mut f = file(3, 0, 9);
         f.info = Some(Box::new(fdinfo::parse(line.as_bytes())));
-        f.detail = Some(Box::new(Detail::Watch(WatchFacts { handles: vec![handle], unread: None })));
+        let dev = Dev::from_sdev(u32::from_str_radix(sdev, 16).unwrap());
+        let watches = vec![Watch { dev, ino: 0x2b, has_handle: true, resolution }];
+        f.detail = Some(Box::new(Detail::Watch(WatchFacts { watches, unread: None })));
         at(snap(vec![f]), TABLE)
     };
     let (ext4, proc, tmpfs, overlay) = ("fe00000", "14", "15", "19");

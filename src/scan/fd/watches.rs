@@ -15,7 +15,7 @@ use crate::parse::mountinfo::MountInfo;
 use crate::scan::fd::paths::{has_server, Root, Roots};
 use crate::scan::proc::Dir;
 use crate::scan::sys;
-use crate::snapshot::{Detail, Dev, MountTable, OpenFile, ScanPhase, Snapshot, WatchFacts, WatchResolution};
+use crate::snapshot::{Detail, Dev, MountTable, OpenFile, ScanPhase, Snapshot, Watch, WatchFacts, WatchResolution};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use std::ffi::CString;
@@ -40,11 +40,11 @@ const MAX_HANDLES: usize = 100_000;
 /// Directories held open at a time.
 const MAX_PLACES: usize = 16;
 
-/// The watched inodes of a descriptor, in the order of its fdinfo: device in the kernel's form, inode, handle.
-fn watched(info: &FdInfo) -> impl Iterator<Item = (u32, u64, Option<&FileHandle>)> {
-    let inotify = info.inotify.iter().map(|w| (w.sdev, w.ino, w.handle.as_ref()));
+/// The watched inodes of a descriptor, in the order of its fdinfo: device, inode, handle.
+fn watched(info: &FdInfo) -> impl Iterator<Item = (Dev, u64, Option<&FileHandle>)> {
+    let inotify = info.inotify.iter().map(|w| (Dev::from_sdev(w.sdev), w.ino, w.handle.as_ref()));
     let fanotify = info.fanotify_marks.iter().filter_map(|m| match &m.on {
-        FanotifyObject::Inode { ino, sdev, handle } => Some((*sdev, *ino, handle.as_ref())),
+        FanotifyObject::Inode { ino, sdev, handle } => Some((Dev::from_sdev(*sdev), *ino, handle.as_ref())),
         _ => None,
     });
     inotify.chain(fanotify)
@@ -70,9 +70,10 @@ impl WouldNotify {
 fn would_notify(snap: &Snapshot) -> WouldNotify {
     const TOLD: u32 = libc::IN_OPEN | libc::IN_ACCESS | libc::IN_CLOSE_NOWRITE;
     let infos = || snap.tasks.iter().flat_map(|t| &t.files).filter_map(|f| f.info.as_deref());
-    let inotify = infos().flat_map(|i| &i.inotify).filter(|w| w.mask & TOLD != 0).map(|w| (dev_of(w.sdev), w.ino));
+    let inotify =
+        infos().flat_map(|i| &i.inotify).filter(|w| w.mask & TOLD != 0).map(|w| (Dev::from_sdev(w.sdev), w.ino));
     let fanotify = infos().flat_map(|i| &i.fanotify_marks).filter_map(|m| match m.on {
-        FanotifyObject::Inode { ino, sdev, .. } => Some((dev_of(sdev), ino)),
+        FanotifyObject::Inode { ino, sdev, .. } => Some((Dev::from_sdev(sdev), ino)),
         _ => None,
     });
     let mut would_notify = WouldNotify { inodes: inotify.chain(fanotify).collect(), ..WouldNotify::default() };
@@ -82,7 +83,7 @@ fn would_notify(snap: &Snapshot) -> WouldNotify {
                 would_notify.mounts.insert(u64::from(mnt_id));
             }
             FanotifyObject::Filesystem { sdev } => {
-                would_notify.devices.insert(dev_of(sdev));
+                would_notify.devices.insert(Dev::from_sdev(sdev));
             }
             _ => {}
         }
@@ -119,8 +120,11 @@ pub fn collect(snap: &mut Snapshot, proc: &Dir, host: &Host) {
     };
     for file in tasks.iter_mut().flat_map(|t| &mut t.files).filter(|f| has_watches(f)) {
         let Some(info) = &file.info else { continue };
-        let handles = watched(info).map(|(sdev, ino, handle)| look.one(sdev, ino, handle)).collect();
-        file.detail = Some(Box::new(Detail::Watch(WatchFacts { handles, unread: None })));
+        let resolved = watched(info).map(|(dev, ino, handle)| {
+            let resolution = look.one(dev, ino, handle);
+            Watch { dev, ino, has_handle: handle.is_some(), resolution }
+        });
+        file.detail = Some(Box::new(Detail::Watch(WatchFacts { watches: resolved.collect(), unread: None })));
     }
     snap.tasks = tasks;
 }
@@ -150,7 +154,7 @@ struct WatchResolver<'a> {
     /// The directories that were opened, by mount.
     places: Map<i32, Place>,
     /// What became of an inode that was asked for before.
-    found: Map<(u32, u64), WatchResolution>,
+    found: Map<(Dev, u64), WatchResolution>,
     /// Handles opened so far.
     handles: usize,
     /// All that is below the directories CRIU searches; made with the first need.
@@ -189,28 +193,28 @@ enum Opened {
 }
 
 impl WatchResolver<'_> {
-    fn one(&mut self, sdev: u32, ino: u64, handle: Option<&FileHandle>) -> WatchResolution {
+    fn one(&mut self, dev: Dev, ino: u64, handle: Option<&FileHandle>) -> WatchResolution {
         // Without a handle CRIU does not understand the line at all.
         let Some(handle) = handle else { return WatchResolution::Nowhere };
-        if let Some(known) = self.found.get(&(sdev, ino)) {
+        if let Some(known) = self.found.get(&(dev, ino)) {
             return *known;
         }
-        let result = match self.open(sdev, ino, handle) {
+        let result = match self.open(dev, ino, handle) {
             Opened::Path => WatchResolution::Path,
             Opened::NoPath if self.host.options.force_irmap != Some(true) => WatchResolution::NoPath,
-            Opened::NoPath => self.irmap(sdev, ino, WatchResolution::Lost),
+            Opened::NoPath => self.irmap(dev, ino, WatchResolution::Lost),
             Opened::Unknown => WatchResolution::Unknown,
             Opened::Later => WatchResolution::Later,
-            Opened::No => self.irmap(sdev, ino, WatchResolution::Nowhere),
+            Opened::No => self.irmap(dev, ino, WatchResolution::Nowhere),
         };
-        self.found.insert((sdev, ino), result);
+        self.found.insert((dev, ino), result);
         result
     }
 
     /// irmap_lookup.
-    fn irmap(&mut self, sdev: u32, ino: u64, not_found: WatchResolution) -> WatchResolution {
+    fn irmap(&mut self, dev: Dev, ino: u64, not_found: WatchResolution) -> WatchResolution {
         let search = self.search();
-        match (search.inodes.contains(&(dev_of(sdev), ino)), search.partial) {
+        match (search.inodes.contains(&(dev, ino)), search.partial) {
             (true, _) => WatchResolution::Irmap,
             _ if search.would_notify => WatchResolution::Later,
             (false, true) => WatchResolution::Unknown,
@@ -219,8 +223,7 @@ impl WatchResolver<'_> {
     }
 
     /// alloc_openable.
-    fn open(&mut self, sdev: u32, ino: u64, handle: &FileHandle) -> Opened {
-        let dev = dev_of(sdev);
+    fn open(&mut self, dev: Dev, ino: u64, handle: &FileHandle) -> Opened {
         let mut opened = false;
         let (mut unknown, mut later) = (false, false);
         for (table, mount) in self.mounts.get(&dev).into_iter().flatten() {
@@ -274,10 +277,6 @@ impl WatchResolver<'_> {
             search
         })
     }
-}
-
-fn dev_of(sdev: u32) -> Dev {
-    Dev { major: sdev >> 20, minor: sdev & 0xf_ffff }
 }
 
 fn c_path(path: &[u8]) -> Option<CString> {
@@ -447,7 +446,7 @@ mod tests {
         let snap = crate::scan::collect_once(std::process::id().cast_signed(), look, host).unwrap();
         let file = snap.tasks[0].files.iter().find(|f| f.fd == inotify.as_raw_fd()).unwrap();
         match file.detail.as_deref() {
-            Some(Detail::Watch(facts)) => facts.handles[0],
+            Some(Detail::Watch(facts)) => facts.watches[0].resolution,
             other => panic!("{other:?}"),
         }
     }
