@@ -21,9 +21,6 @@ const MORE_LOOKS: usize = 4;
 /// What the search for the other ends of the findings may take. Only a refused dump pays it.
 const HOLDER_SEARCH_BUDGET: Duration = Duration::from_millis(500);
 
-/// Answers finding by finding.
-type Watch<'a> = &'a dyn Fn(&[Finding], &Snapshot, Duration) -> Vec<bool>;
-
 /// How a tree is looked at; another one in tests.
 pub struct Probes<'a> {
     /// One picture of the tree below a pid, or why there is none.
@@ -32,10 +29,10 @@ pub struct Probes<'a> {
     pub paths: &'a dyn Fn(&mut [Finding], &Snapshot),
     /// Fills in who holds the other ends, as far as the time allows.
     pub holders: &'a dyn Fn(&mut [Finding], &Snapshot, Duration),
-    /// Lets a moment pass and tells which refusals are about something that stayed the same all the while.
-    pub watch: Watch<'a>,
-    /// Which refusals about a path hold when path and file are asked in one piece.
-    pub paths_again: &'a dyn Fn(&[Finding], &Snapshot) -> Vec<bool>,
+    /// Lets a moment pass and notes in each refusal whether it is about something that stayed the same all the while.
+    pub watch: &'a dyn Fn(&mut [Finding], &Snapshot, Duration),
+    /// Notes in each refusal about a path whether it holds when path and file are asked in one piece.
+    pub paths_again: &'a dyn Fn(&mut [Finding], &Snapshot),
 }
 
 impl Probes<'static> {
@@ -59,8 +56,8 @@ pub fn early(probes: &Probes, root: i32, host: &Host, config: &Config) -> Result
     if !refuses(&before) {
         return Ok(enriched(probes, &first, before, config));
     }
-    let steady = (probes.watch)(&before, &first, RECHECK_DELAY);
-    for (f, _) in before.iter_mut().zip(steady).filter(|(_, steady)| !steady) {
+    (probes.watch)(&mut before, &first, RECHECK_DELAY);
+    for f in before.iter_mut().filter(|f| f.held == Some(false)) {
         f.verdict = Verdict::Warn;
     }
     let mut more_looks = if frozen_look_follows(host) { 0 } else { MORE_LOOKS };
@@ -70,8 +67,8 @@ pub fn early(probes: &Probes, root: i32, host: &Host, config: &Config) -> Result
         confirm::confirm((&first, &before), &second, &mut found);
         if refuses(&found) {
             (probes.holders)(&mut found, &second, HOLDER_SEARCH_BUDGET);
-            let paths = (probes.paths_again)(&found, &second);
-            confirm::settle((&first, &before), &second, &mut found, &paths);
+            (probes.paths_again)(&mut found, &second);
+            confirm::settle((&first, &before), &second, &mut found);
         }
         if more_looks == 0 || !found.iter().any(|f| f.proof == Proof::Lacking) {
             // A stable order: refusals first, then as the table and the tree have them.
@@ -115,9 +112,14 @@ pub fn probes(scan: &dyn Fn(i32, ScanPhase, &Host) -> Result<Snapshot, ScanError
         scan,
         paths: &|_, _| (),
         holders: &|_, _, _| (),
-        watch: &|findings, _, _| vec![true; findings.len()],
-        paths_again: &|findings, _| vec![true; findings.len()],
+        watch: &|findings, _, _| hold(findings, true),
+        paths_again: &|findings, _| hold(findings, true),
     }
+}
+
+#[cfg(test)]
+pub fn hold(findings: &mut [Finding], held: bool) {
+    findings.iter_mut().for_each(|f| f.held = Some(held));
 }
 
 #[cfg(test)]
@@ -161,7 +163,7 @@ mod tests {
         let (host, config) = (testkit::host(), Config::default());
         let scan = |_, look, _: &Host| Ok(tree(look, true));
         for (steady, outcome) in [(true, Outcome::Refuse), (false, Outcome::Warn)] {
-            let probes = Probes { watch: &|findings, _, _| vec![steady; findings.len()], ..probes(&scan) };
+            let probes = Probes { watch: &|findings, _, _| hold(findings, steady), ..probes(&scan) };
             assert_eq!(early(&probes, 100, &host, &config).unwrap().verdict(), outcome);
         }
     }
@@ -215,9 +217,9 @@ mod tests {
         };
         let trees = RefCell::new([5, 6, 7, 7, 8].into_iter());
         let scan = |_, _, _: &Host| trees.borrow_mut().next().map(tree).ok_or(ScanError::NoSuchTask);
-        let paths_again = |findings: &[Finding], _: &Snapshot| {
+        let paths_again = |findings: &mut [Finding], _: &Snapshot| {
             asked.set(asked.get() + 1);
-            vec![asked.get() == 1; findings.len()]
+            hold(findings, asked.get() == 1);
         };
         let probes = Probes { paths_again: &paths_again, ..probes(&scan) };
         let report = early(&probes, 100, &dry, &config).unwrap();

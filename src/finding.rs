@@ -141,6 +141,9 @@ pub struct Finding {
     /// Of a look at a running tree: whether this was seen in one piece, as its [`crate::rules::Evidence`] asks for.
     #[serde(skip)]
     pub proof: Proof,
+    /// Whether it was the same when it was asked again, see [`crate::scan::recheck`]; `None`: it was not asked.
+    #[serde(skip)]
+    pub held: Option<bool>,
 }
 
 /// Whether what two looks agree on could be a coincidence of two moments.
@@ -185,6 +188,7 @@ impl Finding {
             link: None,
             lasts: false,
             proof: Proof::NotAsked,
+            held: None,
         }
     }
 

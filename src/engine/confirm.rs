@@ -65,21 +65,19 @@ fn other_start(snap: &Snapshot, f: &Finding) -> Option<u64> {
 
 /// Marks the refusals that two looks agree on but that could be a coincidence of two moments, and lets them only warn. What two
 /// looks before these have settled stays so.
-///
-/// `paths`: finding by finding, whether path and open file were looked up again in one piece.
-pub fn settle(first: (&Snapshot, &[Finding]), second: &Snapshot, findings: &mut [Finding], paths: &[bool]) {
+pub fn settle(first: (&Snapshot, &[Finding]), second: &Snapshot, findings: &mut [Finding]) {
     let earlier = Earlier::of(first);
     let first = first.0;
     let still = Still::between(first, second);
     let same_mounts = same_mounts(first, second);
     let whole = first.whole && second.whole;
-    for (nth, f) in findings.iter_mut().enumerate().filter(|(_, f)| f.verdict == Verdict::Refuse) {
+    for f in findings.iter_mut().filter(|f| f.verdict == Verdict::Refuse) {
         let Some(rule) = registry::by_id(&f.rule) else { continue };
         let before = earlier.find(second, f).is_some_and(|was| was.proof == Proof::Given);
         let certain = match rule.evidence {
             Evidence::Object => true,
             Evidence::Process => still.task(f.pid, f.start_time),
-            Evidence::Path => paths.get(nth).copied().unwrap_or_default(),
+            Evidence::Path => f.held == Some(true),
             Evidence::Mounts => same_mounts,
             Evidence::Peer => match f.outside {
                 Some(outside) => outside && whole && still.same_tasks(),
@@ -178,7 +176,8 @@ mod tests {
         change(&mut second, &mut f);
         let mut found = [f];
         let was = found.clone();
-        settle((&first, &was), &second, &mut found, &[path]);
+        found.iter_mut().for_each(|f| f.held = Some(path));
+        settle((&first, &was), &second, &mut found);
         assert_eq!(found[0].proof == Proof::Lacking, found[0].verdict == Verdict::Warn);
         found[0].verdict == Verdict::Refuse
     }

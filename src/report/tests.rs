@@ -94,6 +94,7 @@ fn finding(rule: &Rule, pid: i32, comm: &str, fd: Option<i32>) -> Finding {
         link: None,
         lasts: false,
         proof: Default::default(),
+        held: None,
     }
 }
 fn tcp(pid: i32, fd: i32) -> Finding {

@@ -38,17 +38,15 @@ pub fn record(
         (probes.holders)(findings, snap, budget);
         note(&mut |answers| answers.other_ends.extend(findings.iter().filter_map(other_end)));
     };
-    let watch = |findings: &[Finding], snap: &Snapshot, moment: Duration| {
-        let steady = (probes.watch)(findings, snap, moment);
-        let lost = findings.iter().zip(&steady).filter(|(_, steady)| !**steady).map(|(f, _)| f);
+    let watch = |findings: &mut [Finding], snap: &Snapshot, moment: Duration| {
+        (probes.watch)(findings, snap, moment);
+        let lost = findings.iter().filter(|f| f.held == Some(false));
         note(&mut |answers| answers.unsteady.extend(lost.clone().map(Subject::of)));
-        steady
     };
-    let paths_again = |findings: &[Finding], snap: &Snapshot| {
-        let hold = (probes.paths_again)(findings, snap);
-        let lost = findings.iter().zip(&hold).filter(|(f, holds)| !**holds && rests_on_path(f)).map(|(f, _)| f);
+    let paths_again = |findings: &mut [Finding], snap: &Snapshot| {
+        (probes.paths_again)(findings, snap);
+        let lost = findings.iter().filter(|f| f.held != Some(true) && rests_on_path(f));
         note(&mut |answers| answers.other_path.extend(lost.clone().map(Subject::of)));
-        hold
     };
     let recording = Probes { scan: &scan, paths: &paths, holders: &holders, watch: &watch, paths_again: &paths_again };
     let report = check(&recording)?;

@@ -1,6 +1,6 @@
 //! Judges what was saved, with the answers that were given then in place of new ones.
 
-use super::answers::Lookup;
+use super::answers::{Lookup, Subject};
 use super::{SavedCheck, SavedSnapshot};
 use crate::check::{early, frozen, Probes};
 use crate::criu::Host;
@@ -8,9 +8,8 @@ use crate::hash::Map;
 use crate::report::Report;
 use crate::rules::{Finding, Value};
 use crate::scan::ScanError;
-use crate::snapshot::{ScanPhase, Snapshot};
+use crate::snapshot::ScanPhase;
 use std::cell::Cell;
-use std::time::Duration;
 
 impl SavedCheck {
     /// The report, as this version makes it of what was seen then. Where this asks for more looks than were taken, the last
@@ -30,14 +29,8 @@ impl SavedCheck {
             scan: &scan,
             paths: &|findings, _| name(findings, current()),
             holders: &|findings, _, _| hold(findings, current()),
-            watch: &|findings: &[Finding], _: &Snapshot, _: Duration| {
-                let lost = Lookup::new(current().answers.unsteady.iter().map(|s| (s, ())));
-                findings.iter().map(|f| lost.of(f).is_none()).collect()
-            },
-            paths_again: &|findings, _| {
-                let lost = Lookup::new(current().answers.other_path.iter().map(|s| (s, ())));
-                findings.iter().map(|f| lost.of(f).is_none()).collect()
-            },
+            watch: &|findings, _, _| held_but(&current().answers.unsteady, findings),
+            paths_again: &|findings, _| held_but(&current().answers.other_path, findings),
         };
         let root = first.snapshot.root;
         match first.snapshot.look {
@@ -45,6 +38,12 @@ impl SavedCheck {
             ScanPhase::Frozen => frozen(&probes, root, &self.host, &self.config()),
         }
     }
+}
+
+/// All but these were the same.
+fn held_but(lost: &[Subject], findings: &mut [Finding]) {
+    let lost = Lookup::new(lost.iter().map(|subject| (subject, ())));
+    findings.iter_mut().for_each(|f| f.held = Some(lost.of(f).is_none()));
 }
 
 fn name(findings: &mut [Finding], of: &SavedSnapshot) {

@@ -1,7 +1,7 @@
 use super::*;
-use crate::check::{early, frozen, probes, Probes};
+use crate::check::{early, frozen, hold, probes, Probes};
 use crate::report::{json, terminal, Report};
-use crate::rules::{testkit, Finding, Holder, Value, Verdict};
+use crate::rules::{testkit, Holder, Value, Verdict};
 use crate::snapshot::{Dev, PathMismatch, ScanPhase};
 use std::cell::RefCell;
 use std::os::unix::fs::{symlink, PermissionsExt};
@@ -48,8 +48,8 @@ fn saved(look: ScanPhase, ran: &[u64]) -> (SavedCheck, String) {
                 f.outside = Some(true);
             }
         },
-        watch: &|found: &[Finding], _, _| found.iter().map(|f| f.fd != Some(3)).collect(),
-        paths_again: &|found, _| vec![count() > 4; found.len()],
+        watch: &|found, _, _| found.iter_mut().for_each(|f| f.held = Some(f.fd != Some(3))),
+        paths_again: &|found, _| hold(found, count() > 4),
         ..probes(&scan)
     };
     let check = |probes: &Probes| match look {

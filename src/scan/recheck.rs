@@ -1,7 +1,7 @@
 //! Findings of a look at a running tree, asked again: only a tree that is about to be refused pays for it.
 //!
 //! [`watch`] fills the time between two looks: an object that is now this and now that is not one that two looks have met by
-//! chance in the same state. [`paths`] looks an open file and its path up in one piece.
+//! chance in the same state. [`paths`] looks an open file and its path up in one piece. Both answer in [`Finding::held`].
 
 use crate::bytes::Bytes;
 use crate::parse::locks::Lock;
@@ -47,25 +47,23 @@ struct TaskState {
 }
 
 /// Waits for a moment and asks for what the refusals are about all the while: which of them stayed as they were.
-pub fn watch(findings: &[Finding], snap: &Snapshot, moment: Duration) -> Vec<bool> {
-    let mut steady = vec![true; findings.len()];
-    let proc = Dir::proc();
-    let Ok(proc) = proc else {
+pub fn watch(findings: &mut [Finding], snap: &Snapshot, moment: Duration) {
+    let Ok(proc) = Dir::proc() else {
         std::thread::sleep(moment);
-        return vec![false; findings.len()];
+        findings.iter_mut().for_each(|f| f.held = Some(false));
+        return;
     };
     let mut asker = Asker { proc: &proc, snap, dirs: HashMap::new(), files: HashMap::new(), b: Buffers::new() };
     // Many findings may be about one thing: thousands of locks of one descriptor, all of which it shows at once.
-    let mut things: HashMap<_, Watched> = HashMap::new();
-    let refused = findings.iter().enumerate().filter(|(_, f)| f.verdict == Verdict::Refuse);
-    for (nth, f) in refused.take(MOST) {
-        let thing = things.entry((f.pid, f.tid, f.fd, f.addr, f.queued.is_empty()));
-        thing.or_insert_with(|| Watched { first: f, of: Vec::new(), state: None, steady: true }).of.push(nth);
+    let mut things: HashMap<Thing, Watched> = HashMap::new();
+    let is_refused = |f: &Finding| f.verdict == Verdict::Refuse;
+    for f in findings.iter().filter(|f| is_refused(f)).take(MOST) {
+        things.entry(thing(f)).or_insert_with(|| Watched { first: f.clone(), state: None, steady: true });
     }
     for _ in 0..TIMES {
         std::thread::sleep(moment / TIMES);
         for thing in things.values_mut().filter(|thing| thing.steady) {
-            thing.steady = match asker.state(thing.first) {
+            thing.steady = match asker.state(&thing.first) {
                 Seen::Seen(Some(state)) => *thing.state.get_or_insert_with(|| state.clone()) == state,
                 // It cannot be asked without waiting for somebody.
                 Seen::Seen(None) => true,
@@ -73,21 +71,22 @@ pub fn watch(findings: &[Finding], snap: &Snapshot, moment: Duration) -> Vec<boo
             }
         }
     }
-    for thing in things.into_values().filter(|thing| !thing.steady) {
-        for nth in thing.of {
-            if let Some(steady) = steady.get_mut(nth) {
-                *steady = false;
-            }
-        }
+    for f in findings.iter_mut().filter(|f| is_refused(f)).take(MOST) {
+        f.held = things.get(&thing(f)).map(|thing| thing.steady);
     }
-    steady
+}
+
+/// What a finding is about: process, thread, descriptor, mapping, whether it lies in no queue.
+type Thing = (i32, Option<i32>, Option<i32>, Option<u64>, bool);
+
+fn thing(f: &Finding) -> Thing {
+    (f.pid, f.tid, f.fd, f.addr, f.queued.is_empty())
 }
 
 /// What findings are about, and how it was when it was first asked.
-struct Watched<'f> {
-    first: &'f Finding,
-    /// Indices of the findings.
-    of: Vec<usize>,
+struct Watched {
+    /// One of them.
+    first: Finding,
     state: Option<State>,
     steady: bool,
 }
@@ -185,19 +184,19 @@ fn process(proc: &Dir, pid: i32, start_time: u64, b: &mut Buffers) -> Option<Dir
 
 /// Which of the refusals that rest on a path hold: the descriptor (or mapping, or directory) before and after, and in between
 /// where its path leads.
-pub fn paths(findings: &[Finding], snap: &Snapshot) -> Vec<bool> {
+pub fn paths(findings: &mut [Finding], snap: &Snapshot) {
     let rests_on_path = |f: &Finding| registry::by_id(&f.rule).is_some_and(|r| r.evidence == Evidence::Path);
-    let asked = |f: &&Finding| f.verdict == Verdict::Refuse && rests_on_path(f);
-    if !findings.iter().any(|f| asked(&f)) {
-        return vec![false; findings.len()];
+    let asked = |f: &Finding| f.verdict == Verdict::Refuse && rests_on_path(f);
+    if !findings.iter().any(asked) {
+        return;
     }
     let until = Instant::now() + BUDGET;
-    let Ok(proc) = Dir::proc() else { return vec![false; findings.len()] };
+    let Ok(proc) = Dir::proc() else { return };
     let mut roots = Roots::new(&proc, snap, &snap.tasks);
     let mut b = Buffers::new();
-    let mut holds =
-        |f: &Finding| Instant::now() < until && path_holds(f, snap, &proc, &mut roots, &mut b).unwrap_or(false);
-    findings.iter().map(|f| asked(&f) && holds(f)).collect()
+    for f in findings.iter_mut().filter(|f| asked(f)) {
+        f.held = Some(Instant::now() < until && path_holds(f, snap, &proc, &mut roots, &mut b).unwrap_or(false));
+    }
 }
 
 fn path_holds(f: &Finding, snap: &Snapshot, proc: &Dir, roots: &mut Roots, b: &mut Buffers) -> Option<bool> {

@@ -25,6 +25,21 @@ fn finding(rule: &str, snap: &Snapshot, fd: i32) -> Finding {
     Finding::on_file(registry::by_id(rule).unwrap(), task, file)
 }
 
+/// What became of each.
+fn held<const N: usize>(mut findings: [Finding; N], ask: impl FnOnce(&mut [Finding])) -> [Option<bool>; N] {
+    ask(&mut findings);
+    findings.map(|f| f.held)
+}
+
+fn watched<const N: usize>(findings: [Finding; N], snap: &Snapshot) -> [Option<bool>; N] {
+    held(findings, |findings| watch(findings, snap, RECHECK_DELAY))
+}
+
+fn looked_up(f: &Finding, snap: &Snapshot) -> Option<bool> {
+    let [held] = held([f.clone()], |findings| paths(findings, snap));
+    held
+}
+
 /// `other` is done over and over while `body` runs.
 fn while_doing<T>(mut other: impl FnMut() + Send, body: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
@@ -46,7 +61,7 @@ fn a_descriptor_that_is_now_this_and_now_that_is_not_steady() {
     let others = [File::open("/dev/zero").unwrap(), File::open("/dev/null").unwrap()];
     let snap = collect();
     let findings = [kept.as_raw_fd(), moved.as_raw_fd()].map(|fd| finding("fd-chrdev", &snap, fd));
-    assert_eq!(watch(&findings, &snap, RECHECK_DELAY), [true, true]);
+    assert_eq!(watched(findings.clone(), &snap), [Some(true); 2]);
     let turn = || {
         for other in &others {
             // SAFETY: two descriptors of ours; the second is closed and made again in one step, and stays `moved`'s.
@@ -54,18 +69,18 @@ fn a_descriptor_that_is_now_this_and_now_that_is_not_steady() {
             std::thread::sleep(Duration::from_millis(2));
         }
     };
-    assert_eq!(while_doing(turn, || watch(&findings, &snap, RECHECK_DELAY)), [true, false]);
+    assert_eq!(while_doing(turn, || watched(findings.clone(), &snap)), [Some(true), Some(false)]);
     // Another process by now.
     let mut gone = findings[0].clone();
     gone.start_time += 1;
-    assert_eq!(watch(&[gone.clone(), gone.doubt()], &snap, RECHECK_DELAY), [false, true]);
+    assert_eq!(watched([gone.clone(), gone.doubt()], &snap), [Some(false), None]);
 }
 
 #[test]
 fn a_task_is_steady_while_nothing_that_counts_changes() {
     let snap = collect();
     let f = Finding::on_task(registry::by_id("task-traced").unwrap(), snap.task(me()).unwrap());
-    assert_eq!(watch(std::slice::from_ref(&f), &snap, RECHECK_DELAY), [true]);
+    assert_eq!(watched([f], &snap), [Some(true)]);
 }
 
 fn fresh_dir(name: &str) -> PathBuf {
@@ -95,11 +110,11 @@ fn a_name_that_is_gone_is_gone_each_time_it_is_asked_for() {
     std::fs::remove_file(dir.join("a")).unwrap();
     let snap = collect();
     let f = finding("link-remap-needed", &snap, file.as_raw_fd());
-    assert_eq!(paths(std::slice::from_ref(&f), &snap), [true]);
-    assert_eq!(paths(&[f.clone().doubt()], &snap), [false], "only refusals are asked for");
+    assert_eq!(looked_up(&f, &snap), Some(true));
+    assert_eq!(looked_up(&f.clone().doubt(), &snap), None, "only refusals are asked for");
     // Its last name goes after the look.
     std::fs::remove_file(dir.join("b")).unwrap();
-    assert_eq!(paths(&[f], &snap), [false]);
+    assert_eq!(looked_up(&f, &snap), Some(false));
     std::fs::remove_dir_all(dir).unwrap();
 }
 
@@ -114,7 +129,7 @@ fn a_file_that_was_replaced_after_the_look_is_no_finding() {
     let other = crate::scan::sys::statx(&new, c"").unwrap();
     let other = PathMismatch::Replaced { dev: other.dev, ino: other.ino, rdev: other.rdev };
     let fd = led_astray(&mut snap, &file, &dir.join("a"), other);
-    assert_eq!(paths(&[finding("path-reused", &snap, fd)], &snap), [false]);
+    assert_eq!(looked_up(&finding("path-reused", &snap, fd), &snap), Some(false));
     std::fs::remove_dir_all(dir).unwrap();
 }
 
@@ -130,7 +145,7 @@ fn a_directory_that_is_renamed_to_and_fro_deceives_nobody() {
         std::fs::rename(dir.join("d"), dir.join("e")).unwrap();
         std::fs::rename(dir.join("e"), dir.join("d")).unwrap();
     };
-    let held = while_doing(turn, || (0..200).filter(|_| paths(std::slice::from_ref(&f), &snap) == [true]).count());
+    let held = while_doing(turn, || (0..200).filter(|_| looked_up(&f, &snap) == Some(true)).count());
     assert_eq!(held, 0);
     std::fs::remove_dir_all(dir).unwrap();
 }

@@ -27,6 +27,7 @@ fn finding(pid: i32, fd: i32, other: Other) -> Finding {
         link: None,
         lasts: false,
         proof: Default::default(),
+        held: None,
     }
 }
 
