@@ -84,9 +84,10 @@ scale: provision build ## how time, memory and system calls of a look grow with 
 
 # SAMPLE=1 takes every plan (five times as many), FAULTS="--tree clean --call openat" some of them: see --bin faults.
 SAMPLE ?= 5
-faults: setup ## each system call of the look fails in turn: nothing may be refused, left behind or lost in silence (root)
+faults: provision ## each system call of a look and of CRIU's side fails in turn: nothing is refused, left behind or lost in silence (root)
 	@$(CARGO) build -q --profile checked --locked -p criu-tests --bin faults --bin mkres
-	@$(TARGET)/checked/faults --sample $(SAMPLE) $(FAULTS)
+	@$(CARGO) build -q --profile checked --locked -p criu-preflight --lib --features fault-injection --target-dir $(TARGET)/fault-injection
+	@$(TARGET)/checked/faults --plugin $(TARGET)/fault-injection/checked/libcriu_preflight.so --sample $(SAMPLE) $(FAULTS)
 
 # FILTER="tcp lock" takes the fixtures with these in their names only.
 SNAPSHOTS ?= $(TARGET)/snapshots

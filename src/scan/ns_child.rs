@@ -6,7 +6,7 @@
 use crate::scan::sys::retry;
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{sigprocmask, SigSet, SigmaskHow};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType};
 use nix::sys::wait::{waitpid, WaitPidFlag};
 use nix::unistd::Pid;
@@ -28,7 +28,8 @@ pub unsafe fn ask<T>(
     let (ours, theirs) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     let mut before = SigSet::empty();
     // The child has no use for handlers that its parent installed; nobody but the kernel's SIGKILL can reach it.
-    nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    // (Not pthread_sigmask(3) of the crate nix, which takes its errors, positive numbers, for success.)
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
     // SAFETY: as fork(2) without an exit signal: flags, stack, parent_tid, child_tid and tls are 0 in any order. The child
     // runs `run` alone, which does as promised.
     let pid = unsafe {
@@ -41,7 +42,8 @@ pub unsafe fn ask<T>(
         pid
     };
     let pid = Errno::result(pid);
-    let restored = nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    let restore = || sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    let restored = restore().or_else(|_| restore()).or_else(|_| restore());
     let pid = Pid::from_raw(i32::try_from(pid?).map_err(|_| Errno::EOVERFLOW)?);
     drop(theirs);
     let answer = hear(ours.as_fd());

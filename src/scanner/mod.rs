@@ -21,7 +21,7 @@ use nix::sys::socket::{self, MsgFlags};
 pub use process::abandon;
 use process::{End, Keeper};
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 use wire::{FromScanner, ToScanner};
@@ -159,13 +159,11 @@ impl Exchange {
     fn run(&mut self, request: &ToScanner) -> Result<Answer, Failure> {
         self.send(request)?;
         loop {
-            let channel = &self.scanner.channel;
-            process::wait(channel.as_fd(), self.until).map_err(|errno| match errno {
+            let received = process::receive(&self.scanner.channel, &mut self.packet, self.until);
+            let len = received.map_err(|errno| match errno {
                 Errno::ETIMEDOUT => Failure::TimeLimit,
                 errno => Failure::Channel(errno),
             })?;
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-            let len = retry(|| socket::recv(channel.as_raw_fd(), &mut self.packet, flags)).map_err(Failure::Channel)?;
             let packet = std::mem::take(&mut self.packet);
             let message = packet.get(..len).ok_or(Failure::Malformed)?;
             // Nothing: it has ended.

@@ -20,7 +20,7 @@ use crate::scanner::limits;
 use crate::scanner::wire::FromScanner;
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
-use nix::sys::signal::{kill, pthread_sigmask, SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{kill, sigprocmask, SigSet, SigmaskHow, Signal};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType};
 use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
 use nix::unistd::Pid;
@@ -79,8 +79,9 @@ pub fn start(serve: &mut dyn FnMut(OwnedFd, Option<u64>)) -> Result<(Keeper, Own
     let far = nix::sys::stat::fstat(&ours).ok().map(|stat| stat.st_ino);
     let mut start = Start { far, criu: nix::unistd::getpid().as_raw(), channel: theirs.as_raw_fd(), serve };
     let mut before = SigSet::empty();
+    // (Not pthread_sigmask(3) of the crate nix, which takes its errors, positive numbers, for success.)
     // Neither has any use for handlers that CRIU installed: only SIGKILL reaches them, and what the keeper waits for.
-    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
     // From here to the answer nothing may allocate: the copy is made in between, and has to find the heap whole.
     let mut packet = [0; 8];
     let made = heap::locked(|| {
@@ -92,12 +93,10 @@ pub fn start(serve: &mut dyn FnMut(OwnedFd, Option<u64>)) -> Result<(Keeper, Own
         KEEPER.store(pid, Ordering::Relaxed);
         // Should the scanner not come to be, its end of the channel is closed with this.
         drop(theirs);
-        let answered = wait(ours.as_fd(), Instant::now() + START);
-        let len = answered.and_then(|()| retry(|| socket::recv(ours.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT)));
-        Ok((pid, len))
+        Ok((pid, receive(&ours, &mut packet, Instant::now() + START)))
     });
     // It cannot fail where the one before did not; but it is CRIU's.
-    let restore = || pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    let restore = || sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
     let restored = restore().or_else(|_| restore()).or_else(|_| restore());
     let (pid, len) = made?;
     let keeper = Keeper { pid: Pid::from_raw(pid), stack: ManuallyDrop::new(stack) };
@@ -117,19 +116,41 @@ pub fn start(serve: &mut dyn FnMut(OwnedFd, Option<u64>)) -> Result<(Keeper, Own
     }
 }
 
-/// Waits for a packet, or for the other end to close.
-pub fn wait(from: BorrowedFd, until: Instant) -> nix::Result<()> {
+/// The next packet, or nothing: the other end is closed. Its length, which may be more than there was room for. ETIMEDOUT.
+pub fn receive(from: &OwnedFd, packet: &mut [u8], until: Instant) -> nix::Result<usize> {
+    let mut wakes = true;
     loop {
+        if wakes {
+            wakes = match wait(from.as_fd(), until) {
+                Ok(()) => true,
+                Err(Errno::ETIMEDOUT) => return Err(Errno::ETIMEDOUT),
+                // Nobody wakes us, so we look again and again.
+                Err(_) => false,
+            };
+        } else if Instant::now() >= until {
+            return Err(Errno::ETIMEDOUT);
+        } else {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        match retry(|| socket::recv(from.as_raw_fd(), packet, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC)) {
+            Err(Errno::EAGAIN) if !wakes => {}
+            done => return done,
+        }
+    }
+}
+
+/// Waits for a packet, or for the other end to close.
+fn wait(from: BorrowedFd, until: Instant) -> nix::Result<()> {
+    // CRIU's alarm.
+    let ready = retry(|| {
         let left = until.saturating_duration_since(Instant::now());
         let timeout =
             PollTimeout::try_from(left.saturating_add(Duration::from_micros(999))).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(from, PollFlags::POLLIN)], timeout) {
-            Ok(0) => return Err(Errno::ETIMEDOUT),
-            Ok(_) => return Ok(()),
-            // CRIU's alarm.
-            Err(Errno::EINTR) => {}
-            Err(e) => return Err(e),
-        }
+        poll(&mut [PollFd::new(from, PollFlags::POLLIN)], timeout)
+    });
+    match ready? {
+        0 => Err(Errno::ETIMEDOUT),
+        _ => Ok(()),
     }
 }
 

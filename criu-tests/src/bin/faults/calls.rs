@@ -33,7 +33,8 @@ const NAMES: &[(i64, &str)] = names![
     SYS_memfd_create SYS_eventfd2 SYS_pipe2 SYS_statfs SYS_fstatfs SYS_open_by_handle_at SYS_sched_getscheduler SYS_ioprio_get
     SYS_faccessat SYS_faccessat2 SYS_uname SYS_fsopen SYS_fsconfig SYS_fsmount SYS_dup SYS_dup3 SYS_getcwd SYS_bind
     SYS_connect SYS_pread64 SYS_clone3 SYS_unshare SYS_chdir SYS_timerfd_gettime SYS_getrandom SYS_setrlimit
-    SYS_mq_open SYS_mq_getsetattr SYS_tgkill SYS_pidfd_send_signal SYS_sigaltstack SYS_set_robust_list SYS_getrlimit
+    SYS_mmap SYS_munmap SYS_mprotect SYS_process_vm_writev SYS_rt_sigtimedwait SYS_close_range SYS_getppid SYS_renameat
+    SYS_unlinkat SYS_mq_open SYS_mq_getsetattr SYS_tgkill SYS_pidfd_send_signal SYS_sigaltstack SYS_set_robust_list SYS_getrlimit
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -67,6 +68,8 @@ pub fn class(call: &Call, subject: i32) -> String {
         "fcntl" | "prlimit64" | "setns" => a[1].to_string(),
         "kcmp" => a[2].to_string(),
         "prctl" | "ptrace" => format!("{:x}", a[0]),
+        "mmap" if a[3] & libc::MAP_STACK as u64 != 0 => "stack".to_string(),
+        "write" => file(call.pid, a[0]),
         "memfd_create" => format!("{:x}", a[1]),
         _ => String::new(),
     };

@@ -6,12 +6,14 @@
 //! behind, and a refusal may be missing only if the report says that something could not be looked at.
 //!
 //! ```text
-//! faults [--jobs N] [--sample N] [--tree NAME] [--mode early|frozen|frozen-alone] [--call NAME] [--errno NAME] [--show N]
+//! faults [--plugin FILE] [--jobs N] [--sample N] [--tree NAME] [--mode early|frozen|frozen-alone] [--call NAME] [--errno NAME] [--show N]
 //! ```
 //!
-//! `--sample N` takes every Nth plan only. Needs root.
+//! `--sample N` takes every Nth plan only. `--plugin`, one that was built with `fault-injection`: then the same is done to CRIU's
+//! own side in real dumps ([`dump`]). Needs root.
 
 mod calls;
+mod dump;
 mod outcome;
 mod seccomp;
 mod subject;
@@ -20,11 +22,12 @@ mod trees;
 mod verdict;
 
 use criu_tests::tree::Tree;
+use outcome::Line;
 use serde_json::{json, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 use subject::Mode;
@@ -47,6 +50,8 @@ const ERRNOS: [(i32, &str); 10] = [
 #[derive(Clone, Default)]
 struct Args {
     jobs: usize,
+    /// Built with `fault-injection`: dumps are made, too.
+    plugin: Option<PathBuf>,
     /// Which of the jobs this process is.
     job: Option<usize>,
     sample: u64,
@@ -95,6 +100,7 @@ fn arguments() -> Result<Args, String> {
             "--job" => args.job = Some(number()?),
             "--sample" => args.sample = number()?.max(1) as u64,
             "--show" => args.show = number()?,
+            "--plugin" => args.plugin = Some(std::fs::canonicalize(&value).map_err(|e| format!("{value}: {e}"))?),
             "--tree" => args.tree = Some(value),
             "--mode" => args.mode = Some(value),
             "--call" => args.call = Some(value),
@@ -161,7 +167,8 @@ fn work(args: &Args, job: usize) -> Result<(), String> {
     let result = trees::SUBJECTS
         .iter()
         .filter(|s| args.tree.as_deref().is_none_or(|name| name == s.name))
-        .try_for_each(|subject| on_tree(args, job, subject, &dir));
+        .try_for_each(|subject| on_tree(args, job, subject, &dir))
+        .and_then(|()| args.plugin.iter().try_for_each(|plugin| dumps(args, job, plugin, &dir)));
     let _ = std::fs::remove_dir_all(&dir);
     result
 }
@@ -180,6 +187,32 @@ fn on_tree(args: &Args, job: usize, subject: &trees::Subject, dir: &Path) -> Res
     }
     tree.end();
     done
+}
+
+fn dumps(args: &Args, job: usize, plugin: &Path, dir: &Path) -> Result<(), String> {
+    let dumps = dump::Dumps::new(plugin, dir)?;
+    for subject in dump::SUBJECTS.iter().filter(|s| args.tree.as_deref().is_none_or(|name| name == s.name)) {
+        let mut tree = dumps.tree(subject)?;
+        let counted = dumps.record(subject, &tree)?;
+        if job == 0 {
+            let calls: usize = counted.values().sum();
+            println!("{}", json!({ "note": format!("{}: {calls} calls of {} kinds", subject.name, counted.len()) }));
+            if args.verbose {
+                counted.iter().for_each(|((_, c), n)| println!("{}", json!({ "note": format!("{n:>7} {c}") })));
+            }
+        }
+        for plan in plans(&counted, args).into_iter().filter(|plan| is_mine(args, job, (subject.name, plan))) {
+            let line = dumps.plan(subject, &tree, &plan)?;
+            let broken = !line.harms.is_empty();
+            tell(subject.name, "", &plan, line);
+            if broken {
+                tree.end();
+                tree = dumps.tree(subject)?;
+            }
+        }
+        tree.end();
+    }
+    Ok(())
 }
 
 fn in_mode(
@@ -226,11 +259,7 @@ fn in_mode(
         known.extend(counted.keys().cloned());
     }
     for plan in plans(&counted, args) {
-        let mut hash = DefaultHasher::new();
-        (subject.name, mode, &plan).hash(&mut hash);
-        let hash = hash.finish();
-        let (turn, rest) = (hash / args.sample, hash % args.sample);
-        if (rest, turn % args.jobs as u64) != (0, job as u64) {
+        if !is_mine(args, job, (subject.name, mode, &plan)) {
             continue;
         }
         let outcome = supervise::run(&asked, Some(&plan))?;
@@ -238,14 +267,29 @@ fn in_mode(
             return Err(format!("{}: {why}", subject.name));
         }
         let harms = baseline.judge(mode, &plan, &outcome);
-        let harms = harms.into_iter().map(|h| json!([h.kind as usize, h.about, h.what]));
-        let errno = ERRNOS.iter().find(|(n, _)| *n == plan.errno).map_or("", |(_, name)| name);
-        let call = plan.class.clone().unwrap_or_else(|| calls::name(plan.nr));
-        let line = json!({ "met": outcome.failed > 0, "tree": subject.name, "mode": mode.name(), "call": call, "nth": plan.nth, "errno": errno,
-            "ms": outcome.took.as_millis() as u64, "harms": harms.collect::<Vec<_>>() });
-        println!("{line}");
+        tell(subject.name, mode.name(), &plan, Line { met: outcome.failed > 0, took: outcome.took, harms });
     }
     Ok(())
+}
+
+/// Whether the plan is one of those that are taken, and this job's.
+fn is_mine(args: &Args, job: usize, plan: impl Hash) -> bool {
+    let mut hash = DefaultHasher::new();
+    plan.hash(&mut hash);
+    let hash = hash.finish();
+    let (turn, rest) = (hash / args.sample, hash % args.sample);
+    (rest, turn % args.jobs as u64) == (0, job as u64)
+}
+
+fn tell(tree: &str, mode: &str, plan: &Plan, line: Line) {
+    let harms = line.harms.into_iter().map(|h| json!([h.kind as usize, h.about, h.what]));
+    let errno = ERRNOS.iter().find(|(n, _)| *n == plan.errno).map_or("", |(_, name)| name);
+    let call = plan.class.clone().unwrap_or_else(|| calls::name(plan.nr));
+    println!(
+        "{}",
+        json!({ "met": line.met, "tree": tree, "mode": mode, "call": call, "nth": plan.nth, "errno": errno,
+            "ms": line.took.as_millis() as u64, "harms": harms.collect::<Vec<_>>() })
+    );
 }
 
 fn sound(told: &Value, harm: &Option<String>) -> Result<(), String> {

@@ -1,10 +1,18 @@
 //! The table of all plans, and the offenders.
 
-use crate::verdict::{Harm, HARMS};
+use crate::verdict::{Harm, Harmed, HARMS};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 const KINDS: usize = HARMS.len();
+
+/// What a plan has come to.
+pub struct Line {
+    pub met: bool,
+    pub took: Duration,
+    pub harms: Vec<Harmed>,
+}
 
 /// Plans of which the same comes.
 #[derive(Default)]

@@ -204,7 +204,11 @@ fn descriptors() -> BTreeSet<String> {
 fn children() -> BTreeSet<String> {
     let own = unsafe { libc::gettid() };
     let list = std::fs::read_to_string(format!("/proc/self/task/{own}/children")).unwrap_or_default();
-    list.split_whitespace().map(|pid| format!("child {pid}")).collect()
+    let mut all: BTreeSet<String> = list.split_whitespace().map(|pid| format!("child {pid}")).collect();
+    // And the signals that are blocked, which are somebody else's too.
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    all.extend(status.lines().filter(|l| l.starts_with("SigBlk:")).map(String::from));
+    all
 }
 
 fn mounts() -> usize {

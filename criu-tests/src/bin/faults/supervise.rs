@@ -11,9 +11,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A look takes milliseconds.
-const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 /// Whoever asks so often for what was denied does not give up.
-const MOST: usize = 50_000;
+pub const MOST: usize = 50_000;
 
 /// What fails.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -158,13 +158,13 @@ impl Drop for Subject {
     }
 }
 
-fn ready<const N: usize>(fds: &[i32; N], timeout: i32) -> [bool; N] {
+pub fn ready<const N: usize>(fds: &[i32; N], timeout: i32) -> [bool; N] {
     let mut polled = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout) };
     polled.map(|p| p.revents & libc::POLLIN != 0)
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), String> {
+pub fn pipe() -> Result<(OwnedFd, OwnedFd), String> {
     let mut fds = [0; 2];
     if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
         return Err(format!("pipe: {}", std::io::Error::last_os_error()));
@@ -172,7 +172,7 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), String> {
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
 
-fn shared() -> Result<&'static Shared, String> {
+pub fn shared() -> Result<&'static Shared, String> {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
     let at = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), prot, flags, -1, 0) };

@@ -369,7 +369,7 @@ pub(super) fn hung_up(asked: &[Option<Result<i32, i32>>]) -> Option<bool> {
     let eio = |answer: &&Option<Result<i32, i32>>| **answer == Some(Err(libc::EIO));
     let answered = || asked.iter().filter(|answer| answer.is_some());
     match answered().filter(eio).count() {
-        0 => Some(false),
+        0 => answered().next().map(|_| false),
         // It may have happened while we asked.
         n if n > 1 && answered().rev().take_while(eio).count() == n => Some(true),
         _ => None,

@@ -384,6 +384,8 @@ fn a_hang_up_is_for_good() {
         ([none, none, number, eio, eio], Some(true)),
         ([none, None, number, eio, eio], Some(true)),
         ([eio, None, eio, eio, None], Some(true)),
+        // Nothing was answered.
+        ([None; 5], None),
         // A call that failed.
         ([none, eio, number, none, number], None),
         ([eio, eio, number, none, number], None),
