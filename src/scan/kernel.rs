@@ -2,6 +2,7 @@
 
 use crate::parse::devices;
 use crate::scan::fd::files::{classify, Class};
+use crate::scan::passes::PassContext;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::task::process;
 use crate::scan::{programs, sys, Seen, UncheckedList};
@@ -166,7 +167,11 @@ fn version(proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Option<(u32,
 }
 
 /// The drivers' names, if there is a device to be named: /proc/devices is long, and asks the drivers for more.
-pub fn drivers(snap: &mut Snapshot, own: &PseudoFsIds, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
+pub fn drivers(cx: &mut PassContext) {
+    name_drivers(cx.snap, cx.own, cx.proc, cx.b, cx.log);
+}
+
+fn name_drivers(snap: &mut Snapshot, own: &PseudoFsIds, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
     let is_device = |f: &OpenFile| classify(f, own) == Class::Device;
     let mapped = |t: &Task| t.maps.iter().filter_map(|m| m.file.as_ref()).any(|f| f.is_chrdev() || f.is_blkdev());
     if !snap.tasks.iter().any(|t| t.files.iter().any(is_device) || mapped(t)) {
@@ -185,7 +190,8 @@ pub fn drivers(snap: &mut Snapshot, own: &PseudoFsIds, proc: &Dir, b: &mut Buffe
 }
 
 /// The drivers that share a major (4 and 5), if a descriptor of theirs may have to be named.
-pub fn ttys(snap: &mut Snapshot, own: &PseudoFsIds, proc: &Dir, b: &mut Buffers) {
+pub fn ttys(cx: &mut PassContext) {
+    let PassContext { snap, own, proc, b, .. } = cx;
     let mut files = snap.tasks.iter().flat_map(|t| &t.files);
     let named = |f: &OpenFile| f.is_chrdev() && matches!(f.rdev.major, 4 | 5) && classify(f, own) == Class::Device;
     if !files.any(named) {
@@ -315,7 +321,7 @@ mod tests {
             let files = vec![OpenFile { mode: libc::S_IFCHR, rdev, ..OpenFile::default() }];
             let tasks = vec![Task { files, ..Task::default() }];
             let mut snap = Snapshot { tasks, kernel: kernel.clone(), ..crate::rules::testkit::snap(Vec::new()) };
-            drivers(&mut snap, &own, &proc, &mut Buffers::new(), &mut UncheckedList::default());
+            name_drivers(&mut snap, &own, &proc, &mut Buffers::new(), &mut UncheckedList::default());
             snap.kernel.chrdev
         };
         assert_eq!(names(10).get(&1).map(|n| n.0.as_slice()), Some(&b"mem"[..]));

@@ -11,6 +11,7 @@ pub mod mount;
 pub mod net;
 pub mod ns_child;
 pub mod order;
+pub mod passes;
 pub mod proc;
 pub mod programs;
 pub mod recheck;
@@ -18,8 +19,8 @@ pub mod sys;
 pub mod task;
 
 use crate::criu::Host;
-use crate::hash::Set;
 use crate::snapshot::{Cgroups, MountTable, Observer, Probe, Regs, ScanPhase, Snapshot, Task, Unchecked};
+use passes::PassContext;
 use proc::{Buffers, Dir};
 use std::collections::{HashMap, HashSet};
 pub use sys::Seen;
@@ -109,16 +110,34 @@ impl ScanSession<'static> {
 ///
 /// With [`ScanPhase::Frozen`] every thread of the tree is stopped and traced (CRIU after seizing).
 pub fn collect(root: i32, look: ScanPhase, host: &Host, session: &mut ScanSession) -> Result<Snapshot, ScanError> {
+    let (mut scan, own, mut snap) = walked(root, look, host, session)?;
+    passes::run(&mut scan.context(&mut snap, &own, host, session));
+    snap.whole = scan.log.is_whole();
+    snap.unchecked = scan.log.0;
+    let cache = &mut session.cache;
+    if look == ScanPhase::Early {
+        cache.anonymous = fd::files::remember(&snap.tasks);
+        if cache.many_locks {
+            fd::locks::again();
+        }
+    }
+    Ok(snap)
+}
+
+/// The tree as the walk alone shows it ([`passes::WALK`]).
+fn walked(
+    root: i32,
+    look: ScanPhase,
+    host: &Host,
+    session: &mut ScanSession,
+) -> Result<(Scan, kernel::PseudoFsIds, Snapshot), ScanError> {
     let proc = open_proc()?;
-    let ScanSession { criu, registers, channel, cache } = session;
+    let ScanSession { criu, channel, cache, .. } = session;
     let mut scan = Scan { look, channel: *channel, b: Buffers::new(), log: UncheckedList::default(), proc };
     let kernel::SystemFacts { criu, kernel, own } =
         kernel::facts(&mut cache.learned, *criu, &scan.proc, &mut scan.b, &mut scan.log);
-    let (mut tasks, mounts) = scan.walk(root, host, &criu, &own, cache)?;
-    if look == ScanPhase::Frozen {
-        scan.registers(&mut tasks, *registers);
-    }
-    let mut snap = Snapshot {
+    let (tasks, mounts) = scan.walk(root, host, &criu, &own, cache)?;
+    let snap = Snapshot {
         look,
         root,
         criu,
@@ -132,48 +151,7 @@ pub fn collect(root: i32, look: ScanPhase, host: &Host, session: &mut ScanSessio
         uptime: sys::uptime(),
         whole: false,
     };
-    kernel::drivers(&mut snap, &own, &scan.proc, &mut scan.b, &mut scan.log);
-    kernel::ttys(&mut snap, &own, &scan.proc, &mut scan.b);
-    let files = snap.tasks.iter().flat_map(|t| &t.files);
-    let held: Set<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
-    // CRIU lists the sockets of a network namespace that it dumps even if there are none.
-    if !held.is_empty() || snap.root_shares(|ns| ns.net) != Some(true) {
-        let (sockets, unchecked) = net::diag::collect(&snap.tasks, &snap.criu.ns, &held, look, &mut cache.refused);
-        snap.sockets = sockets;
-        scan.log.0.extend(unchecked);
-    }
-    let (links, unchecked) = net::diag::links::tables(&snap.tasks, &snap.criu.ns);
-    snap.links = links;
-    scan.log.0.extend(unchecked);
-    task::sharing::collect(&mut snap.tasks, look, &mut cache.compared, &mut scan.log);
-    if look == ScanPhase::Early {
-        fd::remote::attach(&mut snap.tasks);
-    }
-    task::userns::collect(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
-    task::cgroups::collect(&mut snap, &scan.proc, host, &mut cache.cgroups, &mut scan.b, &mut scan.log);
-    fd::details::collect(&mut snap, &scan.proc, &own, &mut scan.b, &mut scan.log);
-    fd::inherited_locks::collect(&mut snap);
-    fd::terminals::collect(&mut snap);
-    fd::queued::collect(&mut snap, &own, host, &mut scan.b, &mut scan.log);
-    mount::mqueues::collect(&mut snap, &scan.proc);
-    mount::autofs::collect(&mut snap, &scan.proc, &mut scan.b, &mut scan.log);
-    task::own_proc::collect(&mut snap, &scan.proc, &mut scan.b);
-    fd::paths::collect(&mut snap, &scan.proc, &mut cache.right_paths, &mut scan.b, &mut scan.log);
-    fd::overlay::collect(&mut snap, &scan.proc, &mut scan.b);
-    fd::epoll::collect(&mut snap, &mut scan.log);
-    fd::watches::collect(&mut snap, &scan.proc, host);
-    if task::unsaved::is_last(look, host) {
-        task::unsaved::collect(&mut snap);
-    }
-    snap.whole = scan.log.is_whole();
-    snap.unchecked = scan.log.0;
-    if look == ScanPhase::Early {
-        cache.anonymous = fd::files::remember(&snap.tasks);
-        if cache.many_locks {
-            fd::locks::again();
-        }
-    }
-    Ok(snap)
+    Ok((scan, own, snap))
 }
 
 /// One look by this process on its own behalf, with nothing known before.
@@ -218,6 +196,17 @@ struct Scan {
 }
 
 impl Scan {
+    fn context<'a>(
+        &'a mut self,
+        snap: &'a mut Snapshot,
+        own: &'a kernel::PseudoFsIds,
+        host: &'a Host,
+        session: &'a mut ScanSession,
+    ) -> PassContext<'a> {
+        let (Scan { proc, b, log, .. }, ScanSession { registers, cache, .. }) = (self, session);
+        PassContext { snap, proc, own, host, registers, cache, b, log }
+    }
+
     /// Depth first from the root, children in the kernel's order, as CRIU walks (`collect_task`, criu/seize.c).
     fn walk(
         &mut self,
@@ -304,27 +293,6 @@ impl Scan {
             }
         }
         None
-    }
-
-    /// The registers of all threads, and of tasks whose leader's cannot be read the class of their program.
-    fn registers(&mut self, tasks: &mut [Task], read: &dyn Fn(&[i32]) -> Vec<Option<Regs>>) {
-        let live = |t: &&mut Task| !t.is_zombie();
-        let tids: Vec<i32> = tasks.iter_mut().filter(live).flat_map(|t| &t.threads).map(|t| t.tid).collect();
-        let threads = tasks.iter_mut().filter(live).flat_map(|t| &mut t.threads);
-        for (thread, regs) in threads.zip(read(&tids)) {
-            thread.regs = regs;
-        }
-        for task in tasks.iter_mut().filter(live) {
-            if task.threads.first().is_some_and(|leader| leader.regs.is_none()) {
-                // What a rule reads there: of no other architecture.
-                if cfg!(target_arch = "x86_64") {
-                    self.log.deny(task.pid, None, Probe::Registers, 0);
-                }
-                if let Some(dir) = self.log.take(self.proc.process(task.pid), task.pid, None, Probe::Process) {
-                    task::links::program(task, &dir, &mut self.b, &mut self.log);
-                }
-            }
-        }
     }
 
     fn myself(&self) -> Option<Dir> {

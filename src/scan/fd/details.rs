@@ -7,16 +7,18 @@ use crate::scan::fd::files::{classify, flags_of, Class};
 use crate::scan::fd::remote;
 use crate::scan::fd::remote::{Facts, FdQuery, Process, SocketQuery};
 use crate::scan::kernel::PseudoFsIds;
+use crate::scan::passes::PassContext;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{Detail, Index, OpenFile, Probe, ScanPhase, Snapshot, Socket, SocketFacts, Task};
+use crate::snapshot::{Detail, Index, OpenFile, Probe, ScanPhase, Socket, SocketFacts, Task};
 use std::ffi::CString;
 
 /// Sockets asked so far, by inode: descriptors inherited by many processes are one socket.
 type Known = Map<u64, Facts>;
 
 /// Fills in the flags and details.
-pub fn collect(snap: &mut Snapshot, proc: &Dir, own: &PseudoFsIds, b: &mut Buffers, log: &mut UncheckedList) {
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, proc, own, b, log, .. } = cx;
     let wanted: Vec<Vec<Wanted>> = {
         let index = Index::new(snap);
         let of_file = |(at, f): (usize, &OpenFile)| {

@@ -12,12 +12,14 @@ use crate::hash::{Map, Set};
 use crate::parse::fdinfo::EpollItem;
 use crate::scan::kcmp::{self, Fd};
 use crate::scan::order::Sorted;
+use crate::scan::passes::PassContext;
 use crate::scan::{Seen, UncheckedList};
 use crate::snapshot::{Detail, EpollFacts, OpenFile, Probe, Snapshot, Task, UnresolvedEpollTarget, UnresolvedReason};
 use std::cmp::Ordering;
 
 /// Fills in the details of epoll descriptors, in the first task that has them.
-pub fn collect(snap: &mut Snapshot, log: &mut UncheckedList) {
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, log, .. } = cx;
     // One of which it is not known what it watches may be the first that CRIU meets of the same open file.
     if snap.tasks.iter().flat_map(|t| &t.files).any(|f| has_link(f) && f.info.is_none()) {
         return;

@@ -6,10 +6,12 @@ use crate::hash::{Map, Set};
 use crate::parse::locks::LockKind;
 use crate::scan::kcmp::{self, Fd};
 use crate::scan::order::Grouped;
+use crate::scan::passes::PassContext;
 use crate::snapshot::{Dev, OpenFile, Snapshot};
 
 /// Fills in [`OpenFile::dumped_by_earlier_task`]. What the kernel does not compare for us it does not for CRIU, which ends there.
-pub fn collect(snap: &mut Snapshot) {
+pub fn collect(cx: &mut PassContext) {
+    let snap = &mut *cx.snap;
     for (task, file) in dumped_by_earlier_task(snap, kcmp::open_files) {
         if let Some(file) = snap.tasks.get_mut(task).and_then(|t| t.files.get_mut(file)) {
             file.dumped_by_earlier_task = true;

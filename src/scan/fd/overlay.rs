@@ -11,20 +11,19 @@ use crate::bytes::Bytes;
 use crate::hash::Map;
 use crate::parse::mountinfo::{self, MountInfo};
 use crate::scan::fd::paths::{has_server, is_below};
+use crate::scan::passes::PassContext;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::sys;
-use crate::snapshot::{MountTable, OpenFile, PathMismatch, ScanPhase, Snapshot, Task};
+use crate::snapshot::{MountTable, OpenFile, PathMismatch, Snapshot, Task};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 /// Turns [`PathMismatch::Errno`] into [`PathMismatch::LowerLayer`] where that is certain. Only of the running tree: symbolic links are followed
 /// on the way to a layer.
-pub fn collect(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
-    if snap.look != ScanPhase::Early {
-        return;
-    }
-    let Snapshot { tasks, mounts, .. } = snap;
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, proc, b, .. } = cx;
+    let Snapshot { tasks, mounts, .. } = &mut **snap;
     if !tasks.iter().any(|t| files(t).any(is_candidate)) {
         return;
     }

@@ -6,7 +6,8 @@
 
 use crate::bytes::Bytes;
 use crate::hash::{Map, Set};
-use crate::scan::fd::right_paths::{Covers, Right};
+use crate::scan::fd::right_paths::Covers;
+use crate::scan::passes::PassContext;
 use crate::scan::proc::{owned, Buffers, Dir};
 use crate::scan::{sys, Seen, UncheckedList};
 use crate::snapshot::{Dev, MountTable, OpenFile, PathMismatch, Probe, ScanPhase, Snapshot, Task};
@@ -112,10 +113,11 @@ type Found = Result<Option<Wrong>, ()>;
 /// The text, and where it leads to instead.
 type Wrong = (Bytes, PathMismatch);
 
-/// Fills in [`OpenFile::mismatch`], and the link of each file that has one.
-///
-/// `right`: what the look at the running tree has seen, for the frozen one.
-pub fn collect(snap: &mut Snapshot, proc: &Dir, right: &mut Right, b: &mut Buffers, log: &mut UncheckedList) {
+/// Fills in [`OpenFile::mismatch`], and the link of each file that has one. What the look at the running tree has seen to be
+/// right the frozen one does not ask again.
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, proc, cache, b, log, .. } = cx;
+    let right = &mut cache.right_paths;
     let before = if snap.look == ScanPhase::Frozen { right.take(&snap.mounts) } else { Set::default() };
     let mut tasks = std::mem::take(&mut snap.tasks);
     let mut roots = Roots::new(proc, snap, &tasks);

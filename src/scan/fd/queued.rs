@@ -3,7 +3,7 @@
 //!
 //! Only of a frozen tree (see [`crate::scan::fd::remote::peek`]). Only a tree with unread messages pays for it.
 
-use crate::criu::{Host, Release};
+use crate::criu::Release;
 use crate::hash::Set;
 use crate::parse::fdinfo;
 use crate::scan::fd::details::want;
@@ -15,6 +15,7 @@ use crate::scan::fd::remote::{has_queue, Process};
 use crate::scan::kcmp::{self, Fd};
 use crate::scan::kernel::PseudoFsIds;
 use crate::scan::net::diag;
+use crate::scan::passes::PassContext;
 use crate::scan::proc::{owned, Buffers, Dir};
 use crate::scan::{order, sys, Seen, UncheckedList};
 use crate::snapshot::{Detail, Dev, Index, OpenFile, Probe, Queued, ScanPhase, Snapshot, SocketFacts};
@@ -48,10 +49,8 @@ struct QueuedFd {
 }
 
 /// Looks at all queues: fills in what the sockets' facts say of them, and puts what lies in them behind each socket.
-pub fn collect(snap: &mut Snapshot, own: &PseudoFsIds, host: &Host, b: &mut Buffers, log: &mut UncheckedList) {
-    if snap.look != ScanPhase::Frozen {
-        return;
-    }
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, own, host, b, log, .. } = cx;
     let waiting: HashMap<u64, Waiting> = snap
         .sockets
         .iter()
@@ -405,7 +404,7 @@ fn more_sockets(snap: &mut Snapshot, own: &PseudoFsIds, met: &[QueuedFd], log: &
     let files = snap.tasks.iter().flat_map(|t| &t.files).filter(|f| own.is_socket(f)).map(|f| f.ino);
     let held: Set<u64> = files.chain(sockets()).collect();
     let (tables, unchecked) =
-        diag::collect(&snap.tasks, &snap.criu.ns, &held, ScanPhase::Frozen, &mut diag::Refused::default());
+        diag::ask(&snap.tasks, &snap.criu.ns, &held, ScanPhase::Frozen, &mut diag::Refused::default());
     snap.sockets = tables;
     log.0.extend(unchecked);
 }

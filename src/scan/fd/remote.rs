@@ -11,8 +11,9 @@ pub mod peek;
 
 use crate::parse::diag::UnixDiag;
 use crate::scan::ns_child;
+use crate::scan::passes::PassContext;
 use crate::scan::sys::Seen;
-use crate::snapshot::{Detail, Socket, SocketFacts, Task, TtyFacts, TunFacts};
+use crate::snapshot::{Detail, Socket, SocketFacts, TtyFacts, TunFacts};
 use nix::errno::Errno;
 use nix::sys::socket::{self, MsgFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -53,7 +54,7 @@ impl Process {
 ///
 /// pidfd_getfd(2) asks for exactly what ptrace(2) does (PTRACE_MODE_ATTACH_REALCREDS), Yama and other security modules
 /// included, before it looks for the descriptor; -1 is none.
-pub fn attach(tasks: &mut [Task]) {
+pub fn attach(cx: &mut PassContext) {
     let allowed = |pid: i32| match Process::open(pid) {
         Seen::Seen(process) => match process.borrow(-1) {
             Seen::Gone => Some(true),
@@ -66,7 +67,7 @@ pub fn attach(tasks: &mut [Task]) {
     if allowed(nix::unistd::getpid().as_raw()) != Some(true) {
         return;
     }
-    for task in tasks.iter_mut().filter(|t| !t.is_zombie()) {
+    for task in cx.snap.tasks.iter_mut().filter(|t| !t.is_zombie()) {
         task.attach = allowed(task.pid);
     }
 }

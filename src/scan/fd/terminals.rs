@@ -1,14 +1,16 @@
 //! Which descriptors of terminals share one open file: it matters only where CRIU could run out of room for them.
 
 use crate::scan::kcmp;
-use crate::snapshot::{Detail, Dev, Snapshot};
+use crate::scan::passes::PassContext;
+use crate::snapshot::{Detail, Dev};
 use std::collections::HashMap;
 
 /// No more than that many external ones need not be told apart (`ETTY_INDEX_MAX` - `ETTY_INDEX`, criu/tty.c).
 const FEW: usize = 64;
 
 /// Fills in [`crate::snapshot::TtyFacts::open_file`].
-pub fn collect(snap: &mut Snapshot) {
+pub fn collect(cx: &mut PassContext) {
+    let snap = &mut *cx.snap;
     let files = || snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t.pid, f)));
     if files().filter(|(_, f)| f.tty().is_some()).count() <= FEW {
         return;

@@ -13,7 +13,7 @@ use crate::hash::{Map, Set};
 use crate::parse::fdinfo::{FanotifyObject, FdInfo, FileHandle};
 use crate::parse::mountinfo::MountInfo;
 use crate::scan::fd::paths::{has_server, Root, Roots};
-use crate::scan::proc::Dir;
+use crate::scan::passes::PassContext;
 use crate::scan::sys;
 use crate::snapshot::{Detail, Dev, MountTable, OpenFile, ScanPhase, Snapshot, Watch, WatchFacts, WatchResolution};
 use nix::errno::Errno;
@@ -96,7 +96,8 @@ fn has_watches(file: &OpenFile) -> bool {
 }
 
 /// Fills in the details of inotify and fanotify descriptors.
-pub fn collect(snap: &mut Snapshot, proc: &Dir, host: &Host) {
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, proc, host, .. } = cx;
     if !snap.tasks.iter().flat_map(|t| &t.files).any(has_watches) {
         return;
     }
@@ -498,7 +499,7 @@ mod tests {
             std::fs::write(wide.join(nth.to_string()), "").unwrap();
         }
         std::os::unix::fs::symlink(&wide, dir.join("link")).unwrap();
-        let proc = Dir::proc().unwrap();
+        let proc = crate::scan::proc::Dir::proc().unwrap();
         let snap = testkit::snap(vec![]);
         let table = testkit::mount_table(7, std::process::id().cast_signed(), "");
         let mut roots = Roots::new(&proc, &snap, &[]);

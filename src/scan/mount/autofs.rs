@@ -3,10 +3,11 @@
 use crate::parse::fdinfo;
 use crate::parse::mountinfo::MountInfo;
 use crate::scan::fd::paths::{Root, Roots};
+use crate::scan::passes::PassContext;
 use crate::scan::proc::{number, Buffers, Dir};
 use crate::scan::sys;
-use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{AutofsMaster, Dev, MasterPipe, Probe, Snapshot};
+use crate::scan::Seen;
+use crate::snapshot::{AutofsMaster, Dev, MasterPipe, Probe};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString};
 
@@ -14,7 +15,8 @@ use std::ffi::{CStr, CString};
 const DEVICE: Dev = Dev { major: 10, minor: 235 };
 
 /// Fills in [`crate::snapshot::MountTable::masters`].
-pub fn collect(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, proc, b, log, .. } = cx;
     // CRIU dumps the mounts of other namespaces than its own.
     if snap.root_shares(|ns| ns.mnt) != Some(false) {
         return;

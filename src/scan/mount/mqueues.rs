@@ -6,6 +6,7 @@
 use crate::parse::mountinfo::MountInfo;
 use crate::scan::fd::paths::{Root, Roots};
 use crate::scan::net::inside;
+use crate::scan::passes::PassContext;
 use crate::scan::proc::Dir;
 use crate::scan::sys;
 use crate::snapshot::{Dev, MountTable, Namespaces, OpenFile, Snapshot, Task};
@@ -20,7 +21,8 @@ const EMPTY: u64 = 2 * 20;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Fills in [`crate::snapshot::MountTable::filled`].
-pub fn collect(snap: &mut Snapshot, proc: &Dir) {
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, proc, .. } = cx;
     // CRIU dumps the mounts of other namespaces than its own.
     if snap.root_shares(|ns| ns.mnt) != Some(false) {
         return;

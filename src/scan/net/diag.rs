@@ -8,6 +8,7 @@ pub mod links;
 use crate::hash::Set;
 use crate::parse::diag::{self, Dump};
 use crate::scan::net::inside;
+use crate::scan::passes::PassContext;
 use crate::scan::sys::{self, retry};
 use crate::snapshot::{Namespaces, Probe, ScanPhase, SocketTable, Task, Unchecked};
 use nix::errno::Errno;
@@ -60,9 +61,23 @@ const MPTCP: u16 = 262;
 /// By network namespace: the requests that the kernel has no module for ([`SocketTable::failed`]).
 pub type Refused = HashMap<u64, Vec<(u8, u16, i32)>>;
 
+/// Fills in [`crate::snapshot::Snapshot::sockets`].
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, own, cache, log, .. } = cx;
+    let files = snap.tasks.iter().flat_map(|t| &t.files);
+    let held: Set<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
+    // CRIU lists the sockets of a network namespace that it dumps even if there are none.
+    if held.is_empty() && snap.root_shares(|ns| ns.net) == Some(true) {
+        return;
+    }
+    let (sockets, unchecked) = ask(&snap.tasks, &snap.criu.ns, &held, snap.look, &mut cache.refused);
+    snap.sockets = sockets;
+    log.0.extend(unchecked);
+}
+
 /// The tables of a look. What the early one found that the kernel cannot tell stands in `memo`, where the kernel had an answer to
 /// every request: the frozen one need not find it out again.
-pub fn collect(
+pub fn ask(
     tasks: &[Task],
     observer: &Namespaces,
     held: &Set<u64>,

@@ -8,6 +8,7 @@
 
 use crate::criu::{Host, Release};
 use crate::parse::cgroup;
+use crate::scan::passes::PassContext;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::task::freezer;
 use crate::scan::{ns_child, sys, Seen, UncheckedList};
@@ -29,15 +30,10 @@ const LONG: usize = 2048;
 /// CRIU itself takes less than a page.
 const TEXT: usize = 16 * 1024;
 
-/// Fills in [`Snapshot::cgroups`]. `seen`: the root task of the early look, and its answer.
-pub fn collect(
-    snap: &mut Snapshot,
-    proc: &Dir,
-    host: &Host,
-    seen: &mut Option<(i32, Cgroups)>,
-    b: &mut Buffers,
-    log: &mut UncheckedList,
-) {
+/// Fills in [`Snapshot::cgroups`]: in the frozen look with the answer of the early one, if the root task is the same.
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, proc, host, cache, b, log, .. } = cx;
+    let seen = &mut cache.cgroups;
     if let Some((_, cgroups)) = seen.take().filter(|(root, _)| snap.look == ScanPhase::Frozen && *root == snap.root) {
         snap.cgroups = cgroups;
         return;

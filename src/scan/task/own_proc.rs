@@ -2,14 +2,15 @@
 //! criu/pie/parasite.c).
 
 use crate::scan::fd::paths::Roots;
-use crate::scan::proc::{Buffers, Dir};
+use crate::scan::passes::PassContext;
 use crate::scan::sys;
-use crate::snapshot::{ProcSelf, Snapshot};
+use crate::snapshot::ProcSelf;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 /// Fills in [`crate::snapshot::Task::proc_self`] of the root task.
-pub fn collect(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers) {
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, proc, b, .. } = cx;
     let servers = snap.root_task().and_then(|t| snap.mounts.iter().find(|m| Some(m.ns) == t.ns.mnt));
     // On /proc, or above it, there could be a mount whose server is a frozen task of the tree.
     if servers.is_none_or(|table| Roots::servers(table).any(|at| crate::scan::fd::paths::is_below(b"/proc/self", at))) {

@@ -1,10 +1,34 @@
 //! What only a tracer can read: the register set of a stopped thread. Reads, and changes nothing.
 
-use crate::snapshot::Regs;
+use crate::scan::passes::PassContext;
+use crate::scan::task::links;
+use crate::snapshot::{Probe, Regs, Task};
 use nix::errno::Errno;
 
 /// NT_PRSTATUS (linux/elf.h): the general purpose registers.
 const NT_PRSTATUS: libc::c_int = 1;
+
+/// Fills in the registers of all threads, and of tasks whose leader's cannot be read the class of their program.
+pub fn collect(cx: &mut PassContext) {
+    let live = |t: &&mut Task| !t.is_zombie();
+    let tasks = &mut cx.snap.tasks;
+    let tids: Vec<i32> = tasks.iter_mut().filter(live).flat_map(|t| &t.threads).map(|t| t.tid).collect();
+    let threads = tasks.iter_mut().filter(live).flat_map(|t| &mut t.threads);
+    for (thread, regs) in threads.zip((cx.registers)(&tids)) {
+        thread.regs = regs;
+    }
+    for task in tasks.iter_mut().filter(live) {
+        if task.threads.first().is_some_and(|leader| leader.regs.is_none()) {
+            // What a rule reads there: of no other architecture.
+            if cfg!(target_arch = "x86_64") {
+                cx.log.deny(task.pid, None, Probe::Registers, 0);
+            }
+            if let Some(dir) = cx.log.take(cx.proc.process(task.pid), task.pid, None, Probe::Process) {
+                links::program(task, &dir, cx.b, cx.log);
+            }
+        }
+    }
+}
 
 /// The general purpose registers of a thread that the calling thread traces and that is stopped. `None`: it is not.
 ///

@@ -2,15 +2,22 @@
 
 use crate::bytes::Bytes;
 use crate::scan::kcmp::{self, Kind};
+use crate::scan::passes::PassContext;
 use crate::scan::UncheckedList;
 use crate::snapshot::{Probe, ScanPhase, Shares, Task};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Fills in [`Task::shares`]. Only tasks that look alike are compared: what is shared is the same for both.
+/// Fills in [`Task::shares`].
+pub fn collect(cx: &mut PassContext) {
+    let look = cx.snap.look;
+    find(&mut cx.snap.tasks, look, &mut cx.cache.compared, cx.log);
+}
+
+/// Only tasks that look alike are compared: what is shared is the same for both.
 ///
 /// `memo`: what the look at the running tree has learned, for the frozen one.
-pub fn collect(tasks: &mut [Task], look: ScanPhase, memo: &mut Compared, log: &mut UncheckedList) {
+fn find(tasks: &mut [Task], look: ScanPhase, memo: &mut Compared, log: &mut UncheckedList) {
     let before = std::mem::take(memo);
     let before = if look == ScanPhase::Frozen { before } else { Compared::default() };
     let mut look = SharingFinder { log, before, now: Compared::default(), early: look == ScanPhase::Early };
@@ -193,7 +200,7 @@ mod tests {
             let pid = child(flags);
             let mut tasks = [me, pid].map(|pid| Task { pid, ppid: 1, state: 'S', ..Task::default() });
             let mut log = UncheckedList::default();
-            super::collect(&mut tasks, ScanPhase::Early, &mut Compared::default(), &mut log);
+            super::find(&mut tasks, ScanPhase::Early, &mut Compared::default(), &mut log);
             test_signals::end(pid).unwrap();
             assert_eq!((tasks[0].shares, tasks[1].shares), (Shares::default(), shares));
             assert_eq!(log.0, []);

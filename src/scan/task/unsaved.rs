@@ -1,22 +1,17 @@
 //! What CRIU loses without asking for it: only the warnings of `rules/lossy.rs` need it, so only the last look of a dump
 //! pays for it (a handful of cheap calls for each thread, one for each watch).
 
-use crate::criu::{Host, Stage};
 use crate::scan::fd::remote;
 use crate::scan::fd::remote::Process;
 use crate::scan::kcmp::{self, Kind};
+use crate::scan::passes::PassContext;
 use crate::scan::sys;
-use crate::snapshot::{Detail, OpenFile, ScanPhase, Snapshot, Task, UnsavedThreadState};
-
-/// Whether no other look comes after this one.
-pub fn is_last(look: ScanPhase, host: &Host) -> bool {
-    look == ScanPhase::Frozen || !host.caps.checkpoint_hook || host.stage != Stage::Dump
-}
+use crate::snapshot::{Detail, OpenFile, Task, UnsavedThreadState};
 
 /// Fills in [`crate::snapshot::Thread::unasked`] and [`crate::snapshot::WatchFacts::unread`]. What cannot be seen is left
 /// out: nothing is refused for it.
-pub fn collect(snap: &mut Snapshot) {
-    for task in snap.tasks.iter_mut().filter(|t| !t.is_zombie()) {
+pub fn collect(cx: &mut PassContext) {
+    for task in cx.snap.tasks.iter_mut().filter(|t| !t.is_zombie()) {
         threads(task);
         watches(task);
     }

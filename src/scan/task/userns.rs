@@ -3,9 +3,9 @@
 //! The files of /proc/PID/ns are opened for that, which lasts as long as the question and is seen by nobody.
 
 use crate::parse::idmap;
-use crate::scan::proc::{Buffers, Dir};
-use crate::scan::{sys, UncheckedList};
-use crate::snapshot::{Namespaces, Probe, Snapshot, UserNs};
+use crate::scan::passes::PassContext;
+use crate::scan::sys;
+use crate::snapshot::{Namespaces, Probe, UserNs};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -17,7 +17,8 @@ const NS_GET_OWNER_UID: libc::Ioctl = 0xb704 as libc::Ioctl;
 
 /// Fills in [`crate::snapshot::Task::userns`] of the tasks outside of our user namespace: the root, and the others where
 /// it makes a difference who made theirs.
-pub fn collect(snap: &mut Snapshot, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
+pub fn collect(cx: &mut PassContext) {
+    let PassContext { snap, proc, b, log, .. } = cx;
     let Some(ours) = snap.criu.ns.user else { return };
     let root = snap.root;
     let everyone = snap.criu.cap_eff.is_none_or(|caps| caps & CAP_SYS_RESOURCE == 0);

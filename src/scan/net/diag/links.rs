@@ -2,16 +2,18 @@
 
 use crate::parse::diag;
 use crate::scan::net::diag::{net_admin, open_in_netns, DiagSocket};
-use crate::snapshot::{LinkTable, Namespaces, Probe, Task, Unchecked};
+use crate::scan::passes::PassContext;
+use crate::snapshot::{LinkTable, Probe};
 
-/// One table per network namespace of the tasks other than the observer's, in the order they are met.
+/// Fills in [`crate::snapshot::Snapshot::links`]: one table per network namespace of the tasks other than the observer's, in the order they are met.
 ///
 /// The root of the tree has to have some namespace of its own, or CRIU dumps the contents of none (`cr_dump_tasks()`,
 /// `dump_namespaces()`).
-pub fn tables(tasks: &[Task], observer: &Namespaces) -> (Vec<LinkTable>, Vec<Unchecked>) {
-    let (mut tables, mut unchecked) = (Vec::<LinkTable>::new(), Vec::new());
+pub fn collect(cx: &mut PassContext) {
+    let (tasks, observer) = (&cx.snap.tasks, &cx.snap.criu.ns);
+    let mut tables = Vec::<LinkTable>::new();
     if tasks.first().is_none_or(|root| !root.ns.differ(observer)) {
-        return (tables, unchecked);
+        return;
     }
     for task in tasks {
         let Some(net) = task.ns.net.filter(|net| Some(*net) != observer.net) else { continue };
@@ -34,9 +36,9 @@ pub fn tables(tasks: &[Task], observer: &Namespaces) -> (Vec<LinkTable>, Vec<Unc
         match answer {
             Ok(table) => tables.push(table),
             Err(errno) => {
-                unchecked.push(Unchecked { pid: task.pid, fd: None, probe: Probe::Interfaces { net }, errno });
+                cx.log.deny(task.pid, None, Probe::Interfaces { net }, errno);
             }
         }
     }
-    (tables, unchecked)
+    cx.snap.links = tables;
 }
