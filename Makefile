@@ -15,7 +15,7 @@ PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*
 CONFIG := /etc/criu/preflight.conf
 DOCDIR := $(PREFIX)/share/doc/criu-preflight
 
-.PHONY: help docs build setup provision test test-vm test-runtimes test-programs demo bench scale race soak faults snapshots compare-snapshots fmt lint check-plugin install uninstall deb rpm test-package clean
+.PHONY: help docs examples build setup provision test test-vm test-runtimes test-programs demo bench scale race soak faults snapshots compare-snapshots fmt lint check-plugin install uninstall deb rpm test-package clean
 .DEFAULT_GOAL := build
 
 help: ## this list
@@ -100,7 +100,12 @@ compare-snapshots: ## judges the saved checks again: every report must be as it 
 	@$(CARGO) build -q --release --locked -p criu-tests --bin snapshots
 	@$(TARGET)/release/snapshots compare $(SNAPSHOTS)
 
-docs: ## docs/rules.md, docs/inventory.md and the README's table, made from the rules
+# FILTER="4.3::lock" takes them from these fixtures; those of other rules stay.
+examples: provision build ## src/report/examples.txt, what CRIU and the plugin print about the fixtures, for docs/rules.md (root)
+	@$(CARGO) build -q --locked -p criu-tests
+	@$(TARGET)/debug/differential --plugin $(PLUGIN) --dry-run $(TARGET)/release/criu-preflight --examples src/report/examples.txt $(FILTER)
+
+docs: ## docs/rules.md, docs/inventory.md and the README's list of families, made from the rules
 	UPDATE_DOCS=1 $(CARGO) test -q --locked --lib docs_are_current
 
 fmt: ## formats the source

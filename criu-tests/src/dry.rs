@@ -56,6 +56,12 @@ impl DryRun {
         Ok(Answer { status, refused: of("refuse"), warned: of("warn"), unchecked })
     }
 
+    /// What a person would read.
+    pub fn text(&self, pid: i32, options: &[String], criu: &Criu) -> Result<String, String> {
+        let out = self.command(pid, options, criu).output().map_err(|e| format!("{}: {e}", self.command.display()))?;
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+
     /// What it says of a tree that it cannot look at.
     pub fn blind(&self, pid: i32, options: &[String], criu: &Criu) -> Result<String, String> {
         let (status, out) = self.ask(pid, options, criu)?;
@@ -65,11 +71,18 @@ impl DryRun {
         }
     }
 
-    fn ask(&self, pid: i32, options: &[String], criu: &Criu) -> Result<(i32, Output), String> {
+    fn command(&self, pid: i32, options: &[String], criu: &Criu) -> Command {
         let mut cmd = Command::new(&self.command);
-        cmd.arg("check").arg(pid.to_string()).args(options).arg("--json").arg("--criu").arg(binary(criu));
-        cmd.stdin(Stdio::null());
-        let out = cmd.output().map_err(|e| format!("{}: {e}", self.command.display()))?;
+        cmd.arg("check").arg(pid.to_string()).args(options).arg("--criu").arg(binary(criu)).stdin(Stdio::null());
+        cmd
+    }
+
+    fn ask(&self, pid: i32, options: &[String], criu: &Criu) -> Result<(i32, Output), String> {
+        let out = self
+            .command(pid, options, criu)
+            .arg("--json")
+            .output()
+            .map_err(|e| format!("{}: {e}", self.command.display()))?;
         let status = out.status.code().ok_or_else(|| format!("the dry run ended by {}", out.status))?;
         Ok((status, out))
     }

@@ -9,6 +9,7 @@
 //! ```
 //!
 //! FILTER is a part of `VERSION::FIXTURE`. `--record` asks CRIU alone and prints what it does with every fixture. Needs root.
+//! `--examples FILE` keeps what CRIU and the plugin print, for the documents (with `--dry-run`, for what the log does not have).
 //! `--dry-run` asks the `criu-preflight` command about each tree first, and holds its answer against the plugin's.
 //!
 //! **To add a resource**: a function and a line in the `KINDS` table of its family in `src/bin/mkres/`.
@@ -31,6 +32,7 @@
 pub mod cgroups;
 pub mod criu;
 pub mod dry;
+pub mod examples;
 pub mod fixtures;
 pub mod mounts;
 pub mod snapshots;

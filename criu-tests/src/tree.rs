@@ -79,6 +79,11 @@ impl Tree {
         }
     }
 
+    /// Processes that mkres has made beside the tree.
+    pub fn outside(&self) -> &[i32] {
+        &self.outside
+    }
+
     /// (pid, fd) of a place as fixtures write it; no fd for a process or thread. The pid is this machine's number.
     pub fn place(&self, place: &str) -> Option<(i32, Option<i32>)> {
         if place.is_empty() {

@@ -2,6 +2,7 @@
 
 use crate::criu::{pages, Criu, Ran};
 use crate::dry::{DryRun, Refused};
+use crate::examples::{Examples, Seen};
 use crate::fixtures::{As, Expect, ExpectedFinding, Fixture, Versions};
 use crate::mounts::{Bound, Btrfs};
 use crate::tree::{NoTree, Tree};
@@ -26,6 +27,8 @@ pub struct Setup {
     /// Where directories of runs are made.
     pub base: PathBuf,
     pub btrfs: Btrfs,
+    /// Keeps what is printed, if asked for.
+    pub examples: Option<Examples>,
 }
 
 /// What CRIU alone did, for the table.
@@ -34,6 +37,8 @@ pub struct Recorded {
     pub pages: usize,
     pub says: String,
     pub millis: u128,
+    /// The line of its log with the text that the fixture expects.
+    pub line: Option<String>,
 }
 
 /// Kernels from 6.16 answer SO_PASSCRED on UNIX, netlink and Bluetooth sockets only, and CRIU up to 4.1.1 asks it of
@@ -125,6 +130,16 @@ impl Wanted {
         w
     }
 
+    /// What has to be named, and where: any of those of a rule.
+    fn places(&self, tree: &Tree) -> Vec<(&'static str, i32, Option<i32>)> {
+        let all = self.blames.iter().chain(&self.warns);
+        let places = |b: &ExpectedFinding| {
+            let rule = b.rule;
+            b.place.split('|').filter_map(|p| tree.place(p)).map(|(pid, fd)| (rule, pid, fd)).collect::<Vec<_>>()
+        };
+        all.flat_map(places).collect()
+    }
+
     /// There is no frozen look.
     fn only_warn(&mut self) {
         let volatile = |b: &ExpectedFinding| VOLATILE.contains(&b.rule);
@@ -172,7 +187,7 @@ fn once(f: &Fixture, criu: &Criu, wanted: &Wanted, setup: &Setup, dir: &Path) ->
         Ok((Some(wrong), r)) => (Outcome::Failed(wrong), Some(r)),
         Ok((None, r)) => match &setup.plugin {
             None => (Outcome::Passed, Some(r)),
-            Some(p) => match with_plugin(f, criu, wanted, setup, p, &dir.join("plugin")) {
+            Some(p) => match with_plugin(f, criu, wanted, setup, p, &dir.join("plugin"), r.line.as_deref()) {
                 Ok(()) => (Outcome::Passed, Some(r)),
                 Err(e) => (e, Some(r)),
             },
@@ -295,6 +310,10 @@ fn alone(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, dir: &Path) -> Result<
         pages: pages(dir),
         says: if ran.ok { String::new() } else { ran.reason() },
         millis: ran.time.as_millis(),
+        line: match w.expect {
+            Expect::Refuse(says) => ran.log.lines().find(|line| line.contains(says)).map(String::from),
+            _ => None,
+        },
     };
     let wrong = match w.expect {
         Expect::Accept if !ran.ok => Some(format!("expected to be accepted, CRIU refuses: {}", ran.reason())),
@@ -319,7 +338,15 @@ fn alone(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, dir: &Path) -> Result<
     Ok((wrong, record))
 }
 
-fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, dir: &Path) -> Result<(), Outcome> {
+fn with_plugin(
+    f: &Fixture,
+    criu: &Criu,
+    w: &Wanted,
+    s: &Setup,
+    plugin: &Path,
+    dir: &Path,
+    alone: Option<&str>,
+) -> Result<(), Outcome> {
     let mut stage = make(f, s, dir)?;
     let opts = options(f, criu, &stage.tree)?;
     let hangs = hanging(f, &stage.tree)?;
@@ -337,8 +364,18 @@ fn with_plugin(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, plugin: &Path, d
         }
         _ => None,
     };
+    let read = match (&s.examples, &dry) {
+        (Some(_), Some((dry, _))) => dry.text(dumped(f, &stage.tree)?, &opts, criu).map_err(broken)?,
+        _ => String::new(),
+    };
     let ran = dump(f, criu, &stage.tree, plugin, dir)?;
     let report = Report::of(&dir.join("work/preflight.json"), &ran.log);
+    if let (Some(examples), Ok(report)) = (&s.examples, &report) {
+        let text = format!("{}\n{read}", ran.log);
+        let findings = report.findings().collect();
+        let seen = Seen { fixture: f, criu, tree: &stage.tree, dir, alone, text: &text, findings };
+        examples.take(&seen, &w.places(&stage.tree));
+    }
     if let (Some((dry, answer)), Ok(report)) = (&dry, &report) {
         if let Some(how) = dry.differs(answer, &report.refused_where(f.in_queue)) {
             return Err(broken(how));
@@ -490,7 +527,7 @@ impl Report {
 }
 
 /// The finding, or one of the places it says are of the same kind.
-fn names(finding: &Value, pid: i32, fd: Option<i32>) -> bool {
+pub(crate) fn names(finding: &Value, pid: i32, fd: Option<i32>) -> bool {
     let fits = |v: &Value| (v["pid"] == pid || v["tid"] == pid) && fd.is_none_or(|fd| v["fd"] == fd);
     fits(finding) || finding["also"].as_array().into_iter().flatten().any(fits)
 }

@@ -1,9 +1,10 @@
 //! The answer to `criu-preflight explain`: a rule by its id, or by what CRIU says, as plain text for a terminal.
 
 use crate::bytes::escape;
-use crate::report::criu_text;
-use crate::report::docs::{long_lift, phase, when};
+use crate::report::docs::{phase, when};
+use crate::report::examples::{self, Example};
 use crate::report::symptom::{meaning, Meaning};
+use crate::report::{criu_text, inspect, remedies};
 use crate::rules::Rule;
 use std::fmt::Write as _;
 
@@ -42,19 +43,35 @@ fn list(rules: &[&Rule]) -> String {
 
 /// All that is known about a rule.
 fn whole(rule: &Rule) -> String {
-    let mut out = format!("{} ({})\n\n{}\n\n{}\n\n", rule.id, rule.group, rule.summary, rule.condition);
-    let _ = writeln!(out, "CRIU says:      {}", criu_text::line(rule));
+    let all = examples::all();
+    let examples: Vec<&Example> = all.iter().filter(|e| e.rule == rule.id).collect();
+    let mut out = format!("{} ({})\n\n{}\n", rule.id, rule.group, rule.summary);
+    let printed: Vec<&str> = examples.iter().map(|e| e.line.as_str()).collect();
+    part(&mut out, "as it is printed", &printed);
+    part(&mut out, "by hand", inspect::commands(rule));
+    let remedies: Vec<String> =
+        remedies::of(rule, &examples).iter().map(|r| r.sentence(str::to_string, str::to_string)).collect();
+    match remedies.as_slice() {
+        [] => part(&mut out, "what to do", &["nothing lifts it"]),
+        _ => part(&mut out, "what to do", &remedies),
+    }
+    part(&mut out, "exactly", &[rule.condition]);
+    let _ = write!(out, "\nCRIU says:      {}\n", criu_text::line(rule));
     let _ = writeln!(out, "where:          {}", rule.source);
     let _ = writeln!(out, "CRIU versions:  {}", rule.versions);
     let _ = writeln!(out, "CRIU finds it:  {}", phase(rule.phase));
     let _ = writeln!(out, "we find it:     {}", when(rule));
-    if rule.remedies.is_empty() {
-        out.push_str("lifted by:      nothing\n");
-    }
-    for (i, remedy) in rule.remedies.iter().enumerate() {
-        let _ = writeln!(out, "{}{}", if i == 0 { "lifted by:      " } else { "                " }, long_lift(remedy));
-    }
     out
+}
+
+/// A heading and its lines; nothing, if there are none.
+fn part(out: &mut String, heading: &str, lines: &[impl AsRef<str>]) {
+    if !lines.is_empty() {
+        let _ = write!(out, "\n{heading}:\n");
+    }
+    for line in lines {
+        let _ = writeln!(out, "  {}", line.as_ref());
+    }
 }
 
 #[cfg(test)]
@@ -70,15 +87,21 @@ mod tests {
 
             A thing of the tests.
 
-            What `it` is <not>. More of it.
+            as it is printed:
+              Error (preflight): fd-chrdev: pid 4211 (mkres) fd 3: character device 10:229, driver fuse, /dev/fuse; close /dev/fuse before the dump; or load a CRIU plugin that accepts it (DUMP_EXT_FILE hook)
+
+            what to do:
+              close /dev/fuse
+              CRIU 4.3 or newer. None. The restore needs that CRIU, too.
+
+            exactly:
+              What `it` is <not>. More of it.
 
             CRIU says:      No way|back
             where:          criu/none.c:none
             CRIU versions:  all
             CRIU finds it:  before the task's own memory is written, after that of all tasks before it
             we find it:     before anything is frozen
-            lifted by:      close PATH
-                            CRIU 4.3 or newer
         "#]]
         .assert_eq(&explain(&[&UNIX, &DEVICE], "fd-chrdev").unwrap());
         expect![[r#"
@@ -86,14 +109,20 @@ mod tests {
 
             A thing of the tests.
 
-            What `it` is <not>. More of it.
+            as it is printed:
+              Error (preflight): vma-device: pid 4211 (mkres): mapping 7fcc1c9cc000-7fcc1c9cd000 of block device 7:0, driver loop, /dev/loop0; have the program unmap /dev/loop0 before the dump; or load a CRIU plugin that accepts it (HANDLE_DEVICE_VMA hook)
+
+            what to do:
+              nothing lifts it
+
+            exactly:
+              What `it` is <not>. More of it.
 
             CRIU says:      No way|back
             where:          criu/none.c:none
             CRIU versions:  all
             CRIU finds it:  before the task's own memory is written, after that of all tasks before it
             we find it:     before anything is frozen
-            lifted by:      nothing
         "#]]
         .assert_eq(&explain(&[&MAPPING], "No way|back").unwrap());
     }

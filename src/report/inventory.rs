@@ -1,7 +1,8 @@
 //! Every refusal that CRIU's sources know about dumped processes, and its answer: `docs/inventory.md`. The rows are
 //! `inventory.txt`; what a row with a rule says comes from the rule.
 
-use crate::report::docs::{cell, lifted_by, phase, when};
+use crate::report::markdown::cell;
+use crate::report::rules_page::{known, phase};
 use crate::rules::{Rule, When};
 use std::fmt::Write as _;
 
@@ -110,7 +111,7 @@ pub(super) fn page(rules: &[&Rule]) -> String {
          * **lost**: CRIU accepts it, with a warning or in silence, and it is lost.\n\
          * **no refusal**: CRIU accepts it.\n\n\
          *Seen*: the differential tests have shown it on real CRIU, and that the rule names the right process and \
-         descriptor; else why they cannot.\n",
+         descriptor; else why they cannot. The last two columns: see [rules.md](rules.md#how-to-read-this).\n",
     );
     let rows = rows(ROWS).unwrap_or_default();
     let mut section = "";
@@ -119,15 +120,15 @@ pub(super) fn page(rules: &[&Rule]) -> String {
             section = row.section;
             let _ = write!(
                 out,
-                "\n## {section}\n\n| Id | Answer | Seen, or why not | CRIU versions | CRIU finds it | We find it | Lifted by |\n\
-                 |---|---|---|---|---|---|---|\n"
+                "\n## {section}\n\n| Id | Answer | Seen, or why not | CRIU versions | CRIU finds it | We know it |\n\
+                 |---|---|---|---|---|---|\n"
             );
         }
         match rules.iter().find(|r| r.id == row.id) {
             Some(rule) if row.answer == Answer::Rule => {
                 let _ = writeln!(
                     out,
-                    "| [{id}](rules.md#{id}) | {} | {} | {} | {} | {} | {} |",
+                    "| [{id}](rules.md#{id}) | {} | {} | {} | {} | {} |",
                     if rule.when == When::Frozen { "rule, frozen only" } else { "rule" },
                     match (row.words, row.words.strip_prefix("seen: ")) {
                         ("", _) => "seen".into(),
@@ -136,8 +137,7 @@ pub(super) fn page(rules: &[&Rule]) -> String {
                     },
                     rule.versions,
                     phase(rule.phase),
-                    when(rule),
-                    lifted_by(rule),
+                    known(rule),
                     id = row.id,
                 );
             }
@@ -150,11 +150,17 @@ pub(super) fn page(rules: &[&Rule]) -> String {
                     Answer::Lost => ("lost", cell(row.words)),
                     Answer::Accepted => ("no refusal", cell(row.words)),
                 };
-                let _ = writeln!(out, "| {} | {answer} | {words} | | | | |", cell(row.id));
+                let _ = writeln!(out, "| {} | {answer} | {words} | | | |", cell(row.id));
             }
         }
     }
     out
+}
+
+/// The rules that the fixtures show on real CRIU.
+pub(super) fn seen_in_fixtures() -> Vec<&'static str> {
+    let rows = rows(ROWS).unwrap_or_default();
+    rows.into_iter().filter(|r| r.answer == Answer::Rule && r.words.is_empty()).map(|r| r.id).collect()
 }
 
 fn by(words: &str, rules: &[&Rule]) -> String {

@@ -3,19 +3,28 @@
 //! * [`lines`] for CRIU's log and the system log, short and folded;
 //! * [`json`] for programs, complete and unfolded;
 //! * [`terminal`] for a person who asks the `criu-preflight` command;
-//! * [`docs`], [`catalogue`] for people and programs that look a rule up;
+//! * [`explain`], [`catalogue`] for people and programs that look a rule up, `documents` for readers;
 //! * [`hints`]: what remedies a finding, and where this user can write it;
 //! * [`template`]: how a rule's item says its sentence.
 
 pub mod catalogue;
 mod criu_text;
-pub mod docs;
+mod docs;
+#[cfg(test)]
+mod documents;
+pub mod examples;
 pub mod explain;
 pub mod hints;
+mod inspect;
 #[cfg(test)]
 mod inventory;
 pub mod json;
 pub mod lines;
+#[cfg(test)]
+mod markdown;
+mod remedies;
+#[cfg(test)]
+mod rules_page;
 mod symptom;
 pub mod template;
 pub mod terminal;

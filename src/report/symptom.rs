@@ -23,7 +23,9 @@ const LINE: usize = 4096;
 pub fn meaning<'r>(rules: &[&'r Rule], line: &str) -> Meaning<'r> {
     let line = line.get(..(0..=LINE).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0)).unwrap_or(line);
     let text = message(line);
-    let whole = matching(rules, |p| p.prints(text));
+    // A part of CRIU may put its name before what it says: `inet: `.
+    let bare = text.split_once(": ").filter(|(name, _)| !name.contains(' ')).map_or(text, |(_, bare)| bare);
+    let whole = matching(rules, |p| p.prints(text) || p.prints(bare));
     let around = || matching(rules, |p| p.fixed() >= SHORT && p.is_in(text));
     let within = || rules_holding(rules, text);
     let found = [whole, around(), within(), named(rules, text)].into_iter().find(|found| !found.is_empty());

@@ -108,9 +108,70 @@ fn split_brackets(tail: &str) -> Option<(&str, &str)> {
 
 /// The names of the facts a sentence refers to, in order; empty for a template that does not parse.
 pub fn placeholders(template: &str) -> Vec<&str> {
+    names(template, Style::Sentence)
+}
+
+/// The same of a template of either style.
+pub fn names(template: &str, style: Style) -> Vec<&str> {
     let mut names = Vec::new();
-    collect(&parse(template, Style::Sentence).unwrap_or_default(), &mut names);
+    collect(&parse(template, style).unwrap_or_default(), &mut names);
     names
+}
+
+/// The names of the facts without which the template is not complete.
+pub fn needed(template: &str, style: Style) -> Vec<&str> {
+    let parts = parse(template, style).unwrap_or_default();
+    parts.into_iter().filter_map(|p| if let Part::Fact(name) = p { Some(name) } else { None }).collect()
+}
+
+/// A template as a reader knows it: facts as upper-case words, optional parts in brackets.
+pub fn with_names(template: &str, style: Style) -> String {
+    fn put(parts: &[Part], out: &mut String) {
+        for part in parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Fact(name) => out.push_str(&name.to_uppercase()),
+                Part::Optional(inner) => {
+                    out.push('[');
+                    put(inner, out);
+                    out.push(']');
+                }
+            }
+        }
+    }
+    let mut out = String::new();
+    put(&parse(template, style).unwrap_or_default(), &mut out);
+    out
+}
+
+/// Whether filling the sentence can have made this text.
+pub fn can_make(template: &str, text: &str) -> bool {
+    fn ends(parts: &[Part], text: &str, starts: Vec<usize>) -> Vec<usize> {
+        let mut at = starts;
+        for part in parts {
+            let mut next: Vec<usize> = match part {
+                Part::Text(fixed) => {
+                    let here = |at: &usize| text.get(*at..).is_some_and(|rest| rest.starts_with(fixed));
+                    at.iter().filter(|at| here(at)).map(|at| at.saturating_add(fixed.len())).collect()
+                }
+                // A fact may be empty.
+                Part::Fact(_) => match at.iter().min() {
+                    Some(first) => (*first..=text.len()).filter(|end| text.is_char_boundary(*end)).collect(),
+                    None => Vec::new(),
+                },
+                Part::Optional(inner) => {
+                    let mut with = ends(inner, text, at.clone());
+                    with.extend(&at);
+                    with
+                }
+            };
+            next.sort_unstable();
+            next.dedup();
+            at = next;
+        }
+        at
+    }
+    ends(&parse(template, Style::Sentence).unwrap_or_default(), text, vec![0]).contains(&text.len())
 }
 
 fn collect<'t>(parts: &[Part<'t>], names: &mut Vec<&'t str>) {
@@ -215,6 +276,16 @@ mod tests {
     #[test]
     fn tells_the_names() {
         assert_eq!(placeholders(r"{a} [of {b} \[{c}\]] [d]"), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_a_template_can_make() {
+        let can = |text| can_make("TCP {state}[, inode {ino}] of {path}", text);
+        assert!(can("TCP LISTEN of /x") && can("TCP LISTEN, inode 4 of /x") && can("TCP  of "));
+        assert!(!can("UDP LISTEN of /x") && !can("TCP LISTEN") && !can_make("a", "ab"));
+        assert_eq!(with_names("TCP {state}[, inode {ino}]", Style::Sentence), "TCP STATE[, inode INO]");
+        assert_eq!(names("unix[{ino}]", Style::OptionValue), ["ino"]);
+        assert_eq!(needed("{a}[, inode {ino}] {b}", Style::Sentence), ["a", "b"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use criu_tests::criu::Criu;
 use criu_tests::dry::DryRun;
+use criu_tests::examples::Examples;
 use criu_tests::fixtures::{self, Fixture};
 use criu_tests::mounts::Btrfs;
 use criu_tests::tree::mkres;
@@ -11,12 +12,13 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 const USAGE: &str =
-    "differential [--criu PATH]... [--plugin PATH] [--dry-run COMMAND] [--record] [--list] [--jobs N] [FILTER]...";
+    "differential [--criu PATH]... [--plugin PATH] [--dry-run COMMAND] [--examples FILE] [--record] [--list] [--jobs N] [FILTER]...";
 
 struct Asked {
     criu: Vec<PathBuf>,
     plugin: Option<PathBuf>,
     dry_run: Option<PathBuf>,
+    examples: Option<PathBuf>,
     record: bool,
     list: bool,
     jobs: usize,
@@ -24,8 +26,16 @@ struct Asked {
 }
 
 fn asked() -> Result<Asked, String> {
-    let mut a =
-        Asked { criu: vec![], plugin: None, dry_run: None, record: false, list: false, jobs: 2, filters: vec![] };
+    let mut a = Asked {
+        criu: vec![],
+        plugin: None,
+        dry_run: None,
+        examples: None,
+        record: false,
+        list: false,
+        jobs: 2,
+        filters: vec![],
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -33,6 +43,7 @@ fn asked() -> Result<Asked, String> {
             "--criu" => a.criu.push(value()?.into()),
             "--plugin" => a.plugin = Some(value()?.into()),
             "--dry-run" => a.dry_run = Some(value()?.into()),
+            "--examples" => a.examples = Some(value()?.into()),
             "--jobs" => a.jobs = value()?.parse().map_err(|e| format!("--jobs: {e}"))?,
             "--record" => a.record = true,
             "--list" => a.list = true,
@@ -78,6 +89,9 @@ fn body() -> Result<ExitCode, String> {
     let base = std::env::temp_dir().join(format!("preflight-differential-{}", std::process::id()));
     let setup = prepare(&a, &base)?;
     let code = all(&a, &criu, &setup);
+    if let (Some(examples), Some(path)) = (&setup.examples, &a.examples) {
+        examples.write(path)?;
+    }
     drop(setup);
     let _ = std::fs::remove_dir(base.join("none"));
     if std::env::var_os("KEEP").is_none() {
@@ -104,7 +118,8 @@ fn prepare(a: &Asked, base: &Path) -> Result<Setup, String> {
         }
     };
     let dry_run = a.dry_run.as_deref().map(DryRun::of).transpose()?;
-    Ok(Setup { plugin, dry_run, no_plugins, base: base.into(), btrfs: Btrfs::under(base) })
+    let examples = a.examples.as_ref().map(|_| Examples::default());
+    Ok(Setup { examples, plugin, dry_run, no_plugins, base: base.into(), btrfs: Btrfs::under(base) })
 }
 
 #[derive(Default)]

@@ -89,7 +89,14 @@ fn take(a: &Asked) -> Result<ExitCode, String> {
     let no_plugins = base.join("none");
     std::fs::create_dir_all(&no_plugins).map_err(io)?;
     std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o755)).map_err(io)?;
-    let setup = Setup { plugin: None, dry_run: None, no_plugins, base: base.clone(), btrfs: Btrfs::under(&base) };
+    let setup = Setup {
+        plugin: None,
+        dry_run: None,
+        examples: None,
+        no_plugins,
+        base: base.clone(),
+        btrfs: Btrfs::under(&base),
+    };
     let taker = Taker { command: a.command.clone(), criu: &Criu::provisioned()?, setup: &setup, into: a.dir.clone() };
     let (mut taken, mut skipped) = (0, 0);
     let mut tell = |name: &str, one: Taken| match one {

@@ -138,7 +138,14 @@ fn prepare(plugin: &Path, base: &Path) -> Result<Setup, String> {
     std::fs::set_permissions(base, std::fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
     std::fs::copy(plugin, dir.join("preflight_plugin.so"))
         .map_err(|e| format!("--plugin {}: {e}", plugin.display()))?;
-    Ok(Setup { plugin: Some(dir), no_plugins, base: base.into(), btrfs: Btrfs::under(base), dry_run: None })
+    Ok(Setup {
+        plugin: Some(dir),
+        no_plugins,
+        base: base.into(),
+        btrfs: Btrfs::under(base),
+        dry_run: None,
+        examples: None,
+    })
 }
 
 #[derive(Default)]

@@ -71,7 +71,7 @@ pub static SHARED_SIGHAND: Rule = Rule {
     group: GROUP,
     condition: "Two processes share their signal handlers (clone with CLONE_SIGHAND and without CLONE_THREAD).",
     message: "shares its signal handlers with process {with}",
-    criu: &["Can't make IO id for %d"],
+    criu: &["Can't make IO id for %d", "{before it, for they share their memory as well} Can't make VM id for %d"],
     source: "criu/cr-dump.c:dump_task_kobj_ids",
     versions: Versions::All,
     remedies: NO_CURE,

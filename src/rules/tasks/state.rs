@@ -214,7 +214,7 @@ pub static FD_TABLE_FULL: Rule = Rule {
            the process needs two to be put there at all, a third until all is handed over, and in the root task one more to \
            read its cgroup.",
     message: "{used} descriptors of at most {limit} (soft RLIMIT_NOFILE) are in use, CRIU needs {needed} free ones",
-    criu: &["Can't create memfd in victim", "Command 66 for daemon failed with -1", "can't get /proc/self/cgroup fd"],
+    criu: &["Can't create memfd in victim", "Can't infect (pid: %d) with parasite", "Command 66 for daemon failed with -1", "can't get /proc/self/cgroup fd"],
     source: "compel/src/lib/infect.c:parasite_memfd_exchange, criu/mem.c:__parasite_dump_pages_seized, \
              criu/pie/parasite.c:parasite_get_proc_fd",
     versions: Versions::All,
