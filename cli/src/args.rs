@@ -25,8 +25,9 @@ pub struct Check {
     pub json: bool,
     /// The CRIU to be judged as, with the options that its dump would be given.
     pub host: Host,
-    /// Where to save what was seen.
+    /// Where to save what was seen, and whether with other names.
     pub save: Option<PathBuf>,
+    pub anonymize: bool,
     /// Not the report, but how this rule came to its findings.
     pub trace: Option<&'static Rule>,
 }
@@ -63,6 +64,7 @@ Options of check and judge:
   --trace RULE          instead of the report: each candidate of one rule, and why it is or is not a finding
 of check only:
   --save FILE           save what the report is made of in a new file, for criu-preflight judge
+  --anonymize           save it with other names of processes, files, sockets, ...
 
 and the options that `criu dump` would be given, by their own names:
   --tcp-established --tcp-close --skip-in-flight --ext-unix-sk --shell-job
@@ -105,6 +107,7 @@ struct Given {
     help: bool,
     json: bool,
     save: Option<PathBuf>,
+    anonymize: bool,
     trace: Option<&'static Rule>,
     /// What is no option, and the value of `--tree`.
     values: Vec<OsString>,
@@ -119,6 +122,7 @@ fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
             Arg::Long("help") | Arg::Short('h') => given.help = true,
             Arg::Long("json") => given.json = true,
             Arg::Long("save") => given.save = Some(parser.value().map_err(escape_error)?.into()),
+            Arg::Long("anonymize") => given.anonymize = true,
             Arg::Long("trace") => given.trace = Some(rule(&parser.value().map_err(escape_error)?)?),
             Arg::Long("criu") => judged_as(host, &parser.value().map_err(escape_error)?)?,
             Arg::Long("config") => drop(parser.value().map_err(escape_error)?),
@@ -138,14 +142,17 @@ fn check(parser: &mut Parser) -> Result<Command, String> {
     // CRIU reads its configuration files before its command line, whatever stands where: so this line is read twice.
     let rest: Vec<OsString> = parser.raw_args().map_err(escape_error)?.collect();
     let mut host = crate::criu_config::start(&rest)?;
-    let Given { help, json, save, trace, values } = read(&mut host, rest)?;
+    let Given { help, json, save, anonymize, trace, values } = read(&mut host, rest)?;
     if help {
         return Ok(Command::Help);
     }
     let mut pid = None;
     values.iter().try_for_each(|value| set_pid(&mut pid, value))?;
     let pid = pid.ok_or("missing PID: criu-preflight check PID")?;
-    Ok(Command::Check(Box::new(Check { pid, json, host, save, trace })))
+    if anonymize && save.is_none() {
+        return Err("--anonymize wants --save FILE".into());
+    }
+    Ok(Command::Check(Box::new(Check { pid, json, host, save, anonymize, trace })))
 }
 
 fn judge(parser: &mut Parser) -> Result<Command, String> {
@@ -154,8 +161,10 @@ fn judge(parser: &mut Parser) -> Result<Command, String> {
     if given.help {
         return Ok(Command::Help);
     }
-    if given.save.is_some() {
-        return Err("--save is an option of check".into());
+    for (name, given) in [("save", given.save.is_some()), ("anonymize", given.anonymize)] {
+        if given {
+            return Err(format!("--{name} is an option of check"));
+        }
     }
     match given.values.as_slice() {
         [file] => Ok(Command::Judge(Judge { file: file.into(), json: given.json, trace: given.trace, options })),
@@ -395,6 +404,8 @@ mod tests {
             ("judge", "missing FILE: criu-preflight judge FILE"),
             ("judge a b", "what is 'b' for? See criu-preflight --help"),
             ("judge a --save b", "--save is an option of check"),
+            ("judge a --anonymize", "--anonymize is an option of check"),
+            ("check 1 --anonymize", "--anonymize wants --save FILE"),
             ("judge a --ghost-limit x", "--ghost-limit: 'x' is not a size (1048576, 1024K, 1M)"),
             ("explain", "which rule? criu-preflight explain RULE|TEXT"),
             ("explain a b", "what is 'b' for? See criu-preflight --help"),

@@ -75,7 +75,10 @@ fn look(check: &Check) -> Result<(String, u8), String> {
             }
             let look = |probes: &Probes| early(probes, check.pid, &check.host, &config);
             let (report, snapshots) = saved::record(&Probes::live(), look).map_err(blind)?;
-            let saved = SavedCheck::new(&check.host, &config, snapshots);
+            let mut saved = SavedCheck::new(&check.host, &config, snapshots);
+            if check.anonymize {
+                saved = saved.anonymize().map_err(|why| format!("--anonymize: {why}"))?;
+            }
             saved::write_new(&saved, path).map_err(|why| format!("{}: {why}", display(path)))?;
             report
         }

@@ -20,7 +20,7 @@ pub mod mountinfo;
 pub mod nslink;
 pub mod stat;
 pub mod status;
-mod text;
+pub(crate) mod text;
 pub mod timers;
 
 /// A table, as far as it was understood.

@@ -4,8 +4,10 @@
 //! The file is one JSON document. It is read as anything that comes from outside: with a limit, and nothing in it is trusted
 //! but what the scanner of a hostile tree could have seen, too. Joins are made anew from it.
 
+mod anonymize;
 mod answers;
 mod file;
+mod names;
 mod record;
 mod replay;
 

@@ -175,3 +175,96 @@ fn a_file_is_new_and_its_owners_alone() {
     assert_eq!(read_file(&path).unwrap_err(), "longer than 256 MiB, which no saved check is");
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+/// Everything that has a name of the tree's or the machine's.
+fn named() -> SavedCheck {
+    let (mut saved, _) = saved(ScanPhase::Early, &[5, 5, 5]);
+    for s in &mut saved.snapshots {
+        let snap = &mut s.snapshot;
+        let task = &mut snap.tasks[0];
+        task.comm = "Geheim".into();
+        let file = Some(testkit::file(-1, libc::S_IFREG, 7));
+        task.exe = Some(crate::snapshot::Link { text: "/Geheim/Geheim (deleted)".into(), file });
+        task.files[1].link = Some("/srv/Geheim/Geheim.x".into());
+        let mut queue = testkit::file(8, 0, 11);
+        queue.link = Some("anon_inode:[eventpoll]".into());
+        let info = b"tfd: 5 events: 19 data: 6765686569 pos:0 ino:3d sdev:7\niff:\tGeheim0\n";
+        queue.info = Some(Box::new(crate::parse::fdinfo::parse(info)));
+        task.files.push(queue);
+        snap.sockets[0].unix[0].name = Some(b"\0Geheim\xff"[..].into());
+        let mut inet = testkit::inet(60, 6, 1);
+        (inet.src, inet.dst) = ("198.51.100.7".parse().unwrap(), "2001:db8:7::1".parse().unwrap());
+        snap.sockets[0].inet.push(inet);
+        let lines = "15 1 8:1 / / rw - ext4 /dev/sda1 rw\n16 15 0:9 /Geheim /srv/Geheim rw - fuse.Geheim host.Geheim:/a rw,user=Geheim,lowerdir=/Geheim:/b\\040Geheim,max_read=131072";
+        snap.mounts = vec![testkit::mount_table(testkit::CRIU_NS, 50, lines)];
+        let lines = crate::parse::cgroup::parse(b"1:name=Geheim:/Geheim/7\n0::/Geheim\n").items;
+        snap.cgroups.places.push(crate::snapshot::Places { lines, inside: None });
+    }
+    saved.host.externals =
+        Some(vec!["mnt[/srv/Geheim]:Geheim".into(), "unix[5]".into(), "veth[Geheim0]:Geheim".into()]);
+    saved.allowed = vec![("tcp-connected".into(), "/srv/Geheim".into())];
+    saved
+}
+
+#[test]
+fn another_name_for_each_and_the_same_report() {
+    let saved = named();
+    let other = saved.anonymize().unwrap();
+    let json = serde_json::to_string(&other).unwrap();
+    assert!(!json.contains("Geheim") && !json.contains("6765686569") && !json.contains("198.51.100"), "{json}");
+    assert!(!json.contains(&0x67_6568_6569_u64.to_string()) && !json.contains("db8:7"), "{json}");
+    assert!(other.anonymized && !saved.anonymized);
+    // What is the same or lies below another does so still, and is as long.
+    let snap = &other.snapshots[0].snapshot;
+    let (mount, task) = (&snap.mounts[0].mounts[1], &snap.tasks[0]);
+    let name = task.comm.to_vec();
+    assert_eq!(*mount.mountpoint, *[b"/srv/", &*name].concat());
+    assert_eq!(*mount.root, *[b"/", &*name].concat());
+    assert_eq!(*task.exe.as_ref().unwrap().text, *[b"/", &*name, b"/", &*name, b" (deleted)"].concat());
+    assert!(task.files[1].link.as_ref().unwrap().starts_with(&[b"/srv/", &*name, b"/"].concat()));
+    assert_eq!(*other.host.externals.as_ref().unwrap()[0], *[b"mnt[/srv/", &*name, b"]:", &*name].concat());
+    assert_eq!(*snap.cgroups.places[0].lines[0].path, *[b"/", &*name, b"/7"].concat());
+    assert_eq!(snap.sockets[0].unix[0].name.as_ref().map(|n| (n[0], n.len())), Some((0, 8)));
+    assert!(mount.super_options.ends_with(b",max_read=131072"));
+    assert_eq!(*mount.fstype, *b"fuse");
+    assert_eq!(other.allowed[0].0, "tcp-connected");
+    // Once more gives the same: it depends on nothing else.
+    assert_eq!(saved.anonymize().unwrap(), other);
+    assert_eq!(read(json.as_bytes()).unwrap(), other);
+}
+
+#[test]
+fn names_that_rules_know_stay() {
+    let mut names = super::names::Names::default();
+    for kept in [
+        "/",
+        "",
+        "/dev/pts/3",
+        "/dev/loop-control",
+        "/proc/self/fd/7",
+        "socket:[123]",
+        "net:[4026531840]",
+        "/[aio] (deleted)",
+        "anon_inode:[eventfd]",
+        "/SYSV0000beef (deleted)",
+        "/dev/zero (deleted)",
+        "[vdso]",
+        "lo",
+        "../..",
+        "//deleted",
+        "/.nfs000000000000000700000001",
+    ] {
+        assert_eq!(names.text(kept.as_bytes()), kept.as_bytes(), "{kept}");
+    }
+    for (name, length) in
+        [("/memfd:x y (deleted)", 20), ("/.nfs00", 7), ("pipe:[x]", 8), ("[anon:heap]", 11), ("a\n\\b", 4)]
+    {
+        let new = names.text(name.as_bytes());
+        assert!(new != name.as_bytes() && new.len() == length, "{name}: {}", new.escape_ascii());
+    }
+    // More names than there are of one letter.
+    let all: std::collections::HashSet<_> = (b'0'..=b'z').map(|b| names.word(&[b, b'/', b])).collect();
+    assert_eq!(all.len(), usize::from(b'z' - b'0') + 1);
+    let one: std::collections::HashSet<_> = (b'A'..=b'z').filter(|b| *b != b'\\').map(|b| names.word(&[b])).collect();
+    assert_eq!(one.len(), usize::from(b'z' - b'A'));
+}
