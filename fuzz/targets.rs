@@ -19,6 +19,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("diag", diag),
     ("fdinfo", fdinfo),
     ("idmap", idmap),
+    ("judge", judge),
     ("limits", limits),
     ("locks", locks),
     ("maps", maps),
@@ -74,6 +75,18 @@ pub fn fdinfo(data: &[u8]) -> usize {
 
 pub fn idmap(data: &[u8]) -> usize {
     stored(idmap::parse(data)).bad
+}
+
+// A saved check comes from anybody. Whatever it says, it is judged, told, and stays what it is.
+pub fn judge(data: &[u8]) -> usize {
+    use criu_preflight::report::{json, terminal};
+    let Ok(check) = criu_preflight::saved::read(data).map(stored) else { return 1 };
+    if let Ok(report) = check.judge() {
+        let text = terminal::text(&report, &check.host);
+        assert!(!text.replace('\n', "").chars().any(char::is_control));
+        json::to_vec(&report, &check.host).expect("written");
+    }
+    0
 }
 
 pub fn limits(data: &[u8]) -> usize {

@@ -201,6 +201,76 @@ pub fn reports(path: &Path) -> Result<String, String> {
     Ok(out)
 }
 
+/// The smallest check that can be found by leaving out entries of its lists, with the same report; null members go, too.
+pub fn reduced(check: &SavedCheck) -> Result<Value, String> {
+    let mut value = serde_json::to_value(check).map_err(|e| e.to_string())?;
+    let full = |check: &SavedCheck| {
+        let report = check.judge().map_err(|e| e.to_string())?;
+        json::to_vec(&report, &check.host).map_err(|e| e.to_string())
+    };
+    let wanted = full(check)?;
+    let same = |value: &Value| {
+        let check = serde_json::from_value::<SavedCheck>(value.clone());
+        check.is_ok_and(|check| full(&check).as_ref() == Ok(&wanted))
+    };
+    let mut todo = vec![String::new()];
+    while let Some(at) = todo.pop() {
+        let mut chunk = value.pointer(&at).map_or(0, entries);
+        while chunk > 0 {
+            let mut from = 0;
+            while from < value.pointer(&at).map_or(0, entries) {
+                let mut smaller = value.clone();
+                smaller.pointer_mut(&at).into_iter().for_each(|list| leave_out(list, from, chunk));
+                if same(&smaller) {
+                    value = smaller;
+                } else {
+                    from += chunk;
+                }
+            }
+            chunk /= 2;
+        }
+        match value.pointer(&at) {
+            Some(Value::Array(list)) => todo.extend((0..list.len()).map(|nth| format!("{at}/{nth}"))),
+            Some(Value::Object(members)) => {
+                let key = |k: &String| k.replace('~', "~0").replace('/', "~1");
+                todo.extend(members.keys().map(|k| format!("{at}/{}", key(k))));
+            }
+            _ => {}
+        }
+    }
+    Ok(without_null(value))
+}
+
+/// Of a list, or a table whose keys are numbers.
+fn entries(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => list.len(),
+        Value::Object(table) if table.keys().all(|k| k.parse::<u32>().is_ok()) => table.len(),
+        _ => 0,
+    }
+}
+
+fn leave_out(value: &mut Value, from: usize, count: usize) {
+    match value {
+        Value::Array(list) => drop(list.drain(from..(from + count).min(list.len()))),
+        Value::Object(table) => {
+            let keys: Vec<String> = table.keys().skip(from).take(count).cloned().collect();
+            keys.iter().for_each(|k| drop(table.remove(k)));
+        }
+        _ => {}
+    }
+}
+
+fn without_null(value: Value) -> Value {
+    match value {
+        Value::Array(list) => list.into_iter().map(without_null).collect(),
+        Value::Object(members) => Value::Object(
+            members.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_null(v))).collect(),
+        ),
+        other => other,
+    }
+}
+
 /// Where the kept reports of a saved check are.
 pub fn kept(path: &Path) -> PathBuf {
     path.with_extension("reports")

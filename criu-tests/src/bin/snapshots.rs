@@ -3,16 +3,20 @@
 //! ```text
 //! snapshots take DIR [--command CRIU-PREFLIGHT] [--random N] [--seed N] [FILTER]...
 //! snapshots report DIR      write the reports of each *.json anew, beside it
-//! snapshots compare DIR     judge each *.json and compare with the reports beside it
+//! snapshots compare DIR [--without MEMBER]...
+//!                           judge each *.json and compare with the reports beside it, but for these members of the JSON
+//! snapshots anonymize DIR   with other names
+//! snapshots reduce DIR      without whatever the report does not depend on
 //! ```
 //!
 //! `take` makes the tree of each fixture and of N random ones, saves a check of it as each CRIU that works here, and one of the
 //! tree held by ptrace, and writes the reports. Needs root; the others need nothing.
 
+use criu_preflight::saved;
 use criu_tests::criu::Criu;
 use criu_tests::fixtures;
 use criu_tests::mounts::Btrfs;
-use criu_tests::snapshots::{difference, kept, reports, Taken, Taker};
+use criu_tests::snapshots::{difference, kept, reduced, reports, Taken, Taker};
 use criu_tests::soak::generate::case;
 use criu_tests::tree::mkres;
 use criu_tests::trial::Setup;
@@ -26,12 +30,21 @@ struct Asked {
     command: PathBuf,
     random: u64,
     seed: u64,
+    without: Vec<String>,
     filters: Vec<String>,
 }
 
 fn asked() -> Result<Asked, String> {
     let command = mkres().with_file_name("criu-preflight");
-    let mut a = Asked { what: String::new(), dir: PathBuf::new(), command, random: 0, seed: 1, filters: vec![] };
+    let mut a = Asked {
+        what: String::new(),
+        dir: PathBuf::new(),
+        command,
+        random: 0,
+        seed: 1,
+        without: vec![],
+        filters: vec![],
+    };
     let mut args = std::env::args().skip(1);
     let usage = "see the head of snapshots.rs";
     a.what = args.next().ok_or(usage)?;
@@ -41,6 +54,7 @@ fn asked() -> Result<Asked, String> {
         match arg.as_str() {
             "--command" => a.command = value()?.into(),
             "--random" => a.random = value()?.parse().map_err(|e| format!("{arg}: {e}"))?,
+            "--without" => a.without.push(format!("\"{}\": ", value()?)),
             "--seed" => a.seed = value()?.parse().map_err(|e| format!("{arg}: {e}"))?,
             o if o.starts_with('-') => return Err(format!("{o}? {usage}")),
             _ => a.filters.push(arg),
@@ -52,12 +66,27 @@ fn asked() -> Result<Asked, String> {
 fn main() -> ExitCode {
     let done = asked().and_then(|a| match a.what.as_str() {
         "take" => take(&a),
-        "report" => each(&a.dir, |path, is| {
-            std::fs::write(kept(path), is).map(|()| None).map_err(|e| format!("{}: {e}", kept(path).display()))
+        "report" => each(&a.dir, |path| {
+            std::fs::write(kept(path), reports(path)?)
+                .map(|()| None)
+                .map_err(|e| format!("{}: {e}", kept(path).display()))
         }),
-        "compare" => each(&a.dir, |path, is| {
+        "compare" => each(&a.dir, |path| {
             let was = std::fs::read_to_string(kept(path)).map_err(|e| format!("{}: {e}", kept(path).display()))?;
-            Ok(difference(&was, is))
+            let kept = |text: &str| -> String {
+                let line = |l: &&str| !a.without.iter().any(|member| l.trim_start().starts_with(member));
+                text.lines().filter(line).flat_map(|l| [l, "\n"]).collect()
+            };
+            Ok(difference(&kept(&was), &kept(&reports(path)?)))
+        }),
+        "anonymize" => each(&a.dir, |path| {
+            let other = saved::read_file(path)?.anonymize()?;
+            std::fs::remove_file(path).map_err(|e| e.to_string())?;
+            saved::write_new(&other, path).map(|()| None)
+        }),
+        "reduce" => each(&a.dir, |path| {
+            let small = reduced(&saved::read_file(path)?)?;
+            std::fs::write(path, format!("{small}\n")).map(|()| None).map_err(|e| e.to_string())
         }),
         other => Err(format!("{other}? see the head of snapshots.rs")),
     });
@@ -121,8 +150,8 @@ fn take(a: &Asked) -> Result<ExitCode, String> {
     Ok(ExitCode::from(u8::from(taken == 0)))
 }
 
-/// Judges every snapshot and hands the reports on; what that finds wrong is told.
-fn each(dir: &Path, what: impl Fn(&Path, &str) -> Result<Option<String>, String> + Sync) -> Result<ExitCode, String> {
+/// Does this with every snapshot; what it finds wrong is told.
+fn each(dir: &Path, what: impl Fn(&Path) -> Result<Option<String>, String> + Sync) -> Result<ExitCode, String> {
     let entries = std::fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
@@ -133,7 +162,7 @@ fn each(dir: &Path, what: impl Fn(&Path, &str) -> Result<Option<String>, String>
         for _ in 0..jobs {
             s.spawn(|| loop {
                 let Some(path) = queue.lock().map_or(None, |mut q| q.next()) else { return };
-                let found = match reports(path).and_then(|is| what(path, &is)) {
+                let found = match what(path) {
                     Ok(None) => continue,
                     Ok(Some(difference)) => difference,
                     Err(why) => why,
