@@ -93,9 +93,9 @@ pub struct Place {
 impl Place {
     /// A descriptor of a process, or what lies in its queue.
     pub fn of(task: &Task, file: &OpenFile) -> Place {
-        match &file.queued {
+        match file.queued() {
             Some(at) => Place { pid: task.pid, fd: Some(at.fd), queued: at.path.clone() },
-            None => Place { pid: task.pid, fd: (file.fd >= 0).then_some(file.fd), queued: Vec::new() },
+            None => Place { pid: task.pid, fd: file.fd(), queued: Vec::new() },
         }
     }
 }

@@ -18,7 +18,7 @@ pub fn fill_in(findings: &mut [Finding], snap: &Snapshot) {
     }
     let mut named: Map<(i32, i32), &Task> = Map::default();
     for task in &snap.tasks {
-        let keys = task.files.iter().filter(|f| has_name(f)).map(|f| (task.pid, f.fd));
+        let keys = task.files.iter().filter(|f| has_name(f)).filter_map(|f| Some((task.pid, f.fd()?)));
         named.extend(keys.filter(|key| wanted.contains(key)).map(|key| (key, task)));
     }
     let mut links = Links::default();

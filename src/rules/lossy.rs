@@ -76,7 +76,7 @@ pub static LOST_WATCH_EVENTS: Rule = Rule {
         for (task, file) in ctx.files() {
             if let Some(bytes) = file.watches().and_then(|w| w.unread).filter(|n| *n > 0) {
                 // All of a class share one inode: the descriptor tells them apart.
-                let key = format!("fd:{}:{}", task.pid, file.fd);
+                let key = format!("fd:{}:{}", task.pid, file.origin);
                 sink.push(Finding::on_file(rule, task, file).key(key).num("bytes", bytes));
             }
         }
@@ -103,7 +103,7 @@ pub static LOST_SIGNAL_OWNER: Rule = Rule {
             let Some(owner) = file.owner.filter(|owner| *owner != 0) else { continue };
             if !inside.get_or_insert_with(|| possible_owners(ctx)).contains(&owner) {
                 let who = if owner > 0 { format!("process {owner}") } else { format!("process group {}", -owner) };
-                let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd)).term("owner", who);
+                let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.origin)).term("owner", who);
                 sink.push(if owner > 0 { f.other(Other::Process(owner)) } else { f });
             }
         }
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{Detail, OpenFile, WatchFacts};
+    use crate::snapshot::{Detail, OpenFile, Origin, WatchFacts};
 
     #[test]
     fn threads_with_what_criu_does_not_ask_for() {
@@ -282,7 +282,7 @@ mod tests {
         let watch = WatchFacts { unread: Some(16), ..WatchFacts::default() };
         let watch = OpenFile { detail: Some(Box::new(Detail::Watch(watch))), ..file(3, 0, 5) };
         let mut other = watch.clone();
-        other.fd = 4;
+        other.origin = Origin::Fd(4);
         assert_eq!(
             found(&LOST_WATCH_EVENTS, &snap(vec![watch, other]), &host()).len(),
             2,

@@ -10,7 +10,7 @@ use crate::engine::judge::judge_with;
 use crate::parse::diag::{InetDiag, Queues, UnixDiag};
 use crate::rules::{Finding, Rule, Verdict};
 use crate::snapshot::{
-    Cgroups, Detail, Dev, Kernel, MountTable, Namespaces, Observer, OpenFile, ScanPhase, Snapshot, SocketFacts,
+    Cgroups, Detail, Dev, Kernel, MountTable, Namespaces, Observer, OpenFile, Origin, ScanPhase, Snapshot, SocketFacts,
     SocketTable, Task, Thread,
 };
 
@@ -90,9 +90,14 @@ pub fn in_mntns(lines: &str) -> Snapshot {
     s
 }
 
-/// A descriptor of a file of this type (`libc::S_IF*`, 0 for an anonymous inode).
+/// A file of this type (`libc::S_IF*`, 0 for an anonymous inode) that is mapped, or the target of a link.
+pub fn linked(kind: u32, ino: u64) -> OpenFile {
+    OpenFile { ino, mode: kind | 0o600, nlink: 1, mnt_id: Some(15), ..OpenFile::default() }
+}
+
+/// A descriptor of such a file.
 pub fn file(fd: i32, kind: u32, ino: u64) -> OpenFile {
-    OpenFile { fd, ino, mode: kind | 0o600, nlink: 1, mnt_id: Some(15), ..OpenFile::default() }
+    OpenFile { origin: Origin::Fd(fd), ..linked(kind, ino) }
 }
 
 /// A descriptor of the socket with this inode.

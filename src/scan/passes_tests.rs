@@ -98,7 +98,7 @@ fn each_pass_fills_what_it_says() {
         }
         assert_eq!(filled.contains(&"registers"), look == ScanPhase::Frozen);
         assert_eq!(filled.contains(&"attach"), look == ScanPhase::Early);
-        let is_own = |f: &&crate::snapshot::OpenFile| f.fd == own.as_raw_fd();
+        let is_own = |f: &&crate::snapshot::OpenFile| f.fd() == Some(own.as_raw_fd());
         assert!(snap.tasks[0].files.iter().find(is_own).is_some_and(|f| f.socket().is_some()));
     }
 }

@@ -121,7 +121,7 @@ impl Asker<'_> {
         }
         match (f.fd.filter(|_| f.queued.is_empty()), task.and_then(|t| mapping(f, t))) {
             (Some(fd), _) => {
-                let seen = || task.and_then(|t| t.files.iter().find(|file| file.fd == fd));
+                let seen = || task.and_then(|t| t.files.iter().find(|file| file.fd() == Some(fd)));
                 let known = *self.files.entry((f.pid, fd)).or_insert_with(seen);
                 file_state(dir, fd, known, b).map(Some)
             }
@@ -241,7 +241,7 @@ fn place<'a>(f: &Finding, task: &'a Task) -> Option<(CString, &'a OpenFile, Byte
         return None;
     }
     if let Some(fd) = f.fd {
-        let file = task.files.iter().find(|file| file.fd == fd)?;
+        let file = task.files.iter().find(|file| file.fd() == Some(fd))?;
         return Some((CString::new(format!("fd/{fd}")).ok()?, file, file.link.clone()?));
     }
     if f.addr.is_some() {

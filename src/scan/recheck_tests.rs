@@ -21,7 +21,7 @@ fn collect() -> Snapshot {
 /// What this rule would say of a descriptor of ours.
 fn finding(rule: &str, snap: &Snapshot, fd: i32) -> Finding {
     let task = snap.task(me()).unwrap();
-    let file = task.files.iter().find(|f| f.fd == fd).unwrap();
+    let file = task.files.iter().find(|f| f.fd() == Some(fd)).unwrap();
     Finding::on_file(registry::by_id(rule).unwrap(), task, file)
 }
 
@@ -97,7 +97,7 @@ fn open_in(dir: &Path, name: &str) -> File {
 /// Lets the snapshot say that the path of this descriptor leads elsewhere.
 fn led_astray(snap: &mut Snapshot, file: &File, path: &Path, mismatch: PathMismatch) -> i32 {
     let fd = file.as_raw_fd();
-    let seen = snap.tasks[0].files.iter_mut().find(|f| f.fd == fd).unwrap();
+    let seen = snap.tasks[0].files.iter_mut().find(|f| f.fd() == Some(fd)).unwrap();
     (seen.link, seen.mismatch) = (Some(path.to_str().unwrap().into()), Some(mismatch));
     fd
 }

@@ -171,7 +171,7 @@ fn statx_with(dir: impl AsFd, name: &CStr, flags: libc::c_int) -> nix::Result<Op
     // SAFETY: plain numbers, zeroed before the call: any bits are a value.
     let s = unsafe { buf.assume_init() };
     Ok(OpenFile {
-        fd: -1,
+        origin: crate::snapshot::Origin::Link,
         dev: Dev { major: s.stx_dev_major, minor: s.stx_dev_minor },
         ino: s.stx_ino,
         mode: u32::from(s.stx_mode),

@@ -251,7 +251,7 @@ extern "C" fn rest(_: *mut libc::c_void) -> libc::c_int {
 }
 
 fn file(task: &Task, fd: i32) -> &OpenFile {
-    task.files.iter().find(|f| f.fd == fd).unwrap()
+    task.files.iter().find(|f| f.fd() == Some(fd)).unwrap()
 }
 
 #[test]
@@ -262,17 +262,20 @@ fn ten_thousand_descriptors() {
     let took = started.elapsed();
     let task = &snap.tasks[0];
     assert!(task.fd_count >= 10_000, "{}", task.fd_count);
-    assert!(task.files.windows(2).all(|w| w[0].fd < w[1].fd));
+    assert!(task.files.windows(2).all(|w| w[0].fd() < w[1].fd()));
     let events = task.files.iter().filter(|f| f.link.as_deref() == Some(b"anon_inode:[eventfd]".as_slice()));
     assert_eq!(events.count(), 5000);
     let one = file(task, actor.said[0]);
     let dir = Dir::proc().unwrap().process(actor.pid()).ok().unwrap().dir(c"fd").ok().unwrap();
-    let plain = dir.stat(&name(one.fd)).ok().unwrap();
+    let plain = dir.stat(&name(one.fd().unwrap())).ok().unwrap();
     // Remembered ones are as good as asked ones.
     for event in task.files.iter().filter(|f| f.link == one.link) {
         // The first of them were asked for their locks.
         let (info, flags) = (event.info.clone(), event.flags);
-        assert_eq!(*event, OpenFile { fd: event.fd, link: one.link.clone(), info, flags, ..plain.clone() });
+        assert_eq!(
+            *event,
+            OpenFile { origin: event.origin.clone(), link: one.link.clone(), info, flags, ..plain.clone() }
+        );
     }
     eprintln!("look at {} descriptors: {took:?}", task.fd_count);
 }

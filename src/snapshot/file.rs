@@ -35,11 +35,25 @@ impl Dev {
     }
 }
 
-/// One descriptor and the file behind it. What lies in a socket's queue follows the socket, with a negative number that no
-/// other has. The statx fields are always there; the rest only where a rule can still fire.
+/// What a file is reached by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// A descriptor of the process.
+    Fd(i32),
+    /// A link of its directory in /proc that is no descriptor's: of a mapping, its program, its directories. What holds it
+    /// in the snapshot says which.
+    #[default]
+    Link,
+    /// A message in the queue of a UNIX socket; only where CRIU meets it there first.
+    Queued(Box<Queued>),
+}
+
+/// One file that is held, mostly by a descriptor. What lies in a socket's queue follows the socket. The statx fields are always
+/// there; the rest only where a rule can still fire.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OpenFile {
-    pub fd: i32,
+    pub origin: Origin,
     pub dev: Dev,
     pub ino: u64,
     /// st_mode: type and permission bits (type bits 0 for an anonymous inode).
@@ -70,9 +84,6 @@ pub struct OpenFile {
     /// A process that is dumped before has the same open file. Asked only of files with POSIX locks.
     #[serde(default)]
     pub dumped_by_earlier_task: bool,
-    /// It is no descriptor of a process, but lies in the queue of a UNIX socket; only where CRIU meets it there first.
-    #[serde(default)]
-    pub queued: Option<Box<Queued>>,
 }
 
 /// Where a descriptor lies that was sent and not received (SCM_RIGHTS).
@@ -84,6 +95,8 @@ pub struct Queued {
     pub path: Vec<u32>,
     /// Process and number of the descriptors of the tree that are the same open file, all met later.
     pub later: Vec<(i32, i32)>,
+    /// Which of all descriptors that were met in queues it is.
+    pub nth: u32,
 }
 
 /// What a stat of an open file's path found instead of the file.
@@ -281,7 +294,32 @@ pub struct TunFacts {
     pub netns: Option<u64>,
 }
 
+/// Tells files of one task apart, in the keys of findings.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Fd(fd) => fd.fmt(f),
+            Origin::Link => f.write_str("link"),
+            Origin::Queued(at) => write!(f, "queued {}", at.nth),
+        }
+    }
+}
+
 impl OpenFile {
+    /// Its number, of a descriptor of the process.
+    pub fn fd(&self) -> Option<i32> {
+        match self.origin {
+            Origin::Fd(fd) => Some(fd),
+            _ => None,
+        }
+    }
+    /// Where it lies, of what was sent and not received.
+    pub fn queued(&self) -> Option<&Queued> {
+        match &self.origin {
+            Origin::Queued(at) => Some(at),
+            _ => None,
+        }
+    }
     /// The S_IFMT bits.
     pub fn kind(&self) -> u32 {
         self.mode & libc::S_IFMT

@@ -18,8 +18,8 @@ use crate::parse::diag::NetLink;
 use crate::parse::mountinfo::MountInfo;
 pub use cgroups::{Cgroups, Inside, Member, Places};
 pub use file::{
-    Detail, Dev, EpollFacts, OpenFile, PathMismatch, Queued, SocketFacts, TtyFacts, TunFacts, UnresolvedEpollTarget,
-    UnresolvedReason, Watch, WatchFacts, WatchResolution,
+    Detail, Dev, EpollFacts, OpenFile, Origin, PathMismatch, Queued, SocketFacts, TtyFacts, TunFacts,
+    UnresolvedEpollTarget, UnresolvedReason, Watch, WatchFacts, WatchResolution,
 };
 pub use index::Index;
 pub use probe::Probe;

@@ -78,7 +78,7 @@ pub struct Regs {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     pub text: Bytes,
-    /// statx through the link; its fd is -1.
+    /// statx through the link.
     pub file: Option<OpenFile>,
 }
 

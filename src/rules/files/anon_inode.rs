@@ -38,7 +38,7 @@ fn anon_files<'a>(ctx: &'a Ctx) -> impl Iterator<Item = (&'a Task, &'a OpenFile,
 
 /// All anonymous inodes are the same inode: the descriptor is the only identity there is.
 fn finding(rule: &Rule, task: &Task, file: &OpenFile, name: Bytes) -> Finding {
-    Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd)).fact("object", Value::Text(name))
+    Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.origin)).fact("object", Value::Text(name))
 }
 
 pub static FD_ANON: Rule = Rule {
@@ -147,7 +147,7 @@ fn pidfd_target(file: &OpenFile) -> Option<i64> {
 
 fn pidfd_finding(rule: &Rule, task: &Task, file: &OpenFile) -> Finding {
     Finding::on_file(rule, task, file)
-        .key(format!("fd:{}:{}", task.pid, file.fd))
+        .key(format!("fd:{}:{}", task.pid, file.origin))
         .fact_opt("target", pidfd_target(file).map(Value::Num))
 }
 

@@ -147,7 +147,7 @@ pub static TUN_HOST_NETNS: Rule = Rule {
             let name = file.tun().and_then(|t| t.name.clone()).or_else(|| file.info.as_ref()?.iff.clone());
             let name = name.filter(|n| !n.is_empty());
             let finding = Finding::on_file(rule, task, file)
-                .key(format!("tun:{}:{}", task.pid, file.fd))
+                .key(format!("tun:{}:{}", task.pid, file.origin))
                 .fact_opt("name", name.map(Value::Text));
             sink.push(finding);
         }

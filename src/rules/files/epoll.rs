@@ -27,7 +27,7 @@ pub static EPOLL_ESCAPED: Rule = Rule {
         for (task, file) in ctx.files() {
             for escape in file.epoll().into_iter().flat_map(|e| &e.escaped) {
                 let f = Finding::on_file(rule, task, file)
-                    .key(format!("epoll:{}:{}:{}", task.pid, file.fd, escape.tfd))
+                    .key(format!("epoll:{}:{}:{}", task.pid, file.origin, escape.tfd))
                     .fact("tfd", Value::Num(i64::from(escape.tfd)))
                     .term("fault", fault(escape));
                 let in_queue = *queued.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));

@@ -41,7 +41,7 @@ impl Lost<'_> {
         let Watch { dev, ino, .. } = *self.watch;
         let kind = if self.file.info.as_ref().is_some_and(|i| i.inotify.is_empty()) { "fanotify" } else { "inotify" };
         Finding::on_file(rule, self.task, self.file)
-            .key(format!("watch:{}:{}:{}:{}:{ino}", self.task.pid, self.file.fd, dev.major, dev.minor))
+            .key(format!("watch:{}:{}:{}:{}:{ino}", self.task.pid, self.file.origin, dev.major, dev.minor))
             .term("class", kind)
             .fact("dev", Value::Dev(dev))
             .num("ino", i64::try_from(ino).unwrap_or(i64::MAX))
@@ -169,7 +169,7 @@ pub static FANOTIFY_MOUNT: Rule = Rule {
                 let FanotifyObject::Mount { mnt_id } = mark.on else { continue };
                 if ctx.mounts.by_id(u64::from(mnt_id)).is_none() {
                     let f = Finding::on_file(rule, task, file)
-                        .key(format!("mark:{}:{}:{mnt_id}", task.pid, file.fd))
+                        .key(format!("mark:{}:{}:{mnt_id}", task.pid, file.origin))
                         .num("mnt_id", mnt_id);
                     sink.push(if ctx.snap.knows_mounts() { f } else { f.doubt() });
                 }

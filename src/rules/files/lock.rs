@@ -67,7 +67,7 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
     find: |rule, ctx, sink: &mut Sink| {
         let queued = queued_first(ctx);
         let mut hidden = None;
-        for (task, file) in ctx.files().filter(|(t, f)| f.queued.is_none() && !queued.contains(&(t.pid, f.fd))) {
+        for (task, file) in ctx.files().filter(|(t, f)| f.fd().is_some_and(|fd| !queued.contains(&(t.pid, fd)))) {
             for lock in held(file).filter(|l| !(file.dumped_by_earlier_task && l.kind == LockKind::Posix)) {
                 if let Some(kind) = kind(lock) {
                     let hidden = *hidden.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
@@ -96,8 +96,8 @@ pub static LOST_FILE_LOCK: Rule = Rule {
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
         let queued = queued_first(ctx);
-        for (task, file) in ctx.files().filter(|(_, f)| f.queued.is_none()) {
-            let in_queue = queued.contains(&(task.pid, file.fd));
+        for (task, file, fd) in ctx.files().filter_map(|(t, f)| Some((t, f, f.fd()?))) {
+            let in_queue = queued.contains(&(task.pid, fd));
             for lock in held(file).filter(|l| in_queue || (file.dumped_by_earlier_task && l.kind == LockKind::Posix)) {
                 let why = match in_queue {
                     true => "CRIU meets the open file in a socket's queue first",
@@ -113,7 +113,7 @@ pub static LOST_FILE_LOCK: Rule = Rule {
 
 /// Process and number of the descriptors whose open file CRIU meets in a socket's queue first, and forgets the locks of.
 fn queued_first<'a>(ctx: &'a Ctx) -> HashSet<&'a (i32, i32)> {
-    ctx.files().filter_map(|(_, f)| f.queued.as_ref()).flat_map(|q| &q.later).collect()
+    ctx.files().filter_map(|(_, f)| f.queued()).flat_map(|q| &q.later).collect()
 }
 
 pub static LOCK_KIND: Rule = Rule {

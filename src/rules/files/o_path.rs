@@ -66,7 +66,7 @@ pub static FD_O_PATH: Rule = Rule {
             } else {
                 continue;
             };
-            let mut f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd)).term("what", what);
+            let mut f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.origin)).term("what", what);
             if what == INOTIFY {
                 f = f.doubt().term("outcome", "dumps it, and cannot restore it");
             }

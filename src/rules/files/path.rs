@@ -3,7 +3,7 @@
 use crate::criu::{Cap, Opt};
 use crate::criu_model::paths::{confined, is_job_terminal, is_same_device, paths_with, PathProblem, Problem};
 use crate::rules::{Evidence, Phase, Remedy, Rule, Sink, Value, Versions, When};
-use crate::snapshot::{Mapping, OpenFile, PathMismatch, Probe, Unchecked};
+use crate::snapshot::{Mapping, OpenFile, Origin, PathMismatch, Probe, Unchecked};
 use std::collections::HashSet;
 
 /// A POSIX message queue by its open descriptor: on a mount of the kernel's own, named by one component, and of the size
@@ -16,7 +16,7 @@ fn is_mqueue(bad: &PathProblem) -> bool {
         && file.kind() == libc::S_IFREG
         && file.dev.major == 0
         && file.size == FILENT_SIZE
-        && (file.fd >= 0 || file.queued.is_some())
+        && file.origin != Origin::Link
         && !name.is_empty()
         && !name.contains(&b'/')
 }
@@ -219,7 +219,7 @@ pub static PATH_TOO_LONG: Rule = Rule {
         for (task, file) in ctx.files().filter(|(_, f)| path(f)) {
             let length = file.link.as_ref().map(|l| l.len()).filter(|l| *l >= LINK_BUFFER);
             // The kernel's refusal to tell the link is all there is to see of a longer one.
-            if length.is_some() || untold.contains(&(task.pid, Some(file.fd))) {
+            if length.is_some() || file.fd().is_some_and(|fd| untold.contains(&(task.pid, Some(fd)))) {
                 let mut f = crate::rules::Finding::on_file(rule, task, file).term("what", "descriptor of a file");
                 f.facts.retain(|(name, _)| name != "path");
                 sink.push(f.fact_opt("length", length.map(count)));

@@ -53,7 +53,7 @@ fn regular(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
 }
 
 fn mapped(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
-    let mut f = OpenFile { dev: DISK, ..file(-1, libc::S_IFREG, 0x2b) };
+    let mut f = OpenFile { dev: DISK, ..linked(libc::S_IFREG, 0x2b) };
     change(&mut f);
     let line = b"1000-2000 rw-s 0 fe:00 43 /var/f";
     let vma = crate::parse::maps::line_of_maps(line).unwrap();
@@ -188,7 +188,7 @@ fn overmounted() {
 #[test]
 fn odd_path() {
     let mut s = at(snap(Vec::new()), TABLE);
-    let cwd = OpenFile { dev: DISK, ..file(-1, libc::S_IFDIR, 5) };
+    let cwd = OpenFile { dev: DISK, ..linked(libc::S_IFDIR, 5) };
     s.tasks[0].cwd = Some(Link { text: "(unreachable)/x".into(), file: Some(cwd) });
     alone(&FILE_ODD_PATH, &s, &host(), REFUSE);
     s.tasks[0].cwd.as_mut().unwrap().text = "/x".into();
@@ -365,7 +365,7 @@ fn silly_names() {
 
 #[test]
 fn memfd_programs() {
-    let exe = OpenFile { dev: SHMEM, mnt_id: Some(1), nlink: 0, ..file(-1, libc::S_IFREG, 0x2b) };
+    let exe = OpenFile { dev: SHMEM, mnt_id: Some(1), nlink: 0, ..linked(libc::S_IFREG, 0x2b) };
     let mut s = mapped(|f| *f = exe.clone());
     s.tasks[0].exe = Some(Link { text: "/memfd:p (deleted)".into(), file: Some(exe) });
     alone(&EXE_MEMFD, &s, &host(), WARN);
@@ -381,7 +381,7 @@ fn memfd_programs() {
 /// CRIU goes on without the exe that it could not record; a mapping of the same file it does not forgive.
 #[test]
 fn the_exe_alone_refuses_nothing() {
-    let gone = OpenFile { mnt_id: Some(99), ..file(-1, libc::S_IFREG, 0x2c) };
+    let gone = OpenFile { mnt_id: Some(99), ..linked(libc::S_IFREG, 0x2c) };
     let mut s = mapped(|f| *f = gone.clone());
     s.tasks[0].exe = Some(Link { text: "/gone/program".into(), file: Some(gone) });
     alone(&FILE_MOUNT_UNKNOWN, &s, &host(), REFUSE);

@@ -24,7 +24,7 @@ pub static TIMERFD_CLOCK: Rule = Rule {
             if [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME].contains(&timer.clockid) {
                 continue;
             }
-            let f = Finding::on_file(rule, task, file).key(format!("timerfd:{}:{}", task.pid, file.fd));
+            let f = Finding::on_file(rule, task, file).key(format!("timerfd:{}:{}", task.pid, file.origin));
             let f = match timer.clockid {
                 libc::CLOCK_REALTIME_ALARM => f.term("clock", "CLOCK_REALTIME_ALARM"),
                 libc::CLOCK_BOOTTIME_ALARM => f.term("clock", "CLOCK_BOOTTIME_ALARM"),

@@ -16,7 +16,7 @@ fn tuns<'a>(ctx: &'a Ctx) -> Vec<(&'a Task, &'a OpenFile, &'a TunFacts)> {
 fn finding(rule: &Rule, task: &Task, file: &OpenFile, tun: &TunFacts) -> Finding {
     // All descriptors of /dev/net/tun have one inode.
     Finding::on_file(rule, task, file)
-        .key(format!("tun:{}:{}", task.pid, file.fd))
+        .key(format!("tun:{}:{}", task.pid, file.origin))
         .fact_opt("name", tun.name.clone().map(Value::Text))
 }
 

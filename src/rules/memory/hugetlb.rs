@@ -54,7 +54,7 @@ mod tests {
     use crate::criu::Host;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{Dev, Mapping};
+    use crate::snapshot::{Dev, Mapping, Origin};
 
     #[test]
     fn what_criu_does_not_know() {
@@ -68,7 +68,7 @@ mod tests {
         let knows = |hugetlb| Host { hugetlb, ..host() };
         let mut mapped = with(Vec::new());
         let vma = crate::parse::maps::line_of_maps(b"1000-2000 rw-s 0 00:11 43 /anon_hugepage (deleted)").unwrap();
-        mapped.tasks[0].maps = vec![Mapping::new(vma, Some(OpenFile { fd: -1, ..huge(17) }))];
+        mapped.tasks[0].maps = vec![Mapping::new(vma, Some(OpenFile { origin: Origin::Link, ..huge(17) }))];
         for s in [&with(vec![huge(17)]), &mapped] {
             assert_eq!(verdict(&HUGETLB_UNKNOWN, s, &knows(Some(vec![]))), Some(Verdict::Refuse));
             assert_eq!(verdict(&HUGETLB_UNKNOWN, s, &knows(Some(vec![17]))), None);

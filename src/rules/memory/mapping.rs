@@ -264,7 +264,7 @@ mod tests {
         let mut vma = maps::line_of_maps(line.as_bytes()).unwrap();
         vma.flags = Some(VmFlags(flags.iter().map(|f| **f).collect()));
         let file = file.map(|(kind, rdev)| {
-            let mut f = crate::rules::testkit::file(-1, kind, 5);
+            let mut f = crate::rules::testkit::linked(kind, 5);
             f.rdev = rdev;
             f
         });

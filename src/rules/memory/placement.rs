@@ -118,7 +118,7 @@ mod tests {
         let maps = lines.iter().map(|line| {
             let vma = maps::line_of_maps(line.as_bytes()).unwrap();
             let file = (vma.ino != 0).then(|| {
-                let mut f = file(-1, libc::S_IFREG, vma.ino);
+                let mut f = linked(libc::S_IFREG, vma.ino);
                 f.dev = Dev { major: vma.major, minor: vma.minor };
                 f
             });

@@ -79,7 +79,7 @@ mod tests {
     fn with_cwd(mnt_id: u64, nlink: u32) -> Snapshot {
         let mut s = in_mntns(TABLE);
         let root = &mut s.tasks[0];
-        let file = OpenFile { mnt_id: Some(mnt_id), nlink, ..file(-1, libc::S_IFDIR, 7) };
+        let file = OpenFile { mnt_id: Some(mnt_id), nlink, ..linked(libc::S_IFDIR, 7) };
         root.cwd = Some(Link { text: "/".into(), file: Some(file) });
         root.cap_eff = Some(u64::MAX);
         root.proc_self = Some(ProcSelf::Missing);

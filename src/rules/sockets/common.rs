@@ -46,7 +46,7 @@ pub static SOCKET_O_PATH: Rule = Rule {
     find: |rule, ctx, sink| {
         for (task, file) in ctx.files().filter(|(_, f)| f.is_socket() && f.socket().is_some_and(|s| s.o_path)) {
             // Each descriptor is one to be closed, whatever else refers to the file.
-            let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.fd));
+            let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.origin));
             // The link is read of a socket file only.
             let what = if file.link.is_some() { "socket file" } else { "socket" };
             sink.push(f.term("what", what).num("ino", i64::try_from(file.ino).unwrap_or(i64::MAX)));

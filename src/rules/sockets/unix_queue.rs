@@ -187,7 +187,7 @@ pub static UNIX_QUEUE_TTY: Rule = Rule {
     when: When::Frozen,
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
-        for t in terminals(ctx).iter().filter(|t| t.file.queued.is_some()) {
+        for t in terminals(ctx).iter().filter(|t| t.file.queued().is_some()) {
             sink.push(Finding::on_file(rule, t.task, t.file));
         }
     },

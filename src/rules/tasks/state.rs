@@ -243,7 +243,7 @@ pub static FD_TABLE_FULL: Rule = Rule {
 /// Descriptors in use that count against the limit: a lowered limit leaves higher ones open.
 fn used_below(ctx: &Ctx, task: &Task, limit: u64) -> u64 {
     let owner = task.files_of.and_then(|pid| ctx.index.task(pid)).unwrap_or(task);
-    owner.files.iter().filter(|f| u64::try_from(f.fd).is_ok_and(|fd| fd < limit)).count() as u64
+    owner.files.iter().filter_map(|f| u64::try_from(f.fd()?).ok()).filter(|fd| *fd < limit).count() as u64
 }
 
 #[cfg(test)]
@@ -252,7 +252,7 @@ mod tests {
     use crate::criu::Release;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{ScanPhase, Snapshot};
+    use crate::snapshot::{Origin, ScanPhase, Snapshot};
 
     fn early() -> Snapshot {
         Snapshot { look: ScanPhase::Early, ..snap(vec![]) }
@@ -385,7 +385,7 @@ mod tests {
         }
         // Descriptors above a lowered limit take no room below it.
         for (fd, f) in s.tasks[0].files.iter_mut().enumerate() {
-            f.fd = 100 + fd as i32;
+            f.origin = Origin::Fd(100 + fd as i32);
         }
         s.tasks[0].nofile = Some(4);
         assert_eq!(verdict(&FD_TABLE_FULL, &s, &host()), None);

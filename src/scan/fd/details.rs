@@ -80,6 +80,7 @@ impl FdDetailPass<'_> {
         let mut refused = false;
         for Wanted { at, want, several } in wanted {
             let Some(file) = task.files.get_mut(at) else { continue };
+            let Some(fd) = file.fd() else { continue };
             // The inode of a socket file that was opened with O_PATH is not that of a socket.
             let shared = (own.socket.is_some() && own.is_socket(file)).then_some(file.ino);
             if matches!(want, FdQuery::Socket(_)) && own.socket.is_some() && shared.is_none() {
@@ -91,10 +92,10 @@ impl FdDetailPass<'_> {
             let known = shared.filter(|_| several).and_then(|ino| self.known.get(&ino)).cloned();
             let want = if known.is_some() { FdQuery::Socket(SocketQuery::default()) } else { want };
             if !refused {
-                match remote::facts(&process, file.fd, want) {
+                match remote::facts(&process, fd, want) {
                     Seen::Seen(facts) => {
                         if let Some(errno) = facts.unasked {
-                            self.log.deny(pid, Some(file.fd), Probe::OpenFile, errno);
+                            self.log.deny(pid, Some(fd), Probe::OpenFile, errno);
                         }
                         // What an O_PATH descriptor cannot tell, another of the same socket can.
                         let o_path = facts.flags & libc::O_PATH as u32 != 0;
@@ -116,7 +117,7 @@ impl FdDetailPass<'_> {
                 put(file, facts);
             }
             if want == FdQuery::Flags {
-                self.flags_by_fdinfo(pid, file);
+                self.flags_by_fdinfo(pid, fd, file);
             }
         }
     }
@@ -134,10 +135,10 @@ impl FdDetailPass<'_> {
     }
 
     /// The slow way to the flags of a descriptor that cannot be borrowed.
-    fn flags_by_fdinfo(&mut self, pid: i32, file: &mut OpenFile) {
+    fn flags_by_fdinfo(&mut self, pid: i32, fd: i32, file: &mut OpenFile) {
         let Some(dir) = self.log.take(self.proc.process(pid), pid, None, Probe::Process) else { return };
-        let Ok(name) = CString::new(format!("fdinfo/{}", file.fd)) else { return };
-        let text = self.log.take(dir.read(&name, &mut self.b.text), pid, Some(file.fd), Probe::FdInfo);
+        let Ok(name) = CString::new(format!("fdinfo/{fd}")) else { return };
+        let text = self.log.take(dir.read(&name, &mut self.b.text), pid, Some(fd), Probe::FdInfo);
         let Some(text) = text else { return };
         file.flags = flags_of(&fdinfo::parse(text));
     }

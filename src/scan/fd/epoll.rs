@@ -54,8 +54,8 @@ fn all(snap: &Snapshot, kernel: &Kernel, log: &mut UncheckedList) -> Vec<(Place,
     let mut queued: Set<Fd> = Set::default();
     for (t, task) in snap.tasks.iter().enumerate() {
         let epolls = task.files.iter().enumerate().filter(|(_, file)| is_epoll(file));
-        holders.extend(epolls.map(|(f, file)| ((task.pid, file.fd), (t, f))));
-        queued.extend(task.files.iter().filter_map(|f| f.queued.as_ref()).flat_map(|q| &q.later));
+        holders.extend(epolls.filter_map(|(f, file)| Some(((task.pid, file.fd()?), (t, f)))));
+        queued.extend(task.files.iter().filter_map(OpenFile::queued).flat_map(|q| &q.later));
     }
     // CRIU dumps an open file once, in the first process.
     let groups = crate::scan::order::group(&holders, |a, b| (kernel.files)(a.0, b.0)).groups;
@@ -76,7 +76,7 @@ fn is_epoll(file: &OpenFile) -> bool {
 }
 
 fn has_link(file: &OpenFile) -> bool {
-    file.queued.is_none() && file.link.as_deref().is_some_and(|l| l == b"anon_inode:[eventpoll]")
+    file.fd().is_some() && file.link.as_deref().is_some_and(|l| l == b"anon_inode:[eventpoll]")
 }
 
 /// Inode and device as fdinfo tells them of what is watched.
@@ -128,7 +128,8 @@ impl Search<'_> {
     ) -> Vec<UnresolvedEpollTarget> {
         let items = file.info.iter().flat_map(|i| &i.epoll);
         let many = file.info.as_ref().is_some_and(|i| i.epoll.len() > MANY);
-        let epoll = (task.pid, file.fd);
+        let Some(number) = file.fd() else { return Vec::new() };
+        let epoll = (task.pid, number);
         let mut entries = Vec::new();
         // Entries with the same number are told apart by their order.
         let mut offsets: Map<u32, u32> = Map::default();
@@ -142,7 +143,7 @@ impl Search<'_> {
             };
             match kept {
                 Seen::Seen(kept) => entries.push((entry, kept)),
-                Seen::Denied(errno) => log.deny(task.pid, Some(file.fd), Probe::Kcmp, errno),
+                Seen::Denied(errno) => log.deny(task.pid, Some(number), Probe::Kcmp, errno),
                 Seen::Gone => {}
             }
         }
@@ -157,7 +158,7 @@ impl Search<'_> {
                     escapes.push(UnresolvedEpollTarget { tfd: entry.tfd, moved: kept.then_some(moved), why });
                 }
                 Seen::Seen(None) | Seen::Gone => {}
-                Seen::Denied(errno) => log.deny(task.pid, Some(file.fd), Probe::Kcmp, errno),
+                Seen::Denied(errno) => log.deny(task.pid, Some(number), Probe::Kcmp, errno),
             }
         }
         escapes
@@ -234,8 +235,9 @@ impl Descriptors {
     fn of(snap: &Snapshot) -> Descriptors {
         let mut all = Descriptors { by_inode: Map::default(), numbers: Map::default() };
         for (t, task) in snap.tasks.iter().enumerate() {
-            for (f, file) in task.files.iter().enumerate().filter(|(_, file)| file.queued.is_none()) {
-                let fd = (task.pid, file.fd);
+            for (f, file) in task.files.iter().enumerate() {
+                let Some(number) = file.fd() else { continue };
+                let fd = (task.pid, number);
                 all.by_inode.entry(inode_of(file)).or_default().push(Candidate { fd, place: (t, f) });
                 all.numbers.insert(fd, (t, f));
             }

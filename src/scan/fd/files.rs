@@ -11,7 +11,7 @@ use crate::scan::kernel::{self, PseudoFsIds};
 use crate::scan::mount::tables::{Fs, Mounts};
 use crate::scan::proc::{number, owned, Buffers, Dir};
 use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{OpenFile, Probe, Task, UnstattableFile};
+use crate::snapshot::{OpenFile, Origin, Probe, Task, UnstattableFile};
 use std::collections::HashMap;
 use std::ffi::CStr;
 
@@ -137,7 +137,7 @@ pub struct Memo {
 
 /// [`Memo::before`] of the next look, at the end of one before freezing.
 pub fn remember(tasks: &[Task]) -> HashMap<i32, Vec<i32>> {
-    let anon = |t: &Task| t.files.iter().filter(|f| f.is_anon() && f.queued.is_none()).map(|f| f.fd).collect();
+    let anon = |t: &Task| t.files.iter().filter(|f| f.is_anon()).filter_map(OpenFile::fd).collect();
     tasks.iter().map(|t| (t.pid, anon(t))).collect()
 }
 
@@ -249,10 +249,10 @@ impl FdReader<'_> {
         let expected = self.memo.expects_anon(self.dir.pid, fd, self.run);
         let early = if expected { self.read_link(fd, name) } else { None };
         if let Some(known) = early.as_deref().and_then(|text| self.memo.get(text)) {
-            let mut file = OpenFile { fd, ..known.clone() };
+            let mut file = OpenFile { origin: Origin::Fd(fd), ..known.clone() };
             self.run = self.run.saturating_add(1);
             let locked = is_locked(Class::Anon, &file, self.cx);
-            self.add_info(&mut file, name, locked);
+            self.add_info(&mut file, fd, name, locked);
             return Some(file);
         }
         let stat = self.fds.stat(name);
@@ -262,7 +262,7 @@ impl FdReader<'_> {
             self.unstattable.extend(link.map(|link| UnstattableFile { fd: Some(fd), link }));
         }
         let mut file = self.log.take(stat, self.dir.pid, Some(fd), Probe::Descriptors)?;
-        file.fd = fd;
+        file.origin = Origin::Fd(fd);
         let class = classify(&file, self.cx.own);
         self.run = if class == Class::Anon { self.run.saturating_add(1) } else { 0 };
         let mut what = needs(class, &file, self.cx);
@@ -272,7 +272,7 @@ impl FdReader<'_> {
             what = needs(classify(&file, self.cx.own), &file, self.cx);
         }
         self.memo.learn(&file, self.cx.own);
-        self.add_info(&mut file, name, what.info);
+        self.add_info(&mut file, fd, name, what.info);
         // A lock is reported with the name of its file.
         if file.link.is_none() && file.info.as_ref().is_some_and(|info| !info.locks.is_empty()) {
             file.link = self.read_link(fd, name);
@@ -292,7 +292,7 @@ impl FdReader<'_> {
             && self.fds.stat_link(name).ok().is_some_and(|link| link.mode & READ_OR_WRITE == 0)
     }
 
-    fn add_info(&mut self, file: &mut OpenFile, name: &CStr, needed: bool) {
+    fn add_info(&mut self, file: &mut OpenFile, fd: i32, name: &CStr, needed: bool) {
         let class = file.link.as_deref().filter(|_| file.is_anon());
         let anon = || class.is_some_and(|link| anon_has_records(link, &self.cx.caps) || self.may_be_o_path(link, name));
         if !needed && !anon() {
@@ -301,12 +301,12 @@ impl FdReader<'_> {
         let (dir, log) = (self.dir, &mut *self.log);
         let infos = self.infos.get_or_insert_with(|| log.take(dir.dir(c"fdinfo"), dir.pid, None, Probe::FdInfo));
         let Some(infos) = infos else { return };
-        let Some(text) = log.take(infos.read_one(name, self.text), dir.pid, Some(file.fd), Probe::FdInfo) else {
+        let Some(text) = log.take(infos.read_one(name, self.text), dir.pid, Some(fd), Probe::FdInfo) else {
             return;
         };
         let info = fdinfo::parse(text);
         if info.bad > 0 {
-            log.deny(dir.pid, Some(file.fd), Probe::FdInfo, 0);
+            log.deny(dir.pid, Some(fd), Probe::FdInfo, 0);
         }
         file.mnt_id = file.mnt_id.or(info.mnt_id.and_then(|id| u64::try_from(id).ok()));
         file.flags = flags_of(&info);
@@ -340,7 +340,7 @@ mod tests {
             let mut memo = Memo { before: before.map(|fds| (me, fds)).into_iter().collect(), ..Memo::default() };
             let files =
                 collect(&dir, &cx, &mut memo, &mut Vec::new(), &mut Buffers::new(), &mut UncheckedList::default());
-            [event, file].map(|fd| files.iter().find(|f| f.fd == fd).cloned())
+            [event, file].map(|fd| files.iter().find(|f| f.fd() == Some(fd)).cloned())
         };
         let plain = seen(None);
         assert!(plain.iter().all(Option::is_some));

@@ -29,11 +29,12 @@ fn dumped_by_earlier_task(snap: &Snapshot, group: impl Fn(&[Fd]) -> Grouped<Fd>)
     let mut alike: Map<(Dev, u64), Vec<Fd>> = Map::default();
     let mut places: Map<Fd, (usize, usize)> = Map::default();
     for (nth, task) in snap.tasks.iter().enumerate() {
-        for (at, file) in task.files.iter().enumerate().filter(|(_, f)| f.queued.is_none()) {
+        for (at, file) in task.files.iter().enumerate() {
+            let Some(fd) = file.fd() else { continue };
             if locked.contains(&(file.dev, file.ino)) {
-                alike.entry((file.dev, file.ino)).or_default().push((task.pid, file.fd));
+                alike.entry((file.dev, file.ino)).or_default().push((task.pid, fd));
                 if has_posix_locks(file) {
-                    places.insert((task.pid, file.fd), (nth, at));
+                    places.insert((task.pid, fd), (nth, at));
                 }
             }
         }

@@ -10,7 +10,7 @@ use crate::scan::fd::right_paths::Covers;
 use crate::scan::passes::PassContext;
 use crate::scan::proc::{owned, Buffers, Dir};
 use crate::scan::{sys, Seen, UncheckedList};
-use crate::snapshot::{Dev, MountTable, OpenFile, PathMismatch, Probe, ScanPhase, Snapshot, Task};
+use crate::snapshot::{Dev, MountTable, OpenFile, Origin, PathMismatch, Probe, ScanPhase, Snapshot, Task};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -103,9 +103,31 @@ impl<'a> Roots<'a> {
     }
 }
 
-/// A file by what would change if its name went: descriptor number (its name is that of the same open file in a forked
-/// child), device, inode, mount, time of the inode's last change.
-pub type Key = (i32, Dev, u64, u64, (i64, u32));
+/// A file by what would change if its name went: which name it is, device, inode, mount, time of the inode's last change.
+pub type Key = (Name, Dev, u64, u64, (i64, u32));
+
+/// Which name of an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Name {
+    /// That of the descriptor with this number (of the same open file in a forked child).
+    Fd(i32),
+    /// That of a descriptor in a queue.
+    Queued(u32),
+    /// The only one.
+    Only,
+    /// That of a mapping or of a program.
+    Mapped,
+}
+
+impl Name {
+    fn of(file: &OpenFile) -> Name {
+        match &file.origin {
+            Origin::Fd(fd) => Name::Fd(*fd),
+            Origin::Queued(at) => Name::Queued(at.nth),
+            Origin::Link => Name::Mapped,
+        }
+    }
+}
 
 /// What became of a path; an error: that could not be told.
 type Found = Result<Option<Wrong>, ()>;
@@ -138,7 +160,7 @@ pub fn collect(cx: &mut PassContext) {
     }
     if snap.look == ScanPhase::Early {
         let PathReader { known, doubtful, .. } = look;
-        let found = known.into_iter().filter(|(key, found)| *found == Ok(None) && key.0 != MAPPED);
+        let found = known.into_iter().filter(|(key, found)| *found == Ok(None) && key.0 != Name::Mapped);
         right.keep(found.map(|(key, _)| key).filter(|key| !doubtful.contains(key)), &snap.mounts);
     }
     snap.tasks = tasks;
@@ -153,10 +175,6 @@ fn mounts(tables: &[MountTable]) -> Map<u64, usize> {
     };
     tables.iter().enumerate().flat_map(of).collect()
 }
-
-/// In place of a descriptor number: files with one name, mapped files, links.
-const ONE_NAME: i32 = -2;
-const MAPPED: i32 = -3;
 
 struct PathReader<'a, 'r> {
     look: ScanPhase,
@@ -177,13 +195,13 @@ impl PathReader<'_, '_> {
         let mut dir = None;
         let pid = task.pid;
         for file in &mut task.files {
-            let place = match file.kind() {
-                libc::S_IFREG | libc::S_IFLNK => file.fd,
-                libc::S_IFDIR | libc::S_IFCHR => ONE_NAME,
-                libc::S_IFIFO if file.link.as_deref().is_some_and(|l| l.starts_with(b"/")) => file.fd,
+            let name = match file.kind() {
+                libc::S_IFREG | libc::S_IFLNK => Name::of(file),
+                libc::S_IFDIR | libc::S_IFCHR => Name::Only,
+                libc::S_IFIFO if file.link.as_deref().is_some_and(|l| l.starts_with(b"/")) => Name::of(file),
                 _ => continue,
             };
-            let Some(key) = self.key(file, place) else { continue };
+            let Some(key) = self.key(file, name) else { continue };
             if self.before.contains(&key) {
                 continue;
             }
@@ -191,11 +209,12 @@ impl PathReader<'_, '_> {
                 let text = match &file.link {
                     Some(link) => Some(link.clone()),
                     None => {
+                        let Some(fd) = file.fd() else { continue };
                         let log = &mut *self.log;
                         let dir = dir.get_or_insert_with(|| log.take(proc.process(pid), pid, None, Probe::Process));
-                        let name = CString::new(format!("fd/{}", file.fd)).unwrap_or_default();
+                        let name = CString::new(format!("fd/{fd}")).unwrap_or_default();
                         let Some(dir) = dir else { continue };
-                        self.log.take(dir.link(&name, &mut self.b.link), pid, Some(file.fd), Probe::FdLink).map(owned)
+                        self.log.take(dir.link(&name, &mut self.b.link), pid, Some(fd), Probe::FdLink).map(owned)
                     }
                 };
                 if !text.as_ref().is_some_and(|text| self.covers.leave(file, text)) {
@@ -214,7 +233,7 @@ impl PathReader<'_, '_> {
             if !matches!(file.kind(), libc::S_IFREG | libc::S_IFCHR) {
                 continue;
             }
-            let Some(key) = self.key(file, MAPPED) else { continue };
+            let Some(key) = self.key(file, Name::Mapped) else { continue };
             if !self.known.contains_key(&key) {
                 let text = m.vma.unescaped();
                 let found = self.mismatch(pid, file, &text);
@@ -227,8 +246,8 @@ impl PathReader<'_, '_> {
         }
         for link in [&mut task.exe, &mut task.cwd, &mut task.root].into_iter().flatten() {
             let Some(file) = &mut link.file else { continue };
-            let place = if file.kind() == libc::S_IFDIR { ONE_NAME } else { MAPPED };
-            let Some(key) = self.key(file, place) else { continue };
+            let name = if file.kind() == libc::S_IFDIR { Name::Only } else { Name::Mapped };
+            let Some(key) = self.key(file, name) else { continue };
             if self.before.contains(&key) {
                 continue;
             }
@@ -246,9 +265,9 @@ impl PathReader<'_, '_> {
     }
 
     /// `None`: nothing that CRIU would look up, or that we may.
-    fn key(&self, file: &OpenFile, place: i32) -> Option<Key> {
+    fn key(&self, file: &OpenFile, name: Name) -> Option<Key> {
         let mnt_id = file.mnt_id?;
-        (file.nlink > 0 && self.mounts.contains_key(&mnt_id)).then_some((place, file.dev, file.ino, mnt_id, file.ctime))
+        (file.nlink > 0 && self.mounts.contains_key(&mnt_id)).then_some((name, file.dev, file.ino, mnt_id, file.ctime))
     }
 
     fn mismatch(&mut self, pid: i32, file: &OpenFile, text: &[u8]) -> Found {
@@ -264,7 +283,7 @@ impl PathReader<'_, '_> {
             // Known to be beyond us: a server would have to be asked, a symbolic link to be followed.
             Err(NOT_ASKED | Errno::ELOOP) => Err(()),
             Err(errno) => {
-                self.log.deny(pid, (file.fd >= 0).then_some(file.fd), Probe::Path, errno as i32);
+                self.log.deny(pid, file.fd(), Probe::Path, errno as i32);
                 Err(())
             }
         }

@@ -18,19 +18,17 @@ use crate::scan::net::diag;
 use crate::scan::passes::PassContext;
 use crate::scan::proc::{owned, Buffers, Dir};
 use crate::scan::{order, sys, Seen, UncheckedList};
-use crate::snapshot::{Detail, Dev, Index, OpenFile, Probe, Queued, ScanPhase, Snapshot, SocketFacts};
+use crate::snapshot::{Detail, Dev, Index, OpenFile, Origin, Probe, Queued, ScanPhase, Snapshot, SocketFacts};
 use nix::sys::socket::{getsockopt, sockopt};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// File systems on which a file is closed without waiting for anybody. What is on others stays open.
 const CLOSED_AT_ONCE: [&[u8]; 8] = [b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"tmpfs", b"ramfs", b"hugetlbfs"];
 /// So many queues within queues are looked into. What lies deeper is not known: nothing about it is refused.
 const DEEPEST: usize = 64;
-/// The numbers of what is in queues begin below those that mean something else.
-const QUEUED_FD_BASE: i32 = -100;
 
 /// A UNIX socket with unread messages.
 #[derive(Clone, Copy)]
@@ -46,6 +44,8 @@ struct QueuedFd {
     file: usize,
     found: OpenFile,
     taken: ReceivedFd,
+    /// CRIU meets the open file there first.
+    first: bool,
 }
 
 /// Looks at all queues: fills in what the sockets' facts say of them, and puts what lies in them behind each socket.
@@ -90,10 +90,11 @@ pub fn collect(cx: &mut PassContext) {
             }
             let open = || look.log.take(Process::open(task.pid), task.pid, None, Probe::PidfdOpen);
             let Some(process) = process.get_or_insert_with(open) else { continue };
-            let borrowed = look.log.take(process.borrow(file.fd), task.pid, Some(file.fd), Probe::PidfdGetfd);
+            let Some(fd) = file.fd() else { continue };
+            let borrowed = look.log.take(process.borrow(fd), task.pid, Some(fd), Probe::PidfdGetfd);
             let Some(socket) = borrowed else { continue };
             look.pid = task.pid;
-            let at = Queued { fd: file.fd, ..Queued::default() };
+            let at = Queued { fd, ..Queued::default() };
             if let Some(Detail::Socket(facts)) = file.detail.as_deref_mut() {
                 look.queue(&socket, file.ino, facts, (t, f), &at);
             }
@@ -147,7 +148,7 @@ impl QueueReader<'_> {
                 continue;
             };
             let inner = self.inner(&mut found, &taken);
-            self.met.push(QueuedFd { task, file, found, taken });
+            self.met.push(QueuedFd { task, file, found, taken, first: false });
             levels.extend(inner.map(Vec::into_iter));
         }
     }
@@ -163,13 +164,13 @@ impl QueueReader<'_> {
             return None;
         }
         let ask = remote::SocketQuery { queue: true, ..remote::SocketQuery::default() };
-        let facts = self
-            .noted(found.queued.as_ref().map(|q| q.fd), remote::facts_of(taken.file(), remote::FdQuery::Socket(ask)));
+        let facts =
+            self.noted(found.queued().map(|q| q.fd), remote::facts_of(taken.file(), remote::FdQuery::Socket(ask)));
         let mut facts = match facts.and_then(|facts| facts.detail) {
             Some(Detail::Socket(facts)) => facts,
             _ => SocketFacts::default(),
         };
-        let at = found.queued.as_deref().cloned().unwrap_or_default();
+        let at = found.queued().cloned().unwrap_or_default();
         let inside = match at.path.len() {
             ..DEEPEST => self.messages(taken.file(), found.ino, &mut facts, &at),
             _ => Vec::new(),
@@ -220,7 +221,7 @@ impl QueueReader<'_> {
             for taken in fds {
                 nth = nth.saturating_add(1);
                 let path = [at.path.as_slice(), &[nth]].concat();
-                let found = self.file(&taken, Queued { fd: at.fd, path, later: Vec::new() });
+                let found = self.file(&taken, Queued { fd: at.fd, path, ..Queued::default() });
                 match self.noted(Some(at.fd), found) {
                     // CRIU stops at a message of no length, and dumps nothing of it.
                     Some(_) if length == 0 => {}
@@ -251,14 +252,13 @@ impl QueueReader<'_> {
         let fd = taken.file().as_raw_fd();
         let name = |dir: &str| CString::new(format!("{dir}/{fd}")).unwrap_or_default();
         let mut file = sys::statx(taken.file(), c"")?;
-        file.fd = fd;
         file.link = Some(sys::readlink(&self.me, &name("fd"), &mut self.b.link).map(owned)?);
         sys::slurp(&self.me, &name("fdinfo"), &mut self.b.text, false)?;
         let info = fdinfo::parse(&self.b.text);
         file.mnt_id = file.mnt_id.or(info.mnt_id.and_then(|id| u64::try_from(id).ok()));
         file.flags = Some(remote::flags(taken.file())?);
         file.info = Some(Box::new(info));
-        file.queued = Some(Box::new(queued));
+        file.origin = Origin::Queued(Box::new(queued));
         Ok(file)
     }
 }
@@ -266,14 +266,14 @@ impl QueueReader<'_> {
 /// Leaves out what was met before, asks the rest, and puts it behind the sockets in whose queues it lies.
 fn place(snap: &mut Snapshot, own: &PseudoFsIds, mut met: Vec<QueuedFd>, log: &mut UncheckedList) {
     let me = nix::unistd::getpid().as_raw();
-    let places: Vec<((usize, usize), &OpenFile)> = met.iter().map(|m| ((m.task, m.file), &m.found)).collect();
+    let number = |m: &QueuedFd| m.taken.file().as_raw_fd();
+    let places: Vec<Met> = met.iter().map(|m| ((m.task, m.file), number(m), &m.found)).collect();
     match first_references(snap, &places, me, kcmp::files) {
         Ok(first_references) => {
             for (m, later) in met.iter_mut().zip(first_references) {
-                match (later, &mut m.found.queued) {
-                    (Some(later), Some(queued)) => queued.later = later,
-                    (None, queued) => *queued = None,
-                    _ => {}
+                m.first = later.is_some();
+                if let (Some(later), Origin::Queued(at)) = (later, &mut m.found.origin) {
+                    at.later = later;
                 }
             }
         }
@@ -285,13 +285,12 @@ fn place(snap: &mut Snapshot, own: &PseudoFsIds, mut met: Vec<QueuedFd>, log: &m
                     facts.examined = false;
                 }
             }
-            met.iter_mut().for_each(|m| m.found.queued = None);
         }
     }
     more_sockets(snap, own, &met, log);
     {
         let index = Index::new(snap);
-        for m in met.iter_mut().filter(|m| m.found.queued.is_some()) {
+        for m in met.iter_mut().filter(|m| m.first) {
             let before = m.found.detail.take().map(|d| *d);
             if let Some(what) = want(&m.found, own, &index) {
                 let facts = remote::facts_of(m.taken.file(), what);
@@ -311,12 +310,14 @@ fn place(snap: &mut Snapshot, own: &PseudoFsIds, mut met: Vec<QueuedFd>, log: &m
     let mut all: HashMap<usize, HashMap<usize, Vec<OpenFile>>> = HashMap::new();
     let closed_at_once = CloseAtOnce::new(snap);
     for (nth, m) in met.into_iter().enumerate() {
-        let QueuedFd { task, file, mut found, taken } = m;
+        let QueuedFd { task, file, mut found, taken, first } = m;
         if closed_at_once.covers(snap, &found, own) {
             taken.close();
         }
-        if found.queued.is_some() {
-            found.fd = QUEUED_FD_BASE.saturating_sub(i32::try_from(nth).unwrap_or(i32::MAX));
+        if first {
+            if let Origin::Queued(at) = &mut found.origin {
+                at.nth = u32::try_from(nth).unwrap_or(u32::MAX);
+            }
             all.entry(task).or_default().entry(file).or_default().push(found);
         }
     }
@@ -329,26 +330,29 @@ fn place(snap: &mut Snapshot, own: &PseudoFsIds, mut met: Vec<QueuedFd>, log: &m
     }
 }
 
+/// The process and its file behind which it belongs, the number of our descriptor, the file.
+type Met<'a> = ((usize, usize), RawFd, &'a OpenFile);
+
 /// For each: the descriptors of the tree that are the same open file, if none of them, and no other that lies in a queue, is
 /// met before (`None`: one is). `me`: whose descriptors those in queues are.
 fn first_references(
     snap: &Snapshot,
-    met: &[((usize, usize), &OpenFile)],
+    met: &[Met],
     me: i32,
     compare: impl Fn(Fd, Fd) -> Seen<Ordering>,
 ) -> Result<Vec<Option<Vec<Fd>>>, i32> {
     let key = |f: &OpenFile| (f.dev, f.ino);
-    let wanted: HashSet<(Dev, u64)> = met.iter().map(|(_, found)| key(found)).collect();
+    let wanted: HashSet<(Dev, u64)> = met.iter().map(|(_, _, found)| key(found)).collect();
     // In CRIU's order.
     let mut alike: HashMap<(Dev, u64), Vec<Fd>> = HashMap::new();
     let mut queued = met.iter().peekable();
     for (t, task) in snap.tasks.iter().enumerate() {
         for (f, file) in task.files.iter().enumerate() {
             if wanted.contains(&key(file)) {
-                alike.entry(key(file)).or_default().push((task.pid, file.fd));
+                alike.entry(key(file)).or_default().extend(file.fd().map(|fd| (task.pid, fd)));
             }
-            while let Some((_, found)) = queued.next_if(|(place, _)| *place == (t, f)) {
-                alike.entry(key(found)).or_default().push((me, found.fd));
+            while let Some((_, fd, found)) = queued.next_if(|(place, ..)| *place == (t, f)) {
+                alike.entry(key(found)).or_default().push((me, *fd));
             }
         }
     }
@@ -362,7 +366,7 @@ fn first_references(
             }
         }
     }
-    Ok(met.iter().map(|(_, found)| later.remove(&found.fd)).collect())
+    Ok(met.iter().map(|(_, fd, _)| later.remove(fd)).collect())
 }
 
 /// Which of these descriptors are the same open file as one of ours, each group in their order. Ours, which are few, are

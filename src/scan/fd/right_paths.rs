@@ -96,6 +96,7 @@ impl<'a> Covers<'a> {
 mod tests {
     use super::*;
     use crate::rules::testkit;
+    use crate::scan::fd::paths::Name;
     use crate::snapshot::Dev;
 
     const ROOT: &str = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
@@ -109,7 +110,7 @@ mod tests {
     #[test]
     fn nothing_is_known_to_be_right_any_more_when_something_was_mounted() {
         let over = format!("{ROOT}{OVER}");
-        let key: Key = (3, Dev { major: 8, minor: 1 }, 12, 21, (0, 0));
+        let key: Key = (Name::Fd(3), Dev { major: 8, minor: 1 }, 12, 21, (0, 0));
         let left = |before: &str, now: &str| {
             let mut right = Right::default();
             right.keep([key].into_iter(), &tables(before));

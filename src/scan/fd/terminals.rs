@@ -17,7 +17,7 @@ pub fn collect(cx: &mut PassContext) {
     }
     let mut by_inode: HashMap<(Dev, u64), Vec<kcmp::Fd>> = HashMap::new();
     for (pid, file) in files().filter(|(_, f)| f.tty().is_some()) {
-        by_inode.entry((file.dev, file.ino)).or_default().push((pid, file.fd));
+        by_inode.entry((file.dev, file.ino)).or_default().extend(file.fd().map(|fd| (pid, fd)));
     }
     let mut which: HashMap<kcmp::Fd, usize> = HashMap::new();
     for fds in by_inode.values() {
@@ -26,8 +26,9 @@ pub fn collect(cx: &mut PassContext) {
     }
     for task in &mut snap.tasks {
         for file in &mut task.files {
-            if let Some(Detail::Tty(tty)) = file.detail.as_deref_mut() {
-                tty.open_file = which.get(&(task.pid, file.fd)).copied();
+            let fd = file.fd();
+            if let (Some(Detail::Tty(tty)), Some(fd)) = (file.detail.as_deref_mut(), fd) {
+                tty.open_file = which.get(&(task.pid, fd)).copied();
             }
         }
     }

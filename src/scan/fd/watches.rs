@@ -445,7 +445,7 @@ mod tests {
         // SAFETY: reads the name.
         assert_ne!(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), c"/".as_ptr(), mask) }, -1);
         let snap = crate::scan::collect_once(std::process::id().cast_signed(), look, host).unwrap();
-        let file = snap.tasks[0].files.iter().find(|f| f.fd == inotify.as_raw_fd()).unwrap();
+        let file = snap.tasks[0].files.iter().find(|f| f.fd() == Some(inotify.as_raw_fd())).unwrap();
         match file.detail.as_deref() {
             Some(Detail::Watch(facts)) => facts.watches[0].resolution,
             other => panic!("{other:?}"),

@@ -35,8 +35,8 @@ fn watches(task: &mut Task) {
     }
     let Some(process) = Process::open(task.pid).ok() else { return };
     let unread = |file: &mut OpenFile| {
-        let fd = file.fd;
-        if let Some(Detail::Watch(facts)) = file.detail.as_deref_mut() {
+        let fd = file.fd();
+        if let (Some(Detail::Watch(facts)), Some(fd)) = (file.detail.as_deref_mut(), fd) {
             facts.unread = remote::unread(&process, fd).ok();
         }
     };

@@ -1,7 +1,7 @@
 use super::*;
 use crate::parse::fdinfo::{EpollTarget, FdInfo};
 use crate::rules::testkit::{file, snap, task};
-use crate::snapshot::{Dev, Queued};
+use crate::snapshot::{Dev, Origin, Queued};
 use std::cell::Cell;
 
 /// The device of anonymous inodes: small enough for CRIU to read it right.
@@ -69,7 +69,7 @@ fn thousands_of_files_are_sorted_once() {
     s.tasks[0].files.extend(numbers.map(event));
     // 100 of the 1,000 watched ones have numbers from 100,000 on now.
     let moved: Vec<i32> = (10..10 + FILES).step_by(50).collect();
-    s.tasks[0].files.retain(|f| !moved.contains(&f.fd));
+    s.tasks[0].files.retain(|f| !f.fd().is_some_and(|fd| moved.contains(&fd)));
     s.tasks[0].files.extend(moved.iter().map(|fd| event(fd + 100_000)));
     let file = |fd: Fd| match moved.contains(&fd.1) {
         true => Seen::Gone,
@@ -121,8 +121,8 @@ fn why_it_is_not_found() {
     later.tasks.swap(0, 1);
     assert_eq!(ask(&later, &fake).0, []);
     // In a queue that is dumped before.
-    let queued = Queued { fd: 5, path: vec![1], later: vec![(100, 20)] };
-    let in_queue = OpenFile { queued: Some(Box::new(queued)), ..event(-100) };
+    let queued = Queued { fd: 5, path: vec![1], later: vec![(100, 20)], nth: 0 };
+    let in_queue = OpenFile { origin: Origin::Queued(Box::new(queued)), ..event(0) };
     let found = ask(&one(vec![in_queue, event(20)]), &fake).0;
     assert_eq!(found, [((0, 0), vec![escape(10, None, UnresolvedReason::Queued)])]);
     // A device number with a major part.

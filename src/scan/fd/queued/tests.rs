@@ -41,9 +41,9 @@ fn queues_in_queues_without_recursion_and_not_for_ever() {
     let files = &snap.tasks[0].files;
     let of = |socket: &OwnedFd| {
         let number = socket.as_raw_fd();
-        files.iter().filter(move |f| f.queued.as_ref().is_some_and(|q| q.fd == number))
+        files.iter().filter(move |f| f.queued().is_some_and(|q| q.fd == number))
     };
-    let paths = |socket| of(socket).map(|f| f.queued.as_ref().unwrap().path.clone()).collect::<Vec<_>>();
+    let paths = |socket| of(socket).map(|f| f.queued().unwrap().path.clone()).collect::<Vec<_>>();
     // In each queue another socket and the near end; the eventfd, which is one, was met in the innermost.
     let found = paths(&whole);
     assert_eq!(found.len(), 2 * 10, "{found:?}");
@@ -51,7 +51,7 @@ fn queues_in_queues_without_recursion_and_not_for_ever() {
     assert_eq!(found[10..12], [[[1; 9].as_slice(), &[3]].concat(), [[1; 8].as_slice(), &[3]].concat()]);
     assert_eq!(found.last(), Some(&vec![3]));
     let examined = |path: &[u32]| {
-        let at = of(&deep).find(|f| f.queued.as_ref().unwrap().path == path);
+        let at = of(&deep).find(|f| f.queued().unwrap().path == path);
         at.and_then(|f| f.socket()).map(|s| (s.examined, s.scm_fds))
     };
     assert_eq!(paths(&deep).iter().map(Vec::len).max(), Some(DEEPEST));
@@ -68,7 +68,7 @@ fn the_same_files_are_found_by_order() {
     const FILES: i32 = 2000;
     let mut s = snap((0..FILES).map(|fd| file(fd, 0, 7)).collect());
     let queued: Vec<OpenFile> = (0..FILES).step_by(10).map(|fd| file(fd + 10_000, 0, 7)).collect();
-    let met: Vec<_> = queued.iter().map(|found| ((0, 0), found)).collect();
+    let met: Vec<_> = queued.iter().map(|found| ((0, 0), found.fd().unwrap(), found)).collect();
     let calls = Cell::new(0_usize);
     let compare = |a: Fd, b: Fd| {
         calls.set(calls.get() + 1);
@@ -84,7 +84,7 @@ fn the_same_files_are_found_by_order() {
     // In the queue of a later process they are nobody's first.
     s.tasks.push(task(101));
     s.tasks[1].files = vec![file(3, libc::S_IFSOCK, 1)];
-    let met: Vec<_> = queued.iter().map(|found| ((1, 0), found)).collect();
+    let met: Vec<_> = queued.iter().map(|found| ((1, 0), found.fd().unwrap(), found)).collect();
     assert!(crate::scan::fd::queued::first_references(&s, &met, ME, compare).unwrap().iter().all(Option::is_none));
     // Nothing is said where the comparison is refused; what is closed is no match.
     assert_eq!(
@@ -102,7 +102,7 @@ fn the_same_files_are_found_by_order() {
 fn what_lies_twice_in_queues_is_met_once() {
     let s = snap(vec![file(3, libc::S_IFSOCK, 1)]);
     let (a, b, other) = (file(10, 0, 7), file(11, 0, 7), file(12, 0, 7));
-    let met = [((0, 0), &a), ((0, 0), &other), ((0, 0), &b)];
+    let met = [((0, 0), 10, &a), ((0, 0), 12, &other), ((0, 0), 11, &b)];
     let compare = |x: Fd, y: Fd| Seen::Seen((x.1 == 12).cmp(&(y.1 == 12)));
     assert_eq!(first_references(&s, &met, ME, compare), Ok(vec![Some(vec![]), Some(vec![]), None]));
 }
