@@ -64,7 +64,7 @@ mod tests {
         let new_readme = format!("{before}{start}{}{end}{after}", readme_families(registry::RULES));
         let pages = [
             ("docs/rules.md", rules_page::page(registry::RULES, &examples::all())),
-            ("docs/inventory.md", crate::report::inventory::page(registry::RULES)),
+            ("docs/inventory.md", crate::report::inventory_page::page(registry::RULES)),
             ("README.md", new_readme),
         ];
         for (name, new) in pages {

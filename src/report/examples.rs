@@ -84,7 +84,7 @@ pub fn fills(rule: &Rule, example: &Example) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{criu_text, inventory, symptom};
+    use crate::report::{criu_text, inventory_page, symptom};
     use crate::rules::registry::RULES;
 
     fn rule_of(example: &Example) -> &'static Rule {
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn every_rule_that_a_fixture_shows_has_an_example() {
         let all = all();
-        for id in inventory::seen_in_fixtures() {
+        for id in inventory_page::seen_in_fixtures() {
             assert!(all.iter().any(|e| e.rule == id), "{id}: `make examples` writes one");
         }
     }

@@ -1,10 +1,12 @@
 //! The answer to `criu-preflight explain`: a rule by its id, or by what CRIU says, as plain text for a terminal.
 
 use crate::bytes::escape;
+use crate::report::criu_text::Pattern;
 use crate::report::docs::{phase, when};
 use crate::report::examples::{self, Example};
+use crate::report::inventory::Answer;
 use crate::report::symptom::{meaning, Meaning};
-use crate::report::{criu_text, inspect, remedies};
+use crate::report::{criu_text, inspect, inventory, remedies};
 use crate::rules::Rule;
 use std::fmt::Write as _;
 
@@ -14,26 +16,54 @@ pub fn explain(rules: &[&Rule], asked: &str) -> Result<String, String> {
         return Ok(whole(rule));
     }
     match meaning(rules, asked) {
-        Meaning::Rules(found) => Ok(match found.as_slice() {
-            [rule] => whole(rule),
-            several => format!(
-                "CRIU says so of {} things. criu-preflight explain RULE tells them apart:\n\n{}",
-                several.len(),
-                list(several)
-            ),
-        }),
-        Meaning::Unknown(nearest) => {
-            let asked = escape(asked.as_bytes());
-            let rest = if nearest.is_empty() {
-                "; criu-preflight rules lists them".to_string()
-            } else {
-                format!(". The nearest:\n\n{}", list(&nearest).trim_end())
+        Meaning::Rules(found) => {
+            let mut out = match found.as_slice() {
+                [rule] => whole(rule),
+                several => format!(
+                    "CRIU says so of {} things. criu-preflight explain RULE tells them apart:\n\n{}",
+                    several.len(),
+                    list(several)
+                ),
             };
-            // An id has no blank.
-            let what = if asked.contains(' ') { "no rule has this text of CRIU:" } else { "there is no rule" };
-            Err(format!("{what} '{asked}'{rest}"))
+            if let Some(row) = inventory::of_no_rule(asked) {
+                let _ = write!(
+                    out,
+                    "\nCRIU may say so of something that has no rule, too ({}):\n\n{}\n",
+                    row.id, row.words
+                );
+            }
+            Ok(out)
         }
+        Meaning::Unknown(nearest) => unknown(asked, &nearest),
     }
+}
+
+/// What CRIU says at the end, whatever has failed.
+const LAST_WORDS: &[&str] = &["Dumping FAILED", "Dump files (pid: %d) failed with %d", "Dumping failed"];
+
+/// What no rule says.
+fn unknown(asked: &str, nearest: &[&Rule]) -> Result<String, String> {
+    if LAST_WORDS.iter().any(|words| Pattern::new(words).is_in(asked)) {
+        return Err(
+            "CRIU says so whenever a dump has failed: the reason is in the first line of its log with Error in it"
+                .into(),
+        );
+    }
+    if let Some(row) = inventory::of_no_rule(asked) {
+        let why = match row.answer {
+            Answer::Kernel => "the kernel, or a program of the host, decides when CRIU tries",
+            _ => "it cannot be met, or knowing it costs more than it is worth",
+        };
+        return Ok(format!("{} has no rule: {why}.\n\n{}\n", row.id, row.words));
+    }
+    let asked = escape(asked.as_bytes());
+    let rest = match nearest {
+        [] => "; criu-preflight rules lists them".to_string(),
+        _ => format!(". The nearest:\n\n{}", list(nearest).trim_end()),
+    };
+    // An id has no blank.
+    let what = if asked.contains(' ') { "no rule has this text of CRIU:" } else { "there is no rule" };
+    Err(format!("{what} '{asked}'{rest}"))
 }
 
 /// A line for each.
@@ -142,9 +172,17 @@ mod tests {
 
               unix-peer-uncollected    A UNIX socket connected to one that the kernel did not list to CRIU.
               unix-not-collected       A UNIX socket that the kernel did not list to CRIU, mostly one of another network namespace."#]].assert_eq(&explain(rules, "Unix socket\x1b without a peer").unwrap_err());
-        expect!["no rule has this text of CRIU: 'Dumping FAILED.'; criu-preflight rules lists them"]
+        expect!["CRIU says so whenever a dump has failed: the reason is in the first line of its log with Error in it"]
             .assert_eq(&explain(rules, "Dumping FAILED.").unwrap_err());
         expect!["there is no rule 'no-such'; criu-preflight rules lists them"]
             .assert_eq(&explain(rules, "no-such").unwrap_err());
+        let both = explain(rules, "Can't infect (pid: 12) with parasite").unwrap();
+        assert!(both.starts_with("fd-table-full (") && both.contains("no rule, too (infect-failed)"), "{both}");
+        expect![[r#"
+            infect-failed has no rule: the kernel, or a program of the host, decides when CRIU tries.
+
+            "Can't infect": the kernel refuses a system call that CRIU makes inside the process
+        "#]]
+        .assert_eq(&explain(rules, "Error (criu/cr-dump.c:1484): Can't infect a thing").unwrap());
     }
 }

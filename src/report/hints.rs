@@ -247,18 +247,23 @@ fn field_of(setting: &Setting) -> Option<&'static str> {
     })
 }
 
+/// A value for a shell.
+pub(super) fn quoted(value: &str) -> String {
+    let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c));
+    if plain {
+        value.to_string()
+    } else {
+        format!("'{}'", value.replace('\'', "'\\''"))
+    }
+}
+
 impl Setting {
     /// For a command line, quoted for a shell where that is needed: brackets are patterns there.
     fn flag(&self) -> String {
         let Some(value) = &self.value else {
             return format!("--{}", self.name);
         };
-        let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c));
-        if plain {
-            format!("--{} {value}", self.name)
-        } else {
-            format!("--{} '{}'", self.name, value.replace('\'', "'\\''"))
-        }
+        format!("--{} {}", self.name, quoted(value))
     }
 
     /// For a configuration file: without dashes; a value with a blank in double quotes (criu/config.c:parse_statement).

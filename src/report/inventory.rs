@@ -1,16 +1,13 @@
-//! Every refusal that CRIU's sources know about dumped processes, and its answer: `docs/inventory.md`. The rows are
-//! `inventory.txt`; what a row with a rule says comes from the rule.
+//! Every refusal that CRIU's sources know about dumped processes, and its answer: `inventory.txt`, of which `docs/inventory.md` is
+//! made.
 
-use crate::report::markdown::cell;
-use crate::report::rules_page::{known, phase};
-use crate::rules::{Rule, When};
-use std::fmt::Write as _;
+use crate::report::criu_text::Pattern;
 
-const ROWS: &str = include_str!("inventory.txt");
+pub(super) const ROWS: &str = include_str!("inventory.txt");
 
 /// What becomes of a refusal here.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Answer {
+pub(super) enum Answer {
     Rule,
     By,
     Kernel,
@@ -19,15 +16,16 @@ enum Answer {
     Accepted,
 }
 
-struct Row<'a> {
-    section: &'a str,
-    id: &'a str,
-    answer: Answer,
-    words: &'a str,
+pub(super) struct Row<'a> {
+    #[cfg_attr(not(test), allow(dead_code))]
+    pub section: &'a str,
+    pub id: &'a str,
+    pub answer: Answer,
+    pub words: &'a str,
 }
 
 /// The rows of the text; the line that is none.
-fn rows(text: &str) -> Result<Vec<Row<'_>>, String> {
+pub(super) fn rows(text: &str) -> Result<Vec<Row<'_>>, String> {
     let mut section = "";
     let mut rows = Vec::new();
     for line in text.lines() {
@@ -58,151 +56,26 @@ fn rows(text: &str) -> Result<Vec<Row<'_>>, String> {
     Ok(rows)
 }
 
-/// The rules that a `by` row names first, and the words behind them.
-fn rules_named<'a, 'r>(words: &'a str, rules: &[&'r Rule]) -> (Vec<&'r Rule>, &'a str) {
-    let mut named = Vec::new();
-    let mut rest = words;
-    while let Some(rule) = rest.split(' ').next().and_then(|w| rules.iter().find(|r| r.id == w)) {
-        named.push(*rule);
-        rest = rest.get(rule.id.len()..).unwrap_or_default().trim_start();
-    }
-    (named, rest)
-}
-
-/// What keeps the rows and the rules from agreeing.
-fn problems(rows: &[Row], rules: &[&Rule]) -> Vec<String> {
-    let mut out = Vec::new();
-    for (i, row) in rows.iter().enumerate() {
-        let id = row.id;
-        let has_rule = rules.iter().any(|r| r.id == id);
-        if rows.iter().take(i).any(|r| r.id == id) {
-            out.push(format!("{id} has two rows"));
-        }
-        match row.answer {
-            Answer::Rule if !has_rule => out.push(format!("{id}: no rule of that id is registered")),
-            Answer::Rule => {}
-            _ if has_rule => out.push(format!("{id}: a rule is registered, so the answer is `rule`")),
-            Answer::By if rules_named(row.words, rules).0.is_empty() => out.push(format!("{id}: names no rule")),
-            _ => {}
-        }
-    }
-    for (i, rule) in rules.iter().enumerate() {
-        if !rows.iter().any(|r| r.id == rule.id) {
-            out.push(format!("{}: the rule has no row", rule.id));
-        }
-        if rules.iter().take(i).any(|r| r.id == rule.id) {
-            out.push(format!("{}: two rules have that id", rule.id));
-        }
-    }
-    out
-}
-
-/// `docs/inventory.md`.
-pub(super) fn page(rules: &[&Rule]) -> String {
-    let mut out = String::from(
-        "# Every refusal of CRIU, and its answer\n\n\
-         Made from the rules and `src/report/inventory.txt` by `make docs`: do not edit.\n\n\
-         What CRIU 3.17.1 to 4.3 can refuse about the dumped processes, by its sources. *Answer*:\n\n\
-         * **rule**: criu-preflight names it. **rule, frozen only**: with the tree frozen, since only a tracer can see it.\n\
-         * **other rules**: criu-preflight names it under other ids.\n\
-         * **not predictable**: the kernel, or a program of the host, decides at the moment of the operation. What will be \
-           seen is told.\n\
-         * **no rule**: it cannot be met, or knowing it costs more than it is worth.\n\
-         * **lost**: CRIU accepts it, with a warning or in silence, and it is lost.\n\
-         * **no refusal**: CRIU accepts it.\n\n\
-         *Seen*: the differential tests have shown it on real CRIU, and that the rule names the right process and \
-         descriptor; else why they cannot. The last two columns: see [rules.md](rules.md#how-to-read-this).\n",
-    );
-    let rows = rows(ROWS).unwrap_or_default();
-    let mut section = "";
-    for row in &rows {
-        if row.section != section {
-            section = row.section;
-            let _ = write!(
-                out,
-                "\n## {section}\n\n| Id | Answer | Seen, or why not | CRIU versions | CRIU finds it | We know it |\n\
-                 |---|---|---|---|---|---|\n"
-            );
-        }
-        match rules.iter().find(|r| r.id == row.id) {
-            Some(rule) if row.answer == Answer::Rule => {
-                let _ = writeln!(
-                    out,
-                    "| [{id}](rules.md#{id}) | {} | {} | {} | {} | {} |",
-                    if rule.when == When::Frozen { "rule, frozen only" } else { "rule" },
-                    match (row.words, row.words.strip_prefix("seen: ")) {
-                        ("", _) => "seen".into(),
-                        (_, Some(elsewhere)) => format!("seen {}", cell(elsewhere)),
-                        (why, None) => format!("not seen: {}", cell(why)),
-                    },
-                    rule.versions,
-                    phase(rule.phase),
-                    known(rule),
-                    id = row.id,
-                );
-            }
-            _ => {
-                let (answer, words) = match row.answer {
-                    Answer::Rule => ("rule", String::new()),
-                    Answer::By => ("other rules", by(row.words, rules)),
-                    Answer::Kernel => ("not predictable", cell(row.words)),
-                    Answer::Unprovoked => ("no rule", cell(row.words)),
-                    Answer::Lost => ("lost", cell(row.words)),
-                    Answer::Accepted => ("no refusal", cell(row.words)),
-                };
-                let _ = writeln!(out, "| {} | {answer} | {words} | | | |", cell(row.id));
-            }
-        }
-    }
-    out
-}
-
-/// The rules that the fixtures show on real CRIU.
-pub(super) fn seen_in_fixtures() -> Vec<&'static str> {
-    let rows = rows(ROWS).unwrap_or_default();
-    rows.into_iter().filter(|r| r.answer == Answer::Rule && r.words.is_empty()).map(|r| r.id).collect()
-}
-
-fn by(words: &str, rules: &[&Rule]) -> String {
-    let (named, words) = rules_named(words, rules);
-    let links: Vec<String> = named.iter().map(|r| format!("[{id}](rules.md#{id})", id = r.id)).collect();
-    match words {
-        "" => links.join(", "),
-        words => format!("{}: {}", links.join(", "), cell(words)),
-    }
+/// What is known of a text of CRIU that no rule stands for. The words of a row quote the texts.
+pub(super) fn of_no_rule(text: &str) -> Option<Row<'static>> {
+    /// What is shorter stands in too many texts.
+    const SHORT: usize = 8;
+    let quoted = |row: &Row<'static>| {
+        let texts = row.words.split('"').skip(1).step_by(2).map(Pattern::new);
+        texts.filter(|p| p.fixed() >= SHORT).any(|p| p.is_in(text))
+    };
+    let open = |row: &Row| matches!(row.answer, Answer::Kernel | Answer::Unprovoked);
+    rows(ROWS).unwrap_or_default().into_iter().find(|row| open(row) && quoted(row))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::registry::RULES;
-
-    /// A new rule needs its row in `inventory.txt`, and every row its answer.
-    #[test]
-    fn every_row_has_its_answer() {
-        let rows = rows(ROWS).unwrap();
-        assert_eq!(problems(&rows, RULES), Vec::<String>::new());
-    }
 
     #[test]
-    fn disagreement_is_seen() {
-        let known = RULES.first().unwrap().id;
-        let of = |text: &str| problems(&rows(text).unwrap(), RULES.get(..1).unwrap());
-        assert_eq!(of(&format!("{known} | rule |")), Vec::<String>::new());
-        assert_eq!(of(""), [format!("{known}: the rule has no row")]);
-        assert_eq!(of(&format!("{known} | rule |\n{known} | rule |")), [format!("{known} has two rows")]);
-        assert_eq!(
-            of(&format!("{known} | lost | words")),
-            [format!("{known}: a rule is registered, so the answer is `rule`")]
-        );
-        assert_eq!(
-            of(&format!("{known} | rule |\nno-such | rule |")),
-            ["no-such: no rule of that id is registered".to_string()]
-        );
-        assert_eq!(of(&format!("{known} | rule |\nx | by | nobody")), ["x: names no rule".to_string()]);
-        assert_eq!(of(&format!("{known} | rule |\nx | by | {known} too")), Vec::<String>::new());
-        for bad in ["x", "x | rule", "x | maybe | words", "x | kernel |"] {
-            assert!(rows(bad).is_err(), "{bad}");
-        }
+    fn what_the_rows_quote_is_found() {
+        assert_eq!(of_no_rule("Can't infect a process").map(|row| row.id), Some("infect-failed"));
+        assert_eq!(of_no_rule("Can't splice (12)").map(|row| row.id), Some("page-read-fault"));
+        assert!(of_no_rule("Connected TCP socket").is_none() && of_no_rule("").is_none());
     }
 }

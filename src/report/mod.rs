@@ -16,8 +16,9 @@ pub mod examples;
 pub mod explain;
 pub mod hints;
 mod inspect;
-#[cfg(test)]
 mod inventory;
+#[cfg(test)]
+mod inventory_page;
 pub mod json;
 pub mod lines;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What lifts a rule, in words: how it is written, what it costs, and what the restore then needs.
 
 use crate::report::examples::Example;
+use crate::report::hints::quoted;
 use crate::report::template::{self, Style};
 use crate::rules::{Remedy, Rule};
 
@@ -34,10 +35,11 @@ const NOTES: &[Note] = &[
     Note {
         written: "--ext-unix-sk",
         costs: "The connection is cut, and made anew at the restore.",
-        restore: "--ext-unix-sk again, and somebody who is bound to the peer's name.",
+        restore: "--ext-unix-sk again, and somebody who is bound to the peer's name: without it the socket comes back \
+                  unconnected, and nothing says so.",
     },
     Note {
-        written: "--external unix[",
+        written: "--external 'unix[",
         costs: "The socket is saved without its other end.",
         restore: "a connected socket in its place, handed in by --inherit-fd 'fd[N]:socket:[INO]' (with the second colon, which \
                   CRIU's manual lacks).",
@@ -94,27 +96,27 @@ const NOTES: &[Note] = &[
         restore: "no option, but the same source.",
     },
     Note {
-        written: "--external mnt[]",
+        written: "--external 'mnt[]",
         costs: "What is in these mounts is not saved.",
         restore: "--external 'mnt[]' again, and the same things mounted.",
     },
     Note {
-        written: "--external mnt[",
+        written: "--external 'mnt[",
         costs: "What is in the mount is not saved.",
         restore: "--external 'mnt[NAME]:PATH', PATH being what is to be mounted there.",
     },
     Note {
-        written: "--external dev[",
+        written: "--external 'dev[",
         costs: "What is on the device is not saved.",
         restore: "--external 'dev[NAME]:/dev/DEVICE'.",
     },
     Note {
-        written: "--external net[",
+        written: "--external 'net[",
         costs: "The network namespace is not saved.",
         restore: "another in its place, handed in by --inherit-fd 'fd[N]:NAME'.",
     },
     Note {
-        written: "--external pid[",
+        written: "--external 'pid[",
         costs: "The pid namespace is not saved.",
         restore: "another in its place, handed in by --inherit-fd 'fd[N]:pidns', with the pids free in it.",
     },
@@ -126,7 +128,7 @@ const NOTES: &[Note] = &[
     Note {
         written: "--empty-ns net",
         costs: "Interfaces, addresses and routes of the network namespace are not saved.",
-        restore: "--empty-ns net again, and somebody who sets the network up.",
+        restore: "--empty-ns net again (without it CRIU wants iptables-restore), and somebody who sets the network up.",
     },
     Note {
         written: "--unprivileged",
@@ -176,7 +178,7 @@ fn shown(remedy: &Remedy, examples: &[&Example]) -> Shown {
 }
 
 fn option(name: &str, value: &str, examples: &[&Example]) -> String {
-    format!("--{name} {}", fill(value, Style::OptionValue, examples))
+    format!("--{name} {}", quoted(&fill(value, Style::OptionValue, examples)))
 }
 
 /// Facts that are there to say that a remedy applies, and the only value they have.

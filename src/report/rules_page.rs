@@ -234,7 +234,7 @@ mod tests {
 
             What to do:
 
-            * `--external unix[4711]`. The socket is saved without its other end. The restore needs a connected socket in its
+            * `--external 'unix[4711]'`. The socket is saved without its other end. The restore needs a connected socket in its
               place, handed in by --inherit-fd 'fd[N]:socket:[INO]' (with the second colon, which CRIU's manual lacks).
             * plugin hook DUMP_UNIX_SK. The plugin decides. The restore needs the same plugin.
 

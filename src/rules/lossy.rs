@@ -138,7 +138,7 @@ pub static LOST_DEADLINE: Rule = Rule {
     condition: "A thread is scheduled by SCHED_DEADLINE. CRIU writes down the policy and not its runtime, deadline and period: the \
            restore fails.",
     message: "scheduled by SCHED_DEADLINE, whose parameters CRIU does not write down: it cannot be restored",
-    criu: &["{at the restore} Failed to set policy"],
+    criu: &["{at the restore} Inconsistent sched params received (%d.%d.%d)"],
     source: "criu/cr-dump.c:dump_sched_info",
     versions: Versions::All,
     remedies: &[Remedy::Workload("give it another policy for the dump (chrt)")],
