@@ -23,6 +23,7 @@ const WORDS: &[&str] = &[
     "misc",
     "mode",
     "network_lock",
+    "origin",
     "phase",
     "pipe",
     "probe",
