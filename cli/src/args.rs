@@ -196,9 +196,9 @@ fn judged_as(host: &mut Host, value: &OsStr) -> Result<(), String> {
     let release = value.as_bytes().first().is_some_and(u8::is_ascii_digit) && !value.as_bytes().contains(&b'/');
     let like = if release {
         let known = Release::by_name(value.as_bytes());
-        Host::dry_run(known.ok_or_else(|| {
-            format!("CRIU {} is not known here: 3.17, 3.18, 3.19, 4.0, 4.1, 4.2 and 4.3 are", display(value))
-        })?)
+        Host::dry_run(
+            known.ok_or_else(|| format!("CRIU {} is not known here: {} are", display(value), Release::names()))?,
+        )
     } else {
         let (caps, release) =
             crate::elf::identify(value.as_ref()).map_err(|why| format!("--criu {}: {why}", display(value)))?;

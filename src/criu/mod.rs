@@ -7,13 +7,13 @@
 //! `None` always means *not known*: an option layout that was not recognised and verified, a symbol that is not there. A
 //! rule whose gate is unknown warns, it never refuses.
 
-pub mod caps;
 pub mod cmdline;
 pub mod gather;
 pub mod hugetlb;
 pub mod layout;
 pub mod log;
 pub mod options;
+pub mod release;
 pub mod runtime;
 pub mod safe_read;
 pub mod settings;
@@ -23,8 +23,8 @@ pub mod syslog;
 pub mod workdir;
 
 use crate::bytes::Bytes;
-pub use caps::{Cap, Caps, Release};
 pub use options::{LockMethod, Opt, Options};
+pub use release::{Cap, Caps, Release};
 pub use runtime::Runtime;
 use serde::{Deserialize, Serialize};
 pub use siblings::{Hook, Sibling, Siblings};
@@ -98,6 +98,8 @@ impl Host {
     /// Whether this CRIU has what came with a release. One that is not known counts as the newest.
     pub fn has(&self, cap: Cap) -> bool {
         match cap {
+            Cap::CheckpointHook => self.caps.checkpoint_hook,
+            Cap::Uprobes => self.caps.uprobes,
             Cap::Pidfds => self.caps.pidfd,
             Cap::BpfMaps => self.caps.bpfmap,
             Cap::ShadowStacks => self.caps.shstk,

@@ -4,8 +4,7 @@
 //! `dlopen`, and with it every dump of that host, fail (criu/plugin.c:cr_lib_load). CRIU is linked with `-rdynamic`, all
 //! its non-static names are in the executable's dynamic symbol table.
 
-use crate::criu::caps::{Caps, Release};
-use crate::criu::layout;
+use crate::criu::release::{Caps, Published, Release, PUBLISHED};
 use once_cell::sync::OnceCell;
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
 
@@ -115,8 +114,7 @@ pub fn identify(has: &dyn Fn(&CStr) -> bool, size: &dyn Fn(&CStr) -> Option<usiz
         compat: has(c"mmap_ia32"),
         plugin_options: has(c"criu_plugin_get_options"),
     };
-    let v4_0 = has(c"dont_use_freeze_cgroup");
-    let release = release(&caps, hooks, size(c"opts"), v4_0, has(c"set_compel_interrupt_only_mode"));
+    let release = release(&caps, hooks, size(c"opts"), has);
     Some((caps, release))
 }
 
@@ -150,16 +148,14 @@ const MAX_SANE_HOOKS: usize = 64;
 /// The release line: hooks, options and functions as they were published together. Anything else - a later release, a
 /// development tree, a heavy backport, a count or size that cannot be told - is [`Release::Unknown`], where nothing refuses.
 /// Functions of later releases may be there besides.
-fn release(caps: &Caps, hooks: Option<usize>, opts_size: Option<usize>, v4_0: bool, v4_1: bool) -> Release {
-    let release = match hooks {
-        Some(10) if !v4_0 && !v4_1 && opts_size == layout::size(Release::V3_17) => Release::V3_17,
-        Some(10) if !v4_0 && !v4_1 => Release::V3_18,
-        Some(12) if v4_0 => Release::V4_0,
-        Some(12) if v4_1 => Release::V4_1,
-        Some(13) if v4_1 => Release::V4_2,
-        Some(17) if v4_1 => Release::V4_3,
-        _ => return Release::Unknown,
+fn release(caps: &Caps, hooks: Option<usize>, opts_size: Option<usize>, has: &dyn Fn(&CStr) -> bool) -> Release {
+    let is = |row: &&Published| {
+        (Some(row.hooks), Some(row.options_size)) == (hooks, opts_size)
+            && row.has.is_none_or(has)
+            && !row.lacks.iter().any(|name| has(name))
     };
+    let Some(row) = PUBLISHED.iter().find(is) else { return Release::Unknown };
+    let release = row.release;
     let published = Caps::of(release);
     // A function that is gone has mostly got another name.
     let complete = [
@@ -169,7 +165,7 @@ fn release(caps: &Caps, hooks: Option<usize>, opts_size: Option<usize>, v4_0: bo
         (caps.madv_guards, published.madv_guards),
         (caps.plugin_options, published.plugin_options),
     ];
-    if opts_size == layout::size(release) && complete.iter().all(|(has, had)| has >= had) {
+    if complete.iter().all(|(has, had)| has >= had) {
         release
     } else {
         Release::Unknown

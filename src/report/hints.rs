@@ -94,9 +94,9 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
                 }
             }
             Remedy::Hook(hook) => changes.push(format!("load a CRIU plugin that accepts it ({} hook)", hook.name())),
-            Remedy::Release(release) if already_has(host.release, release) => {}
+            Remedy::Release(release) if host.release != Release::Unknown && host.release >= *release => {}
             Remedy::Release(release) => {
-                changes.push(format!("use CRIU {} or newer", release.trim_end_matches('+')));
+                changes.push(format!("use CRIU {} or newer", release.first()));
             }
             Remedy::Workload(template) => {
                 let words = render(template, Style::Sentence, &fact);
@@ -117,20 +117,6 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
     clauses.append(&mut blocked);
     let text = if clauses.is_empty() { "nothing lifts this".to_string() } else { clauses.join("; ") };
     Hint { rank, text }
-}
-
-/// Whether the CRIU at hand is at least the release that a hint would name.
-fn already_has(release: Release, wanted: &str) -> bool {
-    let wanted = match wanted.trim_end_matches('+') {
-        "3.17" => Release::V3_17,
-        "3.18" | "3.19" => Release::V3_18,
-        "4.0" => Release::V4_0,
-        "4.1" => Release::V4_1,
-        "4.2" => Release::V4_2,
-        "4.3" => Release::V4_3,
-        _ => return false,
-    };
-    release != Release::Unknown && release >= wanted
 }
 
 /// One clause for all settings, any of which remedies; `None`: not one of them can be given.

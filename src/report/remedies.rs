@@ -169,7 +169,7 @@ fn shown(remedy: &Remedy, examples: &[&Example]) -> Shown {
         Remedy::External(value) => (option("external", value, examples), true),
         Remedy::Modelled(name, value) => (option(name, value, examples), true),
         Remedy::Hook(hook) => (format!("plugin hook {}", hook.name()), false),
-        Remedy::Release(release) => (format!("CRIU {} or newer", release.trim_end_matches('+')), false),
+        Remedy::Release(release) => (format!("CRIU {} or newer", release.first()), false),
         Remedy::Workload(words) => (fill(words, Style::Sentence, examples), false),
     };
     let is_words = matches!(remedy, Remedy::Workload(_));

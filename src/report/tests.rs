@@ -43,7 +43,7 @@ static GHOST: Rule =
 pub(super) static DEVICE: Rule = rule(
     "fd-chrdev",
     "character device {dev} ({driver}) {path}",
-    &[Remedy::Workload("close {path}"), Remedy::Release("4.3+")],
+    &[Remedy::Workload("close {path}"), Remedy::Release(Release::V4_3)],
 );
 pub(super) static MAPPING: Rule = rule("vma-device", "mapping {range} of a device", &[]);
 pub(super) static PTS: Rule =
@@ -54,7 +54,8 @@ static LOCK: Rule = rule(
     "locked",
     &[Remedy::Modelled("network-lock", "nftables"), Remedy::Modelled("network-lock", "skip")],
 );
-static UPROBES: Rule = rule("vma-uprobes", "probed", &[Remedy::Option(Opt::AllowUprobes), Remedy::Release("4.2")]);
+static UPROBES: Rule =
+    rule("vma-uprobes", "probed", &[Remedy::Option(Opt::AllowUprobes), Remedy::Release(Release::V4_2)]);
 static RULES: &[&Rule] = &[&TCP, &UNIX, &GHOST, &DEVICE, &MAPPING, &PTS, &SHELL];
 
 fn host(runtime: Runtime) -> Host {

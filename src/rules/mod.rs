@@ -16,7 +16,7 @@ pub mod tasks;
 pub mod testkit;
 mod versions;
 
-use crate::criu::{Hook, Host, Opt};
+use crate::criu::{Hook, Host, Opt, Release};
 pub use crate::engine::evidence::Evidence;
 pub use crate::engine::sink::Sink;
 pub use crate::finding::{Finding, Holder, Other, Place, Proof, TaskLink, Value, Verdict, WarnReason};
@@ -72,7 +72,7 @@ pub enum Remedy {
     /// A hook another plugin can implement.
     Hook(Hook),
     /// A newer CRIU.
-    Release(&'static str),
+    Release(Release),
     /// What the workload, or whoever runs it, can change: a short imperative clause, a template.
     Workload(&'static str),
 }

@@ -205,15 +205,10 @@ pub fn host() -> Host {
 
 /// What the symbols of a usual build of this release tell.
 pub fn caps(release: Release) -> Caps {
-    Caps {
-        checkpoint_hook: release >= Release::V4_0,
-        pidfd: release >= Release::V4_1,
-        shstk: release >= Release::V4_0,
-        uprobes: release >= Release::V4_2,
-        madv_guards: release >= Release::V4_2,
-        bpfmap: false,
-        compat: true,
-        plugin_options: release >= Release::V4_3,
+    match release {
+        // One that is not known has what is newest.
+        Release::Unknown => Caps::of(Release::NEWEST),
+        known => Caps::of(known),
     }
 }
 

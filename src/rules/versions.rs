@@ -40,7 +40,7 @@ impl fmt::Display for Versions {
             Versions::All => f.write_str("all"),
             Versions::Partly(words) => write!(f, "all; {words}"),
             Versions::Since(first) => write!(f, "{}+", first.first()),
-            Versions::Before(first) => write!(f, "{}-{}", Release::OLDEST.first(), first.last_before()),
+            Versions::Before(first) => write!(f, "{}-{}", Release::V3_17.first(), first.last_before()),
             Versions::Only(one) => f.write_str(one.first()),
             Versions::With(cap) => Versions::Since(cap.since()).fmt(f),
             Versions::Without(cap) => Versions::Before(cap.since()).fmt(f),

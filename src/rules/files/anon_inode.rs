@@ -1,7 +1,7 @@
 //! Kernel objects behind anonymous inodes: io_uring, userfaultfd, perf, BPF, KVM, pidfds and their like.
 
 use crate::bytes::Bytes;
-use crate::criu::{Cap, Gate, Hook};
+use crate::criu::{Cap, Gate, Hook, Release};
 use crate::parse::nslink::{self, LinkTarget};
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Verdict, Versions, When};
 use crate::snapshot::{OpenFile, Task};
@@ -164,7 +164,7 @@ pub static PIDFD_OLD: Rule = Rule {
     source: "criu/files.c:dump_one_file",
     versions: Versions::Without(Cap::Pidfds),
     remedies: &[
-        Remedy::Release("4.1"),
+        Remedy::Release(Release::V4_1),
         Remedy::Workload("have the program close it before the dump"),
         Remedy::Hook(Hook::DumpExtFile),
     ],

@@ -107,7 +107,7 @@ pub static VMA_VVAR_VCLOCK: Rule = Rule {
     criu: &["Unsupported mapping found %016lx-%016lx"],
     source: "criu/proc_parse.c:handle_vma, vma_list_add",
     versions: Versions::Before(Release::V4_1),
-    remedies: &[Remedy::Release("4.1"), Remedy::Workload("boot a kernel older than 6.13")],
+    remedies: &[Remedy::Release(Release::V4_1), Remedy::Workload("boot a kernel older than 6.13")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,
@@ -174,7 +174,7 @@ pub static VMA_UPROBES: Rule = Rule {
     versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::AllowUprobes),
-        Remedy::Release("4.2"),
+        Remedy::Release(Release::V4_2),
         Remedy::Workload("remove the uprobes and restart the program"),
     ],
     phase: Phase::BeforePages,
@@ -199,7 +199,7 @@ pub static GUARD_PAGES_OLD_CRIU: Rule = Rule {
     source: "criu/page-xfer.c, criu/mem.c:__parasite_dump_pages_seized",
     versions: Versions::Without(Cap::GuardRegions),
     remedies: &[
-        Remedy::Release("4.2"),
+        Remedy::Release(Release::V4_2),
         Remedy::Workload("run the program with a C library that makes no guard regions (glibc before 2.42)"),
     ],
     phase: Phase::Pages,

@@ -1,6 +1,6 @@
 //! What CRIU asks of every socket, whatever its family (criu/sockets.c).
 
-use crate::criu::Cap;
+use crate::criu::{Cap, Release};
 use crate::criu_model::sockets::{number, Sock};
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use std::borrow::Cow;
@@ -117,7 +117,7 @@ pub static SOCKET_OPT_PASSCRED: Rule = Rule {
     criu: &["Can't get 1:16 opt: Operation not supported"],
     source: "criu/sockets.c:dump_socket_opts",
     versions: Versions::Without(Cap::PasscredUnasked),
-    remedies: &[Remedy::Release("4.2+"), Remedy::Workload("run a kernel before 6.16")],
+    remedies: &[Remedy::Release(Release::V4_2), Remedy::Workload("run a kernel before 6.16")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,

@@ -1,6 +1,6 @@
 //! The processor mode and state of the threads.
 
-use crate::criu::{Cap, Gate};
+use crate::criu::{Cap, Gate, Release};
 use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{Regs, Task};
 
@@ -82,7 +82,7 @@ pub static SHSTK: Rule = Rule {
     criu: &[],
     source: "compel/arch/x86/src/lib/infect.c (parasite_setup_shstk is there since 4.0)",
     versions: Versions::Without(Cap::ShadowStacks),
-    remedies: &[Remedy::Release("4.0"), Remedy::Workload("run the program without shadow stacks (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)")],
+    remedies: &[Remedy::Release(Release::V4_0), Remedy::Workload("run the program without shadow stacks (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Object,

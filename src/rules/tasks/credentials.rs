@@ -130,7 +130,7 @@ pub static STATUS_PARSE: Rule = Rule {
     criu: &["The bfd buffer is too small", "Error parsing proc status file"],
     source: "criu/proc_parse.c:parse_pid_status, criu/bfd.c:breadchr",
     versions: Versions::Before(Release::V4_3),
-    remedies: &[Remedy::Release("4.3"), Remedy::Workload("run the program with fewer supplementary groups")],
+    remedies: &[Remedy::Release(Release::V4_3), Remedy::Workload("run the program with fewer supplementary groups")],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,

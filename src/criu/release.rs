@@ -1,6 +1,9 @@
-//! What this CRIU is and can do, told by its symbols, never by a version string: distributions backport.
+//! The releases of CRIU that are known, what each can do, and what came with which.
+//!
+//! Which one is around us is told by its symbols, never by a version string: distributions backport ([`super::symbols`]).
 
 use serde::{Deserialize, Serialize};
+use std::ffi::CStr;
 
 /// The release line whose source the rules mirror. Ordered: later releases are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,6 +51,10 @@ pub struct Caps {
 /// asked by that ([`Host::has`](crate::criu::Host::has)), whatever the number says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cap {
+    /// CHECKPOINT_DEVICES is called: there is a frozen look.
+    CheckpointHook,
+    /// `--allow-uprobes`.
+    Uprobes,
     /// pidfds are dumped.
     Pidfds,
     /// BPF maps are dumped: a build with libbpf, of whatever release.
@@ -98,9 +105,9 @@ impl Cap {
             | Cap::JobTerminals
             | Cap::GhostBlocks
             | Cap::UnixFileNeeded => Release::V3_18,
-            Cap::ShadowStacks => Release::V4_0,
+            Cap::CheckpointHook | Cap::ShadowStacks => Release::V4_0,
             Cap::Pidfds | Cap::BpfMaps | Cap::VvarVclock => Release::V4_1,
-            Cap::IcmpSockets | Cap::PasscredUnasked | Cap::GuardRegions => Release::V4_2,
+            Cap::Uprobes | Cap::IcmpSockets | Cap::PasscredUnasked | Cap::GuardRegions => Release::V4_2,
             Cap::PluginOptions
             | Cap::Tunl0
             | Cap::OverlayWatches
@@ -111,43 +118,106 @@ impl Cap {
     }
 }
 
+/// A release line as it was published. To add one: docs/adding-a-criu-release.md.
+pub struct Published {
+    pub release: Release,
+    /// The lines of versions it stands for, oldest first, without the third number.
+    pub lines: &'static [&'static str],
+    /// The name a person knows it by.
+    pub name: &'static str,
+    /// The first and the last version that was published.
+    pub first: &'static str,
+    pub last: &'static str,
+    /// CR_PLUGIN_HOOK__MAX.
+    pub hooks: usize,
+    /// `sizeof(struct cr_options)` on x86-64: which row of [`super::layout`] it has.
+    pub options_size: usize,
+    /// The function that it has, and those that it must not have.
+    pub has: Option<&'static CStr>,
+    pub lacks: &'static [&'static CStr],
+}
+
+const DONT_USE_FREEZE_CGROUP: &CStr = c"dont_use_freeze_cgroup";
+const INTERRUPT_ONLY_MODE: &CStr = c"set_compel_interrupt_only_mode";
+
+/// All that the rules were held against, oldest first.
+pub const PUBLISHED: [Published; 6] = [
+    Published {
+        release: Release::V3_17,
+        lines: &["3.17"],
+        name: "3.17",
+        first: "3.17.1",
+        last: "3.17.1",
+        hooks: 10,
+        options_size: 472,
+        has: None,
+        lacks: &[DONT_USE_FREEZE_CGROUP, INTERRUPT_ONLY_MODE],
+    },
+    Published {
+        release: Release::V3_18,
+        lines: &["3.18", "3.19"],
+        name: "3.18/3.19",
+        first: "3.18",
+        last: "3.19",
+        hooks: 10,
+        options_size: 504,
+        has: None,
+        lacks: &[DONT_USE_FREEZE_CGROUP, INTERRUPT_ONLY_MODE],
+    },
+    Published {
+        release: Release::V4_0,
+        lines: &["4.0"],
+        name: "4.0",
+        first: "4.0",
+        last: "4.0",
+        hooks: 12,
+        options_size: 504,
+        has: Some(DONT_USE_FREEZE_CGROUP),
+        lacks: &[],
+    },
+    Published {
+        release: Release::V4_1,
+        lines: &["4.1"],
+        name: "4.1",
+        first: "4.1",
+        last: "4.1.1",
+        hooks: 12,
+        options_size: 504,
+        has: Some(INTERRUPT_ONLY_MODE),
+        lacks: &[DONT_USE_FREEZE_CGROUP],
+    },
+    Published {
+        release: Release::V4_2,
+        lines: &["4.2"],
+        name: "4.2",
+        first: "4.2",
+        last: "4.2.1",
+        hooks: 13,
+        options_size: 512,
+        has: Some(INTERRUPT_ONLY_MODE),
+        lacks: &[],
+    },
+    Published {
+        release: Release::V4_3,
+        lines: &["4.3"],
+        name: "4.3",
+        first: "4.3",
+        last: "4.3",
+        hooks: 17,
+        options_size: 552,
+        has: Some(INTERRUPT_ONLY_MODE),
+        lacks: &[],
+    },
+];
+
 impl Release {
-    /// The oldest that the rules know.
-    pub const OLDEST: Release = Release::V3_17;
-
-    /// Its first and its last version as published: what documents name.
-    const fn published(self) -> (&'static str, &'static str) {
-        match self {
-            Release::V3_17 => ("3.17.1", "3.17.1"),
-            Release::V3_18 => ("3.18", "3.19"),
-            Release::V4_0 => ("4.0", "4.0"),
-            Release::V4_1 => ("4.1", "4.1.1"),
-            Release::V4_2 => ("4.2", "4.2"),
-            Release::V4_3 => ("4.3", "4.3"),
-            Release::Unknown => ("", ""),
-        }
-    }
-
-    pub const fn first(self) -> &'static str {
-        self.published().0
-    }
-
-    /// The last version before this release.
-    pub const fn last_before(self) -> &'static str {
-        match self {
-            Release::V3_17 | Release::V3_18 => Release::V3_17,
-            Release::V4_0 => Release::V3_18,
-            Release::V4_1 => Release::V4_0,
-            Release::V4_2 => Release::V4_1,
-            Release::V4_3 => Release::V4_2,
-            Release::Unknown => Release::NEWEST,
-        }
-        .published()
-        .1
-    }
-
     /// The newest whose source the rules have been held against.
     pub const NEWEST: Release = Release::V4_3;
+
+    /// Its row; [`Release::Unknown`] has none.
+    pub fn published(self) -> Option<&'static Published> {
+        PUBLISHED.iter().find(|row| row.release == self)
+    }
 
     /// The release line by the name people use, with or without a third number; `None`: not one of those.
     pub fn by_name(name: &[u8]) -> Option<Self> {
@@ -159,44 +229,47 @@ impl Release {
             (.., None) => name.to_vec(),
             _ => return None,
         };
-        Some(match line.as_slice() {
-            b"3.17" => Release::V3_17,
-            b"3.18" | b"3.19" => Release::V3_18,
-            b"4.0" => Release::V4_0,
-            b"4.1" => Release::V4_1,
-            b"4.2" => Release::V4_2,
-            b"4.3" => Release::V4_3,
-            _ => return None,
-        })
+        PUBLISHED.iter().find(|row| row.lines.iter().any(|known| known.as_bytes() == line)).map(|row| row.release)
+    }
+
+    /// All lines that [`Release::by_name`] knows: `3.17, 3.18, ... and 4.3`.
+    pub fn names() -> String {
+        let lines: Vec<&str> = PUBLISHED.iter().flat_map(|row| row.lines).copied().collect();
+        match lines.split_last() {
+            Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+            None => String::new(),
+        }
     }
 
     /// The name a person knows it by.
     pub fn name(self) -> &'static str {
-        match self {
-            Release::V3_17 => "3.17",
-            Release::V3_18 => "3.18/3.19",
-            Release::V4_0 => "4.0",
-            Release::V4_1 => "4.1",
-            Release::V4_2 => "4.2",
-            Release::V4_3 => "4.3",
-            Release::Unknown => "of an unknown release",
-        }
+        self.published().map_or("of an unknown release", |row| row.name)
+    }
+
+    /// Its first version: what documents name.
+    pub fn first(self) -> &'static str {
+        self.published().map_or("", |row| row.first)
+    }
+
+    /// The last version before this release.
+    pub fn last_before(self) -> &'static str {
+        PUBLISHED.iter().rev().find(|row| row.release < self).map_or("", |row| row.last)
     }
 }
 
 impl Caps {
     /// What the release has as published, in a build with 32-bit tasks and without libbpf.
     pub fn of(release: Release) -> Self {
-        let since = |first: Release| release >= first && release != Release::Unknown;
+        let since = |cap: Cap| release >= cap.since() && release != Release::Unknown;
         Caps {
-            checkpoint_hook: since(Release::V4_0),
-            pidfd: since(Release::V4_1),
-            shstk: since(Release::V4_0),
-            uprobes: since(Release::V4_2),
-            madv_guards: since(Release::V4_2),
+            checkpoint_hook: since(Cap::CheckpointHook),
+            pidfd: since(Cap::Pidfds),
+            shstk: since(Cap::ShadowStacks),
+            uprobes: since(Cap::Uprobes),
+            madv_guards: since(Cap::GuardRegions),
             bpfmap: false,
             compat: true,
-            plugin_options: since(Release::V4_3),
+            plugin_options: since(Cap::PluginOptions),
         }
     }
 }
@@ -204,6 +277,20 @@ impl Caps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_tells_its_releases_apart() {
+        assert!(PUBLISHED.is_sorted_by(|a, b| a.release < b.release));
+        assert_eq!(PUBLISHED.last().unwrap().release, Release::NEWEST);
+        assert_eq!(Release::names(), "3.17, 3.18, 3.19, 4.0, 4.1, 4.2 and 4.3");
+        for (nth, a) in PUBLISHED.iter().enumerate() {
+            for b in PUBLISHED.iter().skip(nth + 1) {
+                let same = (a.hooks, a.options_size, a.has) == (b.hooks, b.options_size, b.has);
+                assert!(!same, "{} and {}", a.name, b.name);
+            }
+        }
+        assert_eq!((Release::V4_0.last_before(), Release::Unknown.last_before()), ("3.19", "4.3"));
+    }
 
     #[test]
     fn releases_by_name() {
