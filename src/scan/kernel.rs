@@ -146,7 +146,7 @@ fn constants(proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Kernel {
     Kernel {
         version: version.unwrap_or_default(),
         passcred_refused: passcred_refused(version),
-        siocunixfile: siocunixfile(),
+        siocunixfile: siocunixfile(log),
         compat: version.and_then(compat),
         // show_fd_locks() in fs/proc/fd.c
         locks_in_fdinfo: version.map(|v| v >= (4, 1)),
@@ -268,11 +268,14 @@ fn raw() -> nix::Result<OwnedFd> {
 
 /// SIOCUNIXFILE on an unbound socket: ENOENT where it is known (`unix_open_file`, net/unix/af_unix.c), EPERM without
 /// CAP_NET_ADMIN, ENOTTY before Linux 4.10.
-fn siocunixfile() -> Option<bool> {
-    match sys::siocunixfile(unix().ok()?.as_fd().as_raw_fd()) {
+fn siocunixfile(log: &mut UncheckedList) -> Option<bool> {
+    match unix().and_then(|socket| sys::siocunixfile(socket.as_fd().as_raw_fd())) {
         Err(Errno::ENOENT) => Some(true),
-        Err(Errno::ENOTTY | Errno::EINVAL) => Some(false),
-        _ => None,
+        Err(Errno::ENOTTY) => Some(false),
+        other => {
+            log.deny(0, None, Probe::Socket, other.err().map_or(0, |errno| errno as i32));
+            None
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub fn want(file: &OpenFile, own: &PseudoFsIds, index: &Index) -> Option<FdQuery
         }
         // O_DIRECT
         Class::Pipe => Some(FdQuery::Flags),
-        Class::Tty | Class::Ptmx => Some(FdQuery::Tty),
+        class @ (Class::Tty | Class::Ptmx) => Some(FdQuery::Tty { master: class == Class::Ptmx }),
         Class::Tun => Some(FdQuery::Tun),
         _ => None,
     }

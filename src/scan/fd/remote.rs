@@ -85,7 +85,10 @@ pub enum FdQuery {
     Flags,
     Socket(SocketQuery),
     /// A terminal of any kind.
-    Tty,
+    Tty {
+        /// The device says that it is the master of a pseudoterminal.
+        master: bool,
+    },
     /// /dev/net/tun.
     Tun,
 }
@@ -230,8 +233,8 @@ pub fn facts_of(file: &OwnedFd, want: FdQuery) -> nix::Result<Facts> {
         FdQuery::Flags => None,
         FdQuery::Socket(_) if o_path => Some(Detail::Socket(SocketFacts { o_path, ..SocketFacts::default() })),
         FdQuery::Socket(what) => Some(Detail::Socket(ask::socket(file, what, &unasked))),
-        FdQuery::Tty if o_path => Some(Detail::Tty(TtyFacts::default())),
-        FdQuery::Tty => Some(Detail::Tty(ask::tty(file, &unasked))),
+        FdQuery::Tty { .. } if o_path => Some(Detail::Tty(TtyFacts::default())),
+        FdQuery::Tty { master } => Some(Detail::Tty(ask::tty(file, master, &unasked))),
         FdQuery::Tun if o_path => Some(Detail::Tun(TunFacts::default())),
         FdQuery::Tun => Some(Detail::Tun(ask::tun(file, &unasked))),
     };

@@ -32,7 +32,7 @@ const CONDITIONS: &[(i64, &[i32], &[&str])] = &[
     // Nobody but the maker of an eBPF filter is told of it.
     (libc::SYS_getsockopt, &[libc::EACCES], &["socket-ebpf-filter"]),
     // No CAP_NET_ADMIN; no file, or none that can be opened.
-    (libc::SYS_ioctl, &[libc::EPERM, libc::EINVAL], &["unix-siocunixfile"]),
+    (libc::SYS_ioctl, &[libc::EPERM], &["unix-siocunixfile"]),
     (libc::SYS_ioctl, &[libc::EPERM], &["netns-no-net-admin", "tcp-repair"]),
     // No settings.
     (libc::SYS_ioctl, &[libc::EINVAL], &["tty-ioctl"]),

@@ -112,7 +112,7 @@ pub fn socket(file: &OwnedFd, what: SocketQuery, unasked: &NotAsked) -> SocketFa
 }
 
 /// No file, one that CRIU may not have or that has a path longer than a page, no such request (Linux before 4.10).
-const UNIX_FILE: [Errno; 5] = [Errno::ENOENT, Errno::EPERM, Errno::ENAMETOOLONG, Errno::ENOTTY, Errno::EINVAL];
+const UNIX_FILE: [Errno; 4] = [Errno::ENOENT, Errno::EPERM, Errno::ENAMETOOLONG, Errno::ENOTTY];
 /// Not ours to know, or one that was hung up.
 const NO_SESSION: [Errno; 2] = [Errno::ENOTTY, Errno::EIO];
 /// Not the terminal that this is asked of, or a kernel that does not know it; or one that was hung up.
@@ -320,11 +320,12 @@ fn unix_file(file: &OwnedFd) -> nix::Result<Bytes> {
 }
 
 /// As CRIU's parasite asks (`parasite_dump_tty()`): EIO for the first three means that the other side is closed.
-pub fn tty(file: &OwnedFd, unasked: &NotAsked) -> TtyFacts {
+pub fn tty(file: &OwnedFd, is_master: bool, unasked: &NotAsked) -> TtyFacts {
     let ask = |request, answers: &[Errno]| unasked.told(tty_number(file, request), answers);
     let (sid, pgrp) = (ask(libc::TIOCGSID, &NO_SESSION), ask(libc::TIOCGPGRP, &NO_SESSION));
     let exclusive = ask(libc::TIOCGEXCL as libc::Ioctl, &NO_NUMBER);
-    let index = ask(libc::TIOCGPTN as libc::Ioctl, &NO_NUMBER);
+    // Every master has one.
+    let index = ask(libc::TIOCGPTN as libc::Ioctl, if is_master { &[Errno::EIO] } else { &NO_NUMBER });
     let unset = unasked.told(params(file), &NO_PARAMS).and_then(Result::err);
     let device = ask(libc::TIOCGDEV as libc::Ioctl, &NO_NUMBER);
     let hung_up = hung_up(&[sid, pgrp, exclusive, index, device]);
@@ -344,9 +345,8 @@ pub fn tty(file: &OwnedFd, unasked: &NotAsked) -> TtyFacts {
     let sid = of_master(sid);
     let sid_pidns = sid.filter(|s| *s > 0).and_then(pidns);
     // Of a pseudoterminal it tells nothing but a hang-up.
-    let other = hung_up == Some(false) && !device.is_some_and(Dev::is_unix98_pty);
-    let in_between = unset == Some(libc::EIO) && hung_up != Some(true) && !other;
-    if in_between {
+    let tells = unset != Some(libc::EIO) || (hung_up == Some(false) && !device.is_some_and(Dev::is_unix98_pty));
+    if !tells && hung_up != Some(true) {
         unasked.0.set(Some(Errno::EIO));
     }
     TtyFacts {
@@ -357,7 +357,7 @@ pub fn tty(file: &OwnedFd, unasked: &NotAsked) -> TtyFacts {
         pgrp: of_master(pgrp),
         hung_up,
         device,
-        unset: unset.filter(|_| !in_between),
+        unset: unset.filter(|_| tells),
         open_file: None,
     }
 }
@@ -369,7 +369,8 @@ pub(super) fn hung_up(asked: &[Option<Result<i32, i32>>]) -> Option<bool> {
     let eio = |answer: &&Option<Result<i32, i32>>| **answer == Some(Err(libc::EIO));
     let answered = || asked.iter().filter(|answer| answer.is_some());
     match answered().filter(eio).count() {
-        0 => answered().next().map(|_| false),
+        // Each terminal tells its device.
+        0 => answered().any(|answer| matches!(answer, Some(Ok(_)))).then_some(false),
         // It may have happened while we asked.
         n if n > 1 && answered().rev().take_while(eio).count() == n => Some(true),
         _ => None,

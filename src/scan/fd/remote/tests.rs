@@ -312,7 +312,7 @@ fn ptmx() -> OwnedFd {
 }
 
 fn tty_of(process: &Process, fd: RawFd) -> TtyFacts {
-    match facts(process, fd, FdQuery::Tty) {
+    match facts(process, fd, FdQuery::Tty { master: false }) {
         Seen::Seen(Facts { detail: Some(Detail::Tty(t)), .. }) => t,
         other => panic!("{other:?}"),
     }
@@ -359,7 +359,7 @@ fn both_sides_of_a_terminal_that_is_a_childs() {
     let before = std::fs::read_to_string("/proc/self/stat").unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(facts(&process, 0, FdQuery::Tty), Seen::Gone, "it died between opening and asking");
+    assert_eq!(facts(&process, 0, FdQuery::Tty { master: false }), Seen::Gone, "it died between opening and asking");
     drop(master);
     // A child of another test has a copy of the master until its exec.
     while tty_of(&me(), slave.as_raw_fd()).hung_up == Some(false) && Instant::now() < deadline {
@@ -376,6 +376,7 @@ fn both_sides_of_a_terminal_that_is_a_childs() {
 
 #[test]
 fn a_hang_up_is_for_good() {
+    let einval = Some(Err(libc::EINVAL));
     let (number, none, eio) = (Some(Ok(7)), Some(Err(libc::ENOTTY)), Some(Err(libc::EIO)));
     for (asked, hung_up) in [
         ([none, none, number, none, number], Some(false)),
@@ -384,8 +385,9 @@ fn a_hang_up_is_for_good() {
         ([none, none, number, eio, eio], Some(true)),
         ([none, None, number, eio, eio], Some(true)),
         ([eio, None, eio, eio, None], Some(true)),
-        // Nothing was answered.
+        // Nothing was answered, or nothing that tells.
         ([None; 5], None),
+        ([None, None, einval, einval, einval], None),
         // A call that failed.
         ([none, eio, number, none, number], None),
         ([eio, eio, number, none, number], None),
