@@ -105,6 +105,12 @@ pub(super) fn page(rules: &[&Rule]) -> String {
     out
 }
 
+/// Why no fixture shows the rule, or where else it was seen.
+pub(super) fn not_shown(rule: &Rule) -> Option<&'static str> {
+    let rows = rows(ROWS).unwrap_or_default();
+    rows.into_iter().find(|r| r.id == rule.id && !r.words.is_empty()).map(|r| r.words)
+}
+
 /// The rules that the fixtures show on real CRIU.
 pub(super) fn seen_in_fixtures() -> Vec<&'static str> {
     let rows = rows(ROWS).unwrap_or_default();

@@ -1,9 +1,9 @@
 //! `docs/rules.md`: every rule for somebody who is in a hurry, with an index by what CRIU says and one by what it is about.
 
-use crate::report::docs::{sorted, wording};
+use crate::report::docs::sorted;
 use crate::report::examples::Example;
 use crate::report::markdown::{anchor, code, markdown, wrapped};
-use crate::report::{criu_text, inspect, remedies};
+use crate::report::{criu_text, inspect, inventory_page, remedies};
 use crate::rules::{Evidence, Phase, Rule, When};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -111,7 +111,8 @@ fn section(out: &mut String, rule: &Rule, examples: &[&Example]) {
     let _ = write!(out, "### {}\n\n", rule.id);
     wrapped(out, "", &markdown(rule.summary));
     if examples.is_empty() {
-        wrapped(out, "\n", &format!("No example; the line says: {}", code(&wording(rule.message))));
+        let why = inventory_page::not_shown(rule).unwrap_or("no fixture shows it");
+        wrapped(out, "\nNo example: ", &format!("{}.", markdown(why.trim_end_matches('.'))));
     } else {
         out.push_str("\n```text\n");
         for example in examples {
@@ -248,7 +249,7 @@ mod tests {
 
             A thing of the tests.
 
-            No example; the line says: `the master of PATH is outside`
+            No example: no fixture shows it.
 
             By hand:
 
