@@ -120,6 +120,20 @@ fn what_was_saved_is_judged_again() {
 }
 
 #[test]
+fn a_saved_check_with_other_names_has_none_of_the_old_ones() {
+    let tree = Tree::new("anonymous", "exec 9>geheimnis; flock 9; : >ready; exec sleep 100");
+    let file = tree.dir.join("other.json");
+    let file = file.to_str().unwrap();
+    let checked = output_of(&tree.check(&["--save", file, "--anonymize"]));
+    assert!(checked.0 == 1 && checked.1.contains("geheimnis"), "{checked:?}");
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(!text.contains("geheimnis") && !text.contains("sleep"), "{text}");
+    let (status, out, _) = output_of(&run(&["judge", file], &tree.dir));
+    let lock = format!("\n  lock-not-allowed: pid {} (", tree.root.id());
+    assert!(status == 1 && out.contains(&lock) && out.contains(" fd 9: "), "{out}");
+}
+
+#[test]
 fn a_lock_is_refused_until_its_option_is_given_in_any_of_its_places() {
     let tree = Tree::new("lock", LOCK);
     let pid = tree.root.id();
