@@ -15,7 +15,7 @@ PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*
 CONFIG := /etc/criu/preflight.conf
 DOCDIR := $(PREFIX)/share/doc/criu-preflight
 
-.PHONY: help docs examples build setup provision test test-vm test-runtimes test-programs demo bench scale race soak faults snapshots compare-snapshots fmt lint check-plugin install uninstall deb rpm test-package clean
+.PHONY: help docs header examples build setup provision test test-vm test-runtimes test-programs demo bench scale race soak faults snapshots compare-snapshots fmt lint check-plugin install uninstall deb rpm test-package clean
 .DEFAULT_GOAL := build
 
 help: ## this list
@@ -107,6 +107,9 @@ examples: provision build ## src/report/examples.txt, what CRIU and the plugin p
 
 docs: ## docs/rules.md, docs/inventory.md and the README's list of families, made from the rules
 	UPDATE_DOCS=1 $(CARGO) test -q --locked --lib docs_are_current
+
+header: ## include/criu_preflight.h, made from the C functions
+	UPDATE_HEADER=1 $(CARGO) test -q --locked --lib the_header_is_current
 
 fmt: ## formats the source
 	$(CARGO) fmt --all

@@ -85,7 +85,7 @@ pub struct criu_preflight_finding {
     pub json: *const c_char,
 }
 
-/// Called for each finding, refusals first. Nonzero: no more of them, please.
+/// Called for each finding, refusals first. Return nonzero to stop.
 pub type criu_preflight_callback =
     Option<unsafe extern "C" fn(finding: *const criu_preflight_finding, arg: *mut c_void) -> c_int>;
 
@@ -101,9 +101,15 @@ pub extern "C" fn criu_preflight_version() -> *const c_char {
 ///
 /// `options` may be NULL (none given), `callback` may be NULL (only the answer counts); `arg` is handed through.
 ///
-/// Returns 0: can be dumped. 1: cannot. Negative errno: could not tell (-ESRCH: no such process, -EINVAL: options not
-/// understood, -E2BIG: options from a later version, -EIO: /proc cannot be used, -EBUSY: a thread hangs in the kernel,
-/// -EFAULT: internal fault).
+/// # Returns
+/// * 0: it can be dumped.
+/// * 1: it cannot.
+/// * -ESRCH: there is no such process.
+/// * -EINVAL: the options are not understood.
+/// * -E2BIG: the options are of a later version.
+/// * -EIO: /proc cannot be used.
+/// * -EBUSY: a thread hangs in the kernel.
+/// * -EFAULT: an internal fault.
 ///
 /// # Safety
 /// `options` must point to `options->size` readable bytes, its strings must be terminated, `externals` must hold
@@ -282,4 +288,18 @@ unsafe fn tell(
 /// Escaped text has no NUL; should some have, it ends there.
 fn string(text: &str) -> CString {
     CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_header_is_current() {
+        let made = include_str!(concat!(env!("OUT_DIR"), "/criu_preflight.h"));
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/include/criu_preflight.h");
+        if std::env::var_os("UPDATE_HEADER").is_some() {
+            std::fs::write(path, made).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert!(committed == made, "include/criu_preflight.h is not what src/capi.rs makes: make header");
+    }
 }

@@ -66,6 +66,31 @@ fn a_c_program_without_criu() {
 }
 
 #[test]
+fn the_example_names_what_it_finds() {
+    let scratch = Scratch::new("example");
+    let program = scratch.0.join("check");
+    cc("gcc", "examples/check.c", &program, &["-std=c99", "-D_DEFAULT_SOURCE", "-pedantic"]);
+    let plugin = plugin();
+    let plugin = plugin.to_str().unwrap();
+
+    let mut good = Target::good();
+    let out = run(&program, &[plugin, &good.pid().to_string()], &scratch);
+    assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(0), "can be dumped, 0 refused\n"));
+    good.assert_untouched();
+
+    let mut device = Target::with_device();
+    let pid = device.pid();
+    let out = run(&program, &[plugin, &pid.to_string()], &scratch);
+    let said = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.starts_with(&format!("refused: fd-chrdev: pid {pid} (sleep) fd 0: character device ")), "{said}");
+    assert!(said.ends_with("cannot be dumped, 1 refused\n"), "{said}");
+    device.assert_untouched();
+
+    assert_eq!(run(&program, &[plugin, "67108863"], &scratch).status.code(), Some(2));
+}
+
+#[test]
 fn the_header_is_cpp_too() {
     if Command::new("g++").arg("--version").output().is_err() {
         eprintln!("SKIP there is no g++");

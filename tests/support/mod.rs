@@ -42,10 +42,15 @@ pub fn plugin() -> PathBuf {
 }
 
 fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(name)
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if name.contains('/') {
+        root.join(name)
+    } else {
+        root.join("tests/c").join(name)
+    }
 }
 
-/// Compiles a file of tests/c with every warning an error.
+/// Compiles a file of tests/c, or one of a path from the top level, with every warning an error.
 pub fn cc(compiler: &str, name: &str, out: &Path, flags: &[&str]) {
     let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("include");
     let run = Command::new(compiler)
