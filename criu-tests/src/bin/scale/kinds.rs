@@ -68,7 +68,7 @@ pub const KINDS: &[Kind] = &[
         each(n, |_| ok(unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) } as i32))
     }),
     kind("pipes", [100, 400], &[500, 2_000, 5_000], |n, _| each(n, |_| pipe())),
-    kind("unix-pairs", [250, 1_000], &[1_000, 3_000, 10_000], |n, _| each(n, |_| pair(libc::SOCK_STREAM))),
+    kind("unix-pairs", [250, 1_000], &[1_000, 3_000, 9_000], |n, _| each(n, |_| pair(libc::SOCK_STREAM))),
     kind("unix-listeners", [250, 1_000], &[1_000, 3_000, 10_000], |n, dir| {
         each(n, |i| UnixListener::bind(format!("{dir}/{i}")).ok().map(keep))
     }),

@@ -100,7 +100,10 @@ impl Table {
     /// The exponents of one kind.
     fn close(&mut self) {
         let rows = std::mem::take(&mut self.rows);
-        let [(0, none), (few, before), .., (many, last)] = &rows[..] else { return };
+        let [(0, none), some @ .., (many, last)] = &rows[..] else { return };
+        // A tree that is refused is looked at twice: it is compared with one that is refused as well.
+        let refused = |row: &Row| row.looks[1].findings > 0.0;
+        let Some((few, before)) = some.iter().find(|(_, row)| refused(row) == refused(last)) else { return };
         let (mut told, before_this) = (Vec::new(), self.too_fast.len());
         for (figure, most, value) in FIGURES {
             for (look, name) in LOOKS.iter().enumerate() {
