@@ -63,7 +63,8 @@ impl Examples {
             let same = Same::of(seen);
             let in_queue = finding["queued"].as_array().is_some_and(|path| !path.is_empty());
             // Of several things CRIU names one.
-            let said = seen.alone.filter(|line| rules.len() == 1 && !line.contains(LAST_WORDS));
+            let said =
+                seen.alone.filter(|line| rules.len() == 1 && !seen.fixture.in_queue && !line.contains(LAST_WORDS));
             let example = Example {
                 rule: rule.to_string(),
                 from: format!("CRIU {}::{}", seen.criu.version, seen.fixture.name),

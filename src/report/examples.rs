@@ -84,7 +84,7 @@ pub fn fills(rule: &Rule, example: &Example) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{criu_text, inventory_page, symptom};
+    use crate::report::{criu_text, hints, inventory_page, remedies, symptom};
     use crate::rules::registry::RULES;
 
     fn rule_of(example: &Example) -> &'static Rule {
@@ -127,6 +127,21 @@ mod tests {
                 let optional = template::with_names(rule.message, Style::Sentence).contains('[');
                 assert!(optional || example.facts.contains_key(name) || name == "addr", "{}: no {name}", rule.id);
             }
+        }
+    }
+
+    /// One whose remedies have changed since is of another version, too.
+    #[test]
+    fn every_line_ends_with_a_remedy_of_the_rule() {
+        for example in all() {
+            let remedies = remedies::of(rule_of(&example), &[&example]);
+            let core = |s: &remedies::Shown| match s.written.strip_prefix("plugin hook ") {
+                Some(hook) => format!("({hook} hook)"),
+                None => s.written.trim_end_matches(" in an RPC request").to_string(),
+            };
+            let there = remedies.iter().map(core).any(|words| example.line.contains(&words));
+            let none = remedies.is_empty() && example.line.ends_with(hints::NO_REMEDY);
+            assert!(there || none, "{}: {}", example.rule, example.line);
         }
     }
 

@@ -48,6 +48,9 @@ struct Route {
     blocked: Option<String>,
 }
 
+/// Instead of a hint.
+pub(super) const NO_REMEDY: &str = "nothing lifts this";
+
 const RUNC_CONF: &str = "/etc/criu/runc.conf";
 const CRUN_CONF: &str = "/etc/criu/crun.conf";
 const DEFAULT_CONF: &str = "/etc/criu/default.conf";
@@ -115,7 +118,7 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
     let ways: Vec<String> = reachable.into_iter().chain(changes).collect();
     let mut clauses = if ways.is_empty() { Vec::new() } else { vec![ways.join("; or ")] };
     clauses.append(&mut blocked);
-    let text = if clauses.is_empty() { "nothing lifts this".to_string() } else { clauses.join("; ") };
+    let text = if clauses.is_empty() { NO_REMEDY.to_string() } else { clauses.join("; ") };
     Hint { rank, text }
 }
 

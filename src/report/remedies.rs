@@ -123,7 +123,7 @@ const NOTES: &[Note] = &[
     Note {
         written: "--external ",
         costs: "What it names is not saved.",
-        restore: "such a thing in its place, handed in by --inherit-fd 'fd[N]:KEY', KEY being tty[...] or file[...] as in the dump.",
+        restore: "such a thing (a file of the same type and mode) in its place, handed in by --inherit-fd 'fd[N]:KEY', KEY being tty[...] or file[...] as in the dump.",
     },
     Note {
         written: "--empty-ns net",
