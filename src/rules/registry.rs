@@ -186,3 +186,35 @@ pub static RULES: &[&Rule] = &[
 pub fn by_id(id: &str) -> Option<&'static Rule> {
     RULES.iter().copied().find(|r| r.id == id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    fn sources(dir: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+    }
+
+    /// One that is not in the table is never asked, and nothing else would notice.
+    #[test]
+    fn every_rule_is_in_the_table_and_named_as_its_id() {
+        let mut written = BTreeSet::new();
+        for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rules")) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for item in text.split("\npub static ").skip(1) {
+                let Some((name, rest)) = item.split_once(": Rule = Rule {") else { continue };
+                let Some(id) = rest.split_once("id: \"").and_then(|(_, rest)| rest.split('"').next()) else { continue };
+                assert_eq!(name, id.to_uppercase().replace('-', "_"), "{}", path.display());
+                assert!(written.insert(id.to_owned()), "{id} is there twice");
+            }
+        }
+        let registered: Vec<String> = RULES.iter().map(|rule| rule.id.to_owned()).collect();
+        let as_set: BTreeSet<String> = registered.iter().cloned().collect();
+        assert_eq!(as_set.len(), registered.len(), "a rule is in the table twice");
+        assert_eq!(written, as_set);
+        assert!(written.len() > 150, "{}", written.len());
+    }
+}
