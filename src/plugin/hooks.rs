@@ -220,10 +220,10 @@ impl PluginState {
         let host = serde_json::to_string(&facts.host).unwrap_or_default();
         log::debug(&format!("root {} in {host}", facts.root.unwrap_or(0)));
         if let Some(why) = &facts.options_unknown {
-            log::warn(&format!("the options of this CRIU are not known ({why}): what an option could lift only warns"));
+            log::warn(&format!("cannot read CRIU's options ({why}): findings that an option could allow are warnings"));
         }
         if facts.host.release == Release::Unknown {
-            log::warn("this CRIU is of no release that is known here: whatever is found only warns");
+            log::warn("unrecognised CRIU release: all findings are warnings");
         }
     }
 }

@@ -104,7 +104,7 @@ fn refusal(report: &Report, stage: Stage) -> String {
         (Stage::DryRun, _) => format!("a dump of {} would be refused", root(report)),
         (_, ScanPhase::Early) => format!("refusing to dump {}, nothing was frozen", root(report)),
         (_, ScanPhase::Frozen) => {
-            format!("refusing to dump {}, it was frozen for a moment, nothing was written", root(report))
+            format!("refusing to dump {}, the tree was frozen briefly, nothing was written", root(report))
         }
     }
 }

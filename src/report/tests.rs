@@ -162,7 +162,7 @@ fn a_refusal() {
     check(
         &lines(&report, &host(Runtime::Cli)).into_iter().take(1).collect::<Vec<_>>(),
         expect![[r#"
-        Error (preflight): refusing to dump pid 4211 (nginx), it was frozen for a moment, nothing was written: 5 blockers in 4 of 17 tasks: tcp-connected x1, unix-external-stream x1, tty-session x1, fd-chrdev x1, vma-device x1
+        Error (preflight): refusing to dump pid 4211 (nginx), the tree was frozen briefly, nothing was written: 5 blockers in 4 of 17 tasks: tcp-connected x1, unix-external-stream x1, tty-session x1, fd-chrdev x1, vma-device x1
     "#]],
     );
     assert_eq!(warnings(&report, &host(Runtime::Cli)), Vec::<String>::new());

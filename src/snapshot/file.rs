@@ -91,7 +91,7 @@ pub struct OpenFile {
 pub struct Queued {
     /// The process's descriptor of the socket.
     pub fd: i32,
-    /// The how manieth descriptor of that socket's queue it is; if that is another socket, of whose queue, and so on.
+    /// 1-based index of the descriptor in that socket's queue; if that is another socket, the index in its queue, and so on.
     pub path: Vec<u32>,
     /// Process and number of the descriptors of the tree that are the same open file, all met later.
     pub later: Vec<(i32, i32)>,
