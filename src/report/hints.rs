@@ -49,7 +49,7 @@ struct Route {
 }
 
 /// Instead of a hint.
-pub(super) const NO_REMEDY: &str = "nothing lifts this";
+pub(super) const NO_REMEDY: &str = "no workaround known";
 
 const RUNC_CONF: &str = "/etc/criu/runc.conf";
 const CRUN_CONF: &str = "/etc/criu/crun.conf";

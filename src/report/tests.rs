@@ -155,7 +155,7 @@ fn a_refusal() {
         Error (preflight): unix-external-stream: pid 4213 (nginx) fd 9: stream socket /run/x.sock is connected to the outside; other end: pid 90 (dbus-daemon) fd 0, pid 91 (dbus-daemon) fd 1, pid 92 (dbus-daemon) fd 2 and 2 more; also fd 10, pid 4214 fd 9, pid 4214 and 1 more; pass --external 'unix[4711]'; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
         Error (preflight): tty-session: pid 4220 (worker): session leader 77 is outside; other process: pid 77; pass --shell-job
         Error (preflight): fd-chrdev: pid 4220 (worker) fd 7: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
-        Error (preflight): vma-device: pid 4220 (worker) thread 4222: mapping 7f000000-7f001000 of a device; nothing lifts this
+        Error (preflight): vma-device: pid 4220 (worker) thread 4222: mapping 7f000000-7f001000 of a device; no workaround known
     "#]],
     );
     report.look = ScanPhase::Frozen;
@@ -329,7 +329,7 @@ fn a_hint_leaves_out_what_does_not_help() {
     let new = Host { caps: Caps { uprobes: true, ..Caps::default() }, ..host.clone() };
     assert_eq!(uprobes(&new), "pass --allow-uprobes");
     // The fact that the option's value needs is not known.
-    assert_eq!(hints::cure(&GHOST, &finding(&GHOST, 1, "a", None), &host).text, "nothing lifts this");
+    assert_eq!(hints::cure(&GHOST, &finding(&GHOST, 1, "a", None), &host).text, "no workaround known");
     let odd = finding(&UNIX, 1, "a", None).text("peer", "it's 5");
     let given = Host { externals: Some(vec!["unix[it's 5]".into()]), ..host.clone() };
     assert_eq!(hints::cure(&UNIX, &odd, &given).text, "load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)");
@@ -680,7 +680,7 @@ fn the_file_for_programs() {
               "holders": [],
               "also": [],
               "message": "mapping 7f000000-7f001000 of a device",
-              "hint": "nothing lifts this"
+              "hint": "no workaround known"
             }
           ],
           "unchecked": [
@@ -695,7 +695,7 @@ fn the_file_for_programs() {
           "log": [
             "Error (preflight): refusing to dump pid 4211 (nginx), nothing was frozen: 1 blocker in 2 of 17 tasks: unix-external-stream x1",
             "Error (preflight): unix-external-stream: pid 4213 (ngi\\x1bnx) fd 9: stream socket @\\x00a\\xff is connected to the outside; held by: pid 90 (dbus) fd 1; also pid 4214; write 'external unix[4711]' in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)",
-            "Warn  (preflight): vma-device: pid 4220 (worker) thread 4221: mapping 7f000000-7f001000 of a device; nothing lifts this",
+            "Warn  (preflight): vma-device: pid 4220 (worker) thread 4221: mapping 7f000000-7f001000 of a device; no workaround known",
             "Warn  (preflight): 1 thing could not be looked at: fdinfo EACCES (pid 7 fd 3)"
           ]
         }
