@@ -159,6 +159,9 @@ fn all(a: &Asked, criu: &[Criu], setup: &Setup) -> ExitCode {
         println!("FAILED {f}");
     }
     println!("{} passed, {} failed, {} skipped", count.passed, count.failed.len(), count.skipped);
+    if count.passed + count.failed.len() + count.skipped == 0 {
+        eprintln!("no fixture has {:?} in VERSION::NAME: fixtures are named, not rules", a.filters);
+    }
     // Nothing run is nothing shown.
     ExitCode::from(u8::from(!count.failed.is_empty() || count.passed == 0))
 }
