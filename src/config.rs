@@ -21,7 +21,7 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub mode: Mode,
-    /// ScanPhase before freezing.
+    /// Look before anything is frozen, too.
     pub early: bool,
     /// Rule ids that are switched off.
     pub disabled: Vec<String>,

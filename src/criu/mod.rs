@@ -111,7 +111,7 @@ impl Host {
         }
     }
 
-    /// The gate made of several boolean options, any of which remedies.
+    /// The gate made of several boolean options, any of which is enough.
     pub fn gate(&self, any_of: &[Opt]) -> Gate {
         let mut gate = Gate::InForce;
         for opt in any_of {
@@ -170,7 +170,7 @@ impl Host {
 }
 
 impl Gate {
-    /// Any of several gates remedies.
+    /// Any of several gates is enough.
     pub fn or(self, other: Gate) -> Gate {
         match (self, other) {
             (Gate::Waived, _) | (_, Gate::Waived) => Gate::Waived,

@@ -1,4 +1,5 @@
-//! The with_state: what CRIU and C programs call. Every function here that C can call is behind [`catch_panic`].
+//! What CRIU calls. Every hook is behind [`panic_guard::catch_panic`]; the constructor that sets the number of hooks
+//! ([`descriptor`]) has nothing in it that could panic.
 
 pub mod descriptor;
 pub mod hook_interpose;

@@ -1,4 +1,4 @@
-//! What remedies a finding, and where to write it for the program that drives CRIU.
+//! The remedies of a finding, and where to write it for the program that drives CRIU.
 //!
 //! CRIU's own messages name its command line, which a user of podman or containerd cannot reach. What decides here
 //! (criu/cr-service.c, `setup_opts_from_req`): an RPC request overrules `/etc/criu/default.conf` for every field it sets,
@@ -122,7 +122,7 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
     Hint { rank, text }
 }
 
-/// One clause for all settings, any of which remedies; `None`: not one of them can be given.
+/// One clause for all settings, any of which is enough; `None`: not one of them can be given.
 fn reach(settings: &[Setting], host: &Host, blocked: &mut Vec<String>) -> Option<String> {
     let mut flags: (Vec<String>, &str) = (Vec::new(), "");
     let mut files: (Vec<String>, String) = (Vec::new(), String::new());

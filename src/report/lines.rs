@@ -116,7 +116,7 @@ pub(super) struct Kind<'a> {
     pub(super) found: Vec<(&'a Finding, Hint)>,
 }
 
-/// The kinds of one verdict: what an option remedies, then what a change remedies, then the hopeless.
+/// The kinds of one verdict: what an option allows first, then what a change mends, then what has no remedy.
 pub(super) fn kinds<'a>(report: &'a Report, host: &Host, verdict: Verdict) -> Vec<Kind<'a>> {
     let mut kinds: Vec<Kind> = Vec::new();
     for finding in report.findings.iter().filter(|f| f.verdict == verdict) {

@@ -62,7 +62,7 @@ pub enum When {
 pub enum Remedy {
     /// A boolean option of CRIU.
     Option(Opt),
-    /// The same, but it remedies only a finding that has the fact of this name.
+    /// The same, but it allows only a finding that has the fact of this name.
     OptionFor(Opt, &'static str),
     /// `--external` with exactly this string, a template with the finding's facts in braces (`unix[{ino}]`).
     External(&'static str),

@@ -143,7 +143,7 @@ pub fn sanitized(text: &str) -> String {
 pub enum ToScanner<'a> {
     /// The next piece of the facts about CRIU, JSON.
     Host(&'a [u8]),
-    /// ScanPhase at the tree below this pid, frozen or not; with the facts about CRIU that came before, or those known already.
+    /// Look at the tree below this pid, frozen or not; with the facts about CRIU that came before, or those known already.
     ScanPhase { frozen: bool, root: i32 },
     /// The dump is over.
     End { failed: bool },

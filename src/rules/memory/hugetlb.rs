@@ -20,7 +20,7 @@ pub static HUGETLB_UNKNOWN: Rule = Rule {
     criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/kerndat.c:kerndat_get_hugetlb_dev, criu/hugetlb.c:is_hugetlb_dev",
     versions: Versions::All,
-    // An external key remedies it too, and the memory is lost.
+    // An external key allows it too, and the memory is lost.
     remedies: &[Remedy::Workload("make one more huge page of that size before the dump (sysctl vm.nr_hugepages)")],
     phase: Phase::BeforePages,
     when: When::Early,

@@ -180,7 +180,7 @@ enum Place {
     /// CRIU passes the mount over.
     No,
     Unknown,
-    /// It is one of the would_notify ones.
+    /// Opening it would notify a watcher.
     Later,
 }
 
