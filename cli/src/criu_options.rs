@@ -5,19 +5,19 @@
 //! and CRIU's configuration files, which CRIU itself makes into a command line.
 
 use criu_preflight::bytes::{escape, Bytes};
+use criu_preflight::criu::options::SWITCHES;
 use criu_preflight::criu::{Host, LockMethod};
 use lexopt::{Arg, Parser};
 use std::os::unix::ffi::OsStrExt;
 
-type Flag = fn(&mut Host, bool);
 type Value = fn(&mut Host, &[u8]) -> Result<(), String>;
 type Optional = fn(&mut Host, Option<&[u8]>) -> Result<(), String>;
 
 /// What an option does.
 #[derive(Clone, Copy)]
 pub enum Takes {
-    /// `--NAME`, and `--no-NAME` where CRIU has it.
-    Flag(Flag),
+    /// `--NAME`, and `--no-NAME` where CRIU has it: the one of this name in [`SWITCHES`].
+    Switch,
     Value(Value),
     /// `--NAME` or `--NAME=VALUE`, never `--NAME VALUE`.
     Optional(Optional),
@@ -46,25 +46,25 @@ const fn short(letter: char, name: &'static str, takes: Takes) -> Opt {
 
 /// Those that matter first.
 pub const OPTIONS: &[Opt] = &[
-    opt("tcp-established", Takes::Flag(|h, on| h.options.tcp_established = Some(on))),
-    opt("tcp-close", Takes::Flag(|h, on| h.options.tcp_close = Some(on))),
-    opt("skip-in-flight", Takes::Flag(|h, on| h.options.skip_in_flight = Some(on))),
+    opt("tcp-established", Takes::Switch),
+    opt("tcp-close", Takes::Switch),
+    opt("skip-in-flight", Takes::Switch),
     short('x', "ext-unix-sk", OptionalValue(ext_unix_sk)),
-    short('j', "shell-job", Takes::Flag(|h, on| h.options.shell_job = Some(on))),
-    short('l', "file-locks", Takes::Flag(|h, on| h.options.file_locks = Some(on))),
-    opt("link-remap", Takes::Flag(|h, on| h.options.link_remap = Some(on))),
+    short('j', "shell-job", Takes::Switch),
+    short('l', "file-locks", Takes::Switch),
+    opt("link-remap", Takes::Switch),
     opt("ghost-limit", Takes::Value(ghost_limit)),
-    opt("evasive-devices", Takes::Flag(|h, on| h.options.evasive_devices = Some(on))),
-    opt("force-irmap", Takes::Flag(|h, on| h.options.force_irmap = Some(on))),
+    opt("evasive-devices", Takes::Switch),
+    opt("force-irmap", Takes::Switch),
     opt("irmap-scan-path", Takes::Value(irmap_scan_path)),
     opt("external", Takes::Value(external)),
     short('M', "ext-mount-map", Takes::Value(ext_mount_map)),
     opt("enable-fs", Takes::Value(|h, v| push(&mut h.options.enable_fs, v))),
     opt("skip-mnt", Takes::Value(|h, v| push(&mut h.options.skip_mnt, v))),
-    opt("enable-external-sharing", Takes::Flag(|h, on| h.options.enable_external_sharing = Some(on))),
-    opt("enable-external-masters", Takes::Flag(|h, on| h.options.enable_external_masters = Some(on))),
+    opt("enable-external-sharing", Takes::Switch),
+    opt("enable-external-masters", Takes::Switch),
     opt("inherit-fd", Takes::Value(inherit_fd)),
-    opt("allow-uprobes", Takes::Flag(|h, on| h.options.allow_uprobes = Some(on))),
+    opt("allow-uprobes", Takes::Switch),
     opt("network-lock", Takes::Value(network_lock)),
     opt("empty-ns", Takes::Value(empty_ns)),
     opt(
@@ -83,8 +83,8 @@ pub const OPTIONS: &[Opt] = &[
         }),
     ),
     opt("file-validation", Takes::Value(file_validation)),
-    opt("unprivileged", Takes::Flag(|h, on| h.options.unprivileged = Some(on))),
-    opt("lazy-pages", Takes::Flag(|h, on| h.options.lazy_pages = Some(on))),
+    opt("unprivileged", Takes::Switch),
+    opt("lazy-pages", Takes::Switch),
     opt(
         "lsm-profile",
         Takes::Value(|h, _| {
@@ -147,7 +147,7 @@ pub fn find(arg: &Arg) -> Option<(&'static Opt, bool)> {
         Arg::Short(letter) => OPTIONS.iter().find(|o| o.letter == Some(*letter)).map(|o| (o, true)),
         Arg::Long(name) => OPTIONS.iter().find(|o| o.name == *name).map(|o| (o, true)).or_else(|| {
             let name = name.strip_prefix("no-")?;
-            let flag = |o: &&Opt| o.name == name && matches!(o.takes, Takes::Flag(_) | Takes::Nothing);
+            let flag = |o: &&Opt| o.name == name && matches!(o.takes, Takes::Switch | Takes::Nothing);
             OPTIONS.iter().find(flag).map(|o| (o, false))
         }),
         Arg::Value(_) => None,
@@ -159,7 +159,10 @@ pub fn apply(host: &mut Host, opt: &Opt, on: bool, parser: &mut Parser) -> Resul
     let wrong = |why: String| format!("--{}: {why}", opt.name);
     let value = |parser: &mut Parser| parser.value().map_err(|_| wrong("it wants a value".into()));
     match opt.takes {
-        Takes::Flag(set) => set(host, on),
+        Takes::Switch => {
+            let switch = SWITCHES.iter().find(|switch| switch.name == Some(opt.name));
+            switch.ok_or_else(|| wrong("no such option".into()))?.set(&mut host.options, Some(on));
+        }
         Takes::Value(set) => set(host, value(parser)?.as_bytes()).map_err(wrong)?,
         Takes::Optional(set) => set(host, parser.optional_value().as_deref().map(OsStrExt::as_bytes)).map_err(wrong)?,
         Takes::Nothing => {}
@@ -305,4 +308,22 @@ fn timeout(host: &mut Host, value: &[u8]) -> Result<(), String> {
     let seconds = leading_number(value).and_then(|n| u32::try_from(n).ok());
     host.options.timeout = Some(seconds.ok_or_else(|| format!("'{}' is not a number of seconds", display(value)))?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both manual page and usage name what can be given.
+    #[test]
+    fn every_switch_can_be_given_and_is_documented() {
+        let manual = include_str!("../../docs/criu-preflight.1").replace('\\', "");
+        for name in SWITCHES.iter().filter_map(|switch| switch.name).filter(|name| !name.contains(' ')) {
+            let takes = OPTIONS.iter().find(|opt| opt.name == name).map(|opt| opt.takes);
+            // --ext-unix-sk has an optional value.
+            assert!(matches!(takes, Some(Takes::Switch | Takes::Optional(_))), "--{name}");
+            assert!(crate::args::USAGE.contains(&format!("--{name}")), "--{name} in the usage");
+            assert!(manual.contains(name), "--{name} in the manual");
+        }
+    }
 }

@@ -34,27 +34,158 @@ pub enum Opt {
     LazyPages,
 }
 
+/// One boolean option, wherever it is named. Its place in the options object is in [`super::layout`]; the command line
+/// (`cli/`), the hints and what holds without any option are made from this. To add one: its variant, its field, its row.
+pub struct Switch {
+    pub opt: Opt,
+    /// On criu's command line and in its configuration files, without the dashes. `None`: RPC only.
+    pub name: Option<&'static str>,
+    /// The field of `criu_opts` (images/rpc.proto of CRIU 4.2). `None`: the request has none.
+    pub rpc_field: Option<&'static str>,
+    get: fn(&Options) -> Option<bool>,
+    slot: fn(&mut Options) -> &mut Option<bool>,
+}
+
+impl Switch {
+    /// Whether it is given, if that is known.
+    pub fn given(&self, options: &Options) -> Option<bool> {
+        (self.get)(options)
+    }
+
+    pub fn set(&self, options: &mut Options, given: Option<bool>) {
+        *(self.slot)(options) = given;
+    }
+}
+
+/// All of them, each at the number of its variant.
+pub const SWITCHES: [Switch; 16] = [
+    Switch {
+        opt: Opt::ExtUnixSk,
+        name: Some("ext-unix-sk"),
+        rpc_field: Some("ext_unix_sk"),
+        get: |o| o.ext_unix_sk,
+        slot: |o| &mut o.ext_unix_sk,
+    },
+    Switch {
+        opt: Opt::ShellJob,
+        name: Some("shell-job"),
+        rpc_field: Some("shell_job"),
+        get: |o| o.shell_job,
+        slot: |o| &mut o.shell_job,
+    },
+    Switch {
+        opt: Opt::FileLocks,
+        name: Some("file-locks"),
+        rpc_field: Some("file_locks"),
+        get: |o| o.file_locks,
+        slot: |o| &mut o.file_locks,
+    },
+    Switch {
+        opt: Opt::TcpEstablished,
+        name: Some("tcp-established"),
+        rpc_field: Some("tcp_established"),
+        get: |o| o.tcp_established,
+        slot: |o| &mut o.tcp_established,
+    },
+    Switch {
+        opt: Opt::TcpClose,
+        name: Some("tcp-close"),
+        rpc_field: Some("tcp_close"),
+        get: |o| o.tcp_close,
+        slot: |o| &mut o.tcp_close,
+    },
+    Switch {
+        opt: Opt::SkipInFlight,
+        name: Some("skip-in-flight"),
+        rpc_field: Some("tcp_skip_in_flight"),
+        get: |o| o.skip_in_flight,
+        slot: |o| &mut o.skip_in_flight,
+    },
+    Switch {
+        opt: Opt::EvasiveDevices,
+        name: Some("evasive-devices"),
+        rpc_field: Some("evasive_devices"),
+        get: |o| o.evasive_devices,
+        slot: |o| &mut o.evasive_devices,
+    },
+    Switch {
+        opt: Opt::LinkRemap,
+        name: Some("link-remap"),
+        rpc_field: Some("link_remap"),
+        get: |o| o.link_remap,
+        slot: |o| &mut o.link_remap,
+    },
+    Switch {
+        opt: Opt::ForceIrmap,
+        name: Some("force-irmap"),
+        rpc_field: Some("force_irmap"),
+        get: |o| o.force_irmap,
+        slot: |o| &mut o.force_irmap,
+    },
+    Switch {
+        opt: Opt::EnableExternalSharing,
+        name: Some("enable-external-sharing"),
+        rpc_field: Some("ext_sharing"),
+        get: |o| o.enable_external_sharing,
+        slot: |o| &mut o.enable_external_sharing,
+    },
+    Switch {
+        opt: Opt::EnableExternalMasters,
+        name: Some("enable-external-masters"),
+        rpc_field: Some("ext_masters"),
+        get: |o| o.enable_external_masters,
+        slot: |o| &mut o.enable_external_masters,
+    },
+    Switch {
+        opt: Opt::AllowUprobes,
+        name: Some("allow-uprobes"),
+        rpc_field: None,
+        get: |o| o.allow_uprobes,
+        slot: |o| &mut o.allow_uprobes,
+    },
+    Switch {
+        opt: Opt::Unprivileged,
+        name: Some("unprivileged"),
+        rpc_field: Some("unprivileged"),
+        get: |o| o.unprivileged,
+        slot: |o| &mut o.unprivileged,
+    },
+    Switch {
+        opt: Opt::OrphanPtsMaster,
+        name: None,
+        rpc_field: Some("orphan_pts_master"),
+        get: |o| o.orphan_pts_master,
+        slot: |o| &mut o.orphan_pts_master,
+    },
+    Switch {
+        opt: Opt::AutodetectExtMounts,
+        name: Some("external mnt[]"),
+        rpc_field: Some("auto_ext_mnt"),
+        get: |o| o.autodetect_ext_mounts,
+        slot: |o| &mut o.autodetect_ext_mounts,
+    },
+    Switch {
+        opt: Opt::LazyPages,
+        name: Some("lazy-pages"),
+        rpc_field: Some("lazy_pages"),
+        get: |o| o.lazy_pages,
+        slot: |o| &mut o.lazy_pages,
+    },
+];
+
 impl Opt {
-    /// The spelling on criu's command line and in its configuration files, without the dashes. `None`: RPC only.
+    fn switch(self) -> Option<&'static Switch> {
+        SWITCHES.iter().find(|switch| switch.opt == self)
+    }
+
+    /// See [`Switch::name`].
     pub fn name(self) -> Option<&'static str> {
-        Some(match self {
-            Opt::ExtUnixSk => "ext-unix-sk",
-            Opt::ShellJob => "shell-job",
-            Opt::FileLocks => "file-locks",
-            Opt::TcpEstablished => "tcp-established",
-            Opt::TcpClose => "tcp-close",
-            Opt::SkipInFlight => "skip-in-flight",
-            Opt::EvasiveDevices => "evasive-devices",
-            Opt::LinkRemap => "link-remap",
-            Opt::ForceIrmap => "force-irmap",
-            Opt::EnableExternalSharing => "enable-external-sharing",
-            Opt::EnableExternalMasters => "enable-external-masters",
-            Opt::AllowUprobes => "allow-uprobes",
-            Opt::Unprivileged => "unprivileged",
-            Opt::OrphanPtsMaster => return None,
-            Opt::AutodetectExtMounts => "external mnt[]",
-            Opt::LazyPages => "lazy-pages",
-        })
+        self.switch()?.name
+    }
+
+    /// See [`Switch::rpc_field`].
+    pub fn rpc_field(self) -> Option<&'static str> {
+        self.switch()?.rpc_field
     }
 }
 
@@ -135,47 +266,14 @@ impl Options {
 
     /// The state of one boolean option.
     pub fn flag(&self, opt: Opt) -> Option<bool> {
-        match opt {
-            Opt::ExtUnixSk => self.ext_unix_sk,
-            Opt::ShellJob => self.shell_job,
-            Opt::FileLocks => self.file_locks,
-            Opt::TcpEstablished => self.tcp_established,
-            Opt::TcpClose => self.tcp_close,
-            Opt::SkipInFlight => self.skip_in_flight,
-            Opt::EvasiveDevices => self.evasive_devices,
-            Opt::LinkRemap => self.link_remap,
-            Opt::ForceIrmap => self.force_irmap,
-            Opt::EnableExternalSharing => self.enable_external_sharing,
-            Opt::EnableExternalMasters => self.enable_external_masters,
-            Opt::AllowUprobes => self.allow_uprobes,
-            Opt::Unprivileged => self.unprivileged,
-            Opt::OrphanPtsMaster => self.orphan_pts_master,
-            Opt::AutodetectExtMounts => self.autodetect_ext_mounts,
-            Opt::LazyPages => self.lazy_pages,
-        }
+        opt.switch()?.given(self)
     }
 }
 
 impl Options {
     /// What holds when `criu dump` is given no option at all (`init_opts`, criu/config.c).
     pub fn none_given() -> Self {
-        Options {
-            ext_unix_sk: Some(false),
-            shell_job: Some(false),
-            file_locks: Some(false),
-            tcp_established: Some(false),
-            tcp_close: Some(false),
-            skip_in_flight: Some(false),
-            evasive_devices: Some(false),
-            link_remap: Some(false),
-            force_irmap: Some(false),
-            enable_external_sharing: Some(false),
-            enable_external_masters: Some(false),
-            autodetect_ext_mounts: Some(false),
-            allow_uprobes: Some(false),
-            unprivileged: Some(false),
-            orphan_pts_master: Some(false),
-            lazy_pages: Some(false),
+        let mut options = Options {
             ghost_limit: Some(1 << 20),
             // From CRIU 4.1 on it depends on the build (NETWORK_LOCK_DEFAULT): see [`crate::criu::Host::dry_run`].
             network_lock: None,
@@ -190,13 +288,35 @@ impl Options {
             enable_fs: Some(Vec::new()),
             skip_mnt: Some(Vec::new()),
             dump_controllers: Some(None),
-        }
+            ..Options::default()
+        };
+        SWITCHES.iter().for_each(|switch| switch.set(&mut options, Some(false)));
+        options
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_switch_is_one_option_under_one_name() {
+        for (nth, switch) in SWITCHES.iter().enumerate() {
+            assert_eq!(SWITCHES.iter().position(|other| other.opt == switch.opt), Some(nth));
+            assert!(switch.name.is_some() || switch.rpc_field.is_some(), "{:?}", switch.opt);
+            let mut options = Options::none_given();
+            switch.set(&mut options, Some(true));
+            for other in &SWITCHES {
+                assert_eq!(
+                    other.given(&options),
+                    Some(other.opt == switch.opt),
+                    "{:?} sets {:?}",
+                    switch.opt,
+                    other.opt
+                );
+            }
+        }
+    }
 
     /// The scanner is sent them so, and a check is saved so.
     #[test]

@@ -207,32 +207,19 @@ fn way(setting: &Setting, host: &Host) -> Route {
 
 /// The field of `criu_opts` (images/rpc.proto of CRIU 4.2); `None`: the request has none.
 fn field_of(setting: &Setting) -> Option<&'static str> {
-    Some(match (setting.opt, setting.name) {
-        (Some(Opt::ExtUnixSk), _) => "ext_unix_sk",
-        (Some(Opt::ShellJob), _) => "shell_job",
-        (Some(Opt::FileLocks), _) => "file_locks",
-        (Some(Opt::TcpEstablished), _) => "tcp_established",
-        (Some(Opt::TcpClose), _) => "tcp_close",
-        (Some(Opt::SkipInFlight), _) => "tcp_skip_in_flight",
-        (Some(Opt::EvasiveDevices), _) => "evasive_devices",
-        (Some(Opt::LinkRemap), _) => "link_remap",
-        (Some(Opt::ForceIrmap), _) => "force_irmap",
-        (Some(Opt::EnableExternalSharing), _) => "ext_sharing",
-        (Some(Opt::EnableExternalMasters), _) => "ext_masters",
-        (Some(Opt::AllowUprobes), _) => return None,
-        (Some(Opt::Unprivileged), _) => "unprivileged",
-        (Some(Opt::OrphanPtsMaster), _) => "orphan_pts_master",
-        (Some(Opt::AutodetectExtMounts), _) => "auto_ext_mnt",
-        (Some(Opt::LazyPages), _) => "lazy_pages",
-        (None, "external") => "external",
-        (None, "ghost-limit") => "ghost_limit",
-        (None, "irmap-scan-path") => "irmap_scan_paths",
-        (None, "skip-mnt") => "skip_mnt",
-        (None, "enable-fs") => "enable_fs",
-        (None, "timeout") => "timeout",
-        (None, "freeze-cgroup") => "freeze_cgroup",
-        (None, "network-lock") => "network_lock",
-        (None, _) => return None,
+    if let Some(opt) = setting.opt {
+        return opt.rpc_field();
+    }
+    Some(match setting.name {
+        "external" => "external",
+        "ghost-limit" => "ghost_limit",
+        "irmap-scan-path" => "irmap_scan_paths",
+        "skip-mnt" => "skip_mnt",
+        "enable-fs" => "enable_fs",
+        "timeout" => "timeout",
+        "freeze-cgroup" => "freeze_cgroup",
+        "network-lock" => "network_lock",
+        _ => return None,
     })
 }
 

@@ -5,6 +5,7 @@
 
 use crate::bytes::Bytes;
 use crate::config::Config;
+use crate::criu::options::SWITCHES;
 use crate::criu::{Caps, Host, LockMethod, Opt, Options, Release, Runtime, Siblings, Stage};
 use crate::engine::judge::judge_with;
 use crate::parse::diag::{InetDiag, Queues, UnixDiag};
@@ -158,41 +159,11 @@ pub fn inet(inode: u32, protocol: u16, state: u8) -> InetDiag {
 
 /// A dump by CRIU 4.2 from a command line, with no option given and no other plugin.
 pub fn host() -> Host {
-    let no = Some(false);
     Host {
         stage: Stage::Dump,
         release: Release::V4_2,
         caps: caps(Release::V4_2),
-        options: Options {
-            ext_unix_sk: no,
-            shell_job: no,
-            file_locks: no,
-            tcp_established: no,
-            tcp_close: no,
-            skip_in_flight: no,
-            evasive_devices: no,
-            link_remap: no,
-            force_irmap: no,
-            enable_external_sharing: no,
-            enable_external_masters: no,
-            autodetect_ext_mounts: no,
-            allow_uprobes: no,
-            unprivileged: no,
-            orphan_pts_master: no,
-            lazy_pages: no,
-            ghost_limit: Some(1 << 20),
-            network_lock: Some(LockMethod::Iptables),
-            empty_ns: Some(0),
-            freeze_cgroup: Some(None),
-            irmap_scan_paths: Some(Vec::new()),
-            timeout: Some(10),
-            validate_by_size: no,
-            manage_cgroups: Some(0),
-            enable_fs: Some(Vec::new()),
-            skip_mnt: Some(Vec::new()),
-            dump_controllers: Some(None),
-            lsm_supplied: no,
-        },
+        options: Options { network_lock: Some(LockMethod::Iptables), manage_cgroups: Some(0), ..Options::none_given() },
         externals: Some(Vec::new()),
         inherit_ids: Some(Vec::new()),
         service_sk_ino: None,
@@ -220,14 +191,18 @@ pub fn at_release(release: Release) -> Host {
 /// The host with one boolean option given.
 pub fn with(opt: Opt) -> Host {
     let mut h = host();
-    *flag(&mut h.options, opt) = Some(true);
+    set(&mut h.options, opt, Some(true));
     h
+}
+
+fn set(options: &mut Options, opt: Opt, given: Option<bool>) {
+    SWITCHES.iter().find(|switch| switch.opt == opt).expect("a row").set(options, given);
 }
 
 /// The host with one boolean option not known.
 pub fn unknown(opt: Opt) -> Host {
     let mut h = host();
-    *flag(&mut h.options, opt) = None;
+    set(&mut h.options, opt, None);
     h
 }
 
@@ -240,28 +215,6 @@ pub fn with_external(key: &str) -> Host {
 pub fn with_hook(hook: crate::criu::Hook) -> Host {
     let plugin = crate::criu::Sibling { name: Bytes::from("other"), hooks: vec![hook as u32] };
     Host { siblings: Siblings { loaded: vec![plugin], ..Siblings::default() }, ..host() }
-}
-
-/// The place of a boolean option.
-pub fn flag(options: &mut Options, opt: Opt) -> &mut Option<bool> {
-    match opt {
-        Opt::ExtUnixSk => &mut options.ext_unix_sk,
-        Opt::ShellJob => &mut options.shell_job,
-        Opt::FileLocks => &mut options.file_locks,
-        Opt::TcpEstablished => &mut options.tcp_established,
-        Opt::TcpClose => &mut options.tcp_close,
-        Opt::SkipInFlight => &mut options.skip_in_flight,
-        Opt::EvasiveDevices => &mut options.evasive_devices,
-        Opt::LinkRemap => &mut options.link_remap,
-        Opt::ForceIrmap => &mut options.force_irmap,
-        Opt::EnableExternalSharing => &mut options.enable_external_sharing,
-        Opt::EnableExternalMasters => &mut options.enable_external_masters,
-        Opt::AllowUprobes => &mut options.allow_uprobes,
-        Opt::Unprivileged => &mut options.unprivileged,
-        Opt::OrphanPtsMaster => &mut options.orphan_pts_master,
-        Opt::AutodetectExtMounts => &mut options.autodetect_ext_mounts,
-        Opt::LazyPages => &mut options.lazy_pages,
-    }
 }
 
 /// What one rule finds.

@@ -382,7 +382,7 @@ mod tests {
             mount_table(CRIU_NS, 50, &format!("{}\n{}", of(21, a), of(22, b)))
         };
         let mut h = with(Opt::AutodetectExtMounts);
-        *flag(&mut h.options, Opt::EnableExternalMasters) = Some(true);
+        h.options.enable_external_masters = Some(true);
         for (outside, expect) in [(table(5, 6), None), (table(6, 5), Some(Verdict::Refuse))] {
             let s = Snapshot { mounts: [s.mounts.clone(), vec![outside]].concat(), ..s.clone() };
             assert_eq!(verdict(&MNT_EXTERNAL_MASTER, &s, &h), expect);
@@ -438,7 +438,7 @@ mod tests {
         let auto = case("41 40 8:2 / /srv rw master:2 - xfs /dev/sda2 rw");
         let mut h = with(Opt::AutodetectExtMounts);
         assert!(verdict(&MNT_EXTERNAL_MASTER, &auto, &h).is_some());
-        *flag(&mut h.options, Opt::EnableExternalMasters) = Some(true);
+        h.options.enable_external_masters = Some(true);
         assert_eq!(verdict(&MNT_EXTERNAL_MASTER, &auto, &h), None);
     }
 
