@@ -66,7 +66,9 @@ fn what_is_known_of_this_criu_is_so() {
         let want = json!({"file_locks": true, "tcp_established": true, "ext_unix_sk": true, "link_remap": true,
             "shell_job": false, "tcp_close": false, "skip_in_flight": false, "evasive_devices": false,
             "force_irmap": false, "orphan_pts_master": false, "unprivileged": false, "allow_uprobes": false,
-            "ghost_limit": 5 << 20, "timeout": 77, "enable_fs": ["hugetlbfs,tracefs"], "skip_mnt": [], "network_lock": "iptables", "freeze_cgroup": null});
+            "ghost_limit": 5 << 20, "timeout": 77, "enable_fs": ["hugetlbfs,tracefs"], "skip_mnt": [], "network_lock": "iptables",
+            // Known, and not given.
+            "freeze_cgroup": [], "dump_controllers": []});
         for (name, value) in want.as_object().unwrap() {
             assert_eq!(&host["options"][name], value, "{name}");
         }
@@ -350,8 +352,8 @@ fn an_options_object_of_another_size_is_not_read() {
             assert!(said[0].contains(why), "{said:?}");
             let host = run.host();
             let options = host["options"].as_object().unwrap();
-            // Those two are read off the command line.
-            let unknown = |name: &str| !matches!(name, "enable_fs" | "skip_mnt");
+            // Those are read off the command line.
+            let unknown = |name: &str| !matches!(name, "enable_fs" | "skip_mnt" | "dump_controllers");
             assert!(options.iter().all(|(name, v)| v.is_null() == unknown(name)), "{options:?}");
             // Its symbols are those of a release, and it is none.
             assert_eq!(host["release"], "unknown");
