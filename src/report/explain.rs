@@ -6,7 +6,7 @@ use crate::report::docs::{phase, when};
 use crate::report::examples::{self, Example};
 use crate::report::inventory::Answer;
 use crate::report::symptom::{meaning, Meaning};
-use crate::report::{criu_text, inspect, inventory, remedies};
+use crate::report::{criu_text, hints, inspect, inventory, remedies};
 use crate::rules::Rule;
 use std::fmt::Write as _;
 
@@ -81,7 +81,7 @@ fn whole(rule: &Rule, examples: &[Example]) -> String {
     let remedies: Vec<String> =
         remedies::of(rule, &examples).iter().map(|r| r.sentence(str::to_string, str::to_string)).collect();
     match remedies.as_slice() {
-        [] => part(&mut out, "what to do", &["nothing lifts it"]),
+        [] => part(&mut out, "what to do", &[hints::NO_REMEDY]),
         _ => part(&mut out, "what to do", &remedies),
     }
     part(&mut out, "exactly", &[rule.condition]);
@@ -136,7 +136,7 @@ mod tests {
             A thing of the tests.
 
             what to do:
-              nothing lifts it
+              no workaround known
 
             exactly:
               What `it` is <not>. More of it.

@@ -156,7 +156,6 @@ pub static TTY_DANGLING_SID: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Outsider,
     find: |rule, ctx, sink| {
-        let gate = ctx.host.gate(&[Opt::ShellJob]);
         let foreign_pidns = ctx.snap.root_shares(|n| n.pid) != Some(true);
         let firsts = first_of_sessions(ctx);
         for t in terminals(ctx) {
@@ -180,7 +179,7 @@ pub static TTY_DANGLING_SID: Rule = Rule {
             if t.guessed && t.hung_up != Some(true) {
                 f = f.doubt();
             }
-            sink.push_unless(gate, f);
+            sink.push(f);
         }
     },
 };
@@ -223,12 +222,8 @@ pub static TTY_SLAVE_UNPAIRED: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
-        let gate = ctx.host.gate(&SLAVE_OPTIONS);
-        if gate == Gate::Waived {
-            return;
-        }
         for (index, t) in unpaired(ctx) {
-            sink.push_unless(gate.or(t.gate), finding(rule, &t).key(format!("pts:{index}")).num("index", index));
+            sink.push_unless(t.gate, finding(rule, &t).key(format!("pts:{index}")).num("index", index));
         }
     },
 };

@@ -53,7 +53,7 @@ pub static MNT_DEVPTS_BIND: Rule = Rule {
                 return;
             }
             let Some(index) = index(node.root) else { return };
-            let gate = model.gate().or(ctx.host.gate(&[Opt::OrphanPtsMaster])).or(has_master(ctx, index));
+            let gate = model.gate().or(has_master(ctx, index));
             if let Some(f) = table::finding(rule, ctx, node) {
                 sink.push_unless(gate, f);
             }
