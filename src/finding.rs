@@ -165,6 +165,11 @@ pub enum TaskLink {
     Root,
 }
 
+/// An unsigned number as a fact.
+pub fn number(n: impl TryInto<i64>) -> Value {
+    Value::Num(n.try_into().unwrap_or(i64::MAX))
+}
+
 impl Finding {
     /// A finding about the task itself.
     pub fn on_task(rule: &Rule, task: &Task) -> Self {

@@ -6,10 +6,9 @@
 
 use crate::bytes::Bytes;
 use crate::criu::{Cap, Gate, Host, Opt};
+use crate::criu_model::devices::{is_accepted, tty_driver, tty_external};
 use crate::criu_model::mounts::Model;
 use crate::parse::mountinfo::MountInfo;
-use crate::rules::files::device::{is_accepted, is_known_tty, tty_external};
-use crate::rules::{Ctx, Finding, Rule, TaskLink, Value};
 use crate::snapshot::{Dev, Mapping, OpenFile, PathMismatch, Probe, Snapshot, Task};
 use std::collections::{BTreeMap, HashSet};
 
@@ -67,21 +66,15 @@ pub(crate) struct PathProblem<'a> {
     pub forgotten: bool,
 }
 
-/// The paths that fail this test.
-pub(crate) fn paths_with<'a>(ctx: &'a Ctx<'a>, problem: Problem) -> impl Iterator<Item = &'a PathProblem<'a>> + 'a {
-    ctx.path_problems.iter().filter(move |bad| bad.problem == problem)
-}
-
 /// The default of `--ghost-limit` (criu/include/cr_options.h).
 const DEFAULT_GHOST_LIMIT: u64 = 1 << 20;
 
 /// Judges every path of the tree.
-pub(crate) fn all<'a>(ctx: &Ctx<'a>) -> Vec<PathProblem<'a>> {
-    let model = &ctx.mounts;
-    let confined = confined(ctx);
+pub(crate) fn all<'a>(snap: &'a Snapshot, host: &Host, model: &Model) -> Vec<PathProblem<'a>> {
+    let confined = confined(snap);
     let mut bad = Vec::new();
     let mut judge = |task: &'a Task, file, role, path: Option<&[u8]>| {
-        if let Some((problem, unless)) = problem(ctx, model, file, path) {
+        if let Some((problem, unless)) = problem(snap, host, model, file, path) {
             // Seen from a chroot() mounts and paths are others, and CRIU comes to look up none: chroot-root-task.
             let seen_wrong = matches!(
                 problem,
@@ -101,22 +94,22 @@ pub(crate) fn all<'a>(ctx: &Ctx<'a>) -> Vec<PathProblem<'a>> {
             });
         }
     };
-    for task in ctx.live_tasks() {
+    for task in snap.live_tasks() {
         for m in &task.maps {
             let Some(file) = &m.file else { continue };
-            if is_path_mapping(ctx.snap, m, file) {
+            if is_path_mapping(snap, m, file) {
                 let text = m.vma.unescaped();
                 judge(task, file, Role::Mapping(m.vma.start, m.vma.end), file.link.as_deref().or(Some(&text)));
             }
         }
-        for file in task.files.iter().filter(|f| is_path_fd(ctx, f)) {
+        for file in task.files.iter().filter(|f| is_path_fd(snap, host, f)) {
             judge(task, file, Role::Fd, file.link.as_deref());
         }
         for (link, role) in [(&task.exe, Role::Exe), (&task.cwd, Role::Cwd), (&task.root, Role::Root)] {
             let Some(link) = link else { continue };
             let Some(file) = &link.file else { continue };
             // A program in a memfd has a rule of its own.
-            if !is_internal(ctx.snap, file, &link.text) {
+            if !is_internal(snap, file, &link.text) {
                 judge(task, file, role, (!link.text.is_empty()).then_some(&link.text));
             }
         }
@@ -134,17 +127,17 @@ pub(crate) fn is_internal(snap: &Snapshot, file: &OpenFile, text: &[u8]) -> bool
     file.dev.major == 0 && NAMES.iter().any(|n| text.starts_with(n))
 }
 
-fn is_path_fd(ctx: &Ctx, file: &OpenFile) -> bool {
+fn is_path_fd(snap: &Snapshot, host: &Host, file: &OpenFile) -> bool {
     let text = file.link.as_deref();
     match file.kind() {
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK => {
             // Without a leading slash it is a namespace, or a file of no kind CRIU knows.
-            !is_internal(ctx.snap, file, text.unwrap_or_default()) && text.is_none_or(|t| t.starts_with(b"/"))
+            !is_internal(snap, file, text.unwrap_or_default()) && text.is_none_or(|t| t.starts_with(b"/"))
         }
         // A pipe has no path.
         libc::S_IFIFO => text.is_some_and(|t| t.starts_with(b"/")),
         // Other devices are refused, or taken by a plugin, before their path is looked at; an external terminal's never is.
-        libc::S_IFCHR => is_accepted(file.rdev) && tty_external(ctx.host, file) != Gate::Waived,
+        libc::S_IFCHR => is_accepted(file.rdev) && tty_external(host, file) != Gate::Waived,
         _ => false,
     }
 }
@@ -153,7 +146,7 @@ fn is_path_mapping(snap: &Snapshot, m: &Mapping, file: &OpenFile) -> bool {
     let text: &[u8] = &m.vma.path;
     // AIO rings have code of their own, and secretmem cannot be opened.
     let special = m.vma.major == 0 && (text.starts_with(b"/[aio]") || text == b"/secretmem (deleted)");
-    let dev_zero = file.is_chrdev() && (file.rdev.major, file.rdev.minor) == (1, 5);
+    let dev_zero = file.is_chrdev() && file.rdev == Dev::ZERO;
     (file.kind() == libc::S_IFREG || dev_zero) && !special && !is_internal(snap, file, text)
 }
 
@@ -163,8 +156,13 @@ pub(crate) fn external_key(file: &OpenFile) -> Option<String> {
     Some(format!("file[{:x}:{:x}]", u32::try_from(file.mnt_id?).ok()?, file.ino))
 }
 
-fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, path: Option<&[u8]>) -> Option<(Problem, Gate)> {
-    let host = ctx.host;
+fn problem(
+    snap: &Snapshot,
+    host: &Host,
+    model: &Model,
+    file: &OpenFile,
+    path: Option<&[u8]>,
+) -> Option<(Problem, Gate)> {
     let mnt_id = file.mnt_id?;
     let ordinary = file.nlink > 0 && file.mismatch.is_none();
     let node = model.by_id(mnt_id);
@@ -175,7 +173,7 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, path: Option<&[u8]>) -> Op
         }
     }
     // No table at all was read: nothing is known about mounts.
-    if ctx.snap.mounts.is_empty() {
+    if snap.mounts.is_empty() {
         return None;
     }
     // Without it there is no mount id that CRIU could look up.
@@ -184,7 +182,7 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, path: Option<&[u8]>) -> Op
     let Some(node) = node else {
         // Without its link it may be a memfd or a segment of shared memory, which are on no mount of anybody's.
         let seen = if path.is_some() { Gate::InForce } else { Gate::Unknown };
-        return Some((Problem::MountUnknown, unless.or(table_gate(ctx)).or(seen)));
+        return Some((Problem::MountUnknown, unless.or(table_gate(snap)).or(seen)));
     };
     if model.is_overmounted(node) {
         // --skip-mnt takes mounts away, those that cover too; the model knows the rest.
@@ -231,15 +229,15 @@ fn problem(ctx: &Ctx, model: &Model, file: &OpenFile, path: Option<&[u8]>) -> Op
 
 /// The mount namespaces, other than CRIU's, that CRIU would see through a process in a chroot(): its first process in
 /// walking order, and that one's root directory.
-pub(crate) fn confined<'a>(ctx: &Ctx<'a>) -> BTreeMap<u64, (&'a Task, &'a Bytes)> {
+pub(crate) fn confined(snap: &Snapshot) -> BTreeMap<u64, (&Task, &Bytes)> {
     let mut found = BTreeMap::new();
-    let Some(shared) = ctx.snap.root_shares(|n| n.mnt) else { return found };
+    let Some(shared) = snap.root_shares(|n| n.mnt) else { return found };
     let mut met = HashSet::new();
-    for task in ctx.live_tasks() {
-        let Some(ns) = task.ns.mnt.filter(|ns| Some(*ns) != ctx.snap.criu.ns.mnt && met.insert(*ns)) else { continue };
+    for task in snap.live_tasks() {
+        let Some(ns) = task.ns.mnt.filter(|ns| Some(*ns) != snap.criu.ns.mnt && met.insert(*ns)) else { continue };
         let Some(root) = task.root.as_ref().filter(|r| !r.text.is_empty() && *r.text != *b"/") else { continue };
         // Where no mounts are dumped, it is enough if they can be read.
-        if !shared || !shows_a_root(ctx, task) {
+        if !shared || !shows_a_root(snap, task) {
             found.insert(ns, (task, &root.text));
         }
     }
@@ -247,15 +245,15 @@ pub(crate) fn confined<'a>(ctx: &Ctx<'a>) -> BTreeMap<u64, (&'a Task, &'a Bytes)
 }
 
 /// Whether the mount table that CRIU reads through this process has a root, as far as could be seen.
-fn shows_a_root(ctx: &Ctx, task: &Task) -> bool {
-    let denied = ctx.index.unchecked(task.pid).any(|u| u.probe == Probe::Mountinfo);
-    let table = ctx.snap.mounts.iter().find(|t| t.pid == task.pid && Some(t.ns) == task.ns.mnt);
+fn shows_a_root(snap: &Snapshot, task: &Task) -> bool {
+    let denied = snap.unchecked.iter().any(|u| u.pid == task.pid && u.probe == Probe::Mountinfo);
+    let table = snap.mounts.iter().find(|t| t.pid == task.pid && Some(t.ns) == task.ns.mnt);
     denied || table.is_some_and(|t| t.mounts.iter().any(|m| *m.mountpoint == *b"/"))
 }
 
 /// From 3.18 on a terminal of elsewhere is fine with --shell-job.
 pub(crate) fn is_job_terminal(host: &Host, file: &OpenFile, role: Role) -> bool {
-    role == Role::Fd && file.is_chrdev() && is_known_tty(file.rdev) && host.has(Cap::JobTerminals)
+    role == Role::Fd && file.is_chrdev() && tty_driver(file.rdev).is_some() && host.has(Cap::JobTerminals)
 }
 
 /// Whether another node of the same device was found by the path, which is enough for --evasive-devices.
@@ -264,8 +262,8 @@ pub(crate) fn is_same_device(file: &OpenFile, found: Dev) -> bool {
 }
 
 /// A mount may be unknown only because a table is not complete.
-fn table_gate(ctx: &Ctx) -> Gate {
-    if ctx.snap.knows_mounts() {
+fn table_gate(snap: &Snapshot) -> Gate {
+    if snap.knows_mounts() {
         Gate::InForce
     } else {
         Gate::Unknown
@@ -316,46 +314,4 @@ fn is_silly_name(path: &[u8]) -> bool {
     let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
     let Some(digits) = name.strip_prefix(b".nfs").and_then(|d| d.get(..24)) else { return false };
     digits.iter().all(u8::is_ascii_hexdigit)
-}
-
-impl PathProblem<'_> {
-    /// A finding with the facts that all path rules share.
-    pub fn finding(&self, rule: &Rule) -> Finding {
-        let mut f = Finding::on_file(rule, self.task, self.file);
-        if self.forgotten {
-            f = f.doubt();
-        }
-        if self.file.link.is_none() {
-            f = f.fact_opt("path", self.path.clone().map(Value::Text));
-        }
-        let what = match self.role {
-            Role::Fd => match self.file.kind() {
-                libc::S_IFDIR => "open directory",
-                libc::S_IFIFO => "open FIFO",
-                libc::S_IFCHR => "open device",
-                libc::S_IFLNK => "open symbolic link",
-                _ => "open file",
-            },
-            Role::Mapping(start, end) => {
-                f.addr = Some(start);
-                f = f.fact("range", Value::Range(start, end));
-                "mapped file"
-            }
-            Role::Exe => {
-                f.link = Some(TaskLink::Exe);
-                "executable"
-            }
-            Role::Cwd => {
-                f.link = Some(TaskLink::Cwd);
-                "current directory"
-            }
-            Role::Root => {
-                f.link = Some(TaskLink::Root);
-                "root directory"
-            }
-        };
-        f.term("what", what)
-            .fact_opt("mnt_id", self.file.mnt_id.and_then(|id| i64::try_from(id).ok()).map(Value::Num))
-            .fact_opt("key", external_key(self.file).map(|k| Value::Term(k.into())))
-    }
 }

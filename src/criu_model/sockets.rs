@@ -2,11 +2,9 @@
 //! it, and whether CRIU would have collected it. No rules here; those of every socket family stand on it.
 
 use crate::bytes::Bytes;
+use crate::criu_model::diag_list::{self, End};
 use crate::hash::{Map, Set};
 use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, UnixDiag};
-use crate::rules::sockets::diag_dump_limit;
-use crate::rules::sockets::diag_dump_limit::End;
-use crate::rules::{Finding, Other, Place, Rule, Value};
 use crate::snapshot::{Index, OpenFile, Snapshot, Socket, SocketFacts, SocketTable, Task};
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -160,13 +158,6 @@ impl<'a> Sock<'a> {
     pub fn netns(&self) -> Option<u64> {
         self.listed.map(|(t, _)| t.netns).or_else(|| self.fact(|f| f.netns))
     }
-
-    /// A finding about this socket, with every descriptor that refers to it.
-    pub fn finding(&self, rule: &Rule, index: &Index<'a>) -> Finding {
-        let mut f = Finding::on_file(rule, self.task, self.file).key(format!("socket:{}", self.ino));
-        f.also = index.socket_holders(self.ino).skip(1).map(|(task, file)| Place::of(task, file)).collect();
-        f.fact("ino", number(self.ino))
-    }
 }
 
 fn family_of(socket: Socket) -> i32 {
@@ -176,11 +167,6 @@ fn family_of(socket: Socket) -> i32 {
         Socket::Packet(_) => libc::AF_PACKET,
         Socket::Netlink(_) => libc::AF_NETLINK,
     }
-}
-
-/// An unsigned number as a fact.
-pub fn number(n: impl TryInto<i64>) -> Value {
-    Value::Num(n.try_into().unwrap_or(i64::MAX))
 }
 
 /// The whole of the tree's sockets.
@@ -217,7 +203,7 @@ impl<'a> Socks<'a> {
             nets: live().filter_map(|t| t.ns.net).collect(),
             nets_unknown: live().any(|t| t.ns.net.is_none()),
             waiting: Map::default(),
-            unreached: diag_dump_limit::unreached(&snap.sockets),
+            unreached: diag_list::unreached(&snap.sockets),
             unix_listed: OnceCell::new(),
             ends: OnceCell::new(),
         };
@@ -385,11 +371,4 @@ pub fn type_name(kind: i32) -> String {
 /// The kernel's name of a state, or its number.
 pub fn state_name(state: u8) -> String {
     self::state::name(state).map_or_else(|| format!("state {state}"), str::to_owned)
-}
-
-impl Finding {
-    /// The other end is the socket with this inode.
-    pub fn peer_socket(self, ino: u32) -> Self {
-        self.other(Other::Socket(u64::from(ino))).num("peer", ino)
-    }
 }

@@ -1,33 +1,15 @@
-//! Terminals: the model of them that CRIU's checks work on. The rules are in [`crate::rules::files::tty`].
+//! Terminals: the records of them that CRIU's checks work on.
 //!
 //! CRIU keeps one record for each terminal *id*, made from the first descriptor it meets: for a pseudoterminal the id is
 //! its index and side, without the devpts instance; all virtual consoles share one, all /dev/tty another, and so on
 //! (`tty_gen_id`, `dump_one_tty`, criu/tty.c, the same in 3.17.1 to 4.2). What the checks at the end see are these records.
 
-use crate::criu::Gate;
-use crate::rules::files::device::{is_known_tty, tty_external};
-use crate::rules::Ctx;
-use crate::snapshot::{Dev, OpenFile, Task};
+use crate::criu::{Gate, Host};
+pub use crate::criu_model::devices::Driver;
+use crate::criu_model::devices::{tty_driver, tty_external};
+use crate::snapshot::device::major;
+use crate::snapshot::{Dev, OpenFile, Snapshot, Task};
 use std::collections::{HashMap, HashSet};
-
-const TTY_MAJOR: u32 = 4;
-const TTYAUX_MAJOR: u32 = 5;
-const UNIX98_PTY_MASTER_MAJOR: u32 = 128;
-const UNIX98_PTY_SLAVE_MAJOR: u32 = 136;
-
-/// CRIU's drivers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Driver {
-    Master,
-    Slave,
-    /// /dev/tty
-    Ctty,
-    Console,
-    Vt,
-    Serial,
-    /// Named by `--external tty[...]` or an inherited descriptor.
-    External,
-}
 
 /// What the task would be told by TIOCGSID and TIOCGPGRP, numbers in our pid namespace, 0 for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,28 +51,21 @@ impl Terminal<'_> {
 }
 
 /// A terminal device that CRIU takes as one, whatever its state.
-pub fn is_terminal(ctx: &Ctx, file: &OpenFile) -> bool {
-    file.is_chrdev() && (is_known_tty(file.rdev) || tty_external(ctx.host, file) == Gate::Waived)
-}
-
-/// The driver by the device number alone.
-fn by_number(rdev: Dev) -> Driver {
-    match (rdev.major, rdev.minor) {
-        (TTYAUX_MAJOR, 0) => Driver::Ctty,
-        (TTYAUX_MAJOR, 1) => Driver::Console,
-        (TTYAUX_MAJOR, 2) | (UNIX98_PTY_MASTER_MAJOR..UNIX98_PTY_SLAVE_MAJOR, _) => Driver::Master,
-        (UNIX98_PTY_SLAVE_MAJOR, _) => Driver::Slave,
-        (TTY_MAJOR, _) => Driver::Vt,
-        _ => Driver::Serial,
-    }
+pub fn is_terminal(host: &Host, file: &OpenFile) -> bool {
+    file.is_chrdev() && (tty_driver(file.rdev).is_some() || tty_external(host, file) == Gate::Waived)
 }
 
 /// The driver, and whether it is certain that the terminal is not named as external.
-pub fn driver(ctx: &Ctx, file: &OpenFile) -> (Driver, Gate) {
-    match tty_external(ctx.host, file) {
+pub fn driver(host: &Host, file: &OpenFile) -> (Driver, Gate) {
+    match tty_external(host, file) {
         Gate::Waived => (Driver::External, Gate::Waived),
-        gate => (by_number(file.rdev), gate),
+        gate => (tty_driver(file.rdev).unwrap_or(Driver::Serial), gate),
     }
+}
+
+/// Every descriptor of the tree, in CRIU's order.
+fn files(snap: &Snapshot) -> impl Iterator<Item = (&Task, &OpenFile)> {
+    snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t, f)))
 }
 
 /// The index CRIU gives a pseudoterminal. For a slave it reads the last part of the *path*, so that /dev/console of a
@@ -112,12 +87,12 @@ pub fn index(driver: Driver, file: &OpenFile) -> Option<i64> {
 }
 
 /// CRIU's records, in its order.
-pub fn terminals<'a>(ctx: &Ctx<'a>) -> Vec<Terminal<'a>> {
-    let instances = ambiguous_slaves(ctx);
+pub fn terminals<'a>(snap: &'a Snapshot, host: &Host) -> Vec<Terminal<'a>> {
+    let instances = ambiguous_slaves(snap);
     let mut seen = HashSet::new();
     let mut list = Vec::new();
-    for (task, file) in ctx.files().filter(|(_, f)| is_terminal(ctx, f)) {
-        let (driver, gate) = driver(ctx, file);
+    for (task, file) in files(snap).filter(|(_, f)| is_terminal(host, f)) {
+        let (driver, gate) = driver(host, file);
         let index = index(driver, file);
         if driver != Driver::External && !seen.insert((driver, index)) {
             continue;
@@ -127,17 +102,17 @@ pub fn terminals<'a>(ctx: &Ctx<'a>) -> Vec<Terminal<'a>> {
             Some(true) => Some(NO_SESSION),
             _ => session(task, file).filter(|_| !instances.contains(&file.rdev)),
         };
-        let guessed = by_number(file.rdev) == Driver::Ctty && file.tty().and_then(|t| t.device).is_none();
+        let guessed = tty_driver(file.rdev) == Some(Driver::Ctty) && file.tty().and_then(|t| t.device).is_none();
         list.push(Terminal { task, file, driver, index, gate, hung_up, session, guessed });
     }
     list
 }
 
 /// Slave numbers that stand for terminals of several devpts instances: a task's `tty_nr` does not tell which is meant.
-fn ambiguous_slaves(ctx: &Ctx) -> HashSet<Dev> {
+fn ambiguous_slaves(snap: &Snapshot) -> HashSet<Dev> {
     let mut instance: HashMap<Dev, Dev> = HashMap::new();
     let mut several = HashSet::new();
-    for (_, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && f.rdev.major == UNIX98_PTY_SLAVE_MAJOR) {
+    for (_, file) in files(snap).filter(|(_, f)| f.is_chrdev() && f.rdev.major == major::UNIX98_PTY_SLAVE) {
         if *instance.entry(file.rdev).or_insert(file.dev) != file.dev {
             several.insert(file.rdev);
         }
@@ -159,15 +134,15 @@ fn hung_up(driver: Driver, file: &OpenFile) -> Option<bool> {
 fn session(task: &Task, file: &OpenFile) -> Option<Session> {
     let controlling = Dev::from_tty_nr(task.tty_nr);
     let own = Session { sid: task.sid, pgrp: task.tpgid.max(0) };
-    match by_number(file.rdev) {
+    match tty_driver(file.rdev) {
         // Only a master answers an outsider.
-        Driver::Master => file.tty().and_then(|t| Some(Session { sid: t.sid?, pgrp: t.pgrp? })),
+        Some(Driver::Master) => file.tty().and_then(|t| Some(Session { sid: t.sid?, pgrp: t.pgrp? })),
         _ if task.tty_nr == 0 => Some(NO_SESSION),
         // A second name, of the terminal that controlled the process when it was opened, or of the system's console.
-        second @ (Driver::Ctty | Driver::Console) => match file.tty().and_then(|t| t.device) {
+        second @ Some(Driver::Ctty | Driver::Console) => match file.tty().and_then(|t| t.device) {
             Some(device) => Some(if device == controlling { own } else { NO_SESSION }),
-            None if second == Driver::Ctty => Some(own),
-            None => (controlling.major == UNIX98_PTY_SLAVE_MAJOR).then_some(NO_SESSION),
+            None if second == Some(Driver::Ctty) => Some(own),
+            None => (controlling.major == major::UNIX98_PTY_SLAVE).then_some(NO_SESSION),
         },
         _ if controlling == file.rdev => Some(own),
         _ => Some(NO_SESSION),

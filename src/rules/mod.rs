@@ -19,7 +19,7 @@ mod versions;
 use crate::criu::{Hook, Host, Opt, Release};
 pub use crate::engine::evidence::Evidence;
 pub use crate::engine::sink::Sink;
-pub use crate::finding::{Finding, Holder, Other, Place, Proof, TaskLink, Value, Verdict, WarnReason};
+pub use crate::finding::{number, Finding, Holder, Other, Place, Proof, TaskLink, Value, Verdict, WarnReason};
 use crate::snapshot::{Index, OpenFile, ScanPhase, Snapshot, Task};
 pub use versions::Versions;
 
@@ -124,16 +124,9 @@ impl<'a> Ctx<'a> {
     pub fn new(snap: &'a Snapshot, host: &'a Host) -> Self {
         let index = Index::new(snap);
         let socks = crate::criu_model::sockets::Socks::new(snap, &index);
-        let mut ctx = Ctx {
-            snap,
-            host,
-            index,
-            socks,
-            mounts: crate::criu_model::mounts::Model::new(snap, host),
-            path_problems: Vec::new(),
-        };
-        ctx.path_problems = crate::criu_model::paths::all(&ctx);
-        ctx
+        let mounts = crate::criu_model::mounts::Model::new(snap, host);
+        let path_problems = crate::criu_model::paths::all(snap, host, &mounts);
+        Ctx { snap, host, index, socks, mounts, path_problems }
     }
 
     /// Every descriptor of the tree. A table shared with an earlier task is walked once, as CRIU does.
@@ -143,7 +136,7 @@ impl<'a> Ctx<'a> {
 
     /// Every process that is not dead.
     pub fn live_tasks(&self) -> impl Iterator<Item = &'a Task> + '_ {
-        self.snap.tasks.iter().filter(|t| !t.is_zombie())
+        self.snap.live_tasks()
     }
 
     /// Whether the whole tree is stopped and we are its tracer.

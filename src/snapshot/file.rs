@@ -2,38 +2,9 @@
 
 use crate::bytes::Bytes;
 use crate::parse::fdinfo::FdInfo;
+use crate::snapshot::Dev;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-
-/// A device number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Dev {
-    pub major: u32,
-    pub minor: u32,
-}
-
-impl Dev {
-    /// The number glibc's `stat` shows, which CRIU prints in hex in its `tty[rdev:dev]` keys.
-    pub fn userspace(self) -> u64 {
-        libc::makedev(self.major, self.minor)
-    }
-
-    /// The slave of a pseudoterminal, of which TIOCGDEV tells for either side (UNIX98_PTY_SLAVE_MAJOR and seven more).
-    pub fn is_unix98_pty(self) -> bool {
-        (136..144).contains(&self.major)
-    }
-
-    /// `sdev` in fdinfo: MKDEV of the kernel and MKKDEV of CRIU, 12 and 20 bits.
-    pub fn from_sdev(sdev: u32) -> Dev {
-        Dev { major: sdev >> 20, minor: sdev & 0xf_ffff }
-    }
-
-    /// Field 7 of /proc/PID/stat and TIOCGDEV (`new_encode_dev`).
-    pub fn from_tty_nr(tty_nr: i32) -> Dev {
-        let n = tty_nr as u32;
-        Dev { major: (n >> 8) & 0xfff, minor: (n & 0xff) | ((n >> 12) & 0xfff00) }
-    }
-}
 
 /// What a file is reached by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

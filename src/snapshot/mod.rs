@@ -5,6 +5,7 @@
 //! [`Snapshot::unchecked`]; what vanished while we looked is simply not there.
 
 pub mod cgroups;
+pub mod device;
 pub mod file;
 pub mod index;
 pub mod probe;
@@ -17,9 +18,10 @@ use crate::parse::devices::TtyDriver;
 use crate::parse::diag::NetLink;
 use crate::parse::mountinfo::MountInfo;
 pub use cgroups::{Cgroups, Inside, Member, Places};
+pub use device::Dev;
 pub use file::{
-    Detail, Dev, EpollFacts, OpenFile, Origin, PathMismatch, Queued, SocketFacts, TtyFacts, TunFacts,
-    UnresolvedEpollTarget, UnresolvedReason, Watch, WatchFacts, WatchResolution,
+    Detail, EpollFacts, OpenFile, Origin, PathMismatch, Queued, SocketFacts, TtyFacts, TunFacts, UnresolvedEpollTarget,
+    UnresolvedReason, Watch, WatchFacts, WatchResolution,
 };
 pub use index::Index;
 pub use probe::Probe;
@@ -207,6 +209,11 @@ impl Snapshot {
         let table = |ns: u64| self.mounts.iter().any(|t| t.ns == ns && t.bad == 0);
         let live = self.tasks.iter().filter(|t| !t.is_zombie());
         self.criu.ns.mnt.is_some() && live.map(|t| t.ns.mnt).all(|ns| ns.is_some_and(table))
+    }
+
+    /// Every process that is not dead.
+    pub fn live_tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().filter(|t| !t.is_zombie())
     }
 
     /// The root task.

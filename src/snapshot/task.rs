@@ -157,7 +157,7 @@ pub struct Task {
     /// Process group and session, in our pid namespace (0: not visible there).
     pub pgid: i32,
     pub sid: i32,
-    /// Controlling terminal, stat field 7 (see [`crate::snapshot::file::Dev::from_tty_nr`]); 0: none.
+    /// Controlling terminal, stat field 7 (see [`crate::snapshot::Dev::from_tty_nr`]); 0: none.
     pub tty_nr: i32,
     /// Foreground process group of that terminal, stat field 8, in our pid namespace (-1: no terminal, 0: not visible).
     pub tpgid: i32,

@@ -1,50 +1,12 @@
 //! Opened device nodes.
 
 use crate::bytes::Bytes;
-use crate::criu::{Gate, Hook, Host};
+use crate::criu::Hook;
+use crate::criu_model::devices::{is_accepted, tty_external};
 use crate::parse::devices::TtyDriver;
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
+use crate::snapshot::device::major;
 use crate::snapshot::{Dev, Kernel, OpenFile};
-
-const MEM_MAJOR: u32 = 1;
-const TTY_MAJOR: u32 = 4;
-const TTYAUX_MAJOR: u32 = 5;
-const MISC_MAJOR: u32 = 10;
-const UNIX98_PTY_MASTER_MAJOR: u32 = 128;
-const UNIX98_PTY_MAJOR_COUNT: u32 = 8;
-const UNIX98_PTY_SLAVE_MAJOR: u32 = 136;
-const USB_SERIAL_MAJOR: u32 = 188;
-const LOW_DENSE_SERIAL_MAJOR: u32 = 204;
-pub(crate) const TUN_MINOR: u32 = 200;
-const AUTOFS_MINOR: u32 = 235;
-
-/// The character device numbers that are a terminal of a kind CRIU has a driver for (`get_tty_driver`, criu/tty.c, the
-/// same in 3.17.1 to 4.2; x86). Note what is missing: /dev/tty0 (4:0) and the UARTs (4:64 and up).
-pub(crate) fn is_known_tty(rdev: Dev) -> bool {
-    match rdev.major {
-        TTYAUX_MAJOR => rdev.minor <= 2,
-        TTY_MAJOR => (1..=63).contains(&rdev.minor),
-        USB_SERIAL_MAJOR | LOW_DENSE_SERIAL_MAJOR | UNIX98_PTY_SLAVE_MAJOR => true,
-        m => (UNIX98_PTY_MASTER_MAJOR..UNIX98_PTY_MASTER_MAJOR + UNIX98_PTY_MAJOR_COUNT).contains(&m),
-    }
-}
-
-/// `tty[<rdev hex>:<st_dev hex>]`, the key that makes any character device an external terminal.
-pub(crate) fn tty_key(file: &OpenFile) -> String {
-    format!("tty[{:x}:{:x}]", file.rdev.userspace(), file.dev.userspace())
-}
-
-/// Whether the device is named by `--external tty[...]` or an inherit-fd key.
-pub(crate) fn tty_external(host: &Host, file: &OpenFile) -> Gate {
-    // Mostly there is none, and no key is to be made.
-    let has = |list: &[Bytes]| list.iter().any(|key| key.starts_with(b"tty[") && **key == *tty_key(file).as_bytes());
-    let gate = |list: &Option<Vec<Bytes>>| match list {
-        None => Gate::Unknown,
-        Some(list) if has(list) => Gate::Waived,
-        Some(_) => Gate::InForce,
-    };
-    gate(&host.externals).or(gate(&host.inherit_ids))
-}
 
 /// The name of the driver behind a device number: /proc/misc for major 10, /proc/tty/drivers for a terminal's where it was
 /// read, else /proc/devices.
@@ -55,20 +17,10 @@ pub(crate) fn driver(kernel: &Kernel, rdev: Dev, block: bool) -> Option<Bytes> {
     }
     let table = if block { &kernel.blkdev } else { &kernel.chrdev };
     match rdev.major {
-        MISC_MAJOR if !block => kernel.misc.get(&rdev.minor).or_else(|| table.get(&rdev.major)),
+        major::MISC if !block => kernel.misc.get(&rdev.minor).or_else(|| table.get(&rdev.major)),
         major => table.get(&major),
     }
     .cloned()
-}
-
-/// Whether CRIU takes the device without asking a plugin (`dump_chrdev`, criu/files.c).
-pub(crate) fn is_accepted(rdev: Dev) -> bool {
-    match rdev.major {
-        // Every minor: memory, port and kmsg as well.
-        MEM_MAJOR => true,
-        MISC_MAJOR if matches!(rdev.minor, TUN_MINOR | AUTOFS_MINOR) => true,
-        _ => is_known_tty(rdev),
-    }
 }
 
 pub static FD_CHRDEV: Rule = Rule {
@@ -155,12 +107,13 @@ pub static TUN_HOST_NETNS: Rule = Rule {
 };
 
 pub(crate) fn is_tun(file: &OpenFile) -> bool {
-    file.is_chrdev() && file.rdev == Dev { major: MISC_MAJOR, minor: TUN_MINOR }
+    file.is_chrdev() && file.rdev == Dev::TUN
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::criu::Host;
     use crate::parse::fdinfo::FdInfo;
     use crate::rules::testkit::*;
     use crate::snapshot::{Namespaces, Snapshot};

@@ -1,7 +1,8 @@
 //! Files whose name is gone.
 
 use crate::criu::Opt;
-use crate::criu_model::paths::{paths_with, Problem, Unlinkable};
+use crate::criu_model::paths::{Problem, Unlinkable};
+use crate::rules::files::path::paths_with;
 use crate::rules::{Evidence, Phase, Remedy, Rule, Value, Versions, When};
 
 pub static GHOST_TOO_BIG: Rule = Rule {

@@ -1,8 +1,8 @@
 //! Files, directories, FIFOs and terminals by their path: descriptors, mapped files, exe, cwd and root.
 
 use crate::criu::{Cap, Opt};
-use crate::criu_model::paths::{confined, is_job_terminal, is_same_device, paths_with, PathProblem, Problem};
-use crate::rules::{Evidence, Phase, Remedy, Rule, Sink, Value, Versions, When};
+use crate::criu_model::paths::{confined, external_key, is_job_terminal, is_same_device, PathProblem, Problem, Role};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, TaskLink, Value, Versions, When};
 use crate::snapshot::{Mapping, OpenFile, Origin, PathMismatch, Probe, Unchecked};
 use std::collections::HashSet;
 
@@ -22,6 +22,53 @@ fn is_mqueue(bad: &PathProblem) -> bool {
 }
 
 const NOT_HERE: Remedy = Remedy::Workload("start the program with files of its own mount namespace only");
+
+/// The paths that fail this test.
+pub(crate) fn paths_with<'a>(ctx: &'a Ctx<'a>, problem: Problem) -> impl Iterator<Item = &'a PathProblem<'a>> + 'a {
+    ctx.path_problems.iter().filter(move |bad| bad.problem == problem)
+}
+
+impl PathProblem<'_> {
+    /// A finding with the facts that all path rules share.
+    pub fn finding(&self, rule: &Rule) -> Finding {
+        let mut f = Finding::on_file(rule, self.task, self.file);
+        if self.forgotten {
+            f = f.doubt();
+        }
+        if self.file.link.is_none() {
+            f = f.fact_opt("path", self.path.clone().map(Value::Text));
+        }
+        let what = match self.role {
+            Role::Fd => match self.file.kind() {
+                libc::S_IFDIR => "open directory",
+                libc::S_IFIFO => "open FIFO",
+                libc::S_IFCHR => "open device",
+                libc::S_IFLNK => "open symbolic link",
+                _ => "open file",
+            },
+            Role::Mapping(start, end) => {
+                f.addr = Some(start);
+                f = f.fact("range", Value::Range(start, end));
+                "mapped file"
+            }
+            Role::Exe => {
+                f.link = Some(TaskLink::Exe);
+                "executable"
+            }
+            Role::Cwd => {
+                f.link = Some(TaskLink::Cwd);
+                "current directory"
+            }
+            Role::Root => {
+                f.link = Some(TaskLink::Root);
+                "root directory"
+            }
+        };
+        f.term("what", what)
+            .fact_opt("mnt_id", self.file.mnt_id.and_then(|id| i64::try_from(id).ok()).map(Value::Num))
+            .fact_opt("key", external_key(self.file).map(|k| Value::Term(k.into())))
+    }
+}
 
 pub static FILE_MOUNT_UNKNOWN: Rule = Rule {
     id: "file-mount-unknown",
@@ -187,7 +234,7 @@ pub static CHROOT_ROOT_TASK: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Tree,
     find: |rule, ctx, sink: &mut Sink| {
-        for (task, path) in confined(ctx).values() {
+        for (task, path) in confined(ctx.snap).values() {
             let f = crate::rules::Finding::on_task(rule, task).fact("path", Value::Text((*path).clone()));
             sink.push(f);
         }

@@ -1,8 +1,8 @@
 //! The rules about terminals.
 
 use crate::criu::{Gate, Opt};
+use crate::criu_model::devices::tty_key;
 use crate::criu_model::ttys::{driver, index, is_terminal, terminals, Driver, Session, Terminal};
-use crate::rules::files::device::tty_key;
 use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Verdict, Versions, When};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -33,8 +33,8 @@ pub static TTY_INDEX: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
-        for (task, file) in ctx.files().filter(|(_, f)| is_terminal(ctx, f)) {
-            let (driver, gate) = driver(ctx, file);
+        for (task, file) in ctx.files().filter(|(_, f)| is_terminal(ctx.host, f)) {
+            let (driver, gate) = driver(ctx.host, file);
             let Some(index) = index(driver, file).filter(|i| *i > MAX_PTY_INDEX) else { continue };
             let side = if driver == Driver::Master { "master" } else { "slave" };
             let f = Finding::on_file(rule, task, file)
@@ -67,7 +67,7 @@ pub static TTY_IOCTL: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
-        for t in terminals(ctx) {
+        for t in terminals(ctx.snap, ctx.host) {
             let flags = t.file.flags.or_else(|| t.file.info.as_ref()?.flags);
             let fault = if flags.is_some_and(|f| f & libc::O_PATH as u32 != 0) {
                 "an O_PATH descriptor, which answers nothing"
@@ -100,8 +100,8 @@ pub static TTY_EXT_TOO_MANY: Rule = Rule {
         // Of those that could not be compared, each inode is one at least and each descriptor one at most.
         let mut at_most = 0usize;
         let mut over = None;
-        for (task, file) in ctx.files().filter(|(_, f)| is_terminal(ctx, f)) {
-            if driver(ctx, file).0 != Driver::External {
+        for (task, file) in ctx.files().filter(|(_, f)| is_terminal(ctx.host, f)) {
+            if driver(ctx.host, file).0 != Driver::External {
                 continue;
             }
             let which = file.tty().and_then(|t| t.open_file);
@@ -158,7 +158,7 @@ pub static TTY_DANGLING_SID: Rule = Rule {
     find: |rule, ctx, sink| {
         let foreign_pidns = ctx.snap.root_shares(|n| n.pid) != Some(true);
         let firsts = first_of_sessions(ctx);
-        for t in terminals(ctx) {
+        for t in terminals(ctx.snap, ctx.host) {
             let Some(Session { sid, .. }) = t.session.filter(|s| s.sid > 0) else { continue };
             let Some(fault) = dangling(ctx, &firsts, sid) else { continue };
             // To its own pid namespace a leader outside has no number, and that passes.
@@ -186,7 +186,7 @@ pub static TTY_DANGLING_SID: Rule = Rule {
 
 /// Slaves that are alive and whose master is not in the tree, by index, as CRIU counts them.
 fn unpaired<'a>(ctx: &Ctx<'a>) -> BTreeMap<i64, Terminal<'a>> {
-    let list = terminals(ctx);
+    let list = terminals(ctx.snap, ctx.host);
     let masters: BTreeSet<i64> = list.iter().filter(|t| t.driver == Driver::Master).filter_map(|t| t.index).collect();
     // A master whose index could not be read may be that of any slave.
     let blind = list.iter().any(|t| t.driver == Driver::Master && t.index.is_none());
@@ -247,7 +247,7 @@ pub static TTY_WRITE_ONLY: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
-        let list = terminals(ctx);
+        let list = terminals(ctx.snap, ctx.host);
         // Of each side and index there is one.
         let ptys: HashMap<(bool, i64), &Terminal> = list
             .iter()
@@ -318,7 +318,7 @@ pub static TTY_CTTY_INHERIT: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
-        let list = terminals(ctx);
+        let list = terminals(ctx.snap, ctx.host);
         // All of them share one record, that of the first.
         for t in list.iter().filter(|t| t.driver == Driver::Ctty) {
             let Some(Session { sid, .. }) = t.session else { continue };

@@ -5,9 +5,6 @@ use crate::parse::maps::Vma;
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{Dev, Mapping, Task};
 
-/// /dev/zero, the only device whose mapping CRIU takes by itself.
-const DEV_ZERO: Dev = Dev { major: 1, minor: 5 };
-
 fn mappings<'a>(ctx: &'a Ctx) -> impl Iterator<Item = (&'a Task, &'a Mapping)> + 'a {
     ctx.live_tasks().flat_map(|t| t.maps.iter().map(move |m| (t, m)))
 }
@@ -70,7 +67,7 @@ pub static VMA_DEVICE: Rule = Rule {
         for (task, m) in mappings(ctx) {
             let Some(file) = &m.file else { continue };
             let class = match file.kind() {
-                libc::S_IFCHR if file.rdev != DEV_ZERO => "character device",
+                libc::S_IFCHR if file.rdev != Dev::ZERO => "character device",
                 libc::S_IFBLK => "block device",
                 _ => continue,
             };
@@ -147,7 +144,7 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
                 || (*vma.path == *b"[vvar_vclock]" && !ctx.host.has(Cap::VvarVclock));
             let file_shared = vma.shared && (vma.ino != 0 || vma.major != 0 || vma.minor != 0);
             // A device mapping is judged by vma-device, which comes first.
-            let device = m.file.as_ref().is_some_and(|f| f.is_chrdev() && f.rdev != DEV_ZERO);
+            let device = m.file.as_ref().is_some_and(|f| f.is_chrdev() && f.rdev != Dev::ZERO);
             if named || is_known_vvar(ctx, vma) || file_shared || device || is_anon_object(m) {
                 continue;
             }

@@ -5,9 +5,6 @@ use crate::rules::mounts::{content, table};
 use crate::rules::{Ctx, Evidence, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::Dev;
 
-/// /dev/ptmx and every devpts instance's own.
-const PTMX: Dev = Dev { major: 5, minor: 2 };
-
 /// The number of a terminal as a root inside of devpts: as sscanf reads it, digits up to anything else.
 fn index(root: &[u8]) -> Option<u32> {
     let digits = root.strip_prefix(b"/")?;
@@ -18,7 +15,7 @@ fn index(root: &[u8]) -> Option<u32> {
 /// Whether a descriptor of the tree is the master of that number. CRIU compares nothing else, so another instance's counts.
 fn has_master(ctx: &Ctx, wanted: u32) -> Gate {
     let mut gate = Gate::InForce;
-    for (_, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && f.rdev == PTMX) {
+    for (_, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && f.rdev == Dev::PTMX) {
         match file.tty().and_then(|t| t.index) {
             Some(index) if index == wanted => return Gate::Waived,
             Some(_) => {}
@@ -85,7 +82,7 @@ mod tests {
         assert_eq!(verdict(&MNT_DEVPTS_BIND, &s, &with(Opt::OrphanPtsMaster)), None);
         for (index, expected) in [(Some(3), None), (Some(4), Some(Verdict::Refuse)), (None, Some(Verdict::Warn))] {
             let mut f = file(3, libc::S_IFCHR, 2);
-            f.rdev = PTMX;
+            f.rdev = Dev::PTMX;
             f.detail = Some(Box::new(Detail::Tty(TtyFacts { index, master: true, ..TtyFacts::default() })));
             s.tasks.first_mut().unwrap().files = vec![f];
             assert_eq!(verdict(&MNT_DEVPTS_BIND, &s, &host()), expected);

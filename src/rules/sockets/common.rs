@@ -1,9 +1,44 @@
 //! What CRIU asks of every socket, whatever its family (criu/sockets.c).
 
+use crate::criu::Gate;
 use crate::criu::{Cap, Release};
-use crate::criu_model::sockets::{number, Sock};
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
+use crate::criu_model::sockets::{Sock, Socks};
+use crate::rules::{number, Ctx, Evidence, Finding, Other, Phase, Place, Remedy, Rule, Value, Versions, When};
+use crate::snapshot::Index;
 use std::borrow::Cow;
+
+impl<'a> Sock<'a> {
+    /// A finding about this socket, with every descriptor that refers to it.
+    pub fn finding(&self, rule: &Rule, index: &Index<'a>) -> Finding {
+        let mut f = Finding::on_file(rule, self.task, self.file).key(format!("socket:{}", self.ino));
+        f.also = index.socket_holders(self.ino).skip(1).map(|(task, file)| Place::of(task, file)).collect();
+        f.fact("ino", number(self.ino))
+    }
+}
+
+impl Finding {
+    /// The other end is the socket with this inode.
+    pub fn peer_socket(self, ino: u32) -> Self {
+        self.other(Other::Socket(u64::from(ino))).num("peer", ino)
+    }
+}
+
+/// Adds to a finding about a socket of a namespace that CRIU lists why that list lacks it, if it does.
+pub fn list_ends_before(f: Finding, socks: &Socks, s: &Sock, netns: u64, family: i32) -> Option<(Gate, Finding)> {
+    if let Some(end) = s.unreached() {
+        let f = f.term("why", "the kernel's list ends for CRIU at a record that is longer than 16384 bytes");
+        return Some((Gate::InForce, f.num("record", end.ino).fact("length", number(end.length))));
+    }
+    if s.diag().is_some() || !socks.listed_whole(netns, family, 0) {
+        return None;
+    }
+    // One that should be in a list with others may have come while we looked.
+    let (gate, why) = match socks.lists_none(netns, family) {
+        true => (Gate::InForce, "the kernel's list is empty, its first record being too long for a first answer"),
+        false => (Gate::Unknown, "the kernel's list lacks it"),
+    };
+    Some((gate, f.term("why", why)))
+}
 
 pub static SOCKET_FAMILY: Rule = Rule {
     id: "socket-family",

@@ -2,10 +2,10 @@
 
 use crate::criu::{Cap, Gate};
 use crate::criu_model::sockets::state::ESTABLISHED;
-use crate::criu_model::sockets::{module_missing, number, type_name, Sock};
+use crate::criu_model::sockets::{module_missing, type_name, Sock};
 use crate::parse::diag::InetDiag;
 use crate::rules::sockets::tcp::{accepted_by_option, local, remote};
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
+use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::Task;
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,7 +1,6 @@
 //! Sockets of every family, and what is in their queues.
 
 pub mod common;
-pub mod diag_dump_limit;
 pub mod ip;
 pub mod netlink;
 pub mod packet;

@@ -1,7 +1,7 @@
 //! Netlink sockets (criu/sk-netlink.c).
 
 use crate::criu_model::sockets::Sock;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Versions, When};
+use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 use std::borrow::Cow;
 
 pub static NETLINK_DATA: Rule = Rule {
@@ -47,7 +47,7 @@ pub static NETLINK_GROUPS32: Rule = Rule {
         for s in netlink_sockets(ctx) {
             let Some(groups) = s.netlink().and_then(|n| n.groups.as_deref()) else { continue };
             if too_many(groups) {
-                let room = crate::criu_model::sockets::number(groups.len().saturating_mul(32));
+                let room = number(groups.len().saturating_mul(32));
                 sink.push(finding(rule, ctx, s).fact("room", room));
             }
         }

@@ -1,9 +1,9 @@
 //! Packet sockets (criu/sk-packet.c).
 
-use crate::criu_model::sockets::{number, Sock};
+use crate::criu_model::sockets::Sock;
 use crate::hash::Map;
-use crate::rules::sockets::diag_dump_limit;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Versions, When};
+use crate::rules::sockets::common::list_ends_before;
+use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Versions, When};
 use std::borrow::Cow;
 
 /// PACKET_MR_UNICAST, the last kind of membership that CRIU knows (PROMISC, ALLMULTI and MULTICAST come before it).
@@ -44,7 +44,7 @@ pub static PACKET_MISSING: Rule = Rule {
                     sink.push(f.term("why", "this kernel cannot list packet sockets"));
                 }
                 Some(true) => {
-                if let Some((gate, f)) = diag_dump_limit::explained(f, &ctx.socks, s, netns, libc::AF_PACKET) {
+                if let Some((gate, f)) = list_ends_before(f, &ctx.socks, s, netns, libc::AF_PACKET) {
                     sink.push_unless(gate, f);
                 }
             }

@@ -2,9 +2,9 @@
 //! (criu/sk-inet.c:can_dump_inet_sk, criu/sk-tcp.c).
 
 use crate::criu::{Gate, LockMethod, Opt};
-use crate::criu_model::sockets::{number, state, state_name, Sock};
+use crate::criu_model::sockets::{state, state_name, Sock};
 use crate::parse::diag::InetDiag;
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Versions, When};
+use crate::rules::{number, Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use std::net::{IpAddr, SocketAddr};
 
 /// The states that CRIU asks sock_diag for, besides LISTEN (criu/sockets.c:collect_sockets).

@@ -3,10 +3,10 @@
 //! Names are in `unix_name`, unread data in `unix_queue`, connections that wait for accept in `unix_accept`.
 
 use crate::criu::{Gate, Hook, Opt};
-use crate::criu_model::sockets::{number, shown_name, state, state_name, type_name, Sock};
+use crate::criu_model::sockets::{shown_name, state, state_name, type_name, Sock};
 use crate::parse::diag::UnixDiag;
-use crate::rules::sockets::diag_dump_limit;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
+use crate::rules::sockets::common::list_ends_before;
+use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 
 const BOTH: u8 = 3;
 const EXTERNAL_KEY: Remedy = Remedy::External("unix[{ino}]");
@@ -298,7 +298,7 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
                 if ctx.socks.diag_missing(netns, libc::AF_UNIX, 0).is_some() {
                     let f = f.term("module", "unix_diag");
                     sink.push(f.term("why", "this kernel cannot list UNIX sockets"));
-                } else if let Some((gate, f)) = diag_dump_limit::explained(f, &ctx.socks, s, netns, libc::AF_UNIX) {
+                } else if let Some((gate, f)) = list_ends_before(f, &ctx.socks, s, netns, libc::AF_UNIX) {
                     sink.push_unless(gate, f);
                 }
             }

@@ -2,9 +2,9 @@
 //! socket; what was sent over one of them lies where CRIU cannot reach it (criu/sk-unix.c:dump_one_unix_fd).
 
 use crate::criu::Release;
-use crate::criu_model::sockets::{number, shown_name, state};
+use crate::criu_model::sockets::{shown_name, state};
 use crate::rules::sockets::unix::{finding, unix_sockets};
-use crate::rules::{Evidence, Phase, Remedy, Rule, Value, Versions, When};
+use crate::rules::{number, Evidence, Phase, Remedy, Rule, Value, Versions, When};
 
 pub static UNIX_ICON_NOT_LISTENING: Rule = Rule {
     id: "unix-icon-not-listening",

@@ -2,11 +2,11 @@
 //! know how to save.
 
 use crate::criu::{Cap, Gate};
-use crate::criu_model::sockets::{number, state, Sock};
+use crate::criu_model::sockets::{state, Sock};
 use crate::criu_model::ttys::terminals;
 use crate::parse::diag::UnixDiag;
 use crate::rules::sockets::unix::{finding, unix_sockets};
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Versions, When};
+use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::SocketFacts;
 use std::borrow::Cow;
 
@@ -187,7 +187,7 @@ pub static UNIX_QUEUE_TTY: Rule = Rule {
     when: When::Frozen,
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
-        for t in terminals(ctx).iter().filter(|t| t.file.queued().is_some()) {
+        for t in terminals(ctx.snap, ctx.host).iter().filter(|t| t.file.queued().is_some()) {
             sink.push(Finding::on_file(rule, t.task, t.file));
         }
     },

@@ -1,7 +1,6 @@
 //! Things of the kernel that two processes share and CRIU would have to restore as shared.
 
-use crate::criu_model::sockets::number;
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Versions, When};
+use crate::rules::{number, Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Versions, When};
 use crate::snapshot::{Shares, Task};
 
 const GROUP: &str = "Shared between processes";

@@ -3,6 +3,7 @@
 
 use crate::bytes::Bytes;
 use crate::criu::Caps;
+use crate::criu_model::devices::{tty_driver, Driver};
 use crate::parse::fdinfo::{self, FdInfo};
 use crate::parse::nslink;
 use crate::scan::fd::locks::Locks;
@@ -11,7 +12,8 @@ use crate::scan::kernel::{self, PseudoFsIds};
 use crate::scan::mount::tables::{Fs, Mounts};
 use crate::scan::proc::{number, owned, Buffers, Dir};
 use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{OpenFile, Origin, Probe, Task, UnstattableFile};
+use crate::snapshot::device::major;
+use crate::snapshot::{Dev, OpenFile, Origin, Probe, Task, UnstattableFile};
 use std::collections::HashMap;
 use std::ffi::CStr;
 
@@ -25,7 +27,7 @@ pub enum Class {
     Path,
     /// An anonymous inode: only the link says which.
     Anon,
-    /// Terminals, all that CRIU's tty code takes (`get_tty_driver`, criu/tty.c), but for the next.
+    /// Terminals, all that CRIU's tty code takes, but for the next.
     Tty,
     /// A pty master.
     Ptmx,
@@ -61,11 +63,11 @@ pub fn classify(file: &OpenFile, own: &PseudoFsIds) -> Class {
         _ if own.pidfs == Some(file.dev) => Class::Pidfd,
         libc::S_IFREG if own.pidfs.is_none() && kernel::names(file, b"anon_inode:[pidfd]") => Class::Pidfd,
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK | libc::S_IFIFO => Class::Path,
-        libc::S_IFCHR => match (file.rdev.major, file.rdev.minor) {
-            (1, _) => Class::Mem,
-            (5, 2) | (128..=135, _) => Class::Ptmx,
-            (10, 200) => Class::Tun,
-            (5, 0 | 1) | (4, 1..=63) | (188 | 204 | 136..=143, _) => Class::Tty,
+        libc::S_IFCHR => match (file.rdev, tty_driver(file.rdev)) {
+            (_, Some(Driver::Master)) => Class::Ptmx,
+            (_, Some(_)) => Class::Tty,
+            (Dev::TUN, _) => Class::Tun,
+            (Dev { major: major::MEM, .. }, _) => Class::Mem,
             _ => Class::Device,
         },
         libc::S_IFBLK => Class::Device,

@@ -11,9 +11,6 @@ use crate::snapshot::{AutofsMaster, Dev, MasterPipe, Probe};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString};
 
-/// /dev/autofs
-const DEVICE: Dev = Dev { major: 10, minor: 235 };
-
 /// Fills in [`crate::snapshot::MountTable::masters`].
 pub fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, b, log, .. } = cx;
@@ -115,7 +112,7 @@ fn has_device(root: &Root) -> Result<bool, i32> {
     }
     let found = sys::open_path(&root.fd, c"dev/autofs").and_then(|fd| sys::statx(fd, c""));
     match sys::answer(found, &[Errno::ENOENT, Errno::ENOTDIR]) {
-        Ok(Ok(file)) => Ok(file.is_chrdev() && file.rdev == DEVICE),
+        Ok(Ok(file)) => Ok(file.is_chrdev() && file.rdev == Dev::AUTOFS),
         Ok(Err(_)) => Ok(false),
         Err(errno) => Err(errno as i32),
     }

@@ -5,10 +5,7 @@
 //! `unix_diag_dump()`). Two kinds of records can be: a packet socket's with its memberships, and that of a UNIX socket with the
 //! connections that wait for accept. We have room for twice as much.
 
-use crate::criu::Gate;
-use crate::criu_model::sockets::{number, Sock, Socks};
 use crate::hash::Map;
-use crate::rules::Finding;
 use crate::snapshot::SocketTable;
 
 /// Bytes of one record with its header.
@@ -35,23 +32,6 @@ fn behind(records: impl Iterator<Item = (u32, u32)> + Clone, all: &mut Map<u64, 
     let Some((ino, length)) = records.clone().find(|(_, length)| *length > CRIU_NL_BUF) else { return };
     let rest = records.skip_while(|(other, _)| *other != ino);
     all.extend(rest.map(|(behind, _)| (u64::from(behind), End { ino, length })));
-}
-
-/// Adds to a finding about a socket of a namespace that CRIU lists why that list lacks it, if it does.
-pub fn explained(f: Finding, socks: &Socks, s: &Sock, netns: u64, family: i32) -> Option<(Gate, Finding)> {
-    if let Some(end) = s.unreached() {
-        let f = f.term("why", "the kernel's list ends for CRIU at a record that is longer than 16384 bytes");
-        return Some((Gate::InForce, f.num("record", end.ino).fact("length", number(end.length))));
-    }
-    if s.diag().is_some() || !socks.listed_whole(netns, family, 0) {
-        return None;
-    }
-    // One that should be in a list with others may have come while we looked.
-    let (gate, why) = match socks.lists_none(netns, family) {
-        true => (Gate::InForce, "the kernel's list is empty, its first record being too long for a first answer"),
-        false => (Gate::Unknown, "the kernel's list lacks it"),
-    };
-    Some((gate, f.term("why", why)))
 }
 
 #[cfg(test)]

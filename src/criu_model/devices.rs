@@ -1,0 +1,61 @@
+//! Which devices CRIU takes, and as what: `dump_chrdev` (criu/files.c) and `get_tty_driver` (criu/tty.c), the same in 3.17.1
+//! to 4.2; x86.
+
+use crate::bytes::Bytes;
+use crate::criu::{Gate, Host};
+use crate::snapshot::device::major;
+use crate::snapshot::{Dev, OpenFile};
+
+/// CRIU's drivers of terminals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Driver {
+    Master,
+    Slave,
+    /// /dev/tty
+    Ctty,
+    Console,
+    Vt,
+    Serial,
+    /// Named by `--external tty[...]` or an inherited descriptor.
+    External,
+}
+
+/// The driver of a character device number; `None`: no terminal of a kind that CRIU knows. Note what is missing: /dev/tty0
+/// (4:0), the UARTs (4:64 and up), the majors 137 to 143.
+pub fn tty_driver(rdev: Dev) -> Option<Driver> {
+    const PTY_MASTERS: std::ops::Range<u32> =
+        major::UNIX98_PTY_MASTER..major::UNIX98_PTY_MASTER + major::UNIX98_PTY_COUNT;
+    Some(match (rdev.major, rdev.minor) {
+        (major::TTYAUX, 0) => Driver::Ctty,
+        (major::TTYAUX, 1) => Driver::Console,
+        (major::TTYAUX, 2) => Driver::Master,
+        (major::TTY, 1..=63) => Driver::Vt,
+        (major::UNIX98_PTY_SLAVE, _) => Driver::Slave,
+        (major::USB_SERIAL | major::LOW_DENSE_SERIAL, _) => Driver::Serial,
+        (master, _) if PTY_MASTERS.contains(&master) => Driver::Master,
+        _ => return None,
+    })
+}
+
+/// Whether CRIU takes the character device without asking a plugin.
+pub fn is_accepted(rdev: Dev) -> bool {
+    // Of memory devices every minor: memory, port and kmsg as well.
+    rdev.major == major::MEM || matches!(rdev, Dev::TUN | Dev::AUTOFS) || tty_driver(rdev).is_some()
+}
+
+/// `tty[<rdev hex>:<st_dev hex>]`, the key that makes any character device an external terminal.
+pub fn tty_key(file: &OpenFile) -> String {
+    format!("tty[{:x}:{:x}]", file.rdev.userspace(), file.dev.userspace())
+}
+
+/// Whether the device is named by `--external tty[...]` or an inherit-fd key.
+pub fn tty_external(host: &Host, file: &OpenFile) -> Gate {
+    // Mostly there is none, and no key is to be made.
+    let has = |list: &[Bytes]| list.iter().any(|key| key.starts_with(b"tty[") && **key == *tty_key(file).as_bytes());
+    let gate = |list: &Option<Vec<Bytes>>| match list {
+        None => Gate::Unknown,
+        Some(list) if has(list) => Gate::Waived,
+        Some(_) => Gate::InForce,
+    };
+    gate(&host.externals).or(gate(&host.inherit_ids))
+}
