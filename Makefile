@@ -15,7 +15,7 @@ PLUGINDIR ?= $(or $(patsubst %/,%,$(shell criu --help 2>/dev/null | sed -n 's/.*
 CONFIG := /etc/criu/preflight.conf
 DOCDIR := $(PREFIX)/share/doc/criu-preflight
 
-.PHONY: help docs header examples build setup provision test test-vm test-runtimes test-programs demo bench scale race soak faults snapshots compare-snapshots fmt lint check-plugin install uninstall deb rpm test-package clean
+.PHONY: help docs header examples build setup provision test test-vm test-runtimes test-programs demo bench scale race soak faults snapshots compare-snapshots fmt lint check-plugin install uninstall vendor deb rpm test-package clean
 .DEFAULT_GOAL := build
 
 help: ## this list
@@ -131,7 +131,7 @@ $(PLUGIN):
 	$(MAKE) build
 
 # Put beside and renamed: a CRIU that starts meanwhile sees the old file or the new one, never half of one. Settings that
-# are there stay as they are.
+# are there stay as they are. The documents lie as they do here: they link each other.
 install: $(PLUGIN) ## the plugin, the command, its settings, the manual pages, the documents and the C header
 	install -d '$(DESTDIR)$(PLUGINDIR)'
 	install -m 755 $(PLUGIN) '$(DESTDIR)$(PLUGINDIR)/.preflight_plugin.new'
@@ -140,7 +140,9 @@ install: $(PLUGIN) ## the plugin, the command, its settings, the manual pages, t
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/include' include/criu_preflight.h
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man1' docs/criu-preflight.1
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man7' docs/criu-preflight.7
-	install -D -m 644 -t '$(DESTDIR)$(DOCDIR)' README.md docs/rules.md docs/preflight.schema.json
+	install -D -m 644 -t '$(DESTDIR)$(DOCDIR)' README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE
+	install -D -m 644 -t '$(DESTDIR)$(DOCDIR)/docs' docs/*.md docs/preflight.schema.json
+	install -D -m 644 -t '$(DESTDIR)$(DOCDIR)/examples' examples/check.c
 	[ -e '$(DESTDIR)$(CONFIG)' ] || install -D -m 644 packaging/preflight.conf '$(DESTDIR)$(CONFIG)'
 
 uninstall: ## takes away what install has put there; settings that were changed stay
@@ -150,16 +152,33 @@ uninstall: ## takes away what install has put there; settings that were changed 
 	rm -rf '$(DESTDIR)$(DOCDIR)'
 	! cmp -s packaging/preflight.conf '$(DESTDIR)$(CONFIG)' || rm -f '$(DESTDIR)$(CONFIG)'
 
-deb: build ## Debian packages: criu-preflight, criu-preflight-dev, in target/packages
-	@scripts/setup build package
-	@scripts/package-deb $(TARGET)
+vendor: ## the sources of all crates into vendor/, and cargo's settings that take them from there: then no build needs a network
+	$(CARGO) vendor --locked vendor >/dev/null
+	install -D -m 644 packaging/cargo-vendored.toml .cargo/config.toml
 
-rpm: build ## RPM packages: criu-preflight, criu-preflight-devel, in target/packages
-	@scripts/setup build package
-	@scripts/package-rpm $(TARGET)
+# Both package what `build` has built: same flags, same directory, so that nothing is built twice. `dpkg-buildpackage` and
+# `rpmbuild` by themselves build as a distribution does (docs/packaging.md).
+PACKAGES := $(abspath $(TARGET))/packages
 
-test-package: deb rpm provision ## installs the packages, uses them with every real CRIU and removes them (root)
-	@scripts/test-package $(TARGET)/packages
+deb: build ## the Debian package, in target/packages
+	@scripts/setup build package
+	@mkdir -p $(PACKAGES) && rm -f $(PACKAGES)/criu-preflight_*
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) DEBDIR=$(PACKAGES) DEB_BUILD_OPTIONS='nocheck noautodbgsym' \
+	    dpkg-buildpackage -us -uc -b --post-clean --buildinfo-option=-u$(PACKAGES) --changes-option=-u$(PACKAGES) \
+	    --buildinfo-file=$(PACKAGES)/criu-preflight.buildinfo --changes-file=$(PACKAGES)/criu-preflight.changes
+
+# On a machine whose own packages are not RPM's, rpm knows no package that is here and has other directories.
+rpm: build ## the RPM packages, criu-preflight and criu-preflight-devel, in target/packages
+	@scripts/setup build package
+	@mkdir -p $(PACKAGES) && rm -f $(PACKAGES)/*.rpm
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) rpmbuild -bb --quiet --build-in-place --noclean \
+	    $(shell rpm -q rpm >/dev/null 2>&1 || echo "--nodeps --define '_libdir /usr/lib64'") \
+	    --define '_topdir $(PACKAGES)/rpmbuild' --define '_rpmdir $(PACKAGES)' \
+	    --define '_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' packaging/criu-preflight.spec
+	@rm -rf $(PACKAGES)/rpmbuild
+
+test-package: deb rpm provision ## the packages checked, installed, used with every real CRIU and removed (root)
+	@scripts/test-package $(PACKAGES)
 
 clean: ## what was built (the cache of CRIUs stays)
 	$(CARGO) clean
