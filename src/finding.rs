@@ -1,6 +1,7 @@
 //! A finding: facts about one offending resource, no words.
 
 use crate::bytes::Bytes;
+use crate::criu::Missing;
 use crate::rules::Rule;
 use crate::snapshot::{Dev, OpenFile, Task};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,16 @@ pub enum WarnReason {
     NotConfirmed,
     /// Two looks agree, but it could be a coincidence of two moments: the look at the frozen tree decides.
     Unproved,
+}
+
+impl From<Missing> for WarnReason {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::Option => WarnReason::OptionUnknown,
+            Missing::Plugins => WarnReason::PluginsUnknown,
+            Missing::Fact => WarnReason::FactUnknown,
+        }
+    }
 }
 
 /// A fact's value. Text from the tree stays bytes until the report escapes it.
@@ -235,6 +246,10 @@ impl Finding {
     }
     pub fn num(self, name: &'static str, value: impl Into<i64>) -> Self {
         self.fact(name, Value::Num(value.into()))
+    }
+    /// A number of any width; one that does not fit is the largest.
+    pub fn count(self, name: &'static str, value: impl TryInto<i64>) -> Self {
+        self.num(name, value.try_into().unwrap_or(i64::MAX))
     }
     /// Where it is.
     pub fn place(&self) -> Place {

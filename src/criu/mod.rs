@@ -70,7 +70,18 @@ pub enum Gate {
     /// All are known and none is given: CRIU refuses.
     InForce,
     /// Not known whether one is given: warn.
-    Unknown,
+    Unknown(Missing),
+}
+
+/// What would have to be known to decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// An option of CRIU.
+    Option,
+    /// The other plugins, which are not loaded yet.
+    Plugins,
+    /// A fact about the tree or the kernel.
+    Fact,
 }
 
 impl Host {
@@ -118,7 +129,7 @@ impl Host {
             match self.options.flag(*opt) {
                 Some(true) => return Gate::Waived,
                 Some(false) => {}
-                None => gate = Gate::Unknown,
+                None => gate = Gate::OPTION_UNKNOWN,
             }
         }
         gate
@@ -127,7 +138,7 @@ impl Host {
     /// The gate of one exact `--external` string (CRIU: `external_lookup_id`, exact comparison).
     pub fn gate_external(&self, key: &[u8]) -> Gate {
         match &self.externals {
-            None => Gate::Unknown,
+            None => Gate::OPTION_UNKNOWN,
             Some(list) if list.iter().any(|e| e.0 == key) => Gate::Waived,
             Some(_) => Gate::InForce,
         }
@@ -151,7 +162,7 @@ impl Host {
         } else if self.siblings.cuda() {
             Gate::Waived
         } else if self.siblings.pending {
-            Gate::Unknown
+            Gate::PLUGINS_UNKNOWN
         } else {
             Gate::InForce
         }
@@ -162,7 +173,7 @@ impl Host {
         if self.siblings.claims(hook) {
             Gate::Waived
         } else if self.siblings.pending {
-            Gate::Unknown
+            Gate::PLUGINS_UNKNOWN
         } else {
             Gate::InForce
         }
@@ -170,11 +181,15 @@ impl Host {
 }
 
 impl Gate {
+    pub const OPTION_UNKNOWN: Gate = Gate::Unknown(Missing::Option);
+    pub const PLUGINS_UNKNOWN: Gate = Gate::Unknown(Missing::Plugins);
+    pub const FACT_UNKNOWN: Gate = Gate::Unknown(Missing::Fact);
+
     /// Any of several gates is enough.
     pub fn or(self, other: Gate) -> Gate {
         match (self, other) {
             (Gate::Waived, _) | (_, Gate::Waived) => Gate::Waived,
-            (Gate::Unknown, _) | (_, Gate::Unknown) => Gate::Unknown,
+            (Gate::Unknown(missing), _) | (_, Gate::Unknown(missing)) => Gate::Unknown(missing),
             _ => Gate::InForce,
         }
     }

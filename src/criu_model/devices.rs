@@ -53,7 +53,7 @@ pub fn tty_external(host: &Host, file: &OpenFile) -> Gate {
     // Mostly there is none, and no key is to be made.
     let has = |list: &[Bytes]| list.iter().any(|key| key.starts_with(b"tty[") && **key == *tty_key(file).as_bytes());
     let gate = |list: &Option<Vec<Bytes>>| match list {
-        None => Gate::Unknown,
+        None => Gate::OPTION_UNKNOWN,
         Some(list) if has(list) => Gate::Waived,
         Some(_) => Gate::InForce,
     };

@@ -392,7 +392,7 @@ impl<'a> Model<'a> {
         if self.known {
             Gate::InForce
         } else {
-            Gate::Unknown
+            Gate::FACT_UNKNOWN
         }
     }
 }

@@ -181,12 +181,12 @@ fn problem(
     let unless = if file.is_chrdev() { tty_external(host, file) } else { Gate::InForce };
     let Some(node) = node else {
         // Without its link it may be a memfd or a segment of shared memory, which are on no mount of anybody's.
-        let seen = if path.is_some() { Gate::InForce } else { Gate::Unknown };
+        let seen = if path.is_some() { Gate::InForce } else { Gate::FACT_UNKNOWN };
         return Some((Problem::MountUnknown, unless.or(table_gate(snap)).or(seen)));
     };
     if model.is_overmounted(node) {
         // --skip-mnt takes mounts away, those that cover too; the model knows the rest.
-        let skip = if host.options.skip_mnt.is_some() { Gate::InForce } else { Gate::Unknown };
+        let skip = if host.options.skip_mnt.is_some() { Gate::InForce } else { Gate::OPTION_UNKNOWN };
         return Some((Problem::Overmounted, unless.or(skip)));
     }
     if path.is_some_and(|p| !p.starts_with(b"/")) {
@@ -210,7 +210,7 @@ fn problem(
             // It may be of a layer that could not be looked at.
             if remap == Gate::Waived && may_be_a_layers(file, node.info) {
                 let found = of_a_layer(host, file, node.info);
-                return found.map(|(problem, known)| (problem, unless.or(known).or(Gate::Unknown)));
+                return found.map(|(problem, known)| (problem, unless.or(known).or(Gate::FACT_UNKNOWN)));
             }
             Some((Problem::Unlinked, unless))
         }
@@ -266,7 +266,7 @@ fn table_gate(snap: &Snapshot) -> Gate {
     if snap.knows_mounts() {
         Gate::InForce
     } else {
-        Gate::Unknown
+        Gate::FACT_UNKNOWN
     }
 }
 
@@ -301,7 +301,7 @@ fn of_a_layer(host: &Host, file: &OpenFile, mount: &MountInfo) -> Option<(Proble
 fn too_big(host: &Host, file: &OpenFile) -> Option<(Problem, Gate)> {
     let size = if host.has(Cap::GhostBlocks) { file.blocks.saturating_mul(512) } else { file.size };
     let limit = host.options.ghost_limit;
-    let known = if limit.is_some() { Gate::InForce } else { Gate::Unknown };
+    let known = if limit.is_some() { Gate::InForce } else { Gate::OPTION_UNKNOWN };
     (size > limit.unwrap_or(DEFAULT_GHOST_LIMIT)).then_some((Problem::Ghost(size), known))
 }
 

@@ -2,43 +2,41 @@
 //! printed as a remedy and what the verdict takes into account cannot differ.
 
 use crate::criu::{Gate, Host, Opt};
-use crate::finding::{Finding, Value, WarnReason};
+use crate::finding::{Finding, Value};
 use crate::rules::{Remedy, Rule};
 use std::io::Write as _;
 
-/// What the remedies say about a finding that its rule has made, and why it is not known.
-pub fn of(rule: &Rule, finding: &Finding, host: &Host) -> (Gate, Option<WarnReason>) {
+/// What the remedies say about a finding that its rule has made.
+pub fn of(rule: &Rule, finding: &Finding, host: &Host) -> Gate {
     any(rule.remedies.iter().map(|remedy| of_remedy(remedy, Some(finding), host)))
 }
 
 /// Whether an option or a hook that allows everything of the rule is known to be given: nothing need be looked for.
 pub fn waives_all(rule: &Rule, host: &Host) -> bool {
-    rule.remedies.iter().any(|remedy| of_remedy(remedy, None, host).0 == Gate::Waived)
+    rule.remedies.iter().any(|remedy| of_remedy(remedy, None, host) == Gate::Waived)
 }
 
 /// Any one of them is enough.
-fn any(gates: impl Iterator<Item = (Gate, Option<WarnReason>)>) -> (Gate, Option<WarnReason>) {
-    gates.fold((Gate::InForce, None), |(gate, reason), (other, why)| (gate.or(other), reason.or(why)))
+fn any(gates: impl Iterator<Item = Gate>) -> Gate {
+    gates.fold(Gate::InForce, Gate::or)
 }
 
 /// Without a finding: what the remedy says of every finding, as far as that does not depend on it.
-fn of_remedy(remedy: &Remedy, finding: Option<&Finding>, host: &Host) -> (Gate, Option<WarnReason>) {
-    let because = |gate, reason| (gate, (gate == Gate::Unknown).then_some(reason));
-    let option = |gate| because(gate, WarnReason::OptionUnknown);
+fn of_remedy(remedy: &Remedy, finding: Option<&Finding>, host: &Host) -> Gate {
     match remedy {
         // CRIU before 4.2 does not know it.
-        Remedy::Option(Opt::AllowUprobes) if !host.caps.uprobes => (Gate::InForce, None),
-        Remedy::Option(opt) => option(host.gate(&[*opt])),
+        Remedy::Option(Opt::AllowUprobes) if !host.caps.uprobes => Gate::InForce,
+        Remedy::Option(opt) => host.gate(&[*opt]),
         Remedy::OptionFor(opt, fact) => match finding.and_then(|f| f.get(fact)) {
-            Some(_) => option(host.gate(&[*opt])),
-            None => (Gate::InForce, None),
+            Some(_) => host.gate(&[*opt]),
+            None => Gate::InForce,
         },
         Remedy::External(template) => match finding.and_then(|f| key(template, f)) {
-            Some(key) => option(host.gate_external(&key)),
-            None => (Gate::InForce, None),
+            Some(key) => host.gate_external(&key),
+            None => Gate::InForce,
         },
-        Remedy::Hook(hook) => because(host.gate_hook(*hook), WarnReason::PluginsUnknown),
-        Remedy::Modelled(..) | Remedy::Release(_) | Remedy::Workload(_) => (Gate::InForce, None),
+        Remedy::Hook(hook) => host.gate_hook(*hook),
+        Remedy::Modelled(..) | Remedy::Release(_) | Remedy::Workload(_) => Gate::InForce,
     }
 }
 
@@ -77,9 +75,9 @@ mod tests {
     fn the_gate_is_that_of_the_remedies() {
         let locks = rule(&[Remedy::Workload("close it"), Remedy::Option(Opt::FileLocks)]);
         let f = Finding::on_task(&locks, &task(100));
-        assert_eq!(of(&locks, &f, &host()), (Gate::InForce, None));
-        assert_eq!(of(&locks, &f, &with(Opt::FileLocks)).0, Gate::Waived);
-        assert_eq!(of(&locks, &f, &unknown(Opt::FileLocks)), (Gate::Unknown, Some(WarnReason::OptionUnknown)));
+        assert_eq!(of(&locks, &f, &host()), Gate::InForce);
+        assert_eq!(of(&locks, &f, &with(Opt::FileLocks)), Gate::Waived);
+        assert_eq!(of(&locks, &f, &unknown(Opt::FileLocks)), Gate::OPTION_UNKNOWN);
         assert!(waives_all(&locks, &with(Opt::FileLocks)) && !waives_all(&locks, &unknown(Opt::FileLocks)));
     }
 
@@ -87,8 +85,8 @@ mod tests {
     fn a_remedy_with_a_fact_is_one_only_for_a_finding_that_has_it() {
         let tty = rule(&[Remedy::OptionFor(Opt::ShellJob, "tty")]);
         let f = Finding::on_task(&tty, &task(100));
-        assert_eq!(of(&tty, &f, &with(Opt::ShellJob)).0, Gate::InForce);
-        assert_eq!(of(&tty, &f.num("tty", 5), &with(Opt::ShellJob)).0, Gate::Waived);
+        assert_eq!(of(&tty, &f, &with(Opt::ShellJob)), Gate::InForce);
+        assert_eq!(of(&tty, &f.num("tty", 5), &with(Opt::ShellJob)), Gate::Waived);
         assert!(!waives_all(&tty, &with(Opt::ShellJob)));
     }
 
@@ -98,11 +96,11 @@ mod tests {
         let f = |ino: i64| Finding::on_task(&unix, &task(100)).num("ino", ino);
         let mut host = host();
         host.externals = Some(vec!["unix[77]".into()]);
-        assert_eq!(of(&unix, &f(77), &host).0, Gate::Waived);
-        assert_eq!(of(&unix, &f(7), &host).0, Gate::InForce);
-        assert_eq!(of(&unix, &Finding::on_task(&unix, &task(100)), &host).0, Gate::InForce);
+        assert_eq!(of(&unix, &f(77), &host), Gate::Waived);
+        assert_eq!(of(&unix, &f(7), &host), Gate::InForce);
+        assert_eq!(of(&unix, &Finding::on_task(&unix, &task(100)), &host), Gate::InForce);
         host.externals = None;
-        assert_eq!(of(&unix, &f(7), &host), (Gate::Unknown, Some(WarnReason::OptionUnknown)));
+        assert_eq!(of(&unix, &f(7), &host), Gate::OPTION_UNKNOWN);
     }
 
     #[test]
@@ -111,7 +109,7 @@ mod tests {
         let f = Finding::on_task(&device, &task(100));
         let mut host = host();
         host.siblings.pending = true;
-        assert_eq!(of(&device, &f, &host), (Gate::Unknown, Some(WarnReason::PluginsUnknown)));
+        assert_eq!(of(&device, &f, &host), Gate::PLUGINS_UNKNOWN);
     }
 
     /// Every key that the engine is to look for can be made of what the rule's findings have.

@@ -2,7 +2,7 @@
 
 use super::gate;
 use crate::criu::{Gate, Host};
-use crate::finding::{Finding, Place, WarnReason};
+use crate::finding::{Finding, Place};
 use crate::rules::Rule;
 use std::collections::{HashMap, HashSet};
 
@@ -42,13 +42,9 @@ impl<'a> Sink<'a> {
 
     /// The same for what CRIU does not even look at under a condition that is no remedy of the rule and may not be known.
     pub fn push_unless(&mut self, condition: Gate, mut finding: Finding) {
-        let (remedies, mut reason) = gate::of(self.rule, &finding, self.host);
-        if condition == Gate::Unknown {
-            reason = reason.or(Some(WarnReason::FactUnknown));
-        }
-        let gate = remedies.or(condition);
-        if let (Gate::Unknown, Some(reason)) = (gate, reason) {
-            finding.demote(reason);
+        let gate = gate::of(self.rule, &finding, self.host).or(condition);
+        if let Gate::Unknown(missing) = gate {
+            finding.demote(missing.into());
         }
         if let Some(trace) = &mut self.trace {
             trace.push(Decision { finding: finding.clone(), waived: gate == Gate::Waived });
@@ -93,7 +89,7 @@ impl<'a> Sink<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Verdict;
+    use crate::finding::{Verdict, WarnReason};
     use crate::rules::registry;
     use crate::rules::testkit::{file, host, task};
     use crate::snapshot::Task;
@@ -128,8 +124,8 @@ mod tests {
             sink.into_findings().first().map(|f| (f.fd, f.verdict, f.warns, f.also.len()))
         };
         let unknown = Some(WarnReason::FactUnknown);
-        assert_eq!(found(&[Gate::Unknown, Gate::InForce]), Some((Some(3), Verdict::Refuse, None, 1)));
-        assert_eq!(found(&[Gate::Waived, Gate::Unknown]), Some((Some(4), Verdict::Warn, unknown, 0)));
+        assert_eq!(found(&[Gate::FACT_UNKNOWN, Gate::InForce]), Some((Some(3), Verdict::Refuse, None, 1)));
+        assert_eq!(found(&[Gate::Waived, Gate::FACT_UNKNOWN]), Some((Some(4), Verdict::Warn, unknown, 0)));
         assert_eq!(found(&[Gate::Waived]), None);
         // Places that a rule names itself are no news.
         let mut sink = Sink::new(rule, &host);

@@ -123,7 +123,7 @@ pub fn render_value(value: &Value) -> String {
 pub const BUILTIN_FACTS: [&str; 5] = ["pid", "comm", "tid", "fd", "addr"];
 
 /// What a template's `{name}` stands for in this finding, in full.
-fn fact_text(finding: &Finding, name: &str) -> Option<String> {
+pub(crate) fn fact_text(finding: &Finding, name: &str) -> Option<String> {
     finding.get(name).map(render_value).or_else(|| match name {
         "pid" => Some(finding.pid.to_string()),
         "comm" => Some(finding.comm.escaped()),

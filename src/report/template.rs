@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! {name}        the fact's value
+//! {name?a=one text|b=another}   the text for the fact's value, which is `a` or `b`; facts may stand in the text
 //! [...{name}]   dropped, with everything in it, when a fact in it is absent
 //! [text]        without a fact inside it is plain text, brackets and all
 //! \[ \] \{ \} \\  the character itself
@@ -23,6 +24,8 @@ pub enum Style {
 pub enum Part<'t> {
     Text(&'t str),
     Fact(&'t str),
+    /// The text for each value that the fact may have.
+    Select(&'t str, Vec<(&'t str, Vec<Part<'t>>)>),
     Optional(Vec<Part<'t>>),
 }
 
@@ -30,7 +33,8 @@ pub enum Part<'t> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     pub text: String,
-    /// Every fact outside of optional parts was there. The place of an absent one is filled with `?`.
+    /// Every fact outside of optional parts was there, and has a value that the template knows. The place of an absent one is
+    /// filled with `?`, that of a value without a text with the value.
     pub complete: bool,
 }
 
@@ -52,22 +56,17 @@ pub fn parse(template: &str, style: Style) -> Result<Vec<Part<'_>>, String> {
             push_text(&mut parts, text);
             rest = after;
         } else if let Some(inner) = tail.strip_prefix('{') {
-            let Some((name, after)) = inner.split_once('}') else {
+            let Some((inside, after)) = split_braces(inner) else {
                 return Err(format!("`{tail}` is not closed"));
             };
-            if name.is_empty()
-                || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
-            {
-                return Err(format!("`{name}` is no name of a fact"));
-            }
-            parts.push(Part::Fact(name));
+            parts.push(fact(inside)?);
             rest = after;
         } else {
             let Some((inner, after)) = split_brackets(tail) else {
                 return Err(format!("`{tail}` is not closed, or brackets are nested"));
             };
             let optional = parse(inner, Style::OptionValue)?;
-            if optional.iter().any(|p| matches!(p, Part::Fact(_))) {
+            if optional.iter().any(|p| matches!(p, Part::Fact(_) | Part::Select(..))) {
                 parts.push(Part::Optional(optional));
             } else {
                 push_text(&mut parts, "[");
@@ -81,10 +80,66 @@ pub fn parse(template: &str, style: Style) -> Result<Vec<Part<'_>>, String> {
     Ok(parts)
 }
 
+/// What stands in braces.
+fn fact(inside: &str) -> Result<Part<'_>, String> {
+    let (name, texts) = match inside.split_once('?') {
+        Some((name, texts)) => (name, Some(texts)),
+        None => (inside, None),
+    };
+    if !is_name(name) {
+        return Err(format!("`{name}` is no name of a fact"));
+    }
+    let Some(texts) = texts else { return Ok(Part::Fact(name)) };
+    let mut choices = Vec::new();
+    for text in split_choices(texts) {
+        let Some((value, text)) = text.split_once('=').filter(|(value, _)| is_name(value)) else {
+            return Err(format!("`{text}` is for no value"));
+        };
+        choices.push((value, parse(text, Style::OptionValue)?));
+    }
+    Ok(Part::Select(name, choices))
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
+}
+
 fn push_text<'t>(parts: &mut Vec<Part<'t>>, text: &'t str) {
     if !text.is_empty() {
         parts.push(Part::Text(text));
     }
+}
+
+/// `inside}after` to (inside, after): braces may stand in it. `None`: not closed.
+fn split_braces(tail: &str) -> Option<(&str, &str)> {
+    let (mut depth, mut escaped) = (0u32, false);
+    for (at, c) in tail.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '{' => depth = depth.saturating_add(1),
+            '}' if depth == 0 => {
+                let (inside, after) = tail.split_at_checked(at)?;
+                return Some((inside, after.strip_prefix('}')?));
+            }
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Splits at each `|` that is in no braces.
+fn split_choices(texts: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0u32;
+    texts.split(move |c| {
+        match c {
+            '{' => depth = depth.saturating_add(1),
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == '|' && depth == 0
+    })
 }
 
 /// `[inner]after` to (inner, after). `None`: not closed, or another bracket opens inside.
@@ -106,12 +161,7 @@ fn split_brackets(tail: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// The names of the facts a sentence refers to, in order; empty for a template that does not parse.
-pub fn placeholders(template: &str) -> Vec<&str> {
-    names(template, Style::Sentence)
-}
-
-/// The same of a template of either style.
+/// The names of the facts that a template refers to, in order; empty for one that does not parse.
 pub fn names(template: &str, style: Style) -> Vec<&str> {
     let mut names = Vec::new();
     collect(&parse(template, style).unwrap_or_default(), &mut names);
@@ -121,16 +171,26 @@ pub fn names(template: &str, style: Style) -> Vec<&str> {
 /// The names of the facts without which the template is not complete.
 pub fn needed(template: &str, style: Style) -> Vec<&str> {
     let parts = parse(template, style).unwrap_or_default();
-    parts.into_iter().filter_map(|p| if let Part::Fact(name) = p { Some(name) } else { None }).collect()
+    let name = |part| match part {
+        Part::Fact(name) | Part::Select(name, _) => Some(name),
+        Part::Text(_) | Part::Optional(_) => None,
+    };
+    parts.into_iter().filter_map(name).collect()
 }
 
-/// A template as a reader knows it: facts as upper-case words, optional parts in brackets.
+/// A template as a reader knows it: facts as upper-case words, texts to choose from with ` / ` between them, optional parts in brackets.
 pub fn with_names(template: &str, style: Style) -> String {
     fn put(parts: &[Part], out: &mut String) {
         for part in parts {
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Fact(name) => out.push_str(&name.to_uppercase()),
+                Part::Select(_, choices) => {
+                    for (nth, (_, text)) in choices.iter().enumerate() {
+                        out.push_str(if nth == 0 { "" } else { " / " });
+                        put(text, out);
+                    }
+                }
                 Part::Optional(inner) => {
                     out.push('[');
                     put(inner, out);
@@ -159,6 +219,9 @@ pub fn can_make(template: &str, text: &str) -> bool {
                     Some(first) => (*first..=text.len()).filter(|end| text.is_char_boundary(*end)).collect(),
                     None => Vec::new(),
                 },
+                Part::Select(_, choices) => {
+                    choices.iter().flat_map(|(_, parts)| ends(parts, text, at.clone())).collect()
+                }
                 Part::Optional(inner) => {
                     let mut with = ends(inner, text, at.clone());
                     with.extend(&at);
@@ -179,6 +242,10 @@ fn collect<'t>(parts: &[Part<'t>], names: &mut Vec<&'t str>) {
         match part {
             Part::Text(_) => {}
             Part::Fact(name) => names.push(name),
+            Part::Select(name, choices) => {
+                names.push(name);
+                choices.iter().for_each(|(_, text)| collect(text, names));
+            }
             Part::Optional(inner) => collect(inner, names),
         }
     }
@@ -191,33 +258,49 @@ pub fn render(template: &str, style: Style, fact: &dyn Fn(&str) -> Option<String
         out.text.push_str(template);
         return out;
     };
-    for part in &parts {
-        match part {
-            Part::Text(text) => out.text.push_str(text),
+    out.complete = fill(&parts, fact, &mut out.text);
+    out
+}
+
+/// Appends the parts; whether every fact was there.
+fn fill(parts: &[Part], fact: &dyn Fn(&str) -> Option<String>, out: &mut String) -> bool {
+    let mut complete = true;
+    for part in parts {
+        complete &= match part {
+            Part::Text(text) => {
+                out.push_str(text);
+                true
+            }
             Part::Fact(name) => match fact(name) {
-                Some(value) => out.text.push_str(&value),
+                Some(value) => {
+                    out.push_str(&value);
+                    true
+                }
                 None => {
-                    out.text.push('?');
-                    out.complete = false;
+                    out.push('?');
+                    false
                 }
             },
-            Part::Optional(inner) => {
-                let mut optional = String::new();
-                let all_there = inner.iter().all(|p| match p {
-                    Part::Text(text) => {
-                        optional.push_str(text);
-                        true
+            Part::Select(name, choices) => {
+                let value = fact(name);
+                match choices.iter().find(|(of, _)| value.as_deref() == Some(*of)) {
+                    Some((_, text)) => fill(text, fact, out),
+                    None => {
+                        out.push_str(value.as_deref().unwrap_or("?"));
+                        false
                     }
-                    Part::Fact(name) => fact(name).map(|value| optional.push_str(&value)).is_some(),
-                    Part::Optional(_) => false,
-                });
-                if all_there {
-                    out.text.push_str(&optional);
                 }
             }
-        }
+            Part::Optional(inner) => {
+                let mut optional = String::new();
+                if fill(inner, fact, &mut optional) {
+                    out.push_str(&optional);
+                }
+                true
+            }
+        };
     }
-    out
+    complete
 }
 
 #[cfg(test)]
@@ -249,6 +332,24 @@ mod tests {
     }
 
     #[test]
+    fn chooses_by_the_value() {
+        let of =
+            "{state?LISTEN=waits|ESTABLISHED=has {ino}, {path}}".replace("LISTEN", "a").replace("ESTABLISHED", "b");
+        let chosen = |value: &str| {
+            let fact = |name: &str| if name == "state" { Some(value.to_string()) } else { fact(name) };
+            render(&of, Style::Sentence, &fact)
+        };
+        assert_eq!(chosen("a").text, "waits");
+        assert_eq!(chosen("b").text, "has 4711, /tmp/[x] {ino}");
+        assert_eq!((chosen("c").text.as_str(), chosen("c").complete), ("c", false));
+        assert_eq!(sentence("x[, {queue?a=one|b=two}]"), "x");
+        assert_eq!(names(&of, Style::Sentence), ["state", "ino", "path"]);
+        assert_eq!(needed(&of, Style::Sentence), ["state"]);
+        assert_eq!(with_names(&of, Style::Sentence), "waits / has INO, PATH");
+        assert!(can_make(&of, "waits") && can_make(&of, "has 4, 5") && !can_make(&of, "a"));
+    }
+
+    #[test]
     fn brackets_can_be_text() {
         assert_eq!(sentence("anon_inode:[io_uring] of {state}"), "anon_inode:[io_uring] of ESTABLISHED");
         assert_eq!(sentence(r"external unix\[{ino}\], \{x\} \\"), r"external unix[4711], {x} \");
@@ -267,7 +368,20 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_template() {
-        for bad in ["{", "{Name}", "{}", "{a b}", "[{a}", "[{a} [{b}]]", "tail \\", "\\n"] {
+        for bad in [
+            "{",
+            "{Name}",
+            "{}",
+            "{a b}",
+            "{a?}",
+            "{a?b}",
+            "{a?B=c}",
+            "{a?b={}}",
+            "[{a}",
+            "[{a} [{b}]]",
+            "tail \\",
+            "\\n",
+        ] {
             assert!(parse(bad, Style::Sentence).is_err(), "{bad}");
             assert_eq!(sentence(bad), bad);
         }
@@ -275,7 +389,7 @@ mod tests {
 
     #[test]
     fn tells_the_names() {
-        assert_eq!(placeholders(r"{a} [of {b} \[{c}\]] [d]"), ["a", "b", "c"]);
+        assert_eq!(names(r"{a} [of {b} \[{c}\]] [d]", Style::Sentence), ["a", "b", "c"]);
     }
 
     #[test]

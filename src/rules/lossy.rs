@@ -1,7 +1,7 @@
 //! What CRIU accepts and loses without a word, or writes in a way that it cannot restore. Never a refusal.
 
 use crate::rules::sockets::tcp::local;
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Value, Versions, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::{Namespaces, Task, Thread, UnsavedThreadState};
 use std::collections::HashSet;
 
@@ -89,7 +89,7 @@ pub static LOST_SIGNAL_OWNER: Rule = Rule {
     group: "Dumped, and lost",
     condition: "A descriptor with O_ASYNC sends its signals to a process outside of the tree (F_SETOWN). CRIU writes the number down, \
            and after the restore that number is somebody else's, or nobody's: then the restore fails.",
-    message: "its signals (O_ASYNC) go to {owner}, which is not in the tree",
+    message: "its signals (O_ASYNC) go to {kind?process=process|group=process group} {owner}, which is not in the tree",
     criu: &["{at the restore, if that number is nobody's} Can't setup %d file owner pid"],
     source: "criu/files.c:fill_fd_params, restore_fown",
     versions: Versions::All,
@@ -102,8 +102,8 @@ pub static LOST_SIGNAL_OWNER: Rule = Rule {
         for (task, file) in ctx.files() {
             let Some(owner) = file.owner.filter(|owner| *owner != 0) else { continue };
             if !inside.get_or_insert_with(|| possible_owners(ctx)).contains(&owner) {
-                let who = if owner > 0 { format!("process {owner}") } else { format!("process group {}", -owner) };
-                let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.origin)).term("owner", who);
+                let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.origin));
+                let f = f.term("kind", if owner > 0 { "process" } else { "group" }).num("owner", owner.saturating_abs());
                 sink.push(if owner > 0 { f.other(Other::Process(owner)) } else { f });
             }
         }
@@ -186,7 +186,8 @@ pub static LOST_THREAD_OWN: Rule = Rule {
     group: "Dumped, and lost",
     condition: "A thread has a descriptor table, or a root and working directory, of its own (unshare or clone without CLONE_FILES, \
            CLONE_FS). CRIU looks at the first thread's only, and gives them to all threads of the process at the restore.",
-    message: "the thread has {what} of its own, which CRIU does not look at",
+    message: "the thread has {what?files-and-fs=a descriptor table, a root and a working directory|files=a descriptor table\
+           |fs=a root and a working directory} of its own, which CRIU does not look at",
     criu: &[],
     source: "criu/cr-dump.c:dump_one_task",
     versions: Versions::All,
@@ -197,9 +198,9 @@ pub static LOST_THREAD_OWN: Rule = Rule {
     find: |rule, ctx, sink| {
         for (task, thread, unasked) in threads(ctx) {
             let what = match (unasked.own_files, unasked.own_fs) {
-                (true, true) => "a descriptor table, a root and a working directory",
-                (true, false) => "a descriptor table",
-                (false, true) => "a root and a working directory",
+                (true, true) => "files-and-fs",
+                (true, false) => "files",
+                (false, true) => "fs",
                 (false, false) => continue,
             };
             sink.push(on_thread(rule, task, thread).term("what", what));
@@ -214,7 +215,7 @@ pub static LOST_NS_NESTED: Rule = Rule {
     condition: "A process lives in another namespace than the root process, in a way that CRIU dumps and does not restore: in a mount or \
            network namespace of its own while the root is in CRIU's (whose contents are not dumped then), or in CRIU's IPC, UTS, \
            user, cgroup or time namespace while the root has one of its own.",
-    message: "in the {kind} namespace {ino}{of} while the root is in another: it cannot be restored",
+    message: "in the {kind} namespace {ino}[, which is {owner},] while the root is in another: it cannot be restored",
     criu: &["{at the restore} Can't restore sub-task in NS (cflags %lx)"],
     source: "criu/pstree.c:prepare_pstree_kobj_ids",
     versions: Versions::All,
@@ -229,20 +230,21 @@ pub static LOST_NS_NESTED: Rule = Rule {
         const ONE: [(&str, Of); 5] =
             [("IPC", |n| n.ipc), ("UTS", |n| n.uts), ("user", |n| n.user), ("cgroup", |n| n.cgroup), ("time", |n| n.time)];
         let criu = &ctx.snap.criu.ns;
-        let mut told = |task: &Task, kind: &'static str, ino: u64, of: &'static str| {
+        let mut told = |task: &Task, kind: &'static str, ino: u64, criu_has: bool| {
             // One namespace is one reason.
-            let f = Finding::on_task(rule, task).key(format!("{kind}:{ino}")).term("kind", kind).term("of", of);
-            sink.push(f.fact("ino", Value::Num(i64::try_from(ino).unwrap_or(i64::MAX))));
+            let f = Finding::on_task(rule, task).key(format!("{kind}:{ino}")).term("kind", kind);
+            let f = if criu_has { f.term("owner", "CRIU's") } else { f };
+            sink.push(f.count("ino", ino));
         };
         for task in ctx.live_tasks() {
             for (kind, of) in SUB.into_iter().filter(|(_, of)| ctx.snap.root_shares(of) == Some(true)) {
                 if let Some(ino) = of(&task.ns).filter(|ino| Some(*ino) != of(criu)) {
-                    told(task, kind, ino, "");
+                    told(task, kind, ino, false);
                 }
             }
             for (kind, of) in ONE.into_iter().filter(|(_, of)| ctx.snap.root_shares(of) == Some(false)) {
                 if let Some(ino) = of(&task.ns).filter(|ino| Some(*ino) == of(criu)) {
-                    told(task, kind, ino, ", which is CRIU's,");
+                    told(task, kind, ino, true);
                 }
             }
         }

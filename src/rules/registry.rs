@@ -217,4 +217,35 @@ mod tests {
         assert_eq!(written, as_set);
         assert!(written.len() > 150, "{}", written.len());
     }
+
+    /// What stands in a rule's file beside its items and comments and has three words is a sentence that no template knows.
+    #[test]
+    fn no_rule_speaks_but_through_its_templates() {
+        let is_word = |w: &&str| w.contains(|c: char| c.is_ascii_lowercase()) && !w.contains('{');
+        let mut spoken = Vec::new();
+        for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rules")) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.ends_with("_tests.rs") || ["testkit.rs", "registry.rs", "versions.rs"].contains(&name) {
+                continue;
+            }
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            let without_items: String = code
+                .split("\npub static ")
+                .map(|item| match item.split_once(": Rule = Rule {") {
+                    Some((_, item)) => item.split_once("\n    find: ").map_or("", |(_, find)| find),
+                    None => item,
+                })
+                .collect();
+            // The constants that items are made of: remedies that several have.
+            let statements = without_items.split("\n}").filter(|part| !part.contains("Remedy::Workload"));
+            for line in statements.flat_map(str::lines).filter_map(|line| line.split("//").next()) {
+                let literals = line.split('"').skip(1).step_by(2);
+                let sentences = literals
+                    .filter(|l| !l.starts_with("AF_") && l.split_whitespace().filter(|w| is_word(w)).count() > 2);
+                spoken.extend(sentences.map(|l| format!("{}: {l}", path.display())));
+            }
+        }
+        assert!(spoken.is_empty(), "{spoken:#?}");
+    }
 }

@@ -9,6 +9,8 @@ use crate::criu::options::SWITCHES;
 use crate::criu::{Caps, Host, LockMethod, Opt, Options, Release, Runtime, Siblings, Stage};
 use crate::engine::judge::judge_with;
 use crate::parse::diag::{InetDiag, Queues, UnixDiag};
+use crate::report::fact_text;
+use crate::report::template::{self, Style};
 use crate::rules::{Finding, Rule, Verdict};
 use crate::snapshot::{
     Cgroups, Detail, Dev, Kernel, MountTable, Namespaces, Observer, OpenFile, Origin, ScanPhase, Snapshot, SocketFacts,
@@ -226,26 +228,10 @@ pub fn found(rule: &Rule, snap: &Snapshot, host: &Host) -> Vec<Finding> {
 pub fn verdict(rule: &Rule, snap: &Snapshot, host: &Host) -> Option<Verdict> {
     let found = found(rule, snap, host);
     assert!(found.len() <= 1, "{found:#?}");
-    // Every fact the sentence needs outside of its optional parts must be there.
+    // Every fact that the sentence needs must be there, with a value that it has words for.
     for f in &found {
-        for name in needed(rule.message) {
-            assert!(f.get(name).is_some(), "{} has no fact {name}: {f:#?}", rule.id);
-        }
+        let sentence = template::render(rule.message, Style::Sentence, &|name| fact_text(f, name));
+        assert!(sentence.complete, "{}: {}: {f:#?}", rule.id, sentence.text);
     }
     found.first().map(|f| f.verdict)
-}
-
-/// The facts a sentence cannot do without: those in braces outside of brackets.
-fn needed(says: &str) -> Vec<&str> {
-    let mut names = Vec::new();
-    let mut rest = says;
-    while let Some(at) = rest.find(['{', '[']) {
-        let (close, name) = if rest[at..].starts_with('[') { (']', false) } else { ('}', true) };
-        let end = at + rest[at..].find(close).unwrap_or_else(|| panic!("not closed: {says}"));
-        if name {
-            names.push(&rest[at + 1..end]);
-        }
-        rest = &rest[end + 1..];
-    }
-    names
 }

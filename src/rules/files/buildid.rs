@@ -27,7 +27,8 @@ pub static BUILDID_OPEN: Rule = Rule {
     condition: "A file is open that nobody can open for reading, whoever he is: a control file of a driver in sysfs, or a memfd_secret that \
            --external file[...] names. CRIU opens every regular file a second time to look for a build-id, unless it is open for \
            appending only.",
-    message: "open file[ {path}], which CRIU cannot open for reading: {why}",
+    message: "open file[ {path}], which CRIU cannot open for reading: \
+           {why?write-only=it is write-only|secret=memory of memfd_secret cannot be opened again}",
     criu: &["Build-ID (For validation) could not be obtained for file %s because can't open the file"],
     source: "criu/files-reg.c:store_validation_data_build_id",
     versions: Versions::All,
@@ -42,7 +43,7 @@ pub static BUILDID_OPEN: Rule = Rule {
         let gate = match ctx.host.options.validate_by_size {
             Some(true) => return,
             Some(false) => Gate::InForce,
-            None => Gate::Unknown,
+            None => Gate::OPTION_UNKNOWN,
         };
         // Elsewhere CRIU's capabilities are above the mode; the kernel itself refuses this (`kernfs_fop_open`).
         let unreadable = |f: &OpenFile| {
@@ -51,10 +52,10 @@ pub static BUILDID_OPEN: Rule = Rule {
         for (task, file) in ctx.files().filter(|(_, f)| unreadable(f)) {
             let Some(mnt_id) = file.mnt_id else { continue };
             let (gate, why) = match ctx.mounts.by_id(mnt_id) {
-                Some(n) if *n.info.fstype == *b"sysfs" && file.mode & 0o444 == 0 => (gate, "it is write-only"),
+                Some(n) if *n.info.fstype == *b"sysfs" && file.mode & 0o444 == 0 => (gate, "write-only"),
                 // Its mount is the kernel's own: that ends the dump before, unless it is external.
                 None if named_secret(file) => match external_key(file).map(|k| ctx.host.gate_external(k.as_bytes())) {
-                    Some(Gate::Waived) => (gate, "memory of memfd_secret cannot be opened again"),
+                    Some(Gate::Waived) => (gate, "secret"),
                     _ => continue,
                 },
                 _ => continue,

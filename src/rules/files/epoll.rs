@@ -14,7 +14,11 @@ pub static EPOLL_ESCAPED: Rule = Rule {
            process has which is dumped before, or that lies in the queue of a socket dumped before, nor a FIFO or device node on a \
            file system whose device number has a major part. An epoll descriptor that is met in a socket's queue first is not \
            verified: while queues have not been looked into, this is a warning.",
-    message: "epoll descriptor still watches what was descriptor {tfd}{fault}",
+    message: "epoll descriptor still watches what was descriptor {tfd}{fault?closed=, of which this process has no descriptor of its own left\
+           |renumbered= and has another number now|sought=}[, {missed?earlier=which a process that is dumped before this one has, too\
+           |queued=which CRIU meets in a socket's queue before\
+           |device=which CRIU does not find on a file system with that device number}]\
+           [; it looks for it because what was descriptor {moved} has another number now]",
     criu: &["Dump eventpoll (pid: %d) failed with %d"],
     source: "criu/eventpoll.c:flush_eventpoll_dinfo_queue",
     versions: Versions::All,
@@ -28,8 +32,8 @@ pub static EPOLL_ESCAPED: Rule = Rule {
             for escape in file.epoll().into_iter().flat_map(|e| &e.escaped) {
                 let f = Finding::on_file(rule, task, file)
                     .key(format!("epoll:{}:{}:{}", task.pid, file.origin, escape.tfd))
-                    .fact("tfd", Value::Num(i64::from(escape.tfd)))
-                    .term("fault", fault(escape));
+                    .fact("tfd", Value::Num(i64::from(escape.tfd)));
+                let f = with_fault(f, escape);
                 let in_queue = *queued.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
                 sink.push(if in_queue { f.doubt() } else { f });
             }
@@ -37,17 +41,16 @@ pub static EPOLL_ESCAPED: Rule = Rule {
     },
 };
 
-fn fault(escape: &UnresolvedEpollTarget) -> String {
-    let misses = match escape.why {
-        UnresolvedReason::Closed => return ", of which this process has no descriptor of its own left".into(),
-        UnresolvedReason::Earlier => "which a process that is dumped before this one has, too",
-        UnresolvedReason::Queued => "which CRIU meets in a socket's queue before",
-        UnresolvedReason::Device => "which CRIU does not find on a file system with that device number",
+fn with_fault(f: Finding, escape: &UnresolvedEpollTarget) -> Finding {
+    let missed = match escape.why {
+        UnresolvedReason::Closed => return f.term("fault", "closed"),
+        UnresolvedReason::Earlier => "earlier",
+        UnresolvedReason::Queued => "queued",
+        UnresolvedReason::Device => "device",
     };
+    let f = f.term("missed", missed);
     match escape.moved {
-        None => format!(" and has another number now, {misses}"),
-        Some(moved) => {
-            format!(", {misses}; it looks for it because what was descriptor {moved} has another number now")
-        }
+        None => f.term("fault", "renumbered"),
+        Some(moved) => f.term("fault", "sought").num("moved", moved),
     }
 }

@@ -44,7 +44,7 @@ impl Lost<'_> {
             .key(format!("watch:{}:{}:{}:{}:{ino}", self.task.pid, self.file.origin, dev.major, dev.minor))
             .term("class", kind)
             .fact("dev", Value::Dev(dev))
-            .num("ino", i64::try_from(ino).unwrap_or(i64::MAX))
+            .count("ino", ino)
             .fact_opt("fstype", self.mount.map(|m| Value::Text(m.fstype.clone())))
             .fact_opt("mountpoint", self.mount.map(|m| Value::Text(m.mountpoint.clone())))
     }
@@ -85,9 +85,9 @@ pub static INOTIFY_HANDLE: Rule = Rule {
                 WatchResolution::NoPath => match ctx.host.gate(&[Opt::ForceIrmap]) {
                     // Without the option CRIU is content with a handle that opens; the search was not made for it.
                     Gate::InForce => return,
-                    _ => Gate::Unknown,
+                    _ => Gate::OPTION_UNKNOWN,
                 },
-                WatchResolution::Unknown => Gate::Unknown,
+                WatchResolution::Unknown => Gate::FACT_UNKNOWN,
                 WatchResolution::Path | WatchResolution::Irmap | WatchResolution::Later => return,
             };
             let dir = l.mount.filter(|m| *m.fstype == *b"overlay").map(|_| Value::Term("DIR".into()));

@@ -30,10 +30,7 @@ pub static GHOST_TOO_BIG: Rule = Rule {
         for bad in &ctx.path_problems {
             let Problem::Ghost(size) = bad.problem else { continue };
             let limit = ctx.host.options.ghost_limit.and_then(|l| i64::try_from(l).ok());
-            let f = bad
-                .finding(rule)
-                .num("size", i64::try_from(size).unwrap_or(i64::MAX))
-                .fact_opt("limit", limit.map(Value::Num));
+            let f = bad.finding(rule).count("size", size).fact_opt("limit", limit.map(Value::Num));
             sink.push_unless(bad.unless, f);
         }
     },
@@ -74,7 +71,9 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
            is not mounted on /: that shows the link count of the layer. CRIU is refused by the kernel when it tries, with \
            --link-remap; without the option it does not even try. Where the layers of an overlayfs cannot be looked at, a \
            removed file with a name left is only a warning, and only with --link-remap.",
-    message: "{what} {path}: that name is gone, and no hard link can be made to {object}",
+    message: "{what} {path}: that name is gone, and no hard link can be made to {object?kernfs=what was removed from this file system\
+           |read-only=a file on a mount that is read-only|directory=a directory|layer=a file of a lower layer of overlayfs\
+           |hidden=a file on a mount that another one hides there}",
     criu: &["Can't link remap to %s: Operation not permitted", "{without --link-remap} Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:create_link_remap",
     versions: Versions::All,
@@ -88,11 +87,11 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
     find: |rule, ctx, sink| {
         for bad in &ctx.path_problems {
             let object = match bad.problem {
-                Problem::Unlinkable(Unlinkable::Kernfs) => "what was removed from this file system",
-                Problem::Unlinkable(Unlinkable::ReadOnly) => "a file on a mount that is read-only",
-                Problem::Unlinkable(Unlinkable::Directory) => "a directory",
-                Problem::Unlinkable(Unlinkable::Layer) => "a file of a lower layer of overlayfs",
-                Problem::Unlinkable(Unlinkable::Beside) => "a file on a mount that another one hides there",
+                Problem::Unlinkable(Unlinkable::Kernfs) => "kernfs",
+                Problem::Unlinkable(Unlinkable::ReadOnly) => "read-only",
+                Problem::Unlinkable(Unlinkable::Directory) => "directory",
+                Problem::Unlinkable(Unlinkable::Layer) => "layer",
+                Problem::Unlinkable(Unlinkable::Beside) => "hidden",
                 _ => continue,
             };
             sink.push_unless(bad.unless, bad.finding(rule).term("object", object));

@@ -86,7 +86,7 @@ pub static LOST_FILE_LOCK: Rule = Rule {
     condition: "A POSIX lock that a process has taken on an open file it shares with one that is dumped before (a child, on what it \
            inherited), or any lock on an open file that CRIU meets in a socket's queue first: with --file-locks or without, the lock \
            is not in the images.",
-    message: "{access} {kind} lock[ of bytes {bytes}] on {path}, which is lost: {why}",
+    message: "{access} {kind} lock[ of bytes {bytes}] on {path}, which is lost: CRIU meets the open file in {where?queue=a socket's queue|process=another process} first",
     criu: &[],
     source: "criu/file-lock.c:discard_dup_locks_tail",
     versions: Versions::All,
@@ -99,12 +99,9 @@ pub static LOST_FILE_LOCK: Rule = Rule {
         for (task, file, fd) in ctx.files().filter_map(|(t, f)| Some((t, f, f.fd()?))) {
             let in_queue = queued.contains(&(task.pid, fd));
             for lock in held(file).filter(|l| in_queue || (file.dumped_by_earlier_task && l.kind == LockKind::Posix)) {
-                let why = match in_queue {
-                    true => "CRIU meets the open file in a socket's queue first",
-                    false => "CRIU meets the open file in another process first",
-                };
+                let place = if in_queue { "queue" } else { "process" };
                 if let Some(kind) = kind(lock) {
-                    sink.push(finding(rule, task, file, lock).term("kind", kind).term("why", why));
+                    sink.push(finding(rule, task, file, lock).term("kind", kind).term("where", place));
                 }
             }
         }

@@ -21,7 +21,7 @@ pub static FD_O_PATH: Rule = Rule {
            descriptor for an ordinary one and asks it for what only such a one can tell. A FIFO or pipe passes if an ordinary \
            descriptor of it that reads comes first in the tree. An epoll instance is saved as an empty one; an inotify \
            instance too, but that cannot be restored, which is a warning.",
-    message: "{what}[ {path}] opened with O_PATH, which CRIU takes for an ordinary descriptor of it[, {outcome}]",
+    message: "{what}[ {path}] opened with O_PATH, which CRIU takes for an ordinary descriptor of it[, {outcome?unrestorable=dumps it, and cannot restore it}]",
     criu: &["Can't obtain piped data size", "pidfd pid 0 is not a part of process tree..", "No records of type 12 found in fdinfo file", "Can't dump tun-file device: Bad file descriptor"],
     source: "criu/pipes.c:dump_one_pipe_data, criu/pidfd.c:dump_one_pidfd, criu/proc_parse.c:parse_fdinfo_pid_s, \
              criu/tun.c:dump_tunfile",
@@ -68,7 +68,7 @@ pub static FD_O_PATH: Rule = Rule {
             };
             let mut f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.origin)).term("what", what);
             if what == INOTIFY {
-                f = f.doubt().term("outcome", "dumps it, and cannot restore it");
+                f = f.doubt().term("outcome", "unrestorable");
             }
             sink.push(f);
         }

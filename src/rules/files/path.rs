@@ -43,7 +43,7 @@ impl PathProblem<'_> {
                 libc::S_IFDIR => "open directory",
                 libc::S_IFIFO => "open FIFO",
                 libc::S_IFCHR => "open device",
-                libc::S_IFLNK => "open symbolic link",
+                libc::S_IFLNK => "open symlink",
                 _ => "open file",
             },
             Role::Mapping(start, end) => {
@@ -248,7 +248,7 @@ pub static PATH_TOO_LONG: Rule = Rule {
     condition: "The path of an open file, or of the exe, cwd or root of a process, is longer than a page: the kernel does not tell \
            it, or CRIU's buffer is too small by one byte. Up to CRIU 4.2 the path of a mapped file may have no more than 4022 \
            bytes, for the line of smaps has to fit into a page.",
-    message: "{what} whose path is too long for CRIU[ ({length} bytes)]",
+    message: "{what?fd=descriptor of a file|mapping=mapped file|exe=executable|cwd=current directory|root=root directory} whose path is too long for CRIU[ ({length} bytes)]",
     criu: &["Can't read link of fd %d: File name too long", "Buffer for read link of fd %d is too small", "The bfd buffer is too small"],
     source: "criu/util.c:read_fd_link, criu/bfd.c:breadchr",
     versions: Versions::All,
@@ -267,7 +267,7 @@ pub static PATH_TOO_LONG: Rule = Rule {
             let length = file.link.as_ref().map(|l| l.len()).filter(|l| *l >= LINK_BUFFER);
             // The kernel's refusal to tell the link is all there is to see of a longer one.
             if length.is_some() || file.fd().is_some_and(|fd| untold.contains(&(task.pid, Some(fd)))) {
-                let mut f = crate::rules::Finding::on_file(rule, task, file).term("what", "descriptor of a file");
+                let mut f = crate::rules::Finding::on_file(rule, task, file).term("what", "fd");
                 f.facts.retain(|(name, _)| name != "path");
                 sink.push(f.fact_opt("length", length.map(count)));
             }
@@ -278,13 +278,13 @@ pub static PATH_TOO_LONG: Rule = Rule {
             let most = if line { SMAPS_LINE - SMAPS_NAME } else { LINK_BUFFER };
             let long = |m: &&Mapping| m.vma.path.starts_with(b"/") && m.vma.path.len() >= most;
             if let Some(m) = task.maps.iter().find(long) {
-                let f = crate::rules::Finding::on_mapping(rule, task, m.vma.start, m.vma.end).term("what", "mapped file");
+                let f = crate::rules::Finding::on_mapping(rule, task, m.vma.start, m.vma.end).term("what", "mapping");
                 sink.push(f.fact("length", count(m.vma.path.len())));
             }
             let links = [
-                (&task.exe, "executable", Probe::Exe),
-                (&task.cwd, "current directory", Probe::Cwd),
-                (&task.root, "root directory", Probe::Root),
+                (&task.exe, "exe", Probe::Exe),
+                (&task.cwd, "cwd", Probe::Cwd),
+                (&task.root, "root", Probe::Root),
             ];
             for (link, what, probe) in links {
                 let length = link.as_ref().map(|l| l.text.len()).filter(|l| *l >= LINK_BUFFER);

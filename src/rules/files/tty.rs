@@ -3,7 +3,7 @@
 use crate::criu::{Gate, Opt};
 use crate::criu_model::devices::tty_key;
 use crate::criu_model::ttys::{driver, index, is_terminal, terminals, Driver, Session, Terminal};
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Verdict, Versions, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Verdict, Versions, When};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// `MAX_PTY_INDEX` (criu/tty.c).
@@ -54,7 +54,8 @@ pub static TTY_IOCTL: Rule = Rule {
     condition:
         "A terminal is open as a mere path (O_PATH): it cannot be asked for its session and settings. Or it has a line \
            discipline (TIOCSETD) that does not tell its settings, N_NULL.",
-    message: "terminal[ {path}]: {fault}",
+    message: "terminal[ {path}]: {fault?o-path=an O_PATH descriptor, which answers nothing\
+           |line-discipline=its line discipline does not tell its settings (TCGETS)}",
     criu: &[
         "tty: Can't fetch params: err = %d",
         "Can't obtain ptmx index: Bad file descriptor",
@@ -70,9 +71,9 @@ pub static TTY_IOCTL: Rule = Rule {
         for t in terminals(ctx.snap, ctx.host) {
             let flags = t.file.flags.or_else(|| t.file.info.as_ref()?.flags);
             let fault = if flags.is_some_and(|f| f & libc::O_PATH as u32 != 0) {
-                "an O_PATH descriptor, which answers nothing"
+                "o-path"
             } else if t.hung_up != Some(true) && t.file.tty().is_some_and(|f| f.unset.is_some()) {
-                "its line discipline does not tell its settings (TCGETS)"
+                "line-discipline"
             } else {
                 continue;
             };
@@ -114,7 +115,7 @@ pub static TTY_EXT_TOO_MANY: Rule = Rule {
         }
         if let Some((task, file)) = over {
             let f = Finding::on_file(rule, task, file).key("many".into());
-            let f = f.fact("count", Value::Num(i64::try_from(at_most).unwrap_or(i64::MAX)));
+            let f = f.count("count", at_most);
             sink.push(if files.len() > MAX_EXTERNAL { f } else { f.doubt() });
         }
     },
@@ -131,9 +132,9 @@ fn dangling(ctx: &Ctx, firsts: &HashMap<i32, i32>, sid: i32) -> Option<&'static 
         Some(first) if *first == sid => None,
         // Sessions of the dead are not known yet when CRIU looks.
         _ => match ctx.index.task(sid) {
-            None => Some("is not in the tree"),
-            Some(leader) if leader.is_zombie() => Some("has exited"),
-            Some(_) => Some("does not come first in the tree"),
+            None => Some("outside"),
+            Some(leader) if leader.is_zombie() => Some("exited"),
+            Some(_) => Some("later"),
         },
     }
 }
@@ -144,7 +145,7 @@ pub static TTY_DANGLING_SID: Rule = Rule {
     group: "Terminals",
     condition: "A terminal of the tree controls a session whose leader is not in the tree (a program started from a shell), and \
            --shell-job is not given. Naming the terminal as external does not help.",
-    message: "terminal[ {path}] of session {sid}, whose leader {fault}",
+    message: "terminal[ {path}] of session {sid}, whose leader {fault?outside=is not in the tree|exited=has exited|later=does not come first in the tree}",
     criu: &["Found dangling tty with sid %d pgid %d (%s) on peer fd %d."],
     source: "criu/tty.c:dump_verify_tty_sids",
     versions: Versions::All,
@@ -191,7 +192,7 @@ fn unpaired<'a>(ctx: &Ctx<'a>) -> BTreeMap<i64, Terminal<'a>> {
     // A master whose index could not be read may be that of any slave.
     let blind = list.iter().any(|t| t.driver == Driver::Master && t.index.is_none());
     let slaves = list.into_iter().filter(|t| t.driver == Driver::Slave && t.hung_up != Some(true));
-    let gate = |t: &Terminal| if blind || t.hung_up.is_none() { Gate::Unknown } else { t.gate };
+    let gate = |t: &Terminal| if blind || t.hung_up.is_none() { Gate::FACT_UNKNOWN } else { t.gate };
     slaves
         .filter_map(|t| Some((t.index?, t)))
         .filter(|(index, _)| !masters.contains(index))
@@ -290,7 +291,7 @@ pub static TTY_TWO_UNPAIRED: Rule = Rule {
             return;
         }
         // Of which it is not certain, none may be one.
-        let mut certain = Gate::Unknown;
+        let mut certain = Gate::FACT_UNKNOWN;
         for (nth, (index, t)) in unpaired(ctx).into_iter().enumerate() {
             if nth > 0 {
                 sink.push_unless(t.gate.or(certain), finding(rule, &t).key(format!("pts:{index}")).num("index", index));
@@ -309,7 +310,8 @@ pub static TTY_CTTY_INHERIT: Rule = Rule {
     condition: "/dev/tty is open (programs like sudo and ssh keep it), and no pseudoterminal of the same session is open in the \
            tree with the session leader's process group in its foreground, or the one there is was first met in another \
            process. Either side of it counts. No option helps, --shell-job included.",
-    message: "/dev/tty of session {sid}: {lack}[ {met}]",
+    message: "/dev/tty of session {sid}: {lack?none=the tree has no pseudoterminal of that session open with the session leader's group in \
+           its foreground|elsewhere=the pseudoterminal of that session was first met in another process, namely {met}}",
     criu: &["ctty inheritance detected sid/pgrp %d, no PTY peer with sid/pgrp needed", "ctty inheritance detected sid/pgrp %d (ctty pid_real %d pty pid_real %d)"],
     source: "criu/tty.c:tty_verify_ctty",
     versions: Versions::All,
@@ -326,13 +328,8 @@ pub static TTY_CTTY_INHERIT: Rule = Rule {
             let Some(verdict) = verdict else { continue };
             let mut f = finding(rule, t).num("sid", sid);
             f = match met {
-                None => f.term(
-                    "lack",
-                    "the tree has no pseudoterminal of that session open with the session leader's group in its foreground",
-                ),
-                Some(pid) => f
-                    .term("lack", "the pseudoterminal of that session was first met in another process, namely")
-                    .num("met", pid),
+                None => f.term("lack", "none"),
+                Some(pid) => f.term("lack", "elsewhere").num("met", pid),
             };
             if verdict == Verdict::Warn || (t.guessed && t.hung_up != Some(true)) {
                 f = f.doubt();

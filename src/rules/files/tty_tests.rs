@@ -3,6 +3,7 @@
 use super::*;
 use crate::criu::Host;
 use crate::rules::testkit::*;
+use crate::rules::Value;
 use crate::rules::Verdict::{Refuse, Warn};
 use crate::snapshot::{Detail, Dev, OpenFile, ScanPhase, Snapshot, TtyFacts};
 

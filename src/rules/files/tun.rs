@@ -40,9 +40,9 @@ pub static TUN_NETNS_EXTERNAL: Rule = Rule {
             let gate = match ctx.socks.knows(netns) {
                 Some(true) => continue,
                 Some(false) => Gate::InForce,
-                None => Gate::Unknown,
+                None => Gate::FACT_UNKNOWN,
             };
-            sink.push_unless(gate, finding(rule, task, file, tun).num("netns", i64::try_from(netns).unwrap_or(i64::MAX)));
+            sink.push_unless(gate, finding(rule, task, file, tun).count("netns", netns));
         }
     },
 };

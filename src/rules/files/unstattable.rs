@@ -8,7 +8,7 @@ pub static FD_NO_STAT: Rule = Rule {
     group: "Paths",
     condition: "An open file, or the current directory of a process, cannot be asked for its attributes: fstat says ENOENT. The \
            directory /proc/PID/fd is such a one when the process it was opened of has ended (Linux 6.2 and later).",
-    message: "{what} {path}, of which the kernel has no attributes any more (fstat: ENOENT)",
+    message: "{what?fd=open file|cwd=directory of the process,} {path}, of which the kernel has no attributes any more (fstat: ENOENT)",
     criu: &["Can't stat fd %d: No such file or directory", "Can't fstat exe link"],
     source: "criu/files.c:fill_fd_params, criu/cr-dump.c:dump_task_fs",
     versions: Versions::All,
@@ -22,7 +22,7 @@ pub static FD_NO_STAT: Rule = Rule {
                 let mut f = Finding::on_task(rule, task);
                 f.fd = s.fd;
                 f.key = format!("statless:{}:{:?}:{}", task.pid, s.fd, s.link.escaped());
-                let what = if s.fd.is_some() { "open file" } else { "directory of the process," };
+                let what = if s.fd.is_some() { "fd" } else { "cwd" };
                 sink.push(f.term("what", what).fact("path", Value::Text(s.link.clone())));
             }
         }

@@ -12,17 +12,16 @@ const EVENT: u64 = 32;
 fn fault(m: &Mapping) -> Option<&'static str> {
     // The processor lets nobody write or execute what may not be read, but for protection keys.
     if !m.vma.read && !m.vma.write && !m.vma.exec {
-        return Some("protected (PROT_NONE), where CRIU reads its head");
+        return Some("protected");
     }
     let head = m.aio_head?;
     let right = AioHead { nr: head.nr, magic: MAGIC, compat: 1, incompat: 0, header_length: HEAD as u32 };
     if head != right {
-        return Some("without a head of the kernel's: overwritten, or unmapped with the first page");
+        return Some("head");
     }
     // In 32 bits, as CRIU has it.
     let events = m.vma.len().saturating_sub(HEAD).checked_div(EVENT).and_then(|n| u32::try_from(n).ok());
-    (events != Some(head.nr))
-        .then_some("of another size than its head says: a part is unmapped, or protected in another way")
+    (events != Some(head.nr)).then_some("size")
 }
 
 pub static AIO_RING_BAD: Rule = Rule {
@@ -31,7 +30,9 @@ pub static AIO_RING_BAD: Rule = Rule {
     group: "Mappings",
     condition: "A ring of asynchronous I/O (io_setup, libaio) is not as the kernel has made it: its head was overwritten, a part of it \
            was unmapped or got another protection, or all of it may not be read.",
-    message: "AIO ring {range}, {fault}",
+    message: "AIO ring {range}, {fault?protected=protected (PROT_NONE), where CRIU reads its head\
+           |head=without a head of the kernel's: overwritten, or unmapped with the first page\
+           |size=of another size than its head says: a part is unmapped, or protected in another way}",
     criu: &["Not valid ring #%d", "%d was stopped by 11 unexpectedly"],
     source: "criu/pie/parasite.c:parasite_check_aios",
     versions: Versions::All,

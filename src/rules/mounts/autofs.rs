@@ -14,7 +14,8 @@ pub static MNT_AUTOFS: Rule = Rule {
            is gone; or the automounter has closed the end of the pipe that it reads from and there is no /dev/autofs in that \
            namespace. With /dev/autofs CRIU asks the kernel whether anybody serves the mount, and passes if nobody does: that is \
            a warning. A mount that the kernel knows to be served by nobody (fd=-1) passes.",
-    message: "autofs {source} on {mountpoint}: {fault}",
+    message: "autofs {source} on {mountpoint}: its automounter {fault?outside=is outside of the tree|ended=has ended\
+           |unasked=does not read its pipe, and /dev/autofs is not there to ask|silent=does not read its pipe}",
     criu: &["failed to find pstree item with pid %d", "Failed to find read pipe fd (ino %ld) in process %d", "failed to open /dev/autofs"],
     source: "criu/autofs.c:autofs_create_entry",
     versions: Versions::All,
@@ -31,12 +32,10 @@ pub static MNT_AUTOFS: Rule = Rule {
             let Some(master) = node.table.masters.iter().find(|m| m.mnt_id == node.info.mnt_id) else { return };
             let (fault, gate) = match master.pipe {
                 MasterPipe::Open if ctx.index.task(master.pid).is_some() => return,
-                MasterPipe::Open => ("its automounter is outside of the tree", Gate::InForce),
-                MasterPipe::Gone => ("its automounter has ended", Gate::InForce),
-                MasterPipe::Closed { device: false } => {
-                    ("its automounter does not read its pipe, and /dev/autofs is not there to ask", Gate::InForce)
-                }
-                MasterPipe::Closed { device: true } => ("its automounter does not read its pipe", Gate::Unknown),
+                MasterPipe::Open => ("outside", Gate::InForce),
+                MasterPipe::Gone => ("ended", Gate::InForce),
+                MasterPipe::Closed { device: false } => ("unasked", Gate::InForce),
+                MasterPipe::Closed { device: true } => ("silent", Gate::FACT_UNKNOWN),
             };
             let Some(f) = finding(rule, ctx, node) else { return };
             let f = f.key(format!("sb:{}:{}", node.info.major, node.info.minor)).term("fault", fault);

@@ -61,11 +61,16 @@ pub static MNT_UNREACHABLE: Rule = Rule {
            mounted only in part, as the root of a nested mount namespace, or the mountpoint of every mount of the whole has \
            a newline in its name, which CRIU does not know from the kernel's text for it, or is hidden by a mount that CRIU \
            does not collect, tracefs or one that --skip-mnt names.",
-    message: "{fstype} ({dev}, source {source}) on {mountpoint}, whose contents CRIU cannot reach: {why}",
+    message: "{fstype} ({dev}, source {source}) on {mountpoint}, whose contents CRIU cannot reach: {why?part=it is mounted only in part\
+           |hidden=a mount that CRIU leaves out of its table, tracefs or one of --skip-mnt, hides it\
+           |newline=a newline in the name of the mountpoint}",
     criu: &["Unable to dump a file system for %d:%s"],
     source: "criu/mount.c:dump_one_fs",
     versions: Versions::All,
-    remedies: &[Remedy::Modelled("external", "mnt[{path}]:NAME"), Remedy::Workload("{change} before the dump")],
+    remedies: &[Remedy::Modelled("external", "mnt[{path}]:NAME"), Remedy::Workload(
+        "{why?part=mount the whole of it somewhere in the namespace, or unmount it,|hidden=unmount one of the two\
+           |newline=mount it on a directory without a newline in its name, or unmount it,} before the dump",
+    )],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
@@ -76,18 +81,18 @@ pub static MNT_UNREACHABLE: Rule = Rule {
             let wholes = || model.wholes(node);
             let hidden = |b: &Node| model.is_hidden(b);
             let unreachable = |b: &Node| hidden(b) || b.info.mountpoint.contains(&b'\n');
-            let (why, change) = if wholes().next().is_none() {
-                ("it is mounted only in part", "mount the whole of it somewhere in the namespace, or unmount it,")
+            let why = if wholes().next().is_none() {
+                "part"
             } else if !opened || !model.of_superblock(node, |b| &b.unreachable, || wholes().all(unreachable)) {
                 return;
             } else if wholes().all(hidden) {
-                ("a mount that CRIU leaves out of its table, tracefs or one of --skip-mnt, hides it", "unmount one of the two")
+                "hidden"
             } else {
-                ("a newline in the name of the mountpoint", "mount it on a directory without a newline in its name, or unmount it,")
+                "newline"
             };
             if let Some(f) = finding(rule, ctx, node) {
                 let f = f.key(format!("sb:{}:{}", node.info.major, node.info.minor));
-                sink.push_unless(model.gate(), f.term("why", why).term("change", change));
+                sink.push_unless(model.gate(), f.term("why", why));
             }
         });
     },

@@ -30,7 +30,7 @@ pub static MNT_OWN_DEVPTS: Rule = Rule {
         }
         for (table, gate) in tables_read(ctx) {
             // What is skipped is dropped before.
-            let skip = if ctx.host.options.skip_mnt.is_some() { Gate::InForce } else { Gate::Unknown };
+            let skip = if ctx.host.options.skip_mnt.is_some() { Gate::InForce } else { Gate::OPTION_UNKNOWN };
             for info in table.mounts.iter().filter(|m| type_of(m) == b"devpts" && !is_skipped(ctx.host, m)) {
                 if let Some(f) = on_mount(rule, ctx, table, info) {
                     sink.push_unless(gate.or(skip), f);

@@ -19,7 +19,7 @@ fn has_master(ctx: &Ctx, wanted: u32) -> Gate {
         match file.tty().and_then(|t| t.index) {
             Some(index) if index == wanted => return Gate::Waived,
             Some(_) => {}
-            None => gate = Gate::Unknown,
+            None => gate = Gate::FACT_UNKNOWN,
         }
     }
     gate

@@ -48,7 +48,7 @@ pub(crate) fn tables_read<'c>(ctx: &'c Ctx) -> impl Iterator<Item = (&'c MountTa
     let auto = match ctx.host.options.autodetect_ext_mounts {
         Some(true) => Gate::InForce,
         Some(false) => Gate::Waived,
-        None => Gate::Unknown,
+        None => Gate::OPTION_UNKNOWN,
     };
     let gate = move |t: &MountTable| if is_own(ctx, t) && shared == Some(false) { auto } else { Gate::InForce };
     ctx.snap.mounts.iter().map(move |t| (t, gate(t)))
@@ -73,7 +73,8 @@ pub static MNT_LINE: Rule = Rule {
     condition: "CRIU cannot read a line of a mount table: it is longer than 4094 bytes (an overlay of many layers; up to CRIU 4.2), or the \
            mountpoint or what is mounted there has a carriage return, form feed or vertical tab in its name. The tables are \
            those of the dumped mount namespaces, and CRIU's own if the root process shares it or with --external mnt[].",
-    message: "mount {mnt_id} of {fstype} on {mountpoint}[ of {whose} mount namespace] has a line in the mount table {why}",
+    message: "mount {mnt_id} of {fstype} on {mountpoint}[ of {whose} mount namespace] has a line in the mount table {why?length=of {length} bytes, more than CRIU can read\
+           |blank=with a character in it that CRIU takes for a blank}",
     criu: &["Bad format in %d mountinfo: '%s'"],
     source: "criu/proc_parse.c:parse_mountinfo",
     versions: Versions::All,
@@ -88,14 +89,14 @@ pub static MNT_LINE: Rule = Rule {
         for (table, gate) in tables_read(ctx) {
             for info in &table.mounts {
                 let why = if info.length > LINE_MAX && !ctx.host.has(Cap::LongLines) {
-                    format!("of {} bytes, more than CRIU can read", info.length)
+                    "length"
                 } else if has_blank(&info.mountpoint) || has_blank(&info.root) {
-                    "with a character in it that CRIU takes for a blank".into()
+                    "blank"
                 } else {
                     continue;
                 };
                 if let Some(f) = on_mount(rule, ctx, table, info) {
-                    let f = f.term("why", why);
+                    let f = f.term("why", why).count("length", info.length);
                     let f = if is_own(ctx, table) { f.term("whose", "CRIU's own").term("apart", "criu") } else { f };
                     sink.push_unless(gate, f);
                 }
@@ -133,7 +134,7 @@ pub static MNT_UNSUPPORTED_FS: Rule = Rule {
             let gate = match model.supported(node, ctx.host) {
                 Some(true) => return,
                 Some(false) => model.gate(),
-                None => Gate::Unknown,
+                None => Gate::FACT_UNKNOWN,
             };
             let Some(mut f) = finding(rule, ctx, node) else { return };
             // Where no mountpoint can be named, the device can.
@@ -206,7 +207,7 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
             }
             if let Some(f) = finding(rule, ctx, node) {
                 let gate = model.gate().or(match ctx.host.gate(&[Opt::EnableExternalMasters]) {
-                    Gate::Unknown => Gate::Unknown,
+                    Gate::Unknown(missing) => Gate::Unknown(missing),
                     _ => Gate::InForce,
                 });
                 sink.push_unless(gate, f.num("master", master));

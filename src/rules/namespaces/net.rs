@@ -27,7 +27,7 @@ struct Dumped<'a> {
 impl Dumped<'_> {
     fn finding(&self, rule: &Rule, ctx: &Ctx) -> Option<Finding> {
         let task = ctx.index.task(self.table.pid)?;
-        Some(Finding::on_task(rule, task).num("netns", i64::try_from(self.table.netns).unwrap_or(i64::MAX)))
+        Some(Finding::on_task(rule, task).count("netns", self.table.netns))
     }
 }
 
@@ -36,7 +36,7 @@ impl Dumped<'_> {
 fn dumped<'a>(ctx: &Ctx<'a>) -> Vec<Dumped<'a>> {
     let of_root = ctx.snap.root_task().and_then(|t| t.ns.net);
     let empty = match ctx.host.options.empty_ns {
-        None => Gate::Unknown,
+        None => Gate::OPTION_UNKNOWN,
         Some(bits) if bits & libc::CLONE_NEWNET as u32 != 0 => Gate::Waived,
         Some(_) => Gate::InForce,
     };
@@ -51,7 +51,7 @@ fn dumped<'a>(ctx: &Ctx<'a>) -> Vec<Dumped<'a>> {
 
 /// external_lookup_by_key(): the first entry with the key counts, and one without a value is none.
 fn external(host: &Host, ino: u64) -> Gate {
-    let Some(list) = &host.externals else { return Gate::Unknown };
+    let Some(list) = &host.externals else { return Gate::OPTION_UNKNOWN };
     let key = format!("net[{ino}]");
     let found = list.iter().find_map(|e| match e.strip_prefix(key.as_bytes()) {
         Some([]) => Some(Gate::InForce),
@@ -191,7 +191,7 @@ fn holds(file: &OpenFile, netns: u64, name: &[u8]) -> Gate {
         (_, Some(n)) if n == name => Gate::Waived,
         // Attached to another interface, or (TUNGETIFF was asked) to none.
         (_, Some(_)) | (Some(_), None) => Gate::InForce,
-        (None, None) => Gate::Unknown,
+        (None, None) => Gate::FACT_UNKNOWN,
     }
 }
 
@@ -253,7 +253,7 @@ pub static NETNS_LOCK: Rule = Rule {
         let gate = match ctx.host.options.network_lock {
             Some(LockMethod::Iptables) => Gate::InForce,
             Some(LockMethod::Nftables | LockMethod::Skip) => return,
-            None => Gate::Unknown,
+            None => Gate::OPTION_UNKNOWN,
         };
         let Some(root) = ctx.snap.root_task() else { return };
         let netns = root.ns.net.and_then(|ino| i64::try_from(ino).ok());

@@ -66,12 +66,12 @@ pub static NSFD_OUTSIDE: Rule = Rule {
             let gate = match collected.entry(kind.clone()).or_insert_with(|| Collected::of(ctx, &kind)).has(ino) {
                 Some(true) => continue,
                 Some(false) => Gate::InForce,
-                None => Gate::Unknown,
+                None => Gate::FACT_UNKNOWN,
             };
             let f = Finding::on_file(rule, task, file)
                 .key(format!("ns:{}:{ino}", kind.escaped()))
                 .fact("kind", Value::Text(kind))
-                .num("ino", i64::try_from(ino).unwrap_or(i64::MAX));
+                .count("ino", ino);
             sink.push_unless(gate, f);
         }
     },

@@ -82,7 +82,7 @@ pub static NS_TIME_CHILDREN: Rule = Rule {
 /// `--external pid[INODE]:NAME`. A key without a colon does not count (`external_lookup_by_key`, criu/external.c).
 fn pid_external(host: &Host, ino: u64) -> Gate {
     match &host.externals {
-        None => Gate::Unknown,
+        None => Gate::OPTION_UNKNOWN,
         Some(list) if list.iter().any(|e| e.starts_with(format!("pid[{ino}]:").as_bytes())) => Gate::Waived,
         Some(_) => Gate::InForce,
     }
@@ -129,7 +129,7 @@ pub static NS_USER_OWNER: Rule = Rule {
     group: "Namespaces",
     condition: "The root task has a user namespace of its own, and in it nobody is root (id 0 is not mapped), or one of its net, \
            uts, time, ipc and mnt namespaces that are dumped too was not made in that user namespace.",
-    message: "user namespace {ino}: {why}[ {kind} namespace {other}]",
+    message: "user namespace {ino}: {why?no-root=no user or no group id 0 in it|owner=it does not own the task's {kind} namespace {other}}",
     criu: &["Unable to convert uid or gid", "One or more namespaces doesn't belong to the target user namespace"],
     source: "criu/namespaces.c:check_user_ns",
     versions: Versions::All,
@@ -145,7 +145,7 @@ pub static NS_USER_OWNER: Rule = Rule {
         let Some(facts) = &root.userns else { return };
         if !maps_root(&facts.uid_map) || !maps_root(&facts.gid_map) {
             let f = Finding::on_task(rule, root).key("map".into()).fact("ino", inode(user));
-            sink.push(f.term("why", "no user or no group id 0 in it"));
+            sink.push(f.term("why", "no-root"));
             return;
         }
         let joined: [(&str, Pick); 5] =
@@ -160,7 +160,7 @@ pub static NS_USER_OWNER: Rule = Rule {
             let f = Finding::on_task(rule, root)
                 .key(format!("{kind}:{ino}"))
                 .fact("ino", inode(user))
-                .term("why", "it does not own the task's")
+                .term("why", "owner")
                 .term("kind", kind)
                 .fact("other", inode(ino));
             sink.push(if above { f } else { f.doubt() });

@@ -6,19 +6,19 @@ use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions,
 use crate::snapshot::{ProcSelf, Task};
 
 /// Why the process cannot mount a /proc for CRIU on a directory that it makes in its current one, if that is certain.
-fn no_mount(ctx: &Ctx, task: &Task) -> Option<String> {
+fn no_mount(ctx: &Ctx, task: &Task) -> Option<&'static str> {
     let cwd = task.cwd.as_ref().and_then(|l| l.file.as_ref())?;
     if cwd.nlink == 0 {
-        return Some("its current directory has been removed".into());
+        return Some("cwd-removed");
     }
     let model = &ctx.mounts;
     if let Some(node) = cwd.mnt_id.and_then(|id| model.by_id(id)) {
         let info = node.info;
         if info.has_option(b"ro") || info.super_option(b"ro").is_some() {
-            return Some("its current directory is on a read-only mount".into());
+            return Some("cwd-read-only");
         }
         if matches!(type_of(info), b"proc" | b"sysfs") {
-            return Some("no directory can be made in its current one".into());
+            return Some("cwd-virtual");
         }
     }
     // The capability counts in the user namespace that owns the mounts, and in that of the pid namespace.
@@ -26,10 +26,10 @@ fn no_mount(ctx: &Ctx, task: &Task) -> Option<String> {
     if Some(user) != ctx.snap.criu.ns.user {
         let mounts = task.userns.as_ref()?.owners.mnt?;
         if mounts != user || ctx.snap.root_shares(|n| n.pid) == Some(true) {
-            return Some("its user namespace does not own its mount or pid namespace".into());
+            return Some("owner");
         }
     }
-    (task.cap_eff? & (1 << CAP_SYS_ADMIN) == 0).then(|| "the process has no CAP_SYS_ADMIN".into())
+    (task.cap_eff? & (1 << CAP_SYS_ADMIN) == 0).then_some("capability")
 }
 
 pub static PROC_FD_DENIED: Rule = Rule {
@@ -39,7 +39,11 @@ pub static PROC_FD_DENIED: Rule = Rule {
     condition: "The root process does not see itself in /proc (in a chroot() without it, or in a new pid namespace with the old \
            /proc), and cannot mount one in its current directory: it has no CAP_SYS_ADMIN over its mounts, or no directory can \
            be made there.",
-    message: "the process does not find itself in its /proc ({found}), and CRIU cannot mount another: {why}",
+    message: "the process does not find itself in its /proc ({found?missing=there is none|other=it is of another pid namespace\
+           |no-link=/proc/self is no link}), and CRIU cannot mount another: {why?cwd-removed=its current directory has been removed\
+           |cwd-read-only=its current directory is on a read-only mount|cwd-virtual=no directory can be made in its current one\
+           |owner=its user namespace does not own its mount or pid namespace|capability=the process has no CAP_SYS_ADMIN\
+           |errno=it does not try after errno {errno}}",
     criu: &["can't dump unprivileged task whose /proc doesn't belong to it", "Can't create a directory", "Can't readlink /proc/self"],
     source: "criu/pie/parasite.c:get_proc_fd",
     versions: Versions::All,
@@ -51,17 +55,17 @@ pub static PROC_FD_DENIED: Rule = Rule {
         let Some(task) = ctx.snap.root_task().filter(|t| !t.is_zombie()) else { return };
         let found = match task.proc_self {
             None | Some(ProcSelf::Own) => return,
-            Some(ProcSelf::Missing) => "there is none",
-            Some(ProcSelf::Other) => "it is of another pid namespace",
-            Some(ProcSelf::Errno(_)) => "/proc/self is no link",
+            Some(ProcSelf::Missing) => "missing",
+            Some(ProcSelf::Other) => "other",
+            Some(ProcSelf::Errno(_)) => "no-link",
         };
-        let why = match task.proc_self {
-            Some(ProcSelf::Errno(errno)) => Some(format!("it does not try after errno {errno}")),
-            _ => no_mount(ctx, task),
+        let (why, errno) = match task.proc_self {
+            Some(ProcSelf::Errno(errno)) => (Some("errno"), Some(errno)),
+            _ => (no_mount(ctx, task), None),
         };
         if let Some(why) = why {
-            let f = Finding::on_task(rule, task).term("found", found).fact("why", Value::Term(why.into()));
-            sink.push(f);
+            let f = Finding::on_task(rule, task).term("found", found).term("why", why);
+            sink.push(f.fact_opt("errno", errno.map(|n| Value::Num(n.into()))));
         }
     },
 };

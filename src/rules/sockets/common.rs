@@ -26,7 +26,7 @@ impl Finding {
 /// Adds to a finding about a socket of a namespace that CRIU lists why that list lacks it, if it does.
 pub fn list_ends_before(f: Finding, socks: &Socks, s: &Sock, netns: u64, family: i32) -> Option<(Gate, Finding)> {
     if let Some(end) = s.unreached() {
-        let f = f.term("why", "the kernel's list ends for CRIU at a record that is longer than 16384 bytes");
+        let f = f.term("why", "list-ends");
         return Some((Gate::InForce, f.num("record", end.ino).fact("length", number(end.length))));
     }
     if s.diag().is_some() || !socks.listed_whole(netns, family, 0) {
@@ -34,8 +34,8 @@ pub fn list_ends_before(f: Finding, socks: &Socks, s: &Sock, netns: u64, family:
     }
     // One that should be in a list with others may have come while we looked.
     let (gate, why) = match socks.lists_none(netns, family) {
-        true => (Gate::InForce, "the kernel's list is empty, its first record being too long for a first answer"),
-        false => (Gate::Unknown, "the kernel's list lacks it"),
+        true => (Gate::InForce, "list-empty"),
+        false => (Gate::FACT_UNKNOWN, "list-lacks"),
     };
     Some((gate, f.term("why", why)))
 }
@@ -84,7 +84,7 @@ pub static SOCKET_O_PATH: Rule = Rule {
             let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.origin));
             // The link is read of a socket file only.
             let what = if file.link.is_some() { "socket file" } else { "socket" };
-            sink.push(f.term("what", what).num("ino", i64::try_from(file.ino).unwrap_or(i64::MAX)));
+            sink.push(f.term("what", what).count("ino", file.ino));
         }
     },
 };

@@ -37,7 +37,7 @@ pub static IP_PROTO: Rule = Rule {
                 Some(libc::SOCK_RAW) => continue,
                 Some(_) => Gate::InForce,
                 None if protocol == libc::IPPROTO_MPTCP => Gate::InForce,
-                None => Gate::Unknown,
+                None => Gate::FACT_UNKNOWN,
             };
             let mut f = with_addresses(s.finding(rule, &ctx.index).term("protocol", protocol_name(protocol)), s);
             if protocol == libc::IPPROTO_MPTCP {
@@ -142,7 +142,7 @@ pub static IP_NETNS_EXTERNAL: Rule = Rule {
         let gate = match ctx.snap.root_shares(|ns| ns.net) {
             Some(true) => return,
             Some(false) => Gate::InForce,
-            None => Gate::Unknown,
+            None => Gate::FACT_UNKNOWN,
         };
         for s in ctx.socks.all.iter().filter(|s| s.diag().is_none()) {
             let family = match s.family() {
@@ -155,7 +155,7 @@ pub static IP_NETNS_EXTERNAL: Rule = Rule {
             let gate = match ctx.socks.knows(netns) {
                 Some(true) => continue,
                 Some(false) => gate,
-                None => Gate::Unknown,
+                None => Gate::FACT_UNKNOWN,
             };
             sink.push_unless(gate, s.finding(rule, &ctx.index).term("family", family).fact("netns", number(netns)));
         }
@@ -273,7 +273,7 @@ fn required(ctx: &Ctx, family: i32, protocol: i32) -> Option<Gate> {
         (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDPLITE) if ctx.host.has(Cap::NoUdpLite) => None,
         // 4.2 does, 4.2.1 does not.
         (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDPLITE) if ctx.host.has(Cap::IcmpSockets) => {
-            Some(Gate::Unknown)
+            Some(Gate::FACT_UNKNOWN)
         }
         (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDPLITE) => Some(Gate::InForce),
         _ => None,

@@ -16,7 +16,12 @@ pub static PACKET_MISSING: Rule = Rule {
     condition: "A packet socket is not among those that CRIU has listed: the kernel cannot list them (af_packet_diag), it belongs \
            to a network namespace that CRIU does not list, or the kernel's list, for which CRIU has room in pieces of 16384 \
            bytes, ends before it: at a packet socket of that namespace, of any process, with more than some 370 memberships.",
-    message: "packet socket (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
+    message: "packet socket (inode {ino})[ of network namespace {netns}]: {why?netns-unknown=not listed by sock_diag, and its network \
+           namespace is not known|netns=CRIU does not list the sockets of that namespace\
+           |netns-outside=perhaps no process of the tree is in that namespace|module=this kernel cannot list packet sockets\
+           |list-ends=the kernel's list ends for CRIU at a record that is longer than 16384 bytes\
+           |list-empty=the kernel's list is empty, its first record being too long for a first answer|list-lacks=the kernel's list lacks it}\
+           [ (inode {record}: {length} bytes)]",
     criu: &["Can't find packet socket %lu", "Sockets (family 17 proto 0) are not collected"],
     source: "criu/sk-packet.c:dump_one_packet_fd",
     versions: Versions::All,
@@ -32,16 +37,16 @@ pub static PACKET_MISSING: Rule = Rule {
         for s in packet_sockets(ctx).filter(|s| s.packet().is_none()) {
             let f = s.finding(rule, &ctx.index);
             let Some(netns) = s.netns() else {
-                sink.push(f.term("why", "not listed by sock_diag, and its network namespace is not known").doubt());
+                sink.push(f.term("why", "netns-unknown").doubt());
                 continue;
             };
             let f = f.fact("netns", number(netns));
             match ctx.socks.collects(netns) {
-                Some(false) => sink.push(f.term("why", "CRIU does not list the sockets of that namespace")),
-                None => sink.push(f.term("why", "perhaps no process of the tree is in that namespace").doubt()),
+                Some(false) => sink.push(f.term("why", "netns")),
+                None => sink.push(f.term("why", "netns-outside").doubt()),
                 Some(true) if ctx.socks.diag_missing(netns, libc::AF_PACKET, 0).is_some() => {
                     let f = f.term("module", "af_packet_diag");
-                    sink.push(f.term("why", "this kernel cannot list packet sockets"));
+                    sink.push(f.term("why", "module"));
                 }
                 Some(true) => {
                 if let Some((gate, f)) = list_ends_before(f, &ctx.socks, s, netns, libc::AF_PACKET) {
@@ -96,7 +101,8 @@ pub static PACKET_RING_UNOPENED: Rule = Rule {
     group: "Packet sockets",
     condition: "The ring of a packet socket is mapped, and neither this process nor one that CRIU dumps before it has a descriptor \
            of the socket; or what is mapped is no packet socket that CRIU has listed.",
-    message: "mapping {range} of socket inode {ino}, which {why}",
+    message: "mapping {range} of socket inode {ino}, which {why?unlisted=CRIU has not listed|no-packet=is no packet socket\
+           |unopened=neither it nor a process before it has a descriptor of}",
     criu: &["Mmap-ed socket %u not open", "Can't find packet socket %u to mmap"],
     source: "criu/sk-packet.c:dump_socket_map",
     versions: Versions::All,
@@ -120,10 +126,10 @@ fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
                 Some(s) if opened && s.packet().is_some() => continue,
                 Some(s) if opened && s.family() == Some(libc::AF_PACKET) => {
                     whole = s.netns().is_some_and(|ns| ctx.socks.is_told(ns, libc::AF_PACKET));
-                    "CRIU has not listed"
+                    "unlisted"
                 }
-                Some(_) if opened => "is no packet socket",
-                _ => "neither it nor a process before it has a descriptor of",
+                Some(_) if opened => "no-packet",
+                _ => "unopened",
             };
             let f = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
                 .key(format!("ring:{}:{ino}", task.pid))

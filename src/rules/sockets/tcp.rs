@@ -172,13 +172,15 @@ pub static TCP_RECV_QUEUE: Rule = Rule {
            (kTLS) and gives less than lay in its queue. (A dump that leaves the process running moves SO_PEEK_OFF itself; and of \
            kTLS the kernel takes what was peeked at out of the queue, so that the next dump passes, without it.) What such a \
            socket of kTLS has sent cannot be read back either, until the other side has acknowledged it: a warning.",
-    message: "TCP [{local} <-> ]{remote} {state}: its {queue} data cannot be peeked at whole, {why}[ {offset}]",
+    message: "TCP [{local} <-> ]{remote} {state}: its {queue?unread=unread|sent=sent and unacknowledged} data cannot be peeked at whole, {why?peek-off=SO_PEEK_OFF is {offset}\
+           |urgent=an urgent byte is in it and SO_OOBINLINE is set|ktls=the kernel decrypts what the socket receives (kTLS)}",
     criu: &["recv failed (%d, want %d)", "libsoccr_save() failed with -5"],
     source: "soccr/soccr.c:get_queue",
     versions: Versions::All,
     remedies: &[
         Remedy::Option(Opt::TcpClose),
-        Remedy::Workload("let the process read its data[, or clear the socket's {option},] before the dump"),
+        Remedy::Workload("let the process read its data{why?peek-off=, or clear the socket's SO_PEEK_OFF (set it to -1),|urgent=, or clear the \
+           socket's SO_OOBINLINE,|ktls=} before the dump"),
     ],
     phase: Phase::BeforePages,
     when: When::Volatile,
@@ -186,25 +188,21 @@ pub static TCP_RECV_QUEUE: Rule = Rule {
     find: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_tcp()) {
             let offset = s.fact(|f| f.peek_off);
-            let decrypts = "the kernel decrypts what the socket receives (kTLS)";
             let sent = s.inet().is_some_and(|t| t.wqueue != 0 && t.state != state::CLOSE);
-            let (queue, why, option) = match (offset, s.fact(|f| f.urgent_inline), s.fact(|f| f.tls_unread)) {
-                (Some(_), ..) => (UNREAD, "SO_PEEK_OFF is", Some("SO_PEEK_OFF (set it to -1)")),
-                (None, Some(true), _) => (UNREAD, "an urgent byte is in it and SO_OOBINLINE is set", Some("SO_OOBINLINE")),
-                (.., Some(1..)) => (UNREAD, decrypts, None),
-                (.., Some(0)) if sent => ("sent and unacknowledged", decrypts, None),
+            let (queue, why) = match (offset, s.fact(|f| f.urgent_inline), s.fact(|f| f.tls_unread)) {
+                (Some(_), ..) => ("unread", "peek-off"),
+                (None, Some(true), _) => ("unread", "urgent"),
+                (.., Some(1..)) => ("unread", "ktls"),
+                (.., Some(0)) if sent => ("sent", "ktls"),
                 _ => continue,
             };
             let Some((gate, f)) = saved(rule, ctx, s) else { continue };
             let f = f.term("queue", queue).term("why", why).fact_opt("offset", offset.map(number));
-            let f = f.fact_opt("option", option.map(|o| Value::Term(o.into())));
             // What was sent may be acknowledged at any moment.
-            sink.push_unless(gate, if queue == UNREAD { f } else { f.doubt() });
+            sink.push_unless(gate, if queue == "unread" { f } else { f.doubt() });
         }
     },
 };
-
-const UNREAD: &str = "unread";
 
 pub static TCP_REPAIR: Rule = Rule {
     id: "tcp-repair",
@@ -241,7 +239,7 @@ fn saved(rule: &Rule, ctx: &Ctx, s: &Sock) -> Option<(Gate, Finding)> {
         (Some(t), _) => match ctx.host.options.tcp_established {
             Some(true) => (Gate::InForce, remote(t), t.state),
             Some(false) => return None,
-            None => (Gate::Unknown, remote(t), t.state),
+            None => (Gate::OPTION_UNKNOWN, remote(t), t.state),
         },
         (None, peer) => (Gate::InForce, Value::Addr(peer?), state::CLOSE),
     };
@@ -312,12 +310,12 @@ fn missing_lock(ctx: &Ctx, s: &Sock, peer: IpAddr) -> Option<(Gate, &'static str
     let shared = match ctx.snap.root_shares(|ns| ns.net) {
         Some(true) => Gate::InForce,
         Some(false) => Gate::Waived,
-        None => Gate::Unknown,
+        None => Gate::FACT_UNKNOWN,
     };
     let method = match ctx.host.options.network_lock {
         Some(LockMethod::Iptables) => Gate::InForce,
         Some(LockMethod::Nftables | LockMethod::Skip) => Gate::Waived,
-        None => Gate::Unknown,
+        None => Gate::OPTION_UNKNOWN,
     };
     let known = s.netns().is_none_or(|ns| ctx.socks.knows(ns) == Some(true));
     let gate = shared.or(method);
@@ -344,7 +342,7 @@ fn undiagged(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             Some(false) => Gate::InForce,
             // Should have been listed: it came while we looked, or the list could not be made.
             Some(true) => continue,
-            None => Gate::Unknown,
+            None => Gate::FACT_UNKNOWN,
         };
         let f = s
             .finding(rule, &ctx.index)

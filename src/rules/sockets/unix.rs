@@ -22,7 +22,7 @@ pub static UNIX_EXTERNAL_PEER: Rule = Rule {
            the connected socket). The other end of a connection to CRIU's own RPC socket is exempt. A peer that lies in an \
            SCM_RIGHTS queue of the tree counts as inside; queues are looked into when the tree is frozen, so while one holds \
            descriptors this is a warning before.",
-    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} bound to {peer_name}, is outside of the tree[, {doubt}]",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} bound to {peer_name}, is outside of the tree[, {doubt?queue=unless it lies unread in a queue of the tree}]",
     criu: &["External socket is used. Consider using --ext-unix-sk option."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: Versions::All,
@@ -46,7 +46,7 @@ pub static UNIX_EXTERNAL_STREAM: Rule = Rule {
            recommends --ext-unix-sk, but with that option it refuses half of such a connection all the same. Only \
            --external unix[INO] with the inode of the dumped end (the caller of restore then hands in the connected socket) \
            or a plugin makes it pass. CRIU's own RPC socket and queues: see unix-external-peer.",
-    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}[ bound to {peer_name}], is outside of the tree[, {doubt}]",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}[ bound to {peer_name}], is outside of the tree[, {doubt?queue=unless it lies unread in a queue of the tree}]",
     criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump half of stream unix connection."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: Versions::All,
@@ -65,7 +65,7 @@ pub static UNIX_EXTERNAL_NAMELESS: Rule = Rule {
         "A datagram socket is connected to a socket without a name (one end of a socketpair) that no descriptor of the \
            tree refers to. --ext-unix-sk accepts only peers with a name. CRIU's own RPC socket and queues: see \
            unix-external-peer.",
-    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} without a name, is outside of the tree[, {doubt}]",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} without a name, is outside of the tree[, {doubt?queue=unless it lies unread in a queue of the tree}]",
     criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump name-less external socket."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: Versions::All,
@@ -85,7 +85,12 @@ pub static UNIX_NOT_COLLECTED: Rule = Rule {
            (unix_diag), it is bound to a path whose inode the kernel does not tell, or the kernel's list, for which CRIU has \
            room in pieces of 16384 bytes, ends before it: at a socket of that namespace, of any process, at which some 4,000 \
            connections wait for accept.",
-    message: "UNIX socket[ {name}] (inode {ino})[ of network namespace {netns}]: {why}[ (inode {record}: {length} bytes)]",
+    message: "UNIX socket[ {name}] (inode {ino})[ of network namespace {netns}]: {why?no-inode=the kernel tells no inode for the path it \
+           is bound to|netns-unknown=not listed by sock_diag, and its network namespace is not known\
+           |netns=no process of the tree is in that namespace|netns-outside=perhaps no process of the tree is in that namespace\
+           |module=this kernel cannot list UNIX sockets|list-ends=the kernel's list ends for CRIU at a record that is longer than 16384 bytes\
+           |list-empty=the kernel's list is empty, its first record being too long for a first answer|list-lacks=the kernel's list lacks it}\
+           [ (inode {record}: {length} bytes)]",
     criu: &["Unix socket %d not found", "Sockets (family 1 proto 0) are not collected", "Bound socket w/o inode %d"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: Versions::All,
@@ -107,7 +112,8 @@ pub static UNIX_PEER_UNCOLLECTED: Rule = Rule {
     condition: "A socket is connected to one that CRIU has not listed, because it belongs to a network namespace that no process \
            of the tree is in (a socket bound to a path can be reached from any namespace), or the list ends before it (see \
            unix-not-collected). No option is asked.",
-    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, is {where}",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer}, is {where?unreached=not in the list of UNIX sockets, as far as CRIU can read it\
+           |netns=in a network namespace that is not dumped}",
     criu: &["Unix socket %u without peer %u"],
     source: "criu/sk-unix.c:dump_one_unix_fd",
     versions: Versions::All,
@@ -266,7 +272,7 @@ fn external(rule: &Rule, ctx: &Ctx, sink: &mut Sink, wanted: Outside) {
             .peer_socket(ino)
             .fact_opt("peer_name", peer.name.as_ref().map(|n| Value::Text(shown_name(n))));
         if *hidden.get_or_insert_with(|| crate::rules::sockets::unix_queue::may_hold_descriptors(ctx)) {
-            f = f.doubt().term("doubt", "unless it lies unread in a queue of the tree");
+            f = f.doubt().term("doubt", "queue");
         }
         sink.push(f);
     }
@@ -281,23 +287,22 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
         if let Some(u) = s.unix() {
             if u.path().is_some() && u.vfs.is_none() {
                 let f = found().fact_opt("name", u.name.clone().map(Value::Text));
-                sink.push(f.term("why", "the kernel tells no inode for the path it is bound to"));
+                sink.push(f.term("why", "no-inode"));
             }
             continue;
         }
         let Some(netns) = s.netns() else {
-            let why = "not listed by sock_diag, and its network namespace is not known";
-            sink.push(found().term("why", why).doubt());
+            sink.push(found().term("why", "netns-unknown").doubt());
             continue;
         };
         let f = found().fact("netns", number(netns));
         match ctx.socks.collects(netns) {
-            Some(false) => sink.push(f.term("why", "no process of the tree is in that namespace")),
-            None => sink.push(f.term("why", "perhaps no process of the tree is in that namespace").doubt()),
+            Some(false) => sink.push(f.term("why", "netns")),
+            None => sink.push(f.term("why", "netns-outside").doubt()),
             Some(true) => {
                 if ctx.socks.diag_missing(netns, libc::AF_UNIX, 0).is_some() {
                     let f = f.term("module", "unix_diag");
-                    sink.push(f.term("why", "this kernel cannot list UNIX sockets"));
+                    sink.push(f.term("why", "module"));
                 } else if let Some((gate, f)) = list_ends_before(f, &ctx.socks, s, netns, libc::AF_UNIX) {
                     sink.push_unless(gate, f);
                 }
@@ -309,10 +314,10 @@ fn not_collected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
 fn peer_uncollected(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
     for (s, u) in unix_sockets(ctx) {
         if let Peer::Uncollected(ino) = peer_of(ctx, u) {
-            let gate = if ctx.socks.all_unix_listed() { Gate::InForce } else { Gate::Unknown };
+            let gate = if ctx.socks.all_unix_listed() { Gate::InForce } else { Gate::FACT_UNKNOWN };
             let place = match ctx.socks.is_unreached(ino.into()) {
-                true => "not in the list of UNIX sockets, as far as CRIU can read it",
-                false => "in a network namespace that is not dumped",
+                true => "unreached",
+                false => "netns",
             };
             sink.push_unless(gate, finding(rule, ctx, s, u).peer_socket(ino).term("where", place));
         }
@@ -337,7 +342,7 @@ fn dangling(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             && u.shutdown.is_some_and(|how| how != BOTH)
         {
             // A listening socket of a list that we lack could be the one it waits at.
-            let gate = if ctx.socks.all_unix_listed() { Gate::InForce } else { Gate::Unknown };
+            let gate = if ctx.socks.all_unix_listed() { Gate::InForce } else { Gate::FACT_UNKNOWN };
             sink.push_unless(gate, finding(rule, ctx, s, u));
         }
     }

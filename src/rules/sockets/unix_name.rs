@@ -17,7 +17,7 @@ fn asks(ctx: &Ctx) -> Option<bool> {
 /// What depends on CRIU's asking.
 fn asked(ctx: &Ctx) -> Gate {
     if ctx.host.options.unprivileged.is_none() {
-        Gate::Unknown
+        Gate::OPTION_UNKNOWN
     } else {
         Gate::InForce
     }
@@ -60,7 +60,7 @@ pub static UNIX_SIOCUNIXFILE: Rule = Rule {
     group: "UNIX sockets",
     condition: "The kernel knows SIOCUNIXFILE but does not open the file that this socket is bound to, or that file's path is longer \
            than a page. CRIU 3.17.1 then goes back to the method for old kernels: a warning there.",
-    message: "UNIX {type} socket {name} (inode {ino}): {fault}",
+    message: "UNIX {type} socket {name} (inode {ino}): {fault?path=the path of its file is longer than a page|errno=SIOCUNIXFILE fails with error {errno}}",
     criu: &["Unable to get a socket file descriptor with SIOCUNIXFILE ioctl", "Can't read link of fd %d: File name too long"],
     source: "criu/sk-unix.c:unix_resolve_name",
     versions: Versions::Partly("3.17.1 goes another way: a warning"),
@@ -77,13 +77,13 @@ pub static UNIX_SIOCUNIXFILE: Rule = Rule {
             return;
         }
         // CRIU 3.17.1 goes back to the method for old kernels.
-        let gate = if ctx.host.has(Cap::UnixFileNeeded) { asked(ctx) } else { Gate::Unknown };
+        let gate = if ctx.host.has(Cap::UnixFileNeeded) { asked(ctx) } else { Gate::FACT_UNKNOWN };
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| u.path().is_some()) {
             if let Some(Err(errno)) = s.fact(|f| f.unix_file.as_ref()) {
                 let f = finding(rule, ctx, s, u);
                 let f = match *errno {
-                    libc::ENAMETOOLONG => f.term("fault", "the path of its file is longer than a page").term("depth", "a shorter"),
-                    n => f.term("fault", format!("SIOCUNIXFILE fails with error {n}")).term("right", "CAP_NET_ADMIN"),
+                    libc::ENAMETOOLONG => f.term("fault", "path").term("depth", "a shorter"),
+                    n => f.term("fault", "errno").num("errno", n).term("right", "CAP_NET_ADMIN"),
                 };
                 sink.push_unless(gate, f);
             }

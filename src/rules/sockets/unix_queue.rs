@@ -8,7 +8,6 @@ use crate::parse::diag::UnixDiag;
 use crate::rules::sockets::unix::{finding, unix_sockets};
 use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::SocketFacts;
-use std::borrow::Cow;
 
 // The kinds of control messages (linux/socket.h, asm-generic/socket.h).
 const SCM_RIGHTS: i32 = 1;
@@ -29,7 +28,10 @@ pub static UNIX_QUEUE_CMSG: Rule = Rule {
            from 4.3 on also credentials and times of arrival, unless those were asked for with 64 bits. The socket has asked for it \
            by SO_PASSCRED, SO_TIMESTAMP or SO_TIMESTAMPNS (datagram and seqpacket), SO_INQ (stream), SO_PASSPIDFD or SO_PASSSEC. \
            What the last three make of a message is known when the tree is frozen, else a warning.",
-    message: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes that come with {cmsg}",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): {bytes} unread bytes that come with {cmsg?credentials=credentials (SO_PASSCRED)\
+           |security=security labels (SO_PASSSEC)|pidfd=pidfds (SO_PASSPIDFD)|timestamp=the time of their arrival (SO_TIMESTAMP)\
+           |timestamp64=the time of their arrival in 64 bits (SO_TIMESTAMP_NEW)|inq=their number (SO_INQ)\
+           |other=a control message of kind {kind}}",
     criu: &["Control messages in queue, not supported"],
     source: "criu/sk-queue.c:dump_packet_cmsg",
     versions: Versions::Partly("credentials and times up to 4.2"),
@@ -41,7 +43,7 @@ pub static UNIX_QUEUE_CMSG: Rule = Rule {
         for (s, u) in unix_sockets(ctx) {
             let Some(bytes) = unread(u) else { continue };
             let Some((gate, kind)) = refused_cmsg(ctx, s, u) else { continue };
-            sink.push_unless(gate, finding(rule, ctx, s, u).num("bytes", bytes).term("cmsg", cmsg_name(kind)));
+            sink.push_unless(gate, finding(rule, ctx, s, u).num("bytes", bytes).term("cmsg", cmsg_name(kind)).num("kind", kind));
         }
     },
 };
@@ -71,22 +73,22 @@ fn refused_cmsg(ctx: &Ctx, s: &Sock, u: &UnixDiag) -> Option<(Gate, i32)> {
     }
     // Messages may have been sent before it was asked for.
     if on(|f| f.passpidfd) && s.fact(|f| Some(f.examined)) != Some(true) {
-        return Some((Gate::Unknown, SCM_PIDFD));
+        return Some((Gate::FACT_UNKNOWN, SCM_PIDFD));
     }
     // Whether there are labels does not differ from message to message.
-    (on(|f| f.passsec) && seen.is_none()).then_some((Gate::Unknown, SCM_SECURITY))
+    (on(|f| f.passsec) && seen.is_none()).then_some((Gate::FACT_UNKNOWN, SCM_SECURITY))
 }
 
-fn cmsg_name(kind: i32) -> Cow<'static, str> {
-    Cow::Borrowed(match kind {
-        SCM_CREDENTIALS => "credentials (SO_PASSCRED)",
-        SCM_SECURITY => "security labels (SO_PASSSEC)",
-        SCM_PIDFD => "pidfds (SO_PASSPIDFD)",
-        SCM_TIMESTAMP | SCM_TIMESTAMPNS => "the time of their arrival (SO_TIMESTAMP)",
-        SCM_TIMESTAMP_NEW | SCM_TIMESTAMPNS_NEW => "the time of their arrival in 64 bits (SO_TIMESTAMP_NEW)",
-        SCM_INQ => "their number (SO_INQ)",
-        n => return Cow::Owned(format!("a control message of kind {n}")),
-    })
+fn cmsg_name(kind: i32) -> &'static str {
+    match kind {
+        SCM_CREDENTIALS => "credentials",
+        SCM_SECURITY => "security",
+        SCM_PIDFD => "pidfd",
+        SCM_TIMESTAMP | SCM_TIMESTAMPNS => "timestamp",
+        SCM_TIMESTAMP_NEW | SCM_TIMESTAMPNS_NEW => "timestamp64",
+        SCM_INQ => "inq",
+        _ => "other",
+    }
 }
 
 pub static UNIX_QUEUE_RESET: Rule = Rule {

@@ -34,7 +34,7 @@ fn gate(ctx: &Ctx, line: &Cgroup) -> Gate {
         return Gate::Waived;
     }
     match &options.dump_controllers {
-        None => Gate::Unknown,
+        None => Gate::OPTION_UNKNOWN,
         Some(Some(kept)) if !kept.contains(&line.name()) => Gate::Waived,
         Some(_) => Gate::InForce,
     }
@@ -93,7 +93,7 @@ const MOVE: Remedy =
     Remedy::Workload("move it back before the dump (write {id} to {list} of {home} or of a cgroup below it)");
 /// Nobody of the tree is where the namespace was made.
 const MOVE_SOMEWHERE: Remedy = Remedy::Workload(
-    "move it back before the dump, to where its cgroup namespace was made, {levels} below {ancestor} (write {id} to {list} there)",
+    "move it back before the dump, to where its cgroup namespace was made, {levels?1=one level|n={count} levels} below {ancestor} (write {id} to {list} there)",
 );
 const ENTER: Remedy = Remedy::Workload(
     "run criu in the root process's cgroup namespace (nsenter --cgroup --target {root}), with --manage-cgroups=ignore",
@@ -127,8 +127,8 @@ pub static CG_SUFFIX: Rule = Rule {
                     let f = of_thread(rule, ctx, root, member.tid, line).text("inside", inside.path.clone());
                     let around = around(&line.path, &inside.path).filter(|_| f.get("home").is_none());
                     let f = match around {
-                        Some((1, ancestor)) => f.term("levels", "one level").text("ancestor", ancestor),
-                        Some((n, ancestor)) => f.term("levels", format!("{n} levels")).text("ancestor", ancestor),
+                        Some((1, ancestor)) => f.term("levels", "1").text("ancestor", ancestor),
+                        Some((n, ancestor)) => f.term("levels", "n").count("count", n).text("ancestor", ancestor),
                         None => f,
                     };
                     sink.push_unless(gate(ctx, line), f);
@@ -237,7 +237,7 @@ fn freezer_gate(ctx: &Ctx) -> Gate {
     let siblings = &ctx.host.siblings;
     let cuda = siblings.cuda() || (siblings.cuda_checkpoint && siblings.pending);
     if cuda {
-        Gate::Unknown
+        Gate::PLUGINS_UNKNOWN
     } else {
         Gate::InForce
     }

@@ -22,7 +22,8 @@ pub static COMPAT_TASK: Rule = Rule {
     group: "Processor state",
     condition: "A process runs in 32-bit mode and CRIU cannot handle that: it is built without it, or the kernel lacks it \
            (CONFIG_IA32_EMULATION, before 4.12). What counts is the mode at the moment of the dump: x32 programs are 64-bit.",
-    message: "runs in 32-bit mode, and {why}",
+    message: "runs in 32-bit mode, and {why?criu=this CRIU is built without 32-bit support\
+           |kernel=this kernel does not let CRIU restore such tasks|unknown=it is not known whether this kernel lets CRIU restore such tasks}",
     criu: &["Can't dump task %d running in 32-bit mode"],
     source: "compel/arch/x86/src/lib/infect.c:arch_can_dump_task",
     versions: Versions::All,
@@ -32,9 +33,9 @@ pub static COMPAT_TASK: Rule = Rule {
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
         let (why, gate) = match (ctx.host.caps.compat, ctx.snap.kernel.compat) {
-            (false, _) => ("this CRIU is built without 32-bit support", Gate::InForce),
-            (true, Some(false)) => ("this kernel does not let CRIU restore such tasks", Gate::InForce),
-            (true, None) => ("it is not known whether this kernel lets CRIU restore such tasks", Gate::Unknown),
+            (false, _) => ("criu", Gate::InForce),
+            (true, Some(false)) => ("kernel", Gate::InForce),
+            (true, None) => ("unknown", Gate::FACT_UNKNOWN),
             (true, Some(true)) => return,
         };
         for task in ctx.live_tasks() {

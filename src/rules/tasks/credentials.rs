@@ -117,7 +117,7 @@ fn max_groups(release: Release) -> usize {
 }
 
 fn groups_finding(rule: &Rule, task: &Task) -> Finding {
-    Finding::on_task(rule, task).fact("count", Value::Num(i64::try_from(task.groups.0).unwrap_or(i64::MAX)))
+    Finding::on_task(rule, task).count("count", task.groups.0)
 }
 
 pub static STATUS_PARSE: Rule = Rule {

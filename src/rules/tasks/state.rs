@@ -129,7 +129,7 @@ pub static PENDING_SIGTRAP: Rule = Rule {
     condition: "SIGTRAP is pending for a thread or its process (blocked, mostly): CRIU's own code in the process could not be told \
            from it. While the tree runs, only a signal that is blocked, or that of a stopped process, is sure to stay: another is a \
            warning then.",
-    message: "SIGTRAP is pending[, {doubt}]",
+    message: "SIGTRAP is pending[, {doubt?taken=and not blocked: it is about to be taken}]",
     criu: &["Can't dump the %d thread with a pending SIGTRAP."],
     source: "compel/src/lib/infect.c:compel_wait_task",
     versions: Versions::All,
@@ -146,7 +146,7 @@ pub static PENDING_SIGTRAP: Rule = Rule {
                     f = f.tid(thread.tid);
                 }
                 if !ctx.frozen() && !stays_pending(task, thread, shared) {
-                    sink.push(f.term("doubt", "and not blocked: it is about to be taken").doubt());
+                    sink.push(f.term("doubt", "taken").doubt());
                 } else {
                     sink.push(f);
                 }

@@ -88,7 +88,8 @@ pub static PTRACE_DENIED: Rule = Rule {
            task's real, effective and saved ids are not all its own, or it is not dumpable or has more capabilities; or a \
            security module (Yama, AppArmor, SELinux) forbids it. On kernels before 5.6, where that cannot be asked, a task \
            of the same ids that /proc does not show either is only a warning.",
-    message: "CRIU may not trace this process[ of user {uid}, group {gid}, without CAP_SYS_PTRACE][: {why}]",
+    message: "CRIU may not trace this process[ of user {uid}, group {gid}, without CAP_SYS_PTRACE][: {why?security-module=a security module forbids it (Yama, AppArmor, SELinux)\
+           |dumpable=it is not dumpable or has more capabilities, or a security module forbids it}]",
     criu: &["Unseizable non-zombie %d found, state %c, err -1/1", "{for the root task, as a warning} Unable to interrupt task: %d (%s)"],
     source: "compel/src/lib/infect.c:compel_interrupt_task",
     versions: Versions::All,
@@ -112,15 +113,15 @@ pub static PTRACE_DENIED: Rule = Rule {
                 Some(true) => continue,
                 Some(false) => Gate::InForce,
                 None if able => continue,
-                None if same_ids(ctx, task) && denied() => Gate::Unknown,
+                None if same_ids(ctx, task) && denied() => Gate::FACT_UNKNOWN,
                 None if !same_ids(ctx, task) && (same_ns() || denied()) => Gate::InForce,
                 None => continue,
             };
             let f = Finding::on_task(rule, task);
             let f = if able {
-                f.term("why", "a security module forbids it (Yama, AppArmor, SELinux)")
+                f.term("why", "security-module")
             } else if same_ids(ctx, task) {
-                f.term("why", "it is not dumpable or has more capabilities, or a security module forbids it")
+                f.term("why", "dumpable")
             } else {
                 let ([uid, ..], [gid, ..]) = (task.uid, task.gid);
                 f.fact("uid", Value::Num(uid.into())).fact("gid", Value::Num(gid.into()))
@@ -163,7 +164,8 @@ pub static SECCOMP_SUSPEND: Rule = Rule {
     group: "Tracers and access",
     condition: "A thread is under seccomp, and CRIU may not suspend that: it has no CAP_SYS_ADMIN in the initial user namespace \
            (it runs in a container with a user namespace of its own), or is under seccomp itself.",
-    message: "under seccomp, which CRIU may not suspend: {why}",
+    message: "under seccomp, which CRIU may not suspend: CRIU {why?seccomp=is under seccomp itself|capability=lacks CAP_SYS_ADMIN\
+           |user-namespace=runs in a user namespace, where its CAP_SYS_ADMIN does not count}",
     criu: &["suspending seccomp failed: Operation not permitted"],
     source: "compel/src/lib/ptrace.c:ptrace_suspend_seccomp",
     versions: Versions::All,
@@ -175,11 +177,11 @@ pub static SECCOMP_SUSPEND: Rule = Rule {
         let criu = &ctx.snap.criu;
         // check_ptrace_options(), kernel/ptrace.c
         let why = if criu.seccomp.is_some_and(|mode| mode != 0) {
-            "CRIU is under seccomp itself"
+            "seccomp"
         } else if has_cap(ctx, CAP_SYS_ADMIN) == Some(false) {
-            "CRIU lacks CAP_SYS_ADMIN"
+            "capability"
         } else if criu.ns.user.is_some_and(|ns| ns != INIT_USER_NS) {
-            "CRIU runs in a user namespace, where its CAP_SYS_ADMIN does not count"
+            "user-namespace"
         } else {
             return;
         };
