@@ -6,7 +6,7 @@
 //! Why not the crate procfs (0.18): it has no fdinfo parser, panics on a mapped file named `/SYSVx`, and gives up a whole
 //! file for one odd line: `maps` for a name that is not UTF-8, `status` for such a comm. It also cuts a comm in `status`
 //! at its first colon and replaces bytes in that of `stat`. A tree's owner can do each of these on purpose. What procfs
-//! reads well serves as the second opinion in the tests here.
+//! reads well serves as the second opinion in the tests here (`procfs_tests.rs`).
 
 pub mod cgroup;
 pub mod devices;
@@ -18,6 +18,8 @@ pub mod locks;
 pub mod maps;
 pub mod mountinfo;
 pub mod nslink;
+#[cfg(test)]
+mod procfs_tests;
 pub mod stat;
 pub mod status;
 pub(crate) mod text;

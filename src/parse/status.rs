@@ -146,7 +146,6 @@ fn unescape_comm(text: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use procfs::FromRead;
     use proptest::prelude::*;
 
     /// Printed by Linux 6.18, some lines left out; `Name:` is put in front.
@@ -232,29 +231,6 @@ x86_Thread_features_locked:	shstk
             let s = parse(&with_name(printed));
             assert_eq!((&*s.name, s.pid, s.seccomp, s.bad), (comm, Some(7497), Some(2), 0));
         }
-    }
-
-    /// Why this parser exists. If this fails, procfs has learnt it: think again.
-    #[test]
-    fn procfs_loses_hostile_comms() {
-        let read = |comm: &[u8]| procfs::process::Status::from_read(with_name(comm).as_slice());
-        let name = |comm: &[u8]| read(comm).map(|s| s.name).ok();
-        assert_eq!(name(b"cat"), Some("cat".into()));
-        assert!(read(b"\xff").is_err());
-        assert_eq!(name(b"a: b"), Some("a".into()));
-    }
-
-    #[test]
-    fn agrees_with_procfs_on_ourselves() {
-        let text = std::fs::read("/proc/self/status").unwrap();
-        let theirs = procfs::process::Status::from_read(text.as_slice()).unwrap();
-        let ours = parse(&text);
-        assert_eq!(ours.bad, 0);
-        assert_eq!((ours.pid, ours.ppid, ours.tgid), (Some(theirs.pid), Some(theirs.ppid), Some(theirs.tgid)));
-        assert_eq!(ours.uid, Some([theirs.ruid, theirs.euid, theirs.suid, theirs.fuid]));
-        assert_eq!(ours.groups, Some(theirs.groups.len()));
-        assert_eq!(Some(ours.ns_sid), theirs.nssid);
-        assert_eq!((ours.sig_ign, ours.cap_eff), (Some(theirs.sigign), Some(theirs.capeff)));
     }
 
     #[test]

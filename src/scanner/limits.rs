@@ -2,6 +2,7 @@
 
 use crate::scan::sys;
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
+use procfs::FromRead as _;
 use std::ffi::{c_int, c_uint};
 
 /// Closes every descriptor of the calling process but one. Where the kernel has no close_range(2) (Linux before 5.9), those below
@@ -43,6 +44,6 @@ pub fn apply(more: u64) {
 /// Bytes of address space in use.
 fn address_space() -> Option<u64> {
     let text = sys::read_file("/proc/self/statm".as_ref()).ok()?;
-    let pages: u64 = std::str::from_utf8(&text).ok()?.split(' ').next()?.parse().ok()?;
+    let pages = procfs::process::StatM::from_read(text.as_slice()).ok()?.size;
     pages.checked_mul(procfs::page_size())
 }
