@@ -105,8 +105,9 @@ examples: provision build ## src/report/examples.txt, what CRIU and the plugin p
 	@$(CARGO) build -q --locked -p criu-tests
 	@$(TARGET)/debug/differential --plugin $(PLUGIN) --dry-run $(TARGET)/release/criu-preflight --examples src/report/examples.txt $(FILTER)
 
-docs: ## docs/rules.md, docs/inventory.md and the README's list of families, made from the rules
+docs: ## docs/rules.md, docs/inventory.md, the README's list of families and the options in criu-preflight(1), made from their tables
 	UPDATE_DOCS=1 $(CARGO) test -q --locked --lib docs_are_current
+	UPDATE_DOCS=1 $(CARGO) test -q --locked -p criu-preflight-cli the_manual_lists
 
 header: ## include/criu_preflight.h, made from the C functions
 	UPDATE_HEADER=1 $(CARGO) test -q --locked --lib the_header_is_current

@@ -1,4 +1,4 @@
-//! Makes the C header from the functions of `src/capi.rs`, in OUT_DIR: a build does not write into the source tree. The one in
+//! Makes the C header from the functions of `src/capi.rs` and the struct of their options, in OUT_DIR: a build does not write into the source tree. The one in
 //! `include/` is committed; a test (`capi::tests::the_header_is_current`) holds the two together, `make header` refreshes it.
 
 use std::path::{Path, PathBuf};
@@ -32,17 +32,21 @@ fn unwinder() {
 }
 
 fn header() {
-    println!("cargo:rerun-if-changed=src/capi.rs");
+    let sources = ["src/criu/options/c_api.rs", "src/capi.rs"];
+    for source in sources {
+        println!("cargo:rerun-if-changed={source}");
+    }
     println!("cargo:rerun-if-changed=cbindgen.toml");
     let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let out = std::env::var("OUT_DIR").expect("cargo sets it");
     let root = Path::new(&root);
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is sound");
-    let bindings = cbindgen::Builder::new()
-        .with_config(config)
-        .with_src(root.join("src/capi.rs"))
+    let builder = cbindgen::Builder::new().with_config(config);
+    let bindings = sources
+        .iter()
+        .fold(builder, |builder, source| builder.with_src(root.join(source)))
         .generate()
-        .expect("src/capi.rs has only what C can declare");
+        .expect("they have only what C can declare");
     let mut text = Vec::new();
     bindings.write(&mut text);
     std::fs::write(Path::new(&out).join("criu_preflight.h"), text).expect("OUT_DIR can be written to");

@@ -78,6 +78,9 @@ struct criu_preflight_options {
    * RPC only: orphan_pts_master.
    */
   uint8_t orphan_pts_master;
+  /**
+   * Changes nothing: CRIU refuses the same with and without it.
+   */
   uint8_t lazy_pages;
   /**
    * A CRIU built with libbpf, which dumps BPF maps.

@@ -3,6 +3,8 @@
 use crate::bytes::Bytes;
 use crate::check::{self, Probes};
 use crate::config::Config;
+pub use crate::criu::options::c_api::criu_preflight_options;
+use crate::criu::options::OPTIONS;
 use crate::criu::{Host, Release};
 use crate::plugin::panic_guard::catch_panic;
 use crate::report::{hints, json, message, probe_text, Outcome, Report};
@@ -17,47 +19,6 @@ pub const CRIU_PREFLIGHT_WARN: c_int = 1;
 pub const CRIU_PREFLIGHT_REFUSE: c_int = 2;
 /// It could not be looked at; `text` says what and why.
 pub const CRIU_PREFLIGHT_UNCHECKED: c_int = 3;
-
-/// What the dump would be asked for. All zero but `size` is `criu dump` without any option, by the newest CRIU known.
-///
-/// The single bytes are CRIU's options of the same name; nonzero: given.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct criu_preflight_options {
-    /// sizeof(struct criu_preflight_options): a later version may append fields.
-    pub size: usize,
-    /// The release line to judge as: "3.17", "3.18" (also 3.19), "4.0", "4.1", "4.2" or "4.3". NULL: the newest.
-    pub release: *const c_char,
-    /// `--external` strings, `unix[1234]` and the like.
-    pub externals: *const *const c_char,
-    pub n_externals: usize,
-    /// `--freeze-cgroup`; NULL: not given.
-    pub freeze_cgroup: *const c_char,
-    /// `--ghost-limit` in bytes; 0: CRIU's own default, 1 MiB.
-    pub ghost_limit: u64,
-    pub ext_unix_sk: u8,
-    pub shell_job: u8,
-    pub file_locks: u8,
-    pub tcp_established: u8,
-    pub tcp_close: u8,
-    pub skip_in_flight: u8,
-    pub evasive_devices: u8,
-    pub link_remap: u8,
-    pub force_irmap: u8,
-    pub enable_external_sharing: u8,
-    pub enable_external_masters: u8,
-    /// `--external mnt[]`.
-    pub autodetect_ext_mounts: u8,
-    pub allow_uprobes: u8,
-    pub unprivileged: u8,
-    /// RPC only: orphan_pts_master.
-    pub orphan_pts_master: u8,
-    pub lazy_pages: u8,
-    /// A CRIU built with libbpf, which dumps BPF maps.
-    pub libbpf: u8,
-    /// Zero.
-    pub reserved: [u8; 7],
-}
 
 /// One thing that CRIU cannot dump. Everything it points to is valid during the callback.
 #[repr(C)]
@@ -181,31 +142,11 @@ unsafe fn host_of(options: *const criu_preflight_options) -> Result<Host, c_int>
     };
     let mut host = Host::dry_run(release);
     host.caps.bpfmap = given.libbpf != 0;
-    let o = &mut host.options;
-    for (field, value) in [
-        (&mut o.ext_unix_sk, given.ext_unix_sk),
-        (&mut o.shell_job, given.shell_job),
-        (&mut o.file_locks, given.file_locks),
-        (&mut o.tcp_established, given.tcp_established),
-        (&mut o.tcp_close, given.tcp_close),
-        (&mut o.skip_in_flight, given.skip_in_flight),
-        (&mut o.evasive_devices, given.evasive_devices),
-        (&mut o.link_remap, given.link_remap),
-        (&mut o.force_irmap, given.force_irmap),
-        (&mut o.enable_external_sharing, given.enable_external_sharing),
-        (&mut o.enable_external_masters, given.enable_external_masters),
-        (&mut o.autodetect_ext_mounts, given.autodetect_ext_mounts),
-        (&mut o.allow_uprobes, given.allow_uprobes),
-        (&mut o.unprivileged, given.unprivileged),
-        (&mut o.orphan_pts_master, given.orphan_pts_master),
-        (&mut o.lazy_pages, given.lazy_pages),
-    ] {
-        *field = Some(value != 0);
+    for option in OPTIONS {
+        if let Some(take) = option.from_c {
+            take(&given, &|p| text(p).map(|s| Bytes::from(s.to_bytes())), &mut host.options);
+        }
     }
-    if given.ghost_limit != 0 {
-        o.ghost_limit = Some(given.ghost_limit);
-    }
-    o.freeze_cgroup = Some(text(given.freeze_cgroup).map(|s| Bytes::from(s.to_bytes())));
     let mut externals = Vec::new();
     if !given.externals.is_null() {
         for i in 0..given.n_externals {
@@ -292,6 +233,44 @@ fn string(text: &str) -> CString {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::criu::Options;
+
+    /// The options of a caller whose struct has one byte set.
+    fn with_byte(at: Option<usize>) -> Options {
+        // SAFETY: all zero is a valid value of every member.
+        let mut given: criu_preflight_options = unsafe { std::mem::zeroed() };
+        given.size = size_of::<criu_preflight_options>();
+        if let Some(at) = at {
+            assert!(at < given.size);
+            // SAFETY: within the struct, whose bytes from there on may have any value.
+            unsafe { (&raw mut given).cast::<u8>().add(at).write(1) };
+        }
+        // SAFETY: the struct is as long as it says, and has no strings.
+        unsafe { host_of(&raw const given) }.unwrap().options
+    }
+
+    #[test]
+    fn every_byte_of_the_struct_is_one_option() {
+        let none = with_byte(None);
+        assert_eq!(none, Host::dry_run(Release::NEWEST).options);
+        let first = offset_of!(criu_preflight_options, ext_unix_sk);
+        let end = offset_of!(criu_preflight_options, libbpf);
+        let no_option = offset_of!(criu_preflight_options, lazy_pages);
+        let mut flags: Vec<_> = OPTIONS.iter().filter(|o| o.from_c.is_some()).filter_map(|o| o.opt).collect();
+        for at in (first..end).filter(|at| *at != no_option) {
+            let mut options = with_byte(Some(at));
+            let given: Vec<_> = flags.iter().copied().filter(|opt| options.flag(*opt) == Some(true)).collect();
+            let [opt] = given.as_slice() else { panic!("byte {at} sets {given:?}") };
+            *options.flag_mut(*opt) = Some(false);
+            assert_eq!(options, none, "byte {at}");
+            flags.retain(|other| other != opt);
+        }
+        assert_eq!(flags, [], "options of no byte");
+        assert_eq!(with_byte(Some(no_option)), none);
+        assert_eq!(with_byte(Some(offset_of!(criu_preflight_options, ghost_limit))).ghost_limit, Some(1));
+    }
+
     #[test]
     fn the_header_is_current() {
         let made = include_str!(concat!(env!("OUT_DIR"), "/criu_preflight.h"));

@@ -143,7 +143,7 @@ fn options_of_a_host_nobody_has_met_are_unknown_and_refuse_nothing() {
         let said = fake(flags, &libdir, &scratch, device.pid());
         assert_eq!(said.matches("cannot read CRIU's options").count(), 1, "{said}");
         assert!(said.contains(why), "{said}");
-        assert!(said.contains(r#""options":{"ext_unix_sk":null,"#), "{said}");
+        assert!(said.contains(r#""options":{"tcp_established":null,"#), "{said}");
         // A release that was never published: told, not refused.
         assert_eq!(said.matches("unrecognised CRIU release").count(), 1, "{said}");
         assert!(said.contains("\ninit 0\n") && said.contains("\ncheckpoint -95\nagain -95\n"), "{said}");

@@ -50,7 +50,32 @@ impl Judge {
     }
 }
 
-pub const USAGE: &str = "\
+/// The help: how each command is called.
+pub fn usage() -> String {
+    let options: Vec<String> =
+        criu_options::deciding().map(|(name, option)| criu_options::usage(name, option)).collect();
+    let options = options.iter().map(String::as_str).chain(["--config FILE", "--no-default-config"]);
+    [USAGE_HEAD, &wrapped(options), USAGE_TAIL].concat()
+}
+
+/// In lines that fit into a terminal, indented.
+fn wrapped<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    const WIDTH: usize = 79;
+    let mut out = String::new();
+    let mut line = String::from(" ");
+    for word in words {
+        if line.len() + 1 + word.len() > WIDTH {
+            out.push_str(&line);
+            out.push('\n');
+            line = String::from(" ");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    out + &line + "\n"
+}
+
+const USAGE_HEAD: &str = "\
 criu-preflight names everything in a process tree that CRIU could not dump
 
   criu-preflight check PID [OPTION...]   look at the running process and its descendants
@@ -67,14 +92,9 @@ of check only:
   --anonymize           save it with other names of processes, files, sockets, ...
 
 and the options that `criu dump` would be given, by their own names:
-  --tcp-established --tcp-close --skip-in-flight --ext-unix-sk --shell-job
-  --file-locks --link-remap --ghost-limit SIZE --evasive-devices
-  --external KEY --force-irmap --irmap-scan-path PATH --enable-fs FS,...
-  --skip-mnt PATH --enable-external-sharing --enable-external-masters
-  --inherit-fd fd[N]:KEY --allow-uprobes --network-lock METHOD --empty-ns net
-  --freeze-cgroup DIR --manage-cgroups[=MODE] --cgroup-dump-controller NAME
-  --file-validation METHOD --unprivileged --lazy-pages --lsm-profile PROFILE --timeout SECONDS
-  --config FILE --no-default-config
+";
+
+const USAGE_TAIL: &str = "\
 All others of criu dump are taken and change nothing. Of a container, give
 --external 'mnt[]:sm' for the mounts that its runtime names to CRIU by itself.
 
@@ -130,7 +150,7 @@ fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
             Arg::Long("tree") | Arg::Short('t') => given.values.push(parser.value().map_err(escape_error)?),
             Arg::Value(value) => given.values.push(value),
             other => match criu_options::find(&other) {
-                Some((opt, on)) => criu_options::apply(host, opt, on, &mut parser)?,
+                Some((option, on)) => option.apply(host, on, &mut parser)?,
                 None => return Err(unknown(&other)),
             },
         }
@@ -256,8 +276,9 @@ fn display(value: &OsStr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::criu_options::OPTIONS;
     use criu_preflight::bytes::Bytes;
+    use criu_preflight::criu::options::ignored::{Argument, IGNORED};
+    use criu_preflight::criu::options::Takes;
     use criu_preflight::criu::{Caps, LockMethod, Options};
 
     /// The dump that `check 1 ARGS` describes, with no configuration file.
@@ -317,19 +338,14 @@ mod tests {
             ("--network-lock skip", Options { network_lock: Some(LockMethod::Skip), ..none() }),
             ("--empty-ns net", Options { empty_ns: Some(0x4000_0000), ..none() }),
             ("--freeze-cgroup /a", Options { freeze_cgroup: Some(Some("/a".into())), ..none() }),
-            ("--manage-cgroups=ignore", Options { manage_cgroups: Some(0), ..none() }),
-            ("--manage-cgroups", none()),
-            ("--manage-cgroups=full", Options { manage_cgroups: Some(8), ..none() }),
             (
                 "--cgroup-dump-controller a --cgroup-dump-controller b,c",
                 Options { dump_controllers: Some(bytes(&["a", "b,c"])), ..none() },
             ),
             ("--file-validation filesize", Options { validate_by_size: yes, ..none() }),
             ("--unprivileged", Options { unprivileged: yes, ..none() }),
-            ("--lazy-pages", Options { lazy_pages: yes, ..none() }),
-            ("--lsm-profile selinux:x", Options { lsm_supplied: yes, ..none() }),
-            ("--timeout 20", Options { timeout: Some(20), ..none() }),
             ("-D /img -W /w -o dump.log -v4 -R --leave-stopped -L /lib --track-mem --cpu-cap=none", none()),
+            ("--manage-cgroups=full --lazy-pages --lsm-profile selinux:x --timeout 20", none()),
         ] {
             assert_eq!(host(args).options, options, "{args}");
         }
@@ -347,8 +363,8 @@ mod tests {
 
     #[test]
     fn every_option_of_the_table_is_understood() {
-        for opt in OPTIONS {
-            let value = match opt.name {
+        for (name, option) in criu_options::deciding() {
+            let value = match name {
                 "external" => "unix[1]",
                 "ext-mount-map" => "auto",
                 "inherit-fd" => "fd[1]:a",
@@ -357,13 +373,26 @@ mod tests {
                 "file-validation" => "buildid",
                 _ => "1",
             };
-            match opt.takes {
-                crate::criu_options::Takes::Value(_) | crate::criu_options::Takes::NothingWithValue => {
-                    host(&format!("--{} {value}", opt.name));
-                    assert_eq!(wrong(&format!("check 1 --{}", opt.name)), format!("--{}: it wants a value", opt.name));
+            let before = host("");
+            let after = if matches!(option.takes, Takes::Value(..)) {
+                assert_eq!(wrong(&format!("check 1 --{name}")), format!("--{name}: it wants a value"));
+                host(&format!("--{name} {value}"))
+            } else {
+                host(&format!("--{name}"))
+            };
+            // What decides changes what is judged by, except for the value that is the default.
+            assert!(after != before || value == "buildid", "--{name}");
+        }
+        for option in IGNORED {
+            let after = match option.argument {
+                Argument::Required => {
+                    let lacking = format!("--{}: it wants a value", option.name);
+                    assert_eq!(wrong(&format!("check 1 --{}", option.name)), lacking);
+                    host(&format!("--{} 1", option.name))
                 }
-                _ => drop(host(&format!("--{}", opt.name))),
-            }
+                Argument::None | Argument::Optional => host(&format!("--{}", option.name)),
+            };
+            assert_eq!(after, host(""), "--{}", option.name);
         }
     }
 
@@ -415,20 +444,12 @@ mod tests {
         }
     }
 
-    /// What decides is in the usage and in the manual page.
     #[test]
-    fn every_option_that_decides_is_told() {
-        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/criu-preflight.1");
-        let page = std::fs::read_to_string(page).unwrap();
-        use crate::criu_options::Takes::{Nothing, NothingWithOptional, NothingWithValue};
-        for opt in OPTIONS {
-            let decides = !matches!(opt.takes, Nothing | NothingWithValue | NothingWithOptional);
-            assert_eq!(page.contains(&format!(".Fl -{} ", opt.name)), decides, "{}", opt.name);
-            assert!(
-                !decides || opt.name == "ext-mount-map" || USAGE.contains(&format!("--{}", opt.name)),
-                "{}",
-                opt.name
-            );
+    fn the_help_lists_every_option_that_decides() {
+        let usage = usage();
+        for (name, option) in criu_options::deciding() {
+            assert!(usage.contains(&criu_options::usage(name, option)), "{name}");
         }
+        assert!(usage.lines().all(|line| line.len() <= 108), "{usage}");
     }
 }

@@ -9,66 +9,77 @@ use crate::args::escape_error;
 use crate::criu_options;
 use criu_preflight::bytes::escape;
 use criu_preflight::config::{beginning, statement};
-use criu_preflight::criu::settings::read_file;
+use criu_preflight::criu::config_files::{self, ConfigFiles};
 use criu_preflight::criu::{Host, Release};
 use lexopt::Parser;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The newest CRIU with what its configuration files give it.
 pub fn start(args: &[OsString]) -> Result<Host, String> {
     let mut host = Host::dry_run(Release::NEWEST);
-    apply(&mut host, files(args))?;
+    let ConfigFiles { usual, named } = files(args)?;
+    for file in usual {
+        match apply(&mut host, &file) {
+            // CRIU goes on without what it cannot open; a file of another type, or a very long one, it reads and we do not.
+            Err(Wrong::Unreadable(e)) if e.kind() != ErrorKind::Other => {}
+            applied => drop(applied.map_err(|why| why.of(&file))?),
+        }
+    }
+    apply_option(&mut host, named.as_deref())?;
     Ok(host)
 }
 
 /// Only the file that the arguments name: what the others say is in a saved check.
 pub fn apply_named(host: &mut Host, args: &[OsString]) -> Result<(), String> {
-    apply(host, files(args).into_iter().filter(|(_, named)| *named))
+    apply_option(host, files(args)?.named.as_deref())
 }
 
-fn apply(host: &mut Host, files: impl IntoIterator<Item = (PathBuf, bool)>) -> Result<(), String> {
-    for (path, named) in files {
-        match read_file(&path) {
-            Ok(text) => read(host, &path, &text)?,
-            // Other than CRIU we do not read what is no regular file, or a very long one.
-            Err(e) if named || e.kind() == std::io::ErrorKind::Other => return Err(format!("{}: {e}", display(&path))),
-            // CRIU goes on without it, too.
-            Err(_) => {}
-        }
+/// The file of `--config`. Runtimes name one whether it is there or not, and CRIU goes on without it.
+fn apply_option(host: &mut Host, named: Option<&Path>) -> Result<(), String> {
+    let Some(file) = named else { return Ok(()) };
+    if !apply(host, file).map_err(|why| why.of(file))? {
+        let name = escape(file.as_os_str().as_bytes());
+        let _ = writeln!(std::io::stderr(), "criu-preflight: --config {name}: no such file, CRIU goes on without it");
     }
     Ok(())
 }
 
-/// The files in the order CRIU reads them; true: somebody has named this one.
-fn files(args: &[OsString]) -> Vec<(PathBuf, bool)> {
-    let (mut defaults, mut named) = (true, None);
-    let mut words = args.iter();
-    while let Some(word) = words.next() {
-        if word == "--no-default-config" {
-            defaults = false;
-        } else if word == "--config" {
-            named = words.next().map(PathBuf::from);
-            defaults = false;
-        } else if let Some(path) = word.as_bytes().strip_prefix(b"--config=") {
-            named = Some(PathBuf::from(OsStr::from_bytes(path)));
-            defaults = false;
-        }
-    }
-    let mut out = Vec::new();
-    if defaults {
-        out.push((PathBuf::from("/etc/criu/default.conf"), false));
-        out.extend(std::env::var_os("HOME").map(|home| (Path::new(&home).join(".criu/default.conf"), false)));
-    }
-    out.extend(std::env::var_os("CRIU_CONFIG_FILE").map(|path| (path.into(), false)));
-    out.extend(named.map(|path| (path, true)));
-    out
+fn files(args: &[OsString]) -> Result<ConfigFiles, String> {
+    let args: Vec<&[u8]> = args.iter().map(|word| word.as_bytes()).collect();
+    config_files::of(&args).ok_or_else(|| "--config: it wants a value".into())
 }
 
-fn read(host: &mut Host, path: &Path, text: &[u8]) -> Result<(), String> {
+/// What is wrong with a file.
+enum Wrong {
+    Unreadable(std::io::Error),
+    /// A line.
+    Line(usize, String),
+}
+
+impl Wrong {
+    fn of(self, path: &Path) -> String {
+        let path = escape(path.as_os_str().as_bytes());
+        match self {
+            Wrong::Unreadable(e) => format!("{path}: {e}"),
+            Wrong::Line(number, why) => format!("{path}:{number}: {why}"),
+        }
+    }
+}
+
+/// Whether the file is there.
+fn apply(host: &mut Host, path: &Path) -> Result<bool, Wrong> {
+    match config_files::read(path).map_err(Wrong::Unreadable)? {
+        Some(text) => read(host, &text).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+fn read(host: &mut Host, text: &[u8]) -> Result<(), Wrong> {
     for (number, line) in (1..).zip(text.split(|b| *b == b'\n')) {
-        let wrong = |why: String| format!("{}:{number}: {why}", display(path));
+        let wrong = |why: String| Wrong::Line(number, why);
         let line = std::str::from_utf8(line).map_err(|_| wrong("not UTF-8".into()))?;
         let Some((name, value)) = statement(line).map_err(wrong)? else { continue };
         let joined = line.trim_start().get(name.len()..).is_some_and(|rest| rest.starts_with('='));
@@ -80,12 +91,8 @@ fn read(host: &mut Host, path: &Path, text: &[u8]) -> Result<(), String> {
         let mut parser = Parser::from_args(words);
         let Some(arg) = parser.next().map_err(|e| wrong(escape_error(e)))? else { continue };
         let unknown = || wrong(format!("CRIU has no option '{}'", beginning(&name)));
-        let (opt, on) = criu_options::find(&arg).ok_or_else(unknown)?;
-        criu_options::apply(host, opt, on, &mut parser).map_err(wrong)?;
+        let (option, on) = criu_options::find(&arg).ok_or_else(unknown)?;
+        option.apply(host, on, &mut parser).map_err(wrong)?;
     }
     Ok(())
-}
-
-fn display(path: &Path) -> String {
-    escape(path.as_os_str().as_bytes())
 }

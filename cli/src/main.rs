@@ -50,7 +50,7 @@ fn run(command: Command) -> Result<(String, u8), String> {
         Command::Rules { json: true } => Ok((catalogue::json(registry::RULES).map_err(|e| e.to_string())?, 0)),
         Command::Rules { json: false } => Ok((catalogue::text(registry::RULES), 0)),
         Command::Version => Ok((concat!("criu-preflight ", env!("CARGO_PKG_VERSION"), "\n").to_owned(), 0)),
-        Command::Help => Ok((args::USAGE.to_owned(), 0)),
+        Command::Help => Ok((args::usage(), 0)),
     }
 }
 

@@ -179,9 +179,24 @@ fn a_configuration_that_criu_would_not_take_is_not_guessed_at() {
     let (status, _, err) = output_of(&tree.check(&["--config", fifo.to_str().unwrap()]));
     assert_eq!(status, 2);
     assert_eq!(err, format!("criu-preflight: {}: not a regular file\n", fifo.display()));
-    let (status, _, err) = output_of(&tree.check(&["--config", "/no/such/file"]));
-    assert_eq!(status, 2);
-    assert!(err.starts_with("criu-preflight: /no/such/file: No such file"), "{err}");
+}
+
+/// Runtimes name their file whether it is there or not, and `parse_config` (criu/config.c) is content without it.
+#[test]
+fn a_configuration_that_is_not_there_is_none() {
+    let tree = Tree::new("no-conf", LOCK);
+    for file in ["/no/such/file", "/etc/passwd/below-a-file"] {
+        let missing = tree.check(&["--config", file, "--file-locks"]);
+        let note = format!("criu-preflight: --config {file}: no such file, CRIU goes on without it\n");
+        let (status, _, err) = output_of(&missing);
+        assert_eq!((status, err), (0, note));
+        assert_eq!(output_of(&tree.check(&["--config", file])).0, 1);
+    }
+    // It is in place of the usual ones nevertheless.
+    std::fs::create_dir_all(tree.dir.join(".criu")).unwrap();
+    std::fs::write(tree.dir.join(".criu/default.conf"), "file-locks\n").unwrap();
+    assert_eq!(output_of(&tree.check(&["--config=/no/such/file"])).0, 1);
+    assert_eq!(output_of(&tree.check(&[])).0, 0);
 }
 
 #[test]

@@ -4,25 +4,17 @@
 //! A request over a socket can carry them too, and that is gone: then they are known only for the runtimes that never send
 //! them.
 
-use crate::bytes::Bytes;
 use crate::config;
-use crate::criu::{settings, Runtime};
+use crate::criu::config_files::{self, ConfigFiles};
+use crate::criu::options::{self, Kept, Options, Takes, OPTIONS};
+use crate::criu::{Host, Release, Runtime};
 use crate::scan::sys;
-use std::io::ErrorKind;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The values given for both options, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    pub enable_fs: Vec<Bytes>,
-    pub skip_mnt: Vec<Bytes>,
-}
-
-/// Shortest spellings that getopt_long takes for them beside CRIU's other options (`enable-external-...`,
-/// `skip-in-flight`, `skip-file-rwx-check`).
-const ENABLE_FS: (&[u8], usize) = (b"enable-fs", "enable-f".len());
-const SKIP_MNT: (&[u8], usize) = (b"skip-mnt", "skip-m".len());
+/// The options that are read so.
+#[derive(Debug, PartialEq)]
+pub struct Found(Options);
 
 /// Reads them. `None`: this process has no command line of CRIU's to show, or one of its files cannot be found from here.
 pub fn read() -> Option<Found> {
@@ -35,10 +27,11 @@ fn of(cmdline: &[u8]) -> Option<Found> {
     if !args.iter().any(|a| matches!(*a, b"dump" | b"pre-dump")) {
         return None;
     }
-    let mut found = Found::default();
-    found.in_files(&files(&args)?)?;
-    found.in_args(&args)?;
-    Some(found)
+    let mut given = Given::new();
+    let ConfigFiles { usual, named } = config_files::of(&args)?;
+    given.in_files(usual.into_iter().chain(named))?;
+    given.in_args(&args)?;
+    Some(given.found())
 }
 
 /// The same for a CRIU that was asked over a socket, by a runtime whose requests have neither `enable_fs` nor `skip_mnt`.
@@ -49,53 +42,43 @@ pub fn read_rpc(runtime: Runtime, config: Option<&[u8]>) -> Option<Found> {
         return None;
     }
     // `criu swrk FD` has no options, so its own files are the usual ones.
-    let mut files = files(&[])?;
-    let named = config.map(|c| PathBuf::from(std::ffi::OsString::from_vec(c.to_vec())));
-    files.extend(named);
-    files.retain(|f| !f.as_os_str().is_empty());
-    let mut found = Found::default();
-    files.iter().all(|f| f.is_absolute()).then_some(())?;
-    found.in_files(&files)?;
-    Some(found)
-}
-
-/// The files in CRIU's order (next_config, criu/config.c).
-fn files(args: &[&[u8]]) -> Option<Vec<PathBuf>> {
-    let mut named = None;
-    let mut defaults = true;
-    for (i, arg) in args.iter().enumerate() {
-        let value = match arg.strip_prefix(b"--config") {
-            Some([]) => Some(*args.get(i.checked_add(1)?)?),
-            Some([b'=', value @ ..]) => Some(value),
-            _ => None,
-        };
-        if value.is_some() || *arg == b"--no-default-config" {
-            defaults = false;
-        }
-        named = value.or(named);
-    }
-    let mut out = Vec::new();
-    if defaults {
-        out.push(PathBuf::from("/etc/criu/default.conf"));
-        if let Some(home) = std::env::var_os("HOME") {
-            out.push(Path::new(&home).join(".criu/default.conf"));
-        }
-    }
-    out.extend(std::env::var_os("CRIU_CONFIG_FILE").map(PathBuf::from));
-    out.extend(named.map(|n| PathBuf::from(std::ffi::OsString::from_vec(n.to_vec()))));
-    // CRIU has left the directory in which it was started.
-    out.iter().all(|p| p.is_absolute() || p.as_os_str().as_bytes().is_empty()).then_some(out)
+    let usual = config_files::of(&[] as &[&[u8]])?.usual;
+    let named = config.map(|c| PathBuf::from(std::ffi::OsStr::from_bytes(c)));
+    let mut given = Given::new();
+    given.in_files(usual.into_iter().chain(named))?;
+    Some(given.found())
 }
 
 impl Found {
-    fn in_files(&mut self, files: &[PathBuf]) -> Option<()> {
-        for file in files {
-            match settings::read_file(file) {
-                Ok(text) => self.in_file(&text)?,
-                // What CRIU cannot open it does without (parse_config, criu/config.c).
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-                Err(_) => return None,
+    pub fn copy_to(&self, options: &mut Options) {
+        for option in OPTIONS {
+            if let Kept::CommandLine { copy } = option.kept {
+                copy(&self.0, options);
             }
+        }
+    }
+}
+
+/// What is given, of these options alone.
+struct Given(Host);
+
+impl Given {
+    fn new() -> Self {
+        Given(Host::dry_run(Release::NEWEST))
+    }
+
+    fn found(self) -> Found {
+        let found = Found(self.0.options);
+        let mut these = Options::default();
+        found.copy_to(&mut these);
+        Found(these)
+    }
+
+    fn in_files(&mut self, files: impl Iterator<Item = PathBuf>) -> Option<()> {
+        for file in files.filter(|f| !f.as_os_str().is_empty()) {
+            // CRIU has left the directory in which it was started.
+            let text = file.is_absolute().then(|| config_files::read(&file).ok())??;
+            self.in_file(&text.unwrap_or_default())?;
         }
         Some(())
     }
@@ -104,8 +87,8 @@ impl Found {
         for line in text.split(|b| *b == b'\n') {
             // A line that CRIU does not understand would have ended it.
             let Ok(Ok(Some((name, value)))) = std::str::from_utf8(line).map(config::statement) else { continue };
-            if let Some(list) = self.list(name.as_bytes()) {
-                list.push(value?.as_str().into());
+            if let Some(set) = option(name.as_bytes()) {
+                self.set(set, value?.as_bytes());
             }
         }
         Some(())
@@ -117,31 +100,42 @@ impl Found {
             let Some(long) = arg.strip_prefix(b"--") else { continue };
             let mut parts = long.splitn(2, |b| *b == b'=');
             let (name, value) = (parts.next()?, parts.next());
-            if let Some(list) = self.list(name) {
-                list.push(Bytes::from(match value {
+            if let Some(set) = option(name) {
+                let value = match value {
                     Some(value) => value,
                     None => *rest.next()?,
-                }));
+                };
+                self.set(set, value);
             }
         }
         Some(())
     }
 
-    fn list(&mut self, name: &[u8]) -> Option<&mut Vec<Bytes>> {
-        let is = |(full, least): (&[u8], usize)| name.len() >= least && full.starts_with(name);
-        if is(ENABLE_FS) {
-            Some(&mut self.enable_fs)
-        } else if is(SKIP_MNT) {
-            Some(&mut self.skip_mnt)
-        } else {
-            None
-        }
+    /// With a value that CRIU does not understand it would have ended.
+    fn set(&mut self, set: Set, value: &[u8]) {
+        let _ = set(&mut self.0, value);
+    }
+}
+
+type Set = fn(&mut Host, &[u8]) -> Result<(), String>;
+
+/// What takes the value of the option that getopt_long finds for a name, if it is one of these.
+fn option(name: &[u8]) -> Option<Set> {
+    let option = options::abbreviated(std::str::from_utf8(name).ok()?)?;
+    match (&option.kept, option.takes) {
+        (Kept::CommandLine { .. }, Takes::Value(_, set)) => Some(set),
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bytes::Bytes;
+
+    fn list(items: &[&str]) -> Option<Vec<Bytes>> {
+        Some(items.iter().map(|i| Bytes::from(*i)).collect())
+    }
 
     #[test]
     fn every_spelling_of_the_command_line_and_no_other_option() {
@@ -159,23 +153,22 @@ mod tests {
             b"--enable-e",
             b"x",
         ];
-        let mut found = Found::default();
-        found.in_args(&args).unwrap();
-        assert_eq!(found.enable_fs, [Bytes::from("hugetlbfs,nfs"), Bytes::from("all")]);
-        assert_eq!(found.skip_mnt, [Bytes::from("/a"), Bytes::from("/b")]);
-        assert_eq!(found.in_args(&[b"--enable-fs"]), None);
+        let mut given = Given::new();
+        given.in_args(&args).unwrap();
+        assert_eq!(given.in_args(&[b"--enable-fs"]), None);
+        let found = given.found().0;
+        let (enable_fs, skip_mnt) = (list(&["hugetlbfs,nfs", "all"]), list(&["/a", "/b"]));
+        // And nothing else is known by them.
+        assert_eq!(found, Options { enable_fs, skip_mnt, ..Options::default() });
     }
 
     #[test]
     fn the_files_of_criu() {
-        let mut found = Found::default();
-        found.in_file(b"# x\ntcp-close\nenable-fs \"nfs\"\nskip-mnt /a b\nskip-mnt=/c # d\n").unwrap();
-        assert_eq!(found, Found { enable_fs: vec!["nfs".into()], skip_mnt: vec!["/c".into()] });
-        let named = files(&[b"criu", b"--config=/x.conf"]).unwrap();
-        assert!(named.contains(&PathBuf::from("/x.conf")) && !named.contains(&PathBuf::from("/etc/criu/default.conf")));
-        let both = files(&[b"criu", b"dump"]).unwrap();
-        assert_eq!(both.first(), Some(&PathBuf::from("/etc/criu/default.conf")));
-        assert_eq!(files(&[b"criu", b"--config", b"here.conf"]), None);
+        let mut given = Given::new();
+        given.in_file(b"# x\ntcp-close\nenable-fs \"nfs\"\nskip-mnt /a b\nskip-mnt=/c # d\n").unwrap();
+        let found = given.found().0;
+        assert_eq!((found.enable_fs, found.skip_mnt), (list(&["nfs"]), list(&["/c"])));
+        assert_eq!(of(b"criu\0dump\0--config\0here.conf\0"), None);
     }
 
     #[test]
@@ -186,9 +179,9 @@ mod tests {
         std::fs::write(&conf, "tcp-established\nenable-fs squashfs\n").unwrap();
         let conf = conf.as_os_str().as_bytes();
         let found = read_rpc(Runtime::Runc, Some(conf)).unwrap();
-        assert!(found.enable_fs.contains(&"squashfs".into()));
+        assert!(found.0.enable_fs.unwrap().contains(&"squashfs".into()));
         let none = read_rpc(Runtime::PodmanCrun, None).unwrap();
-        assert!(!none.enable_fs.contains(&"squashfs".into()));
+        assert!(!none.0.enable_fs.unwrap().contains(&"squashfs".into()));
         assert_eq!(read_rpc(Runtime::Crun, Some(b"here.conf")), None);
         assert_eq!(read_rpc(Runtime::Rpc, Some(conf)), None);
         assert_eq!(read_rpc(Runtime::Runc, Some(b"/no/such/file")), read_rpc(Runtime::Runc, None));
@@ -204,6 +197,6 @@ mod tests {
         assert_eq!(of(b"criu: dump --rpc -t 77\0"), None);
         assert_eq!(of(b""), None);
         let given = of(b"criu\0dump\0--no-default-config\0--skip-mnt\0/x\0").unwrap();
-        assert_eq!(given.skip_mnt, [Bytes::from("/x")]);
+        assert_eq!(given.0.skip_mnt, list(&["/x"]));
     }
 }

@@ -1,7 +1,7 @@
 //! Puts the picture of the CRIU around us together.
 
 use crate::bytes::Bytes;
-use crate::criu::{cmdline, hugetlb, layout, runtime, safe_read as mem, siblings, symbols};
+use crate::criu::{cmdline, externals, hugetlb, layout, runtime, safe_read as mem, siblings, symbols};
 use crate::criu::{Host, Release, Runtime, Siblings, Stage};
 use crate::parse::{self, cgroup::Cgroup};
 use crate::scan::sys;
@@ -13,10 +13,6 @@ use std::path::Path;
 /// same from 3.17.1 to 4.3).
 const PID_IN_ITEM: usize = 40;
 const REAL_IN_PID: usize = 8;
-
-/// Kinds of `--external` strings (criu/crtools.c and criu(8)): `KIND[...]`.
-const EXTERNAL_TYPES: [&CStr; 10] =
-    [c"unix", c"file", c"tty", c"mnt", c"dev", c"net", c"pid", c"veth", c"netdev", c"macvlan"];
 
 /// The facts of one command.
 #[derive(Clone, Debug)]
@@ -67,8 +63,7 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         true => config_file.as_ref().and_then(|file| cmdline::read_rpc(runtime, file.as_deref())),
     };
     if let Some(given) = given {
-        options.enable_fs = Some(given.enable_fs);
-        options.skip_mnt = Some(given.skip_mnt);
+        given.copy_to(&mut options);
     }
     let host = Host {
         stage,
@@ -76,7 +71,7 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         release: if options_unknown.is_some() { Release::Unknown } else { sym.release },
         caps: sym.caps,
         options,
-        externals: sym.external_for_each_type.and_then(externals),
+        externals: sym.external_for_each_type.and_then(listed_externals),
         inherit_ids: read.inherit_ids,
         service_sk_ino,
         siblings,
@@ -158,7 +153,7 @@ fn root_pid(root_item: usize) -> Option<i32> {
 }
 
 /// Every `--external KIND[...]` string by CRIU's own walk of its list.
-fn externals(for_each: symbols::ExternalForEachType) -> Option<Vec<Bytes>> {
+fn listed_externals(for_each: symbols::ExternalForEachType) -> Option<Vec<Bytes>> {
     /// `struct external { struct list_head node; char *id; void *data; }` (criu/include/external.h).
     const ID_IN_EXTERNAL: usize = 16;
     unsafe extern "C" fn collect(ext: *mut c_void, arg: *mut c_void) -> c_int {
@@ -169,9 +164,9 @@ fn externals(for_each: symbols::ExternalForEachType) -> Option<Vec<Bytes>> {
         0
     }
     let mut list: Vec<Option<Bytes>> = Vec::new();
-    for kind in EXTERNAL_TYPES {
+    for kind in externals::KINDS {
         // SAFETY: CRIU only reads the type's name, and calls `collect` with each entry and our vector before it returns.
-        unsafe { for_each(kind.as_ptr().cast::<c_char>(), collect, (&raw mut list).cast()) };
+        unsafe { for_each(kind.name.as_ptr().cast::<c_char>(), collect, (&raw mut list).cast()) };
     }
     list.into_iter().collect()
 }

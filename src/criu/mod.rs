@@ -8,6 +8,8 @@
 //! rule whose gate is unknown warns, it never refuses.
 
 pub mod cmdline;
+pub mod config_files;
+pub mod externals;
 pub mod gather;
 pub mod hugetlb;
 pub mod layout;
@@ -133,26 +135,6 @@ impl Host {
             }
         }
         gate
-    }
-
-    /// The gate of one exact `--external` string (CRIU: `external_lookup_id`, exact comparison).
-    pub fn gate_external(&self, key: &[u8]) -> Gate {
-        match &self.externals {
-            None => Gate::OPTION_UNKNOWN,
-            Some(list) if list.iter().any(|e| e.0 == key) => Gate::Waived,
-            Some(_) => Gate::InForce,
-        }
-    }
-
-    /// The value of `KEY:value`, looked up as `external_lookup_by_key` does: the string up to its first colon *after* the
-    /// closing bracket must equal KEY. `Some(None)`: known to be absent. `None`: not known.
-    pub fn external_value(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        let list = self.externals.as_ref()?;
-        Some(list.iter().find_map(|e| match e.0.strip_prefix(key) {
-            Some([]) => Some([].as_slice()),
-            Some([b':', value @ ..]) => Some(value),
-            _ => None,
-        }))
     }
 
     /// The gate of a GPU's device, by the name of its driver: the CUDA plugin takes all of them away before they are dumped.

@@ -1,8 +1,7 @@
 //! Which devices CRIU takes, and as what: `dump_chrdev` (criu/files.c) and `get_tty_driver` (criu/tty.c), the same in 3.17.1
 //! to 4.2; x86.
 
-use crate::bytes::Bytes;
-use crate::criu::{Gate, Host};
+use crate::criu::{externals, Gate, Host};
 use crate::snapshot::device::major;
 use crate::snapshot::{Dev, OpenFile};
 
@@ -43,19 +42,12 @@ pub fn is_accepted(rdev: Dev) -> bool {
     rdev.major == major::MEM || matches!(rdev, Dev::TUN | Dev::AUTOFS) || tty_driver(rdev).is_some()
 }
 
-/// `tty[<rdev hex>:<st_dev hex>]`, the key that makes any character device an external terminal.
+/// The key that makes any character device an external terminal.
 pub fn tty_key(file: &OpenFile) -> String {
-    format!("tty[{:x}:{:x}]", file.rdev.userspace(), file.dev.userspace())
+    externals::tty(file.rdev.userspace(), file.dev.userspace())
 }
 
 /// Whether the device is named by `--external tty[...]` or an inherit-fd key.
 pub fn tty_external(host: &Host, file: &OpenFile) -> Gate {
-    // Mostly there is none, and no key is to be made.
-    let has = |list: &[Bytes]| list.iter().any(|key| key.starts_with(b"tty[") && **key == *tty_key(file).as_bytes());
-    let gate = |list: &Option<Vec<Bytes>>| match list {
-        None => Gate::OPTION_UNKNOWN,
-        Some(list) if has(list) => Gate::Waived,
-        Some(_) => Gate::InForce,
-    };
-    gate(&host.externals).or(gate(&host.inherit_ids))
+    host.gate_external_or_inherited(b"tty[", || tty_key(file))
 }

@@ -4,7 +4,7 @@
 //! Mirrors criu/mount.c of 3.17.1 to 4.2 (the dump side is the same in all): collect_mnt_namespaces, search_bindmounts,
 //! resolve_external_mounts, mnt_is_overmounted; and the table of criu/filesystems.c.
 
-use crate::criu::{Gate, Host};
+use crate::criu::{externals, Gate, Host};
 use crate::criu_model::mount_binds::Binds;
 use crate::criu_model::prefixes::{as_directory, Prefixes};
 use crate::parse::mountinfo::MountInfo;
@@ -252,14 +252,17 @@ impl<'a> Model<'a> {
 
     /// try_resolve_ext_mount.
     fn named(&self, node: &Node, host: &Host) -> Option<External> {
-        let key = [b"mnt[", &*criu_name(&node.info.mountpoint), b"]"].concat();
+        let given = |key: &[u8]| host.gate_named_external(key) == Gate::Waived;
         // Only in the root task's own namespace: elsewhere the same path is another mount, and CRIU's is not dumped.
-        if self.dumped && Some(node.table.ns) == self.root_ns && has_value(host, &key) {
+        if self.dumped
+            && Some(node.table.ns) == self.root_ns
+            && given(&externals::mnt(&criu_name(&node.info.mountpoint)))
+        {
             return Some(External::Mount);
         }
-        let dev = format!("dev[{}/{}]", node.info.major, node.info.minor);
         let unsupported = self.supported(node, host) != Some(true);
-        (unsupported && node.root == b"/" && has_value(host, dev.as_bytes())).then_some(External::Device)
+        let named = || given(externals::dev(node.info.major, node.info.minor).as_bytes());
+        (unsupported && node.root == b"/" && named()).then_some(External::Device)
     }
 
     /// Whether CRIU knows the file system, by itself or by `--enable-fs`; `None`: it depends on `--enable-fs`, which is
@@ -418,17 +421,6 @@ fn root_of(info: &MountInfo) -> &[u8] {
         Some(stripped) => stripped,
         None => root.strip_suffix(b" (deleted)").unwrap_or(root),
     }
-}
-
-/// external_lookup_by_key with a value: an entry without one counts as absent here.
-fn has_value(host: &Host, key: &[u8]) -> bool {
-    let Some(list) = &host.externals else { return false };
-    let entry = list.iter().find_map(|e| match e.strip_prefix(key) {
-        Some([]) => Some(false),
-        Some([b':', ..]) => Some(true),
-        _ => None,
-    });
-    entry == Some(true)
 }
 
 fn is_cgroup(info: &MountInfo) -> bool {

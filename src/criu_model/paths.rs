@@ -5,7 +5,7 @@
 //! path from the root of the mount namespace. Descriptors, mapped files, exe, cwd and root all go through them.
 
 use crate::bytes::Bytes;
-use crate::criu::{Cap, Gate, Host, Opt};
+use crate::criu::{externals, Cap, Gate, Host, Opt};
 use crate::criu_model::devices::{is_accepted, tty_driver, tty_external};
 use crate::criu_model::mounts::Model;
 use crate::parse::mountinfo::MountInfo;
@@ -153,7 +153,7 @@ fn is_path_mapping(snap: &Snapshot, m: &Mapping, file: &OpenFile) -> bool {
 /// The key that makes a path no matter of CRIU's.
 pub(crate) fn external_key(file: &OpenFile) -> Option<String> {
     // fdinfo's mnt_id is an int, and CRIU prints it as one.
-    Some(format!("file[{:x}:{:x}]", u32::try_from(file.mnt_id?).ok()?, file.ino))
+    Some(externals::file(u32::try_from(file.mnt_id?).ok()?, file.ino))
 }
 
 fn problem(

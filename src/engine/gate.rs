@@ -1,7 +1,7 @@
 //! Whether the options at hand allow what a rule has found: derived from the remedies that the rule names, so that what is
 //! printed as a remedy and what the verdict takes into account cannot differ.
 
-use crate::criu::{Gate, Host, Opt};
+use crate::criu::{Gate, Host};
 use crate::finding::{Finding, Value};
 use crate::rules::{Remedy, Rule};
 use std::io::Write as _;
@@ -24,8 +24,7 @@ fn any(gates: impl Iterator<Item = Gate>) -> Gate {
 /// Without a finding: what the remedy says of every finding, as far as that does not depend on it.
 fn of_remedy(remedy: &Remedy, finding: Option<&Finding>, host: &Host) -> Gate {
     match remedy {
-        // CRIU before 4.2 does not know it.
-        Remedy::Option(Opt::AllowUprobes) if !host.caps.uprobes => Gate::InForce,
+        Remedy::Option(opt) if !opt.is_known_to(host) => Gate::InForce,
         Remedy::Option(opt) => host.gate(&[*opt]),
         Remedy::OptionFor(opt, fact) => match finding.and_then(|f| f.get(fact)) {
             Some(_) => host.gate(&[*opt]),
@@ -62,7 +61,7 @@ fn key(template: &str, finding: &Finding) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::criu::Hook;
+    use crate::criu::{options, Hook, Opt};
     use crate::rules::testkit::{host, task, unknown, with};
     use crate::rules::{registry, Versions};
 
@@ -122,16 +121,7 @@ mod tests {
                     assert!(!template.contains("NAME"), "{}: no exact key: {template}", rule.id);
                 }
                 if let Remedy::Modelled(name, _) = remedy {
-                    let known = [
-                        "external",
-                        "ghost-limit",
-                        "empty-ns",
-                        "network-lock",
-                        "file-validation",
-                        "irmap-scan-path",
-                        "enable-fs",
-                    ];
-                    assert!(known.contains(name), "{}: no model knows --{name}", rule.id);
+                    assert!(options::named(name).is_some(), "{}: no model knows --{name}", rule.id);
                 }
             }
         }

@@ -6,7 +6,7 @@
 //! (runc, crun and youki send `tcp_established`, `file_locks`, `shell_job` and `ext_unix_sk`) is reached by the runtime's
 //! own flag or by the file the runtime names, never by default.conf.
 
-use crate::criu::{Gate, Host, Opt, Release, Runtime};
+use crate::criu::{options, Gate, Host, Opt, Release, Runtime};
 use crate::report::template::{render, Style};
 use crate::rules::{Finding, Remedy, Rule};
 
@@ -67,8 +67,7 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
         match lift {
             // Given already and it did not lift: naming it again helps nobody.
             Remedy::Option(opt) | Remedy::OptionFor(opt, _) if host.options.flag(*opt) == Some(true) => {}
-            // CRIU 4.2+.
-            Remedy::Option(Opt::AllowUprobes) if !host.caps.uprobes => {}
+            Remedy::Option(opt) if !opt.is_known_to(host) => {}
             Remedy::OptionFor(_, name) if finding.get(name).is_none() => {}
             Remedy::Option(opt) | Remedy::OptionFor(opt, _) => {
                 match opt.name().map(|n| n.split_once(' ').unwrap_or((n, ""))) {
@@ -210,17 +209,7 @@ fn field_of(setting: &Setting) -> Option<&'static str> {
     if let Some(opt) = setting.opt {
         return opt.rpc_field();
     }
-    Some(match setting.name {
-        "external" => "external",
-        "ghost-limit" => "ghost_limit",
-        "irmap-scan-path" => "irmap_scan_paths",
-        "skip-mnt" => "skip_mnt",
-        "enable-fs" => "enable_fs",
-        "timeout" => "timeout",
-        "freeze-cgroup" => "freeze_cgroup",
-        "network-lock" => "network_lock",
-        _ => return None,
-    })
+    options::named(setting.name)?.rpc_field
 }
 
 /// A value for a shell.

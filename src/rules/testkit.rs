@@ -5,7 +5,6 @@
 
 use crate::bytes::Bytes;
 use crate::config::Config;
-use crate::criu::options::SWITCHES;
 use crate::criu::{Caps, Host, LockMethod, Opt, Options, Release, Runtime, Siblings, Stage};
 use crate::engine::judge::judge_with;
 use crate::parse::diag::{InetDiag, Queues, UnixDiag};
@@ -165,7 +164,7 @@ pub fn host() -> Host {
         stage: Stage::Dump,
         release: Release::V4_2,
         caps: caps(Release::V4_2),
-        options: Options { network_lock: Some(LockMethod::Iptables), manage_cgroups: Some(0), ..Options::none_given() },
+        options: Options { network_lock: Some(LockMethod::Iptables), ..Options::none_given() },
         externals: Some(Vec::new()),
         inherit_ids: Some(Vec::new()),
         service_sk_ino: None,
@@ -193,18 +192,14 @@ pub fn at_release(release: Release) -> Host {
 /// The host with one boolean option given.
 pub fn with(opt: Opt) -> Host {
     let mut h = host();
-    set(&mut h.options, opt, Some(true));
+    *h.options.flag_mut(opt) = Some(true);
     h
-}
-
-fn set(options: &mut Options, opt: Opt, given: Option<bool>) {
-    SWITCHES.iter().find(|switch| switch.opt == opt).expect("a row").set(options, given);
 }
 
 /// The host with one boolean option not known.
 pub fn unknown(opt: Opt) -> Host {
     let mut h = host();
-    set(&mut h.options, opt, None);
+    *h.options.flag_mut(opt) = None;
     h
 }
 

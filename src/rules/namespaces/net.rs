@@ -1,6 +1,6 @@
 //! What is in the network namespaces that CRIU dumps with the tree, and how it locks them (criu/net.c).
 
-use crate::criu::{Cap, Gate, Hook, Host, LockMethod};
+use crate::criu::{externals, Cap, Gate, Hook, Host, LockMethod};
 use crate::parse::diag::NetLink;
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{LinkTable, OpenFile};
@@ -43,22 +43,10 @@ fn dumped<'a>(ctx: &Ctx<'a>) -> Vec<Dumped<'a>> {
     let one = |table: &'a LinkTable| Dumped {
         table,
         root: of_root == Some(table.netns),
-        external: external(ctx.host, table.netns),
+        external: ctx.host.gate_named_external(externals::net(table.netns).as_bytes()),
         empty,
     };
     ctx.snap.links.iter().map(one).collect()
-}
-
-/// external_lookup_by_key(): the first entry with the key counts, and one without a value is none.
-fn external(host: &Host, ino: u64) -> Gate {
-    let Some(list) = &host.externals else { return Gate::OPTION_UNKNOWN };
-    let key = format!("net[{ino}]");
-    let found = list.iter().find_map(|e| match e.strip_prefix(key.as_bytes()) {
-        Some([]) => Some(Gate::InForce),
-        Some([b':', ..]) => Some(Gate::Waived),
-        _ => None,
-    });
-    found.unwrap_or(Gate::InForce)
 }
 
 /// Whether CRIU dumps, or leaves out, this kind of interface (dump_one_link).

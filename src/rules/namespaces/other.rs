@@ -1,6 +1,6 @@
 //! Namespaces other than those for mounts and networks.
 
-use crate::criu::{Cap, Gate, Host};
+use crate::criu::{externals, Cap};
 use crate::parse::idmap::IdRange;
 use crate::rules::tasks::tracer::INIT_USER_NS;
 use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
@@ -79,15 +79,6 @@ pub static NS_TIME_CHILDREN: Rule = Rule {
     },
 };
 
-/// `--external pid[INODE]:NAME`. A key without a colon does not count (`external_lookup_by_key`, criu/external.c).
-fn pid_external(host: &Host, ino: u64) -> Gate {
-    match &host.externals {
-        None => Gate::OPTION_UNKNOWN,
-        Some(list) if list.iter().any(|e| e.starts_with(format!("pid[{ino}]:").as_bytes())) => Gate::Waived,
-        Some(_) => Gate::InForce,
-    }
-}
-
 pub static PIDNS_WITHOUT_INIT: Rule = Rule {
     id: "pidns-without-init",
     summary: "A process inside of a container that is not the container's first one.",
@@ -111,7 +102,7 @@ pub static PIDNS_WITHOUT_INIT: Rule = Rule {
         match root.ns_pid.last() {
             Some(own) if *own != 1 => {
                 let f = Finding::on_task(rule, root).num("own", *own).fact("ino", inode(ino));
-                sink.push_unless(pid_external(ctx.host, ino), f);
+                sink.push_unless(ctx.host.gate_named_external(externals::pid(ino).as_bytes()), f);
             }
             _ => {}
         }
