@@ -210,7 +210,8 @@ mod tests {
         let tree = |ran| {
             let mut s = joined(ran);
             let mut gone = testkit::file(4, libc::S_IFREG, 9);
-            (gone.link, gone.mismatch) = (Some("/a".into()), Some(crate::snapshot::PathMismatch::Errno(libc::ENOENT)));
+            (gone.link, gone.mismatch) =
+                (Some("/a".into()), Some(crate::snapshot::PathMismatch::NoEntry { above: None }));
             s.tasks[0].files.push(gone);
             s.mounts = vec![testkit::mount_table(testkit::CRIU_NS, 50, "15 1 8:1 / / rw - ext4 /dev/sda1 rw")];
             s

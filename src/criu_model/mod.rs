@@ -3,9 +3,13 @@
 
 pub mod devices;
 pub mod diag_list;
+pub mod epoll;
 pub mod mount_binds;
 pub mod mounts;
+pub mod own_proc;
 pub mod paths;
 pub mod prefixes;
+pub mod queued;
 pub mod sockets;
 pub mod ttys;
+pub mod watches;

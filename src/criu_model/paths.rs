@@ -203,7 +203,10 @@ fn problem(
         return Some((Problem::Silly, unless));
     }
     match file.mismatch? {
-        PathMismatch::Errno(libc::ENOENT) => {
+        PathMismatch::NoEntry { above } if is_beside(file, above) => {
+            Some((Problem::Unlinkable(unlinkable(file, node.info).unwrap_or(Unlinkable::Beside)), unless))
+        }
+        PathMismatch::NoEntry { .. } => {
             if let Some(why) = unlinkable(file, node.info) {
                 return Some((Problem::Unlinkable(why), unless));
             }
@@ -213,9 +216,6 @@ fn problem(
                 return found.map(|(problem, known)| (problem, unless.or(known).or(Gate::FACT_UNKNOWN)));
             }
             Some((Problem::Unlinked, unless))
-        }
-        PathMismatch::OtherMount => {
-            Some((Problem::Unlinkable(unlinkable(file, node.info).unwrap_or(Unlinkable::Beside)), unless))
         }
         PathMismatch::LowerLayer => match of_a_layer(host, file, node.info) {
             Some((problem @ Problem::Unlinkable(_), _)) => Some((problem, unless)),
@@ -274,6 +274,12 @@ fn table_gate(snap: &Snapshot) -> Gate {
 fn may_be_a_layers(file: &OpenFile, mount: &MountInfo) -> bool {
     let index = || mount.super_value(b"index").is_some_and(|v| *v == *b"on");
     *mount.fstype == *b"overlay" && (file.nlink == 1 || !index())
+}
+
+/// Whether the directory in which CRIU would make a new name for a file (the first there is of those that were above it,
+/// `create_link_remap`) is on another mount than the file: no hard link leads from one mount to another (EXDEV, fs/namei.c).
+pub(crate) fn is_beside(file: &OpenFile, above: Option<u64>) -> bool {
+    above.is_some_and(|id| file.mnt_id.is_some_and(|of| of != id))
 }
 
 /// Whether linkat would fail for certain (`create_link_remap`).

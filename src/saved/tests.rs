@@ -11,7 +11,7 @@ fn tree(look: ScanPhase, ran: u64) -> Snapshot {
     let mut device = testkit::file(3, libc::S_IFCHR, 9);
     device.rdev = Dev { major: 10, minor: 237 };
     let mut gone = testkit::file(4, libc::S_IFREG, 10);
-    (gone.link, gone.mismatch, gone.nlink) = (Some("/a \x1b".into()), Some(PathMismatch::Errno(libc::ENOENT)), 1);
+    (gone.link, gone.mismatch, gone.nlink) = (Some("/a \x1b".into()), Some(PathMismatch::NoEntry { above: None }), 1);
     let mut snap = Snapshot { look, ..testkit::snap(vec![device, gone, testkit::socket(5, 50)]) };
     let unix = vec![testkit::unix(50, 51)];
     snap.sockets = vec![crate::snapshot::SocketTable { unix, ..testkit::table() }];
@@ -121,12 +121,12 @@ fn what_is_wrong_with_a_file_is_said_in_one_line() {
         ("\0\u{1b}", "not a saved check: expected value at line 1 column 1"),
         (&text[..text.len() / 2], "not a saved check: EOF while parsing "),
         ("{}", "not a saved check: missing field `format` at line 1 column 2"),
-        ("{\"format\":2}", "saved in format 2, this criu-preflight reads format 1"),
+        ("{\"format\":3}", "saved in format 3, this criu-preflight reads format 2"),
         (
-            "{\"format\":2,\"version\":\"9\\u001b\"}",
-            "saved in format 2 (written by criu-preflight 9\\x1b), this criu-preflight reads format 1",
+            "{\"format\":3,\"version\":\"9\\u001b\"}",
+            "saved in format 3 (written by criu-preflight 9\\x1b), this criu-preflight reads format 2",
         ),
-        ("{\"format\":1}", "damaged: missing field `version` at line 1 column 12"),
+        ("{\"format\":2}", "damaged: missing field `version` at line 1 column 12"),
         ("{\"format\":-1}", "not a saved check: invalid value: integer `-1`, expected u64 at line 1 column 12"),
         ("{\"format\":1e999}", "not a saved check: number out of range at line 1 column 15"),
         (

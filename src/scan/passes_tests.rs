@@ -37,7 +37,7 @@ fn fields(part: Part) -> &'static [&'static str] {
         Part::Sockets => &["sockets"],
         Part::Interfaces => &["links"],
         Part::Details => &["flags", "owner", "detail"],
-        Part::EarlierTask => &["dumped_by_earlier_task"],
+        Part::EarlierTask => &["earlier_holder"],
         Part::TtyFiles => &["open_file"],
         // More files, the sockets among them, and what their queues hold.
         Part::Queued => &["files", "sockets"],

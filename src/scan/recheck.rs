@@ -4,6 +4,7 @@
 //! chance in the same state. [`paths`] looks an open file and its path up in one piece. Both answer in [`Finding::held`].
 
 use crate::bytes::Bytes;
+use crate::criu_model::paths::is_beside;
 use crate::parse::locks::Lock;
 use crate::parse::{fdinfo, stat, status};
 use crate::rules::{registry, Evidence, Finding, TaskLink, Verdict};
@@ -220,11 +221,12 @@ fn path_holds(f: &Finding, snap: &Snapshot, proc: &Dir, roots: &mut Roots, b: &m
         let before = ask()?;
         if let Some(expected) = file.mismatch {
             let found = paths::mismatch(roots.of(table)?, file, &text, snap.look).ok()?;
-            let absent = |s: Option<PathMismatch>| match s {
-                Some(PathMismatch::LowerLayer) => Some(PathMismatch::Errno(libc::ENOENT)),
-                other => other,
+            let same = match (expected, found) {
+                // Whether it is of a layer is not asked again.
+                (PathMismatch::LowerLayer, Some(PathMismatch::NoEntry { above })) => !is_beside(file, above),
+                (expected, found) => found == Some(expected),
             };
-            if absent(found) != absent(Some(expected)) {
+            if !same {
                 return Some(false);
             }
         }

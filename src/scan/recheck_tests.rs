@@ -139,7 +139,8 @@ fn a_directory_that_is_renamed_to_and_fro_deceives_nobody() {
     std::fs::create_dir(dir.join("d")).unwrap();
     let file = open_in(&dir.join("d"), "a");
     let mut snap = collect();
-    let fd = led_astray(&mut snap, &file, &dir.join("d/a"), PathMismatch::Errno(libc::ENOENT));
+    let above = crate::scan::sys::statx(&file, c"").unwrap().mnt_id;
+    let fd = led_astray(&mut snap, &file, &dir.join("d/a"), PathMismatch::NoEntry { above });
     let f = finding("link-remap-needed", &snap, fd);
     let turn = || {
         std::fs::rename(dir.join("d"), dir.join("e")).unwrap();

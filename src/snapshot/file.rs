@@ -52,9 +52,9 @@ pub struct OpenFile {
     pub mismatch: Option<PathMismatch>,
     pub info: Option<Box<FdInfo>>,
     pub detail: Option<Box<Detail>>,
-    /// A process that is dumped before has the same open file. Asked only of files with POSIX locks.
+    /// The first task in walk order, if it is another, that has the same open file. Asked only of files with POSIX locks.
     #[serde(default)]
-    pub dumped_by_earlier_task: bool,
+    pub earlier_holder: Option<i32>,
 }
 
 /// Where a descriptor lies that was sent and not received (SCM_RIGHTS).
@@ -74,12 +74,12 @@ pub struct Queued {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PathMismatch {
-    /// Nothing: the errno.
+    /// Nothing: the errno, if it is not ENOENT.
     Errno(i32),
+    /// Nothing (ENOENT). `above`: the mount of the last directory on the way that is there, if it could be looked up.
+    NoEntry { above: Option<u64> },
     /// Nothing, and the file is one of a lower layer of overlayfs whose only name that was.
     LowerLayer,
-    /// Nothing, and the directory in which CRIU would make another name for it is on another mount.
-    OtherMount,
     /// Another file.
     Replaced { dev: Dev, ino: u64, rdev: Dev },
 }
@@ -95,35 +95,33 @@ pub enum Detail {
     Watch(WatchFacts),
 }
 
-/// An epoll descriptor, in the first task of the tree that has it.
+/// An epoll descriptor that still watches what had another number once, in the first task of the tree that has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpollFacts {
-    /// Watched descriptors whose open file CRIU does not find in this task.
-    pub escaped: Vec<UnresolvedEpollTarget>,
+    /// In the order of its fdinfo.
+    pub entries: Vec<EpollEntry>,
 }
 
-/// A watched descriptor that CRIU does not find.
+/// A watched file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnresolvedEpollTarget {
+pub struct EpollEntry {
     /// Its number when it was added.
     pub tfd: u32,
-    /// It still has that number, but another watched descriptor, this, has not: then CRIU looks for all of them.
-    pub moved: Option<u32>,
-    pub why: UnresolvedReason,
+    /// Its device, as fdinfo shows it.
+    pub sdev: u32,
+    /// That number still is that file.
+    pub kept: bool,
+    /// `None`: not known.
+    pub holders: Option<TargetHolders>,
 }
 
-/// UnresolvedReason CRIU does not find it.
+/// Descriptors of an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UnresolvedReason {
-    /// The process has no descriptor of the open file left.
-    Closed,
-    /// A process that is dumped before has one, too.
-    Earlier,
-    /// It lies in the queue of a socket that is dumped before.
-    Queued,
-    /// The device number is one that CRIU misreads.
-    Device,
+pub struct TargetHolders {
+    /// The first of the tree, in walk order: process and number.
+    pub first: Option<(i32, i32)>,
+    /// The first of the task that has the epoll descriptor.
+    pub own: Option<i32>,
 }
 
 /// The watched inodes of an inotify or fanotify descriptor, in the order of its fdinfo.
@@ -135,34 +133,39 @@ pub struct WatchFacts {
     pub unread: Option<u32>,
 }
 
-/// A watched inode, and whether CRIU finds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A watched inode, and what the kernel answers to the ways in which CRIU looks for it ([`crate::criu_model::watches`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {
     pub dev: Dev,
     pub ino: u64,
-    /// The kernel printed a file handle of it.
-    pub has_handle: bool,
-    pub resolution: WatchResolution,
+    /// Of the file handle that the kernel printed; `None`: it printed none.
+    pub handle: Option<HandleAnswers>,
+    /// Of a search below the directories that CRIU searches; `None`: not made.
+    pub search: Option<SearchAnswer>,
 }
 
-/// How CRIU's search for a watched inode goes (`check_open_handle`, criu/fsnotify.c).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WatchResolution {
-    /// Opens by its handle, and the path that it shows leads to it.
-    Path,
-    /// Opens by its handle, but no path leads to it.
-    NoPath,
-    /// The same, and the places that --force-irmap makes CRIU search do not have it; told with that option only.
-    Lost,
-    /// Opens on none of the mounts that CRIU tries; the places that it searches then do not have it either.
-    Nowhere,
-    /// Opens on none of them, but is found in those places.
-    Irmap,
-    /// Could not be found out without asking a file server, or not at all.
-    Unknown,
-    /// Left to the frozen look: the tree would be told of the asking.
-    Later,
+/// What opening a handle gave on the mounts that CRIU tries, one after the other up to the first on which a path leads to the
+/// inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandleAnswers {
+    /// On one it opened, and the path that it shows leads to it.
+    pub path: bool,
+    /// On one it opened, but no path leads to it.
+    pub no_path: bool,
+    /// On one that could not be found out without asking a file server, or not at all.
+    pub unknown: bool,
+    /// One was left to the frozen look: opening its root would notify a watcher of the tree.
+    pub deferred: bool,
+}
+
+/// What a search gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchAnswer {
+    pub found: bool,
+    /// Something could not be looked at.
+    pub partial: bool,
+    /// A directory was left to the frozen look.
+    pub deferred: bool,
 }
 
 /// getsockopt and ioctl answers; `None`: not asked or not answered.

@@ -20,8 +20,8 @@ use crate::parse::mountinfo::MountInfo;
 pub use cgroups::{Cgroups, Inside, Member, Places};
 pub use device::Dev;
 pub use file::{
-    Detail, EpollFacts, OpenFile, Origin, PathMismatch, Queued, SocketFacts, TtyFacts, TunFacts, UnresolvedEpollTarget,
-    UnresolvedReason, Watch, WatchFacts, WatchResolution,
+    Detail, EpollEntry, EpollFacts, HandleAnswers, OpenFile, Origin, PathMismatch, Queued, SearchAnswer, SocketFacts,
+    TargetHolders, TtyFacts, TunFacts, Watch, WatchFacts,
 };
 pub use index::Index;
 pub use probe::Probe;

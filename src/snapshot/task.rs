@@ -129,16 +129,16 @@ pub struct UserNs {
     pub owners: Namespaces,
 }
 
-/// What /proc/self is for a task.
+/// What /proc/self below a task's root says to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProcSelf {
-    /// Itself.
-    Own,
+    /// Our number: it is the /proc of our pid namespace.
+    Reader,
+    /// Nothing: it is the /proc of a pid namespace in which we have no number.
+    NoNumber,
     /// It is not there.
     Missing,
-    /// The /proc of another pid namespace.
-    Other,
     /// No symbolic link that can be read: the errno.
     Errno(i32),
 }

@@ -1,8 +1,10 @@
 //! epoll descriptors.
 
+use crate::criu_model::epoll::{unresolved, UnresolvedEpollTarget, UnresolvedReason};
+use crate::criu_model::queued::met_in_queues;
 use crate::rules::sockets::unix_queue;
 use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
-use crate::snapshot::{UnresolvedEpollTarget, UnresolvedReason};
+use std::cell::LazyCell;
 
 pub static EPOLL_ESCAPED: Rule = Rule {
     id: "epoll-escaped",
@@ -27,14 +29,15 @@ pub static EPOLL_ESCAPED: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
-        let mut queued = None;
-        for (task, file) in ctx.files() {
-            for escape in file.epoll().into_iter().flat_map(|e| &e.escaped) {
+        let mut may_hold = None;
+        let queued = LazyCell::new(|| met_in_queues(ctx.snap));
+        for (task, file) in ctx.files().filter(|(_, f)| f.epoll().is_some()) {
+            for escape in unresolved(task, file, &queued) {
                 let f = Finding::on_file(rule, task, file)
                     .key(format!("epoll:{}:{}:{}", task.pid, file.origin, escape.tfd))
                     .fact("tfd", Value::Num(i64::from(escape.tfd)));
-                let f = with_fault(f, escape);
-                let in_queue = *queued.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
+                let f = with_fault(f, &escape);
+                let in_queue = *may_hold.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
                 sink.push(if in_queue { f.doubt() } else { f });
             }
         }
@@ -42,7 +45,7 @@ pub static EPOLL_ESCAPED: Rule = Rule {
 };
 
 fn with_fault(f: Finding, escape: &UnresolvedEpollTarget) -> Finding {
-    let missed = match escape.why {
+    let missed = match escape.reason {
         UnresolvedReason::Closed => return f.term("fault", "closed"),
         UnresolvedReason::Earlier => "earlier",
         UnresolvedReason::Queued => "queued",

@@ -1,16 +1,18 @@
 //! inotify and fanotify descriptors.
 
 use crate::criu::{Cap, Gate, Opt};
+use crate::criu_model::watches::{resolution, WatchResolution};
 use crate::parse::fdinfo::FanotifyObject;
 use crate::parse::mountinfo::MountInfo;
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
-use crate::snapshot::{OpenFile, Task, Watch, WatchResolution};
+use crate::snapshot::{OpenFile, Task, Watch};
 
 /// What is known about one watch.
 struct Lost<'a> {
     task: &'a Task,
     file: &'a OpenFile,
     watch: &'a Watch,
+    resolution: WatchResolution,
     /// First mount of that superblock which CRIU collects.
     mount: Option<&'a MountInfo>,
 }
@@ -19,11 +21,12 @@ struct Lost<'a> {
 fn lost<'a>(ctx: &Ctx<'a>, mut judge: impl FnMut(Lost<'a>)) {
     for (task, file) in ctx.files() {
         for watch in file.watches().into_iter().flat_map(|facts| &facts.watches) {
-            if matches!(watch.resolution, WatchResolution::Path | WatchResolution::Irmap) {
+            let resolution = resolution(watch, ctx.host);
+            if matches!(resolution, WatchResolution::Path | WatchResolution::Irmap) {
                 continue;
             }
             let mount = ctx.mounts.first_of_device(watch.dev).map(|n| n.info);
-            judge(Lost { task, file, watch, mount });
+            judge(Lost { task, file, watch, resolution, mount });
         }
     }
 }
@@ -75,10 +78,10 @@ pub static INOTIFY_HANDLE: Rule = Rule {
             if ctx.host.has(Cap::OverlayWatches) && l.fstype() == b"overlay" {
                 return;
             }
-            let gate = match l.watch.resolution {
+            let gate = match l.resolution {
                 WatchResolution::Nowhere => Gate::InForce,
                 // CRIU cannot even parse such a line.
-                _ if !l.watch.has_handle => Gate::InForce,
+                _ if l.watch.handle.is_none() => Gate::InForce,
                 // The rules below.
                 WatchResolution::Lost => return,
                 WatchResolution::NoPath if l.is_volatile_tmpfs() => return,
@@ -112,7 +115,7 @@ pub static INOTIFY_TMPFS: Rule = Rule {
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
         lost(ctx, |l| {
-            if matches!(l.watch.resolution, WatchResolution::NoPath | WatchResolution::Lost) && l.is_volatile_tmpfs() {
+            if matches!(l.resolution, WatchResolution::NoPath | WatchResolution::Lost) && l.is_volatile_tmpfs() {
                 sink.push(l.finding(rule));
             }
         });
@@ -140,7 +143,7 @@ pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
         lost(ctx, |l| {
-            if l.watch.resolution == WatchResolution::Lost && !l.is_volatile_tmpfs() {
+            if l.resolution == WatchResolution::Lost && !l.is_volatile_tmpfs() {
                 sink.push(l.finding(rule));
             }
         });

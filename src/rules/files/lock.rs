@@ -1,11 +1,11 @@
 //! File locks and leases.
 
 use crate::criu::Opt;
+use crate::criu_model::queued::met_in_queues;
 use crate::parse::locks::{Lock, LockAccess, LockKind};
 use crate::rules::sockets::unix_queue;
-use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Versions, When};
+use crate::rules::{Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{OpenFile, Task};
-use std::collections::HashSet;
 
 /// The locks that fdinfo shows for a descriptor: those the kernel holds against this very open file (or, for POSIX
 /// locks, against this descriptor table): fs/locks.c:show_fd_locks.
@@ -65,10 +65,10 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Object,
     find: |rule, ctx, sink: &mut Sink| {
-        let queued = queued_first(ctx);
+        let queued = met_in_queues(ctx.snap);
         let mut hidden = None;
         for (task, file) in ctx.files().filter(|(t, f)| f.fd().is_some_and(|fd| !queued.contains(&(t.pid, fd)))) {
-            for lock in held(file).filter(|l| !(file.dumped_by_earlier_task && l.kind == LockKind::Posix)) {
+            for lock in held(file).filter(|l| !(file.earlier_holder.is_some() && l.kind == LockKind::Posix)) {
                 if let Some(kind) = kind(lock) {
                     let hidden = *hidden.get_or_insert_with(|| unix_queue::may_hold_descriptors(ctx));
                     let f = finding(rule, task, file, lock).term("kind", kind);
@@ -95,10 +95,10 @@ pub static LOST_FILE_LOCK: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
-        let queued = queued_first(ctx);
+        let queued = met_in_queues(ctx.snap);
         for (task, file, fd) in ctx.files().filter_map(|(t, f)| Some((t, f, f.fd()?))) {
             let in_queue = queued.contains(&(task.pid, fd));
-            for lock in held(file).filter(|l| in_queue || (file.dumped_by_earlier_task && l.kind == LockKind::Posix)) {
+            for lock in held(file).filter(|l| in_queue || (file.earlier_holder.is_some() && l.kind == LockKind::Posix)) {
                 let place = if in_queue { "queue" } else { "process" };
                 if let Some(kind) = kind(lock) {
                     sink.push(finding(rule, task, file, lock).term("kind", kind).term("where", place));
@@ -107,11 +107,6 @@ pub static LOST_FILE_LOCK: Rule = Rule {
         }
     },
 };
-
-/// Process and number of the descriptors whose open file CRIU meets in a socket's queue first, and forgets the locks of.
-fn queued_first<'a>(ctx: &'a Ctx) -> HashSet<&'a (i32, i32)> {
-    ctx.files().filter_map(|(_, f)| f.queued()).flat_map(|q| &q.later).collect()
-}
 
 pub static LOCK_KIND: Rule = Rule {
     id: "lock-kind",
@@ -188,7 +183,7 @@ mod tests {
             ("1: FLOCK  ADVISORY  READ 100 08:01:12 0 EOF", Some(Verdict::Refuse)),
         ] {
             let mut s = locked(&[line]);
-            s.tasks[0].files[0].dumped_by_earlier_task = true;
+            s.tasks[0].files[0].earlier_holder = Some(99);
             assert_eq!(verdict(&LOCK_NOT_ALLOWED, &s, &host()), expect, "{line}");
             let lost = expect.is_none().then_some(Verdict::Warn);
             for host in [&host(), &with(Opt::FileLocks)] {

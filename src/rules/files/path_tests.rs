@@ -14,8 +14,8 @@ use crate::rules::namespaces::ns_fd::NSFD_OUTSIDE;
 use crate::rules::testkit::*;
 use crate::rules::{Rule, Verdict};
 use crate::snapshot::{
-    Detail, Dev, EpollFacts, Link, Mapping, MountTable, OpenFile, PathMismatch, Probe, Snapshot, SocketFacts,
-    Unchecked, UnresolvedEpollTarget, UnresolvedReason, Watch, WatchFacts, WatchResolution,
+    Detail, Dev, EpollEntry, EpollFacts, HandleAnswers, Link, Mapping, MountTable, OpenFile, PathMismatch, Probe,
+    SearchAnswer, Snapshot, SocketFacts, TargetHolders, Unchecked, Watch, WatchFacts,
 };
 
 const REFUSE: Option<Verdict> = Some(Verdict::Refuse);
@@ -223,11 +223,11 @@ fn ghosts() {
 
 #[test]
 fn names_that_lead_elsewhere() {
-    let gone = regular(|f| f.mismatch = Some(PathMismatch::Errno(libc::ENOENT)));
+    let gone = regular(|f| f.mismatch = Some(PathMismatch::NoEntry { above: None }));
     alone(&LINK_REMAP_NEEDED, &gone, &host(), REFUSE);
     alone(&LINK_REMAP_NEEDED, &gone, &with(Opt::LinkRemap), None);
     alone(&LINK_REMAP_NEEDED, &gone, &unknown(Opt::LinkRemap), WARN);
-    alone(&LINK_REMAP_NEEDED, &mapped(|f| f.mismatch = Some(PathMismatch::Errno(libc::ENOENT))), &host(), REFUSE);
+    alone(&LINK_REMAP_NEEDED, &mapped(|f| f.mismatch = Some(PathMismatch::NoEntry { above: None })), &host(), REFUSE);
     alone(&PATH_STAT_ERROR, &regular(|f| f.mismatch = Some(PathMismatch::Errno(libc::ENOTDIR))), &host(), REFUSE);
     let other = |rdev| Some(PathMismatch::Replaced { dev: DISK, ino: 44, rdev });
     let reused = regular(|f| f.mismatch = other(Dev::default()));
@@ -263,7 +263,7 @@ fn names_that_cannot_be_given() {
         24 15 254:1 / /dvd rw - ext4 /dev/vdb ro\n";
     let gone = |mount, kind: u32| {
         let s = regular(|f| {
-            (f.mnt_id, f.mode, f.mismatch) = (Some(mount), kind | 0o600, Some(PathMismatch::Errno(libc::ENOENT)));
+            (f.mnt_id, f.mode, f.mismatch) = (Some(mount), kind | 0o600, Some(PathMismatch::NoEntry { above: None }));
         });
         at(s, &[TABLE, MORE].concat())
     };
@@ -289,7 +289,7 @@ fn files_of_a_lower_layer() {
     // It is refused with and without the option where another mount is on the way to the root.
     for host in [&host(), &remap, &unknown_remap] {
         alone(&LINK_REMAP_FAILED, &layer(8, TABLE), host, REFUSE);
-        alone(&LINK_REMAP_FAILED, &gone(PathMismatch::OtherMount, 1, 8, TABLE), host, REFUSE);
+        alone(&LINK_REMAP_FAILED, &gone(PathMismatch::NoEntry { above: Some(15) }, 1, 8, TABLE), host, REFUSE);
     }
     for blocks in [2048, 2049] {
         alone(&LINK_REMAP_NEEDED, &layer(blocks, root), &host(), REFUSE);
@@ -298,7 +298,7 @@ fn files_of_a_lower_layer() {
     assert_eq!(rules(&layer(2048, root), &remap), []);
     alone(&GHOST_TOO_BIG, &layer(2049, root), &remap, REFUSE);
     // The layers were not to be seen.
-    let doubtful = |nlink, blocks, table| gone(PathMismatch::Errno(libc::ENOENT), nlink, blocks, table);
+    let doubtful = |nlink, blocks, table| gone(PathMismatch::NoEntry { above: None }, nlink, blocks, table);
     alone(&LINK_REMAP_NEEDED, &doubtful(1, 8, TABLE), &host(), REFUSE);
     alone(&LINK_REMAP_FAILED, &doubtful(1, 8, TABLE), &remap, WARN);
     assert_eq!(rules(&doubtful(1, 2048, root), &remap), []);
@@ -451,17 +451,18 @@ fn namespace_files() {
 
 #[test]
 fn escaped_epoll_targets() {
-    let epoll = |escaped| {
+    let epoll = |first, own| {
         let mut f = file(3, 0, 9);
-        f.detail = Some(Box::new(Detail::Epoll(EpollFacts { escaped })));
+        let holders = Some(TargetHolders { first, own });
+        let entries = vec![EpollEntry { tfd: 7, sdev: 15, kept: false, holders }];
+        f.detail = Some(Box::new(Detail::Epoll(EpollFacts { entries })));
         snap(vec![f])
     };
-    let lost = |moved, why| epoll(vec![UnresolvedEpollTarget { tfd: 7, moved, why }]);
-    assert_eq!(verdict(&EPOLL_ESCAPED, &lost(None, UnresolvedReason::Closed), &host()), REFUSE);
-    assert_eq!(verdict(&EPOLL_ESCAPED, &lost(Some(8), UnresolvedReason::Earlier), &host()), REFUSE);
-    assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(vec![]), &host()), None);
+    assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(None, None), &host()), REFUSE);
+    assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(Some((99, 5)), Some(8)), &host()), REFUSE);
+    assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(Some((100, 8)), Some(8)), &host()), None);
     // What is met in a queue first is not verified.
-    let mut queue = lost(None, UnresolvedReason::Closed);
+    let mut queue = epoll(None, None);
     let mut unread = unix(1, 2);
     unread.rqlen = Some(Queues { rqueue: 1, wqueue: 0 });
     queue.sockets = vec![crate::snapshot::SocketTable { unix: vec![unread], ..table() }];
@@ -474,45 +475,55 @@ fn escaped_epoll_targets() {
 
 #[test]
 fn watches() {
-    let watch = |sdev: &str, resolution| {
+    type Answers = (HandleAnswers, Option<SearchAnswer>);
+    const NONE: HandleAnswers = HandleAnswers { path: false, no_path: false, unknown: false, deferred: false };
+    const MISSED: SearchAnswer = SearchAnswer { found: false, partial: false, deferred: false };
+    const PATH: Answers = (HandleAnswers { path: true, ..NONE }, None);
+    const NO_PATH: Answers = (HandleAnswers { no_path: true, ..NONE }, None);
+    const LOST: Answers = (HandleAnswers { no_path: true, ..NONE }, Some(MISSED));
+    const NOWHERE: Answers = (NONE, Some(MISSED));
+    const FOUND: Answers = (NONE, Some(SearchAnswer { found: true, ..MISSED }));
+    const UNKNOWN: Answers = (HandleAnswers { unknown: true, ..NONE }, None);
+    const LATER: Answers = (HandleAnswers { deferred: true, ..NONE }, None);
+    let watch = |sdev: &str, (handle, search): Answers| {
         let line = format!(
             "inotify wd:1 ino:2b sdev:{sdev} mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:0011223344556677\n"
         );
         let mut f = file(3, 0, 9);
         f.info = Some(Box::new(fdinfo::parse(line.as_bytes())));
         let dev = Dev::from_sdev(u32::from_str_radix(sdev, 16).unwrap());
-        let watches = vec![Watch { dev, ino: 0x2b, has_handle: true, resolution }];
+        let watches = vec![Watch { dev, ino: 0x2b, handle: Some(handle), search }];
         f.detail = Some(Box::new(Detail::Watch(WatchFacts { watches, unread: None })));
         at(snap(vec![f]), TABLE)
     };
     let (ext4, proc, tmpfs, overlay) = ("fe00000", "14", "15", "19");
-    for (sdev, handle, by_handle, by_path) in [
-        (ext4, WatchResolution::Path, None, None),
-        (ext4, WatchResolution::NoPath, None, None),
-        (ext4, WatchResolution::Irmap, None, None),
-        (ext4, WatchResolution::Nowhere, REFUSE, None),
-        (ext4, WatchResolution::Unknown, WARN, None),
-        (ext4, WatchResolution::Later, None, None),
-        (proc, WatchResolution::Nowhere, REFUSE, None),
-        (overlay, WatchResolution::Nowhere, REFUSE, None),
-        (tmpfs, WatchResolution::Path, None, None),
-        (tmpfs, WatchResolution::NoPath, None, REFUSE),
+    for (sdev, answers, by_handle, by_path) in [
+        (ext4, PATH, None, None),
+        (ext4, NO_PATH, None, None),
+        (ext4, FOUND, None, None),
+        (ext4, NOWHERE, REFUSE, None),
+        (ext4, UNKNOWN, WARN, None),
+        (ext4, LATER, None, None),
+        (proc, NOWHERE, REFUSE, None),
+        (overlay, NOWHERE, REFUSE, None),
+        (tmpfs, PATH, None, None),
+        (tmpfs, NO_PATH, None, REFUSE),
     ] {
-        let s = watch(sdev, handle);
-        assert_eq!(verdict(&INOTIFY_HANDLE, &s, &host()), by_handle, "{sdev} {handle:?}");
-        assert_eq!(verdict(&INOTIFY_TMPFS, &s, &host()), by_path, "{sdev} {handle:?}");
+        let s = watch(sdev, answers);
+        assert_eq!(verdict(&INOTIFY_HANDLE, &s, &host()), by_handle, "{sdev} {answers:?}");
+        assert_eq!(verdict(&INOTIFY_TMPFS, &s, &host()), by_path, "{sdev} {answers:?}");
     }
-    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(overlay, WatchResolution::Nowhere), &at_release(Release::V4_3)), None);
-    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(proc, WatchResolution::Nowhere), &at_release(Release::V4_3)), REFUSE);
-    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(ext4, WatchResolution::NoPath), &unknown(Opt::ForceIrmap)), WARN);
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(overlay, NOWHERE), &at_release(Release::V4_3)), None);
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(proc, NOWHERE), &at_release(Release::V4_3)), REFUSE);
+    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(ext4, NO_PATH), &unknown(Opt::ForceIrmap)), WARN);
     let force = with(Opt::ForceIrmap);
     for (sdev, forced, by_path) in [(ext4, REFUSE, None), (tmpfs, None, REFUSE)] {
-        let lost = watch(sdev, WatchResolution::Lost);
+        let lost = watch(sdev, LOST);
         assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &lost, &force), forced);
         assert_eq!(verdict(&INOTIFY_TMPFS, &lost, &force), by_path);
         assert_eq!(verdict(&INOTIFY_HANDLE, &lost, &force), None);
     }
-    assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &watch(ext4, WatchResolution::NoPath), &host()), None);
+    assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &watch(ext4, NO_PATH), &host()), None);
 }
 
 #[test]

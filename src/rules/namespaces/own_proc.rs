@@ -1,9 +1,10 @@
 //! The /proc that CRIU's code in the root process needs: to find the threads of a pid namespace, and to read the cgroups.
 
 use crate::criu_model::mounts::type_of;
+use crate::criu_model::own_proc::{own_proc, OwnProc};
 use crate::rules::tasks::tracer::CAP_SYS_ADMIN;
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
-use crate::snapshot::{ProcSelf, Task};
+use crate::snapshot::Task;
 
 /// Why the process cannot mount a /proc for CRIU on a directory that it makes in its current one, if that is certain.
 fn no_mount(ctx: &Ctx, task: &Task) -> Option<&'static str> {
@@ -53,14 +54,15 @@ pub static PROC_FD_DENIED: Rule = Rule {
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
         let Some(task) = ctx.snap.root_task().filter(|t| !t.is_zombie()) else { return };
-        let found = match task.proc_self {
-            None | Some(ProcSelf::Own) => return,
-            Some(ProcSelf::Missing) => "missing",
-            Some(ProcSelf::Other) => "other",
-            Some(ProcSelf::Errno(_)) => "no-link",
+        let own = own_proc(ctx.snap);
+        let found = match own {
+            None | Some(OwnProc::Own) => return,
+            Some(OwnProc::Missing) => "missing",
+            Some(OwnProc::Other) => "other",
+            Some(OwnProc::Errno(_)) => "no-link",
         };
-        let (why, errno) = match task.proc_self {
-            Some(ProcSelf::Errno(errno)) => (Some("errno"), Some(errno)),
+        let (why, errno) = match own {
+            Some(OwnProc::Errno(errno)) => (Some("errno"), Some(errno)),
             _ => (no_mount(ctx, task), None),
         };
         if let Some(why) = why {
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{Link, Namespaces, OpenFile, Snapshot, UserNs};
+    use crate::snapshot::{Link, Namespaces, OpenFile, ProcSelf, Snapshot, UserNs};
 
     const TABLE: &str = "40 39 0:50 / / rw - overlay overlay rw\n41 40 0:50 /r /r ro - overlay overlay rw\n\
                          42 40 0:51 / /s rw - tmpfs t ro\n43 40 0:52 / /proc rw - proc p rw";
@@ -98,9 +100,10 @@ mod tests {
         {
             let mut s = with_cwd(mnt_id, nlink);
             assert_eq!(verdict(&PROC_FD_DENIED, &s, &host()), expect, "{mnt_id}");
-            s.tasks[0].proc_self = Some(ProcSelf::Other);
+            // The root task is in CRIU's pid namespace.
+            s.tasks[0].proc_self = Some(ProcSelf::NoNumber);
             assert_eq!(verdict(&PROC_FD_DENIED, &s, &host()), expect, "{mnt_id}");
-            for fine in [Some(ProcSelf::Own), None] {
+            for fine in [Some(ProcSelf::Reader), None] {
                 s.tasks[0].proc_self = fine;
                 assert_eq!(verdict(&PROC_FD_DENIED, &s, &host()), None);
             }

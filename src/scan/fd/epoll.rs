@@ -1,20 +1,20 @@
-//! Which watched descriptors of an epoll file CRIU will not find (`dump_one_eventpoll`, criu/eventpoll.c).
+//! Where the files that an epoll descriptor watches are open. What CRIU makes of that is the matter of
+//! [`crate::criu_model::epoll`].
 //!
-//! CRIU asks kcmp(KCMP_EPOLL_TFD) whether each number still is the file; if one is not, it looks for every watched file of that
-//! epoll file among all that it has met so far (`kid_lookup_epoll_tfd`, kcmp-ids.c), by device and inode and by the first
-//! process that it met it in, which must be the very same process (`flush_eventpoll_dinfo_queue`).
+//! kcmp(KCMP_EPOLL_TFD) tells whether a number still is the watched file. Only if one is not, does CRIU look for files, and do
+//! we: that costs a comparison with what has the same inode for every entry.
 //!
 //! The kernel finds an entry of an epoll file by going through all of them (`ep_find_tfd()`, fs/eventpoll.c), so each is asked
 //! for once; the files of one inode, as all eventfds are, are sorted once and the missing one is searched by halves. Of an
 //! epoll file with many entries those are not asked for that are sockets: each of these has an inode, and one open file, of its own.
 
-use crate::hash::{Map, Set};
+use crate::hash::Map;
 use crate::parse::fdinfo::EpollItem;
 use crate::scan::kcmp::{self, Fd};
 use crate::scan::order::Sorted;
 use crate::scan::passes::PassContext;
 use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{Detail, EpollFacts, OpenFile, Probe, Snapshot, Task, UnresolvedEpollTarget, UnresolvedReason};
+use crate::snapshot::{Detail, EpollEntry, EpollFacts, OpenFile, Probe, Snapshot, TargetHolders, Task};
 use std::cmp::Ordering;
 
 /// Fills in the details of epoll descriptors, in the first task that has them.
@@ -24,9 +24,9 @@ pub fn collect(cx: &mut PassContext) {
     if snap.tasks.iter().flat_map(|t| &t.files).any(|f| has_link(f) && f.info.is_none()) {
         return;
     }
-    for ((task, file), escaped) in all(snap, &KERNEL, log) {
+    for ((task, file), entries) in all(snap, &KERNEL, log) {
         if let Some(file) = snap.tasks.get_mut(task).and_then(|t| t.files.get_mut(file)) {
-            file.detail = Some(Box::new(Detail::Epoll(EpollFacts { escaped })));
+            file.detail = Some(Box::new(Detail::Epoll(EpollFacts { entries })));
         }
     }
 }
@@ -47,28 +47,22 @@ struct Kernel<'a> {
 
 const KERNEL: Kernel = Kernel { files: &kcmp::files, target: &kcmp::epoll_target };
 
-/// The epoll files with entries that escaped.
-fn all(snap: &Snapshot, kernel: &Kernel, log: &mut UncheckedList) -> Vec<(Place, Vec<UnresolvedEpollTarget>)> {
+/// The epoll files with an entry whose number is not its file any more, each where the tree has it first: CRIU dumps an open
+/// file once.
+fn all(snap: &Snapshot, kernel: &Kernel, log: &mut UncheckedList) -> Vec<(Place, Vec<EpollEntry>)> {
     let mut holders: Vec<(Fd, Place)> = Vec::new();
-    // What CRIU meets in a socket's queue first, it takes for its own process's.
-    let mut queued: Set<Fd> = Set::default();
     for (t, task) in snap.tasks.iter().enumerate() {
         let epolls = task.files.iter().enumerate().filter(|(_, file)| is_epoll(file));
         holders.extend(epolls.filter_map(|(f, file)| Some(((task.pid, file.fd()?), (t, f)))));
-        queued.extend(task.files.iter().filter_map(OpenFile::queued).flat_map(|q| &q.later));
     }
-    // CRIU dumps an open file once, in the first process.
     let groups = crate::scan::order::group(&holders, |a, b| (kernel.files)(a.0, b.0)).groups;
-    let firsts = groups.into_iter().filter_map(|group| group.first().copied());
-    let mut search = Search { snap, kernel, queued: &queued, descriptors: None, sorted: Map::default() };
-    // It does not verify an epoll file that it meets in a queue.
-    let verified = firsts.filter(|(fd, _)| !queued.contains(fd));
-    let lost = verified.filter_map(|(_, (t, f))| {
+    let mut search = Search { snap, kernel, descriptors: None, sorted: Map::default() };
+    let moved = groups.into_iter().filter_map(|group| group.first().copied()).filter_map(|(_, (t, f))| {
         let task = snap.tasks.get(t)?;
-        let escaped = search.lost(t, task, task.files.get(f)?, log);
-        (!escaped.is_empty()).then_some(((t, f), escaped))
+        let entries = search.entries(t, task, task.files.get(f)?, log);
+        (!entries.is_empty()).then_some(((t, f), entries))
     });
-    lost.collect()
+    moved.collect()
 }
 
 fn is_epoll(file: &OpenFile) -> bool {
@@ -111,21 +105,14 @@ struct Alike {
 struct Search<'a> {
     snap: &'a Snapshot,
     kernel: &'a Kernel<'a>,
-    queued: &'a Set<Fd>,
     /// Made with the first need.
     descriptors: Option<Descriptors>,
     sorted: Map<Inode, Alike>,
 }
 
 impl Search<'_> {
-    /// The entries that escaped.
-    fn lost(
-        &mut self,
-        nth: usize,
-        task: &Task,
-        file: &OpenFile,
-        log: &mut UncheckedList,
-    ) -> Vec<UnresolvedEpollTarget> {
+    /// All entries, if a number is not its file any more.
+    fn entries(&mut self, nth: usize, task: &Task, file: &OpenFile, log: &mut UncheckedList) -> Vec<EpollEntry> {
         let items = file.info.iter().flat_map(|i| &i.epoll);
         let many = file.info.as_ref().is_some_and(|i| i.epoll.len() > MANY);
         let Some(number) = file.fd() else { return Vec::new() };
@@ -147,21 +134,16 @@ impl Search<'_> {
                 Seen::Gone => {}
             }
         }
-        // Only when a number is no longer the file, does CRIU look for files in its tree; then for all that are watched.
-        let Some(moved) = entries.iter().find(|(_, kept)| !kept).map(|(entry, _)| entry.tfd) else {
+        if entries.iter().all(|(_, kept)| *kept) {
             return Vec::new();
-        };
-        let mut escapes = Vec::new();
-        for (entry, kept) in entries {
-            match self.why(nth, &entry, kept) {
-                Seen::Seen(Some(why)) => {
-                    escapes.push(UnresolvedEpollTarget { tfd: entry.tfd, moved: kept.then_some(moved), why });
-                }
-                Seen::Seen(None) | Seen::Gone => {}
-                Seen::Denied(errno) => log.deny(task.pid, Some(number), Probe::Kcmp, errno),
-            }
         }
-        escapes
+        let found = entries.into_iter().map(|(entry, kept)| EpollEntry {
+            tfd: entry.tfd,
+            sdev: entry.item.target.as_ref().map_or(0, |t| t.sdev),
+            kept,
+            holders: log.take(self.holders(nth, &entry, kept), task.pid, Some(number), Probe::Kcmp).flatten(),
+        });
+        found.collect()
     }
 
     /// Whether the number of an entry is the socket that it watches.
@@ -173,11 +155,11 @@ impl Search<'_> {
         file.is_some_and(|f| f.is_socket() && inode_of(f) == (target.ino, target.sdev))
     }
 
-    /// UnresolvedReason CRIU does not find the file in its tree under this process; `None`: it does, or that is not known.
-    fn why(&mut self, nth: usize, entry: &Entry, kept: bool) -> Seen<Option<UnresolvedReason>> {
+    /// Where the watched file is open. `None`: not known.
+    fn holders(&mut self, nth: usize, entry: &Entry, kept: bool) -> Seen<Option<TargetHolders>> {
         // A kernel before 4.13 does not say what the entry refers to, nor does it know this kcmp.
         let Some(target) = &entry.item.target else { return Seen::Seen(None) };
-        let (snap, kernel, queued) = (self.snap, self.kernel, self.queued);
+        let kernel = self.kernel;
         let fd = (entry.epoll.0, entry.item.tfd);
         // It has come to its number since that was looked at.
         if kept && !self.descriptors().numbers.contains_key(&fd) {
@@ -193,23 +175,13 @@ impl Search<'_> {
             },
         };
         let members = || group.and_then(|at| alike.sorted.groups.get(at)).into_iter().flatten();
-        let Some(own) = members().find(|member| member.place.0 == nth) else {
+        let first = members().next().map(|member| member.fd);
+        let own = members().find(|member| member.place.0 == nth).map(|member| member.fd.1);
+        match alike.sorted.denied.first() {
             // It may be one that could not be compared.
-            return match alike.sorted.denied.first() {
-                Some((_, errno)) => Seen::Denied(*errno),
-                None => Seen::Seen(Some(UnresolvedReason::Closed)),
-            };
-        };
-        if members().any(|member| member.place.0 < nth) {
-            return Seen::Seen(Some(UnresolvedReason::Earlier));
+            Some((_, errno)) if own.is_none() => Seen::Denied(*errno),
+            _ => Seen::Seen(Some(TargetHolders { first, own })),
         }
-        if queued.contains(&own.fd) {
-            return Seen::Seen(Some(UnresolvedReason::Queued));
-        }
-        // It seeks by device, but fdinfo shows that in the kernel's form, and stat(2) in another.
-        let file = snap.tasks.get(nth).and_then(|t| t.files.get(own.place.1));
-        let misread = file.is_some_and(|f| f.dev.userspace() != u64::from(target.sdev));
-        Seen::Seen(misread.then_some(UnresolvedReason::Device))
     }
 
     fn descriptors(&mut self) -> &Descriptors {

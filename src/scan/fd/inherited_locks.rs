@@ -1,4 +1,4 @@
-//! Locked files that a process has from another: CRIU notes the locks of an open file where it meets that first, and forgets
+//! Locked files that a process shares with one that is dumped before: CRIU notes the locks of an open file where it meets that first, and forgets
 //! those of every further descriptor (`discard_dup_locks_tail`, criu/file-lock.c). Other locks are shown at each descriptor of
 //! the open file, POSIX locks only at those of the process that took them.
 
@@ -9,18 +9,18 @@ use crate::scan::order::Grouped;
 use crate::scan::passes::PassContext;
 use crate::snapshot::{Dev, OpenFile, Snapshot};
 
-/// Fills in [`OpenFile::dumped_by_earlier_task`]. What the kernel does not compare for us it does not for CRIU, which ends there.
+/// Fills in [`OpenFile::earlier_holder`]. What the kernel does not compare for us it does not for CRIU, which ends there.
 pub fn collect(cx: &mut PassContext) {
     let snap = &mut *cx.snap;
-    for (task, file) in dumped_by_earlier_task(snap, kcmp::open_files) {
+    for ((task, file), first) in earlier_holders(snap, kcmp::open_files) {
         if let Some(file) = snap.tasks.get_mut(task).and_then(|t| t.files.get_mut(file)) {
-            file.dumped_by_earlier_task = true;
+            file.earlier_holder = Some(first);
         }
     }
 }
 
-/// Task and file of every descriptor with POSIX locks whose open file an earlier task has, too.
-fn dumped_by_earlier_task(snap: &Snapshot, group: impl Fn(&[Fd]) -> Grouped<Fd>) -> Vec<(usize, usize)> {
+/// Task and file of every descriptor with POSIX locks whose open file an earlier task has, too, and that task.
+fn earlier_holders(snap: &Snapshot, group: impl Fn(&[Fd]) -> Grouped<Fd>) -> Vec<((usize, usize), i32)> {
     let files = || snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t.pid, f)));
     let locked: Set<(Dev, u64)> = files().filter(|(_, f)| has_posix_locks(f)).map(|(_, f)| (f.dev, f.ino)).collect();
     if locked.is_empty() {
@@ -41,10 +41,10 @@ fn dumped_by_earlier_task(snap: &Snapshot, group: impl Fn(&[Fd]) -> Grouped<Fd>)
     }
     let groups = alike.values().flat_map(|fds| group(fds).groups);
     let later = groups.flat_map(|group| {
-        let first = group.first().map(|(pid, _)| *pid);
-        group.into_iter().filter(move |(pid, _)| Some(*pid) != first)
+        let first = group.first().map_or(0, |(pid, _)| *pid);
+        group.into_iter().filter(move |(pid, _)| *pid != first).map(move |fd| (fd, first))
     });
-    later.filter_map(|fd| places.get(&fd).copied()).collect()
+    later.filter_map(|(fd, first)| Some((*places.get(&fd)?, first))).collect()
 }
 
 fn has_posix_locks(file: &OpenFile) -> bool {
@@ -79,14 +79,14 @@ mod tests {
     fn each_open_file_is_placed_once() {
         const COUNT: i32 = 4000;
         let calls = Cell::new(0_usize);
-        let met = dumped_by_earlier_task(&two(COUNT), |fds| {
+        let met = earlier_holders(&two(COUNT), |fds| {
             order::group(fds, |a, b| {
                 calls.set(calls.get() + 1);
                 Seen::Seen(a.1.cmp(&b.1))
             })
         });
         assert_eq!(met.len(), 4000);
-        assert!(met.iter().all(|(task, _)| *task == 1));
+        assert!(met.iter().all(|((task, _), first)| (*task, *first) == (1, 100)));
         // 8,000 by 13.
         assert!(calls.get() <= 8000 * 13, "{}", calls.get());
     }
@@ -96,22 +96,22 @@ mod tests {
         let all = |fds: &[Fd]| order::group(fds, |_, _| Seen::Seen(std::cmp::Ordering::Equal));
         let none = |fds: &[Fd]| order::group(fds, |a, b| Seen::Seen(a.cmp(b)));
         let mut s = two(2);
-        assert_eq!(dumped_by_earlier_task(&s, none), []);
-        let mut met = dumped_by_earlier_task(&s, all);
+        assert_eq!(earlier_holders(&s, none), []);
+        let mut met = earlier_holders(&s, all);
         met.sort_unstable();
-        assert_eq!(met, [(1, 0), (1, 1)]);
+        assert_eq!(met, [((1, 0), 100), ((1, 1), 100)]);
         // Another descriptor of the same task is no other task.
         s.tasks.remove(0);
-        assert_eq!(dumped_by_earlier_task(&s, all), []);
+        assert_eq!(earlier_holders(&s, all), []);
         // A lock of another kind, a file of another number.
         let mut s = two(1);
         s.tasks[1].files[0].info = Some(Box::new(FdInfo::default()));
-        assert_eq!(dumped_by_earlier_task(&s, |_| panic!("nothing to compare")), []);
+        assert_eq!(earlier_holders(&s, |_| panic!("nothing to compare")), []);
         let mut s = two(1);
         s.tasks[0].files[0].ino = 8;
-        assert_eq!(dumped_by_earlier_task(&s, all), []);
+        assert_eq!(earlier_holders(&s, all), []);
         // What cannot be compared is not taken for the same.
         let denied = |fds: &[Fd]| order::group(fds, |_, _| Seen::Denied(libc::EPERM));
-        assert_eq!(dumped_by_earlier_task(&two(2), denied), []);
+        assert_eq!(earlier_holders(&two(2), denied), []);
     }
 }

@@ -8,6 +8,7 @@
 //! (`ovl_get_index_name`): then the other names count.
 
 use crate::bytes::Bytes;
+use crate::criu_model::paths::is_beside;
 use crate::hash::Map;
 use crate::parse::mountinfo::{self, MountInfo};
 use crate::scan::fd::paths::{has_server, is_below};
@@ -19,7 +20,9 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
-/// Turns [`PathMismatch::Errno`] into [`PathMismatch::LowerLayer`] where that is certain. Only of the running tree: symbolic links are followed
+/// Only of what CRIU would come to ask about: it looks for a directory on the same mount first.
+///
+/// Turns [`PathMismatch::NoEntry`] into [`PathMismatch::LowerLayer`] where that is certain. Only of the running tree: symbolic links are followed
 /// on the way to a layer.
 pub fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, b, .. } = cx;
@@ -42,7 +45,8 @@ pub fn collect(cx: &mut PassContext) {
 }
 
 fn is_candidate(file: &OpenFile) -> bool {
-    file.kind() == libc::S_IFREG && file.nlink > 0 && file.mismatch == Some(PathMismatch::Errno(libc::ENOENT))
+    let gone = |m| matches!(m, PathMismatch::NoEntry { above } if !is_beside(file, above));
+    file.kind() == libc::S_IFREG && file.nlink > 0 && file.mismatch.is_some_and(gone)
 }
 
 fn files(task: &Task) -> impl Iterator<Item = &OpenFile> {

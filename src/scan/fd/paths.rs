@@ -1,5 +1,6 @@
 //! Where the path of an open file leads to: the stat that CRIU makes of it from the root of its mount namespace
-//! (`check_path_remap`, criu/files-reg.c).
+//! (`check_path_remap`, criu/files-reg.c), and the one of the directory in which it would make another name. What it makes of
+//! them is the matter of [`crate::criu_model::paths`].
 //!
 //! Nothing here can wait for a file server: a path that goes through a mount of a kind that has one is not looked up, and
 //! in a frozen tree symbolic links are not followed (the kernel's text for an open file has none, unless the tree has changed).
@@ -313,7 +314,7 @@ pub fn mismatch(root: &Root, file: &OpenFile, text: &[u8], look: ScanPhase) -> n
     const WRONG: [Errno; 5] = [Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ESTALE, Errno::ENAMETOOLONG];
     let found = match sys::answer(stat, &WRONG)? {
         Ok(found) => found,
-        Err(Errno::ENOENT) if is_beside(root, file, text)? => return Ok(Some(PathMismatch::OtherMount)),
+        Err(Errno::ENOENT) => return Ok(Some(PathMismatch::NoEntry { above: mount_above(root, text)? })),
         Err(errno) => return Ok(Some(PathMismatch::Errno(errno as i32))),
     };
     if (found.dev, found.ino) == (file.dev, file.ino) || (found.kind() == libc::S_IFLNK && found.kind() != file.kind())
@@ -323,22 +324,21 @@ pub fn mismatch(root: &Root, file: &OpenFile, text: &[u8], look: ScanPhase) -> n
     Ok(Some(PathMismatch::Replaced { dev: found.dev, ino: found.ino, rdev: found.rdev }))
 }
 
-/// Whether the directory in which CRIU would make a new name for a file (the first there is of those that were above it,
-/// `create_link_remap`) is on another mount than the file: no hard link leads from one mount to another (EXDEV, fs/namei.c).
-fn is_beside(root: &Root, file: &OpenFile, text: &[u8]) -> nix::Result<bool> {
+/// The mount of the first directory there is of those that were above a path.
+fn mount_above(root: &Root, text: &[u8]) -> nix::Result<Option<u64>> {
     let mut path = text;
     while let Some(slash) = path.iter().rposition(|b| *b == b'/') {
         path = path.get(..slash).unwrap_or_default();
         let below = path.strip_prefix(b"/").unwrap_or(path);
-        let Ok(dir) = CString::new(if below.is_empty() { b"." } else { below }) else { return Ok(false) };
+        let Ok(dir) = CString::new(if below.is_empty() { b"." } else { below }) else { return Ok(None) };
         let found = sys::open_path(&root.fd, &dir).and_then(|fd| sys::statx(fd, c""));
         match sys::answer(found, &[Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ELOOP])? {
-            Ok(dir) => return Ok(dir.mnt_id.is_some_and(|id| file.mnt_id.is_some_and(|of| of != id))),
+            Ok(dir) => return Ok(dir.mnt_id),
             Err(Errno::ENOENT) => {}
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(None),
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 #[cfg(test)]

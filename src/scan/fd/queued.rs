@@ -3,14 +3,14 @@
 //!
 //! Only of a frozen tree (see [`crate::scan::fd::remote::peek`]). Only a tree with unread messages pays for it.
 
-use crate::criu::Release;
+use crate::criu_model::queued::{control_room, first_references, is_dumped, Met};
 use crate::hash::Set;
 use crate::parse::fdinfo;
 use crate::scan::fd::details::want;
 use crate::scan::fd::files;
 use crate::scan::fd::files::Class;
 use crate::scan::fd::remote;
-use crate::scan::fd::remote::peek::{Message, Queue, ReceivedFd, OLD_CONTROL};
+use crate::scan::fd::remote::peek::{Message, Queue, ReceivedFd};
 use crate::scan::fd::remote::{has_queue, Process};
 use crate::scan::kcmp::{self, Fd};
 use crate::scan::kernel::PseudoFsIds;
@@ -18,12 +18,12 @@ use crate::scan::net::diag;
 use crate::scan::passes::PassContext;
 use crate::scan::proc::{owned, Buffers, Dir};
 use crate::scan::{order, sys, Seen, UncheckedList};
-use crate::snapshot::{Detail, Dev, Index, OpenFile, Origin, Probe, Queued, ScanPhase, Snapshot, SocketFacts};
+use crate::snapshot::{Detail, Index, OpenFile, Origin, Probe, Queued, ScanPhase, Snapshot, SocketFacts};
 use nix::sys::socket::{getsockopt, sockopt};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// File systems on which a file is closed without waiting for anybody. What is on others stays open.
 const CLOSED_AT_ONCE: [&[u8]; 8] = [b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"tmpfs", b"ramfs", b"hugetlbfs"];
@@ -67,7 +67,7 @@ pub fn collect(cx: &mut PassContext) {
     let proc = log.take(Dir::proc().into(), pid, None, Probe::Proc);
     let Some(me) = proc.and_then(|proc| log.take(proc.process(pid), pid, None, Probe::Process)) else { return };
     let usual = usual_room();
-    let room = (host.release < Release::V4_3).then_some(OLD_CONTROL);
+    let room = control_room(host);
     let mut look = QueueReader {
         me,
         pid,
@@ -223,8 +223,7 @@ impl QueueReader<'_> {
                 let path = [at.path.as_slice(), &[nth]].concat();
                 let found = self.file(&taken, Queued { fd: at.fd, path, ..Queued::default() });
                 match self.noted(Some(at.fd), found) {
-                    // CRIU stops at a message of no length, and dumps nothing of it.
-                    Some(_) if length == 0 => {}
+                    Some(_) if !is_dumped(length) => {}
                     Some(found) => inside.push((found, taken)),
                     None => examined = false,
                 }
@@ -268,7 +267,7 @@ fn place(snap: &mut Snapshot, own: &PseudoFsIds, mut met: Vec<QueuedFd>, log: &m
     let me = nix::unistd::getpid().as_raw();
     let number = |m: &QueuedFd| m.taken.file().as_raw_fd();
     let places: Vec<Met> = met.iter().map(|m| ((m.task, m.file), number(m), &m.found)).collect();
-    match first_references(snap, &places, me, kcmp::files) {
+    match first_references(snap, &places, me, |fds| same_as_queued(fds, me, kcmp::files)) {
         Ok(first_references) => {
             for (m, later) in met.iter_mut().zip(first_references) {
                 m.first = later.is_some();
@@ -328,45 +327,6 @@ fn place(snap: &mut Snapshot, own: &PseudoFsIds, mut met: Vec<QueuedFd>, log: &m
             task.files.extend(inside.remove(&f).unwrap_or_default());
         }
     }
-}
-
-/// The process and its file behind which it belongs, the number of our descriptor, the file.
-type Met<'a> = ((usize, usize), RawFd, &'a OpenFile);
-
-/// For each: the descriptors of the tree that are the same open file, if none of them, and no other that lies in a queue, is
-/// met before (`None`: one is). `me`: whose descriptors those in queues are.
-fn first_references(
-    snap: &Snapshot,
-    met: &[Met],
-    me: i32,
-    compare: impl Fn(Fd, Fd) -> Seen<Ordering>,
-) -> Result<Vec<Option<Vec<Fd>>>, i32> {
-    let key = |f: &OpenFile| (f.dev, f.ino);
-    let wanted: HashSet<(Dev, u64)> = met.iter().map(|(_, _, found)| key(found)).collect();
-    // In CRIU's order.
-    let mut alike: HashMap<(Dev, u64), Vec<Fd>> = HashMap::new();
-    let mut queued = met.iter().peekable();
-    for (t, task) in snap.tasks.iter().enumerate() {
-        for (f, file) in task.files.iter().enumerate() {
-            if wanted.contains(&key(file)) {
-                alike.entry(key(file)).or_default().extend(file.fd().map(|fd| (task.pid, fd)));
-            }
-            while let Some((_, fd, found)) = queued.next_if(|(place, ..)| *place == (t, f)) {
-                alike.entry(key(found)).or_default().push((me, *fd));
-            }
-        }
-    }
-    let mut later: HashMap<i32, Vec<Fd>> = HashMap::new();
-    for fds in alike.values() {
-        for group in same_as_queued(fds, me, &compare)? {
-            if let Some(((pid, fd), rest)) = group.split_first() {
-                if *pid == me {
-                    later.insert(*fd, rest.iter().filter(|(pid, _)| *pid != me).copied().collect());
-                }
-            }
-        }
-    }
-    Ok(met.iter().map(|(_, fd, _)| later.remove(fd)).collect())
 }
 
 /// Which of these descriptors are the same open file as one of ours, each group in their order. Ours, which are few, are

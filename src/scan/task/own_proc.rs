@@ -1,5 +1,4 @@
-//! Whether the root task sees itself in its own /proc: what CRIU's code in it asks first (`get_proc_fd`,
-//! criu/pie/parasite.c).
+//! What the root task's own /proc is. Whether the task sees itself there is the matter of [`crate::criu_model::own_proc`].
 
 use crate::scan::fd::paths::Roots;
 use crate::scan::passes::PassContext;
@@ -16,7 +15,6 @@ pub fn collect(cx: &mut PassContext) {
     if servers.is_none_or(|table| Roots::servers(table).any(|at| crate::scan::fd::paths::is_below(b"/proc/self", at))) {
         return;
     }
-    let shares = snap.root_shares(|n| n.pid);
     let Some(task) = snap.tasks.first_mut().filter(|t| !t.is_zombie()) else { return };
     let Ok(name) = std::ffi::CString::new(format!("{}/root", task.pid)) else { return };
     let Ok(root) = sys::open(proc, &name, OFlag::O_PATH | OFlag::O_DIRECTORY) else { return };
@@ -26,14 +24,10 @@ pub fn collect(cx: &mut PassContext) {
         Err(Errno::ENOENT) => Some(ProcSelf::Missing),
         Err(e @ (Errno::ENOTDIR | Errno::ELOOP)) => Some(ProcSelf::Errno(e as i32)),
         Err(_) => None,
-        Ok(link) => match (sys::readlink(&link, c"", &mut b.link), shares) {
-            // CRIU's own pid namespace: there the task sees its number in that namespace.
-            (Ok(text), Some(true)) if text == reader.as_bytes() => Some(ProcSelf::Own),
-            (Ok(text), Some(false)) if text == reader.as_bytes() => Some(ProcSelf::Other),
-            // A pid namespace in which CRIU is not: the task's own, if it has one below CRIU's.
-            (Err(Errno::ENOENT), Some(false)) => Some(ProcSelf::Own),
-            (Err(Errno::ENOENT), Some(true)) => Some(ProcSelf::Other),
-            (Err(Errno::EINVAL), _) => Some(ProcSelf::Errno(Errno::EINVAL as i32)),
+        Ok(link) => match sys::readlink(&link, c"", &mut b.link) {
+            Ok(text) if text == reader.as_bytes() => Some(ProcSelf::Reader),
+            Err(Errno::ENOENT) => Some(ProcSelf::NoNumber),
+            Err(Errno::EINVAL) => Some(ProcSelf::Errno(Errno::EINVAL as i32)),
             _ => None,
         },
     };

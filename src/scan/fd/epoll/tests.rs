@@ -1,4 +1,6 @@
 use super::*;
+use crate::criu_model::epoll::{unresolved, UnresolvedEpollTarget, UnresolvedReason};
+use crate::criu_model::queued::met_in_queues;
 use crate::parse::fdinfo::{EpollTarget, FdInfo};
 use crate::rules::testkit::{file, snap, task};
 use crate::snapshot::{Dev, Origin, Queued};
@@ -28,7 +30,7 @@ struct Fake<'a> {
     watched: &'a dyn Fn(u32, u32) -> Seen<u64>,
 }
 
-/// What is found, how many questions of both kinds it took, and what could not be asked.
+/// What CRIU does not find, how many questions of both kinds it took, and what could not be asked.
 fn ask(snap: &Snapshot, fake: &Fake) -> (Vec<(Place, Vec<UnresolvedEpollTarget>)>, usize, usize, usize) {
     let (compared, targets) = (Cell::new(0), Cell::new(0));
     let pair = |a: Seen<u64>, b: Seen<u64>| match (a, b) {
@@ -44,8 +46,15 @@ fn ask(snap: &Snapshot, fake: &Fake) -> (Vec<(Place, Vec<UnresolvedEpollTarget>)
         pair((fake.file)(fd), (fake.watched)(tfd, toff))
     };
     let mut log = UncheckedList::default();
-    let found = all(snap, &Kernel { files: &files, target: &target }, &mut log);
-    (found, compared.get(), targets.get(), log.0.len())
+    let found = all(snap, &Kernel { files: &files, target: &target }, &mut log).into_iter();
+    let queued = met_in_queues(snap);
+    let lost = found.map(|((t, f), entries)| {
+        let file = &snap.tasks[t].files[f];
+        let detail = Some(Box::new(Detail::Epoll(EpollFacts { entries })));
+        ((t, f), unresolved(&snap.tasks[t], &OpenFile { detail, ..file.clone() }, &queued))
+    });
+    let lost: Vec<_> = lost.filter(|(_, lost)| !lost.is_empty()).collect();
+    (lost, compared.get(), targets.get(), log.0.len())
 }
 
 /// Every number means the file of that number, but for those given.
@@ -57,8 +66,8 @@ fn watched(tfd: u32, _: u32) -> Seen<u64> {
     Seen::Seen(u64::from(tfd) * 1000)
 }
 
-fn escape(tfd: u32, moved: Option<u32>, why: UnresolvedReason) -> UnresolvedEpollTarget {
-    UnresolvedEpollTarget { tfd, moved, why }
+fn escape(tfd: u32, moved: Option<u32>, reason: UnresolvedReason) -> UnresolvedEpollTarget {
+    UnresolvedEpollTarget { tfd, moved, reason }
 }
 
 #[test]

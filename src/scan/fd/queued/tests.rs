@@ -62,6 +62,10 @@ fn queues_in_queues_without_recursion_and_not_for_ever() {
 /// What is in queues, as our descriptors.
 const ME: i32 = 1;
 
+fn same<'a>(compare: &'a dyn Fn(Fd, Fd) -> Seen<Ordering>) -> impl Fn(&[Fd]) -> Result<Vec<Vec<Fd>>, i32> + 'a {
+    move |fds| same_as_queued(fds, ME, compare)
+}
+
 #[test]
 fn the_same_files_are_found_by_order() {
     // 2,000 eventfds of one process, all of one inode; of every tenth a duplicate lies in the queue of its first descriptor.
@@ -74,10 +78,10 @@ fn the_same_files_are_found_by_order() {
         calls.set(calls.get() + 1);
         Seen::Seen((a.1 % 10_000).cmp(&(b.1 % 10_000)))
     };
-    let first_references = first_references(&s, &met, ME, compare).unwrap();
+    let found = first_references(&s, &met, ME, same(&compare)).unwrap();
     // Number 0 itself comes before its queue.
-    assert_eq!(first_references[0], None);
-    assert!(first_references.iter().zip(0..).skip(1).all(|(later, nth)| *later == Some(vec![(100, nth * 10)])));
+    assert_eq!(found[0], None);
+    assert!(found.iter().zip(0..).skip(1).all(|(later, nth)| *later == Some(vec![(100, nth * 10)])));
     // 200 sorted, 2,000 sought among them.
     assert!(calls.get() <= 200 * 8 + 2000 * 8, "{}", calls.get());
 
@@ -85,17 +89,11 @@ fn the_same_files_are_found_by_order() {
     s.tasks.push(task(101));
     s.tasks[1].files = vec![file(3, libc::S_IFSOCK, 1)];
     let met: Vec<_> = queued.iter().map(|found| ((1, 0), found.fd().unwrap(), found)).collect();
-    assert!(crate::scan::fd::queued::first_references(&s, &met, ME, compare).unwrap().iter().all(Option::is_none));
+    assert!(first_references(&s, &met, ME, same(&compare)).unwrap().iter().all(Option::is_none));
     // Nothing is said where the comparison is refused; what is closed is no match.
-    assert_eq!(
-        crate::scan::fd::queued::first_references(&s, &met, ME, |_, _| Seen::Denied(libc::EPERM)),
-        Err(libc::EPERM)
-    );
+    assert_eq!(first_references(&s, &met, ME, same(&|_, _| Seen::Denied(libc::EPERM))), Err(libc::EPERM));
     let closed = |a: Fd, b: Fd| if a.0 == b.0 && a.0 == ME { compare(a, b) } else { Seen::Gone };
-    assert!(crate::scan::fd::queued::first_references(&s, &met, ME, closed)
-        .unwrap()
-        .iter()
-        .all(|later| later.as_deref() == Some(&[])));
+    assert!(first_references(&s, &met, ME, same(&closed)).unwrap().iter().all(|later| later.as_deref() == Some(&[])));
 }
 
 #[test]
@@ -104,5 +102,5 @@ fn what_lies_twice_in_queues_is_met_once() {
     let (a, b, other) = (file(10, 0, 7), file(11, 0, 7), file(12, 0, 7));
     let met = [((0, 0), 10, &a), ((0, 0), 12, &other), ((0, 0), 11, &b)];
     let compare = |x: Fd, y: Fd| Seen::Seen((x.1 == 12).cmp(&(y.1 == 12)));
-    assert_eq!(first_references(&s, &met, ME, compare), Ok(vec![Some(vec![]), Some(vec![]), None]));
+    assert_eq!(first_references(&s, &met, ME, same(&compare)), Ok(vec![Some(vec![]), Some(vec![]), None]));
 }

@@ -16,8 +16,6 @@ const SCM_PIDFD: libc::c_int = 4;
 const WORD: usize = size_of::<u64>();
 /// More than a message ever needs: 253 descriptors (SCM_MAX_FD), credentials, times.
 const CONTROL: usize = 2048;
-/// `CMSG_MAX_SIZE` (criu/sk-queue.c) up to 4.2: a descriptor that has no room there CRIU does not see. 4.3 has room for all.
-pub const OLD_CONTROL: usize = 1024;
 /// Text of a stream that is passed over at once.
 const PIECE: usize = 64 * 1024;
 /// Messages looked at; a queue has some hundred. At one more, the rest of them is not known.

@@ -272,7 +272,7 @@ fn the_messages_of_streams_and_packets() {
     send_fds(&b, b"three", &[0; 253]);
     drop(b);
     assert_eq!(shown(&a, libc::SOCK_SEQPACKET), [(3, vec![1], 1), (5, vec![1], 253)]);
-    let old = shown_in(&a, libc::SOCK_SEQPACKET, Some(peek::OLD_CONTROL));
+    let old = shown_in(&a, libc::SOCK_SEQPACKET, Some(crate::criu_model::queued::OLD_CONTROL));
     assert_eq!(old, [(3, vec![1], 1), (5, vec![1], 252)], "there is room for one less");
 }
 

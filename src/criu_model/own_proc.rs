@@ -1,0 +1,32 @@
+//! Whether the root task sees itself in its own /proc: what the parasite asks first (`get_proc_fd`, criu/pie/parasite.c).
+
+use crate::snapshot::{ProcSelf, Snapshot};
+
+/// What the task finds at /proc/self.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnProc {
+    /// Itself.
+    Own,
+    /// It is not there.
+    Missing,
+    /// The /proc of another pid namespace.
+    Other,
+    /// No symbolic link that can be read: the errno.
+    Errno(i32),
+}
+
+/// `None`: not known.
+pub fn own_proc(snap: &Snapshot) -> Option<OwnProc> {
+    let task = snap.root_task().filter(|t| !t.is_zombie())?;
+    let shares = || snap.root_shares(|n| n.pid);
+    Some(match task.proc_self? {
+        ProcSelf::Missing => OwnProc::Missing,
+        ProcSelf::Errno(errno) => OwnProc::Errno(errno),
+        // CRIU's own pid namespace: there the task sees its number in that namespace.
+        ProcSelf::Reader if shares()? => OwnProc::Own,
+        ProcSelf::Reader => OwnProc::Other,
+        // A pid namespace in which CRIU is not: the task's own, if it has one below CRIU's.
+        ProcSelf::NoNumber if shares()? => OwnProc::Other,
+        ProcSelf::NoNumber => OwnProc::Own,
+    })
+}
