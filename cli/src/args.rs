@@ -96,7 +96,8 @@ and the options that `criu dump` would be given, by their own names:
 
 const USAGE_TAIL: &str = "\
 All others of criu dump are taken and change nothing. Of a container, give
---external 'mnt[]:sm' for the mounts that its runtime names to CRIU by itself.
+--external 'mnt[]:m' --external 'mnt[]:s' for the mounts that its runtime names
+to CRIU by itself.
 
 Exit status of both: 0 it can be dumped, 1 it cannot, 2 it could not be told.
 ";

@@ -268,7 +268,7 @@ same() {
 asked() {
     local status=0
     /b/criu-preflight check "$(root_pid)" --criu "$(command -v criu)" \
-        --no-default-config --external 'mnt[]:sm' >/b/asked 2>&1 || status=$?
+        --no-default-config --external 'mnt[]:m' --external 'mnt[]:s' >/b/asked 2>&1 || status=$?
     [ $status = "$1" ] || {
         quote "the command ($status)" /b/asked 6
         return 1

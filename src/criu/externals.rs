@@ -144,6 +144,20 @@ pub fn parse(host: &mut Host, value: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// The values by which CRIU would find a mount of this propagation by itself (`resolve_external_mounts`, criu/mount.c), with a blank
+/// between them. `None`: what it takes is given.
+pub fn auto(host: &Host, shared: bool, slave: bool) -> Option<&'static str> {
+    let lacks = |given: Option<bool>| given != Some(true);
+    let masters = slave && lacks(host.options.enable_external_masters);
+    let sharing = shared && lacks(host.options.enable_external_sharing);
+    match (masters, sharing) {
+        (true, true) => Some("mnt[]:m mnt[]:s"),
+        (true, false) => Some("mnt[]:m"),
+        (false, true) => Some("mnt[]:s"),
+        (false, false) => lacks(host.options.autodetect_ext_mounts).then_some("mnt[]"),
+    }
+}
+
 /// The value of `--ext-mount-map`, an older way to write `mnt[]` and `mnt[KEY]:VALUE`.
 pub fn parse_mount_map(host: &mut Host, value: &[u8]) -> Result<(), String> {
     if value == b"auto" {
@@ -195,6 +209,20 @@ mod tests {
         assert_eq!(made, ["unix[12]", "file[1f:2b]", "tty[ae8:6]", "dev[8/1]", "net[7]", "pid[5]"]);
         assert_eq!(mnt(b"/a b"), b"mnt[/a b]");
         assert!(made.iter().all(|key| kind_of(key).is_some()));
+    }
+
+    #[test]
+    fn a_mount_is_found_by_what_is_said_to_find_it() {
+        for (shared, slave) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut host = host();
+            for value in auto(&host, shared, slave).unwrap().split(' ') {
+                parse(&mut host, value.as_bytes()).unwrap();
+            }
+            let o = &host.options;
+            let given = (o.autodetect_ext_mounts, o.enable_external_sharing, o.enable_external_masters);
+            assert_eq!(given, (Some(true), Some(shared), Some(slave)));
+            assert_eq!(auto(&host, shared, slave), None);
+        }
     }
 
     /// What a hint says has to be what CRIU looks for.

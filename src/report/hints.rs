@@ -32,7 +32,8 @@ pub struct Hint {
 struct Setting {
     opt: Option<Opt>,
     name: &'static str,
-    value: Option<String>,
+    /// All of them are needed, each with the name.
+    values: Vec<String>,
 }
 
 /// The ways in which an option can reach CRIU.
@@ -72,11 +73,11 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
             Remedy::Option(opt) | Remedy::OptionFor(opt, _) => {
                 match opt.name().map(|n| n.split_once(' ').unwrap_or((n, ""))) {
                     Some((name, value)) => {
-                        let value = (!value.is_empty()).then(|| value.to_string());
-                        settings.push(Setting { opt: Some(*opt), name, value });
+                        let values = (!value.is_empty()).then(|| value.to_string()).into_iter().collect();
+                        settings.push(Setting { opt: Some(*opt), name, values });
                     }
                     None if host.runtime == Runtime::Rpc => {
-                        settings.push(Setting { opt: Some(*opt), name: "", value: None });
+                        settings.push(Setting { opt: Some(*opt), name: "", values: Vec::new() });
                     }
                     None => blocked
                         .push("only an RPC client of CRIU can set orphan_pts_master, its command line cannot".into()),
@@ -92,7 +93,12 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
                 let value = render(template, Style::OptionValue, &fact);
                 let given = name == "external" && host.gate_external(value.text.as_bytes()) == Gate::Waived;
                 if value.complete && !given {
-                    settings.push(Setting { opt: None, name, value: Some(value.text) });
+                    // Of the values of `mnt[]` none has a blank: they are several.
+                    let values = match value.text.starts_with("mnt[]") {
+                        true => value.text.split(' ').map(str::to_string).collect(),
+                        false => vec![value.text],
+                    };
+                    settings.push(Setting { opt: None, name, values });
                 }
             }
             Remedy::Hook(hook) => changes.push(format!("load a CRIU plugin that accepts it ({} hook)", hook.name())),
@@ -136,7 +142,7 @@ fn reach(settings: &[Setting], host: &Host, blocked: &mut Vec<String>) -> Option
             fields.push(setting.field(field));
         }
         if let Some(file) = way.file {
-            files.0.push(format!("'{}'", setting.config_line()));
+            files.0.push(setting.config_lines());
             files.1 = file;
         }
         if let Some(why) = way.blocked {
@@ -225,28 +231,32 @@ pub(super) fn quoted(value: &str) -> String {
 impl Setting {
     /// For a command line, quoted for a shell where that is needed: brackets are patterns there.
     fn flag(&self) -> String {
-        let Some(value) = &self.value else {
+        if self.values.is_empty() {
             return format!("--{}", self.name);
-        };
-        format!("--{} {}", self.name, quoted(value))
+        }
+        let flags: Vec<String> = self.values.iter().map(|v| format!("--{} {}", self.name, quoted(v))).collect();
+        flags.join(" ")
     }
 
     /// For a configuration file: without dashes; a value with a blank in double quotes (criu/config.c:parse_statement).
-    fn config_line(&self) -> String {
-        match &self.value {
-            None => self.name.to_string(),
-            Some(value) if value.contains([' ', '\t', '"', '#']) => {
-                format!("{} \"{}\"", self.name, value.replace('"', "\\\""))
-            }
-            Some(value) => format!("{} {value}", self.name),
+    fn config_lines(&self) -> String {
+        if self.values.is_empty() {
+            return format!("'{}'", self.name);
         }
+        let line = |value: &String| match value.contains([' ', '\t', '"', '#']) {
+            true => format!("'{} \"{}\"'", self.name, value.replace('"', "\\\"")),
+            false => format!("'{} {value}'", self.name),
+        };
+        let lines: Vec<String> = self.values.iter().map(line).collect();
+        lines.join(" and ")
     }
 
     fn field(&self, field: &str) -> String {
-        match &self.value {
-            // `external mnt[]` has a field of its own.
-            Some(value) if self.opt.is_none() => format!("{field} = {value}"),
-            _ => format!("{field} = true"),
+        // `external mnt[]` has a field of its own.
+        if self.opt.is_some() || self.values.is_empty() {
+            return format!("{field} = true");
         }
+        let values: Vec<String> = self.values.iter().map(|value| format!("{field} = {value}")).collect();
+        values.join(" and ")
     }
 }

@@ -1,6 +1,6 @@
 //! Mounts of the dumped mount namespaces.
 
-use crate::criu::{Cap, Gate, Hook, Opt};
+use crate::criu::{externals, Cap, Gate, Hook, Opt};
 use crate::criu_model::mounts::{Model, Node};
 use crate::parse::mountinfo::MountInfo;
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
@@ -162,7 +162,7 @@ pub static MNT_NO_ROOT_MOUNT: Rule = Rule {
     versions: Versions::All,
     remedies: &[
         Remedy::Modelled("external", "mnt[{path}]:NAME"),
-        Remedy::Modelled("external", "mnt[]:sm"),
+        Remedy::Modelled("external", "{auto}"),
         Remedy::Workload("unmount it before the dump"),
         Remedy::Hook(Hook::DumpExtMount),
     ],
@@ -175,11 +175,20 @@ pub static MNT_NO_ROOT_MOUNT: Rule = Rule {
                 return;
             }
             if let Some(f) = finding(rule, ctx, node) {
-                sink.push_unless(model.gate(), f);
+                sink.push_unless(model.gate(), f.fact_opt("auto", auto(ctx, node)));
             }
         });
     },
 };
+
+/// What lets CRIU find it by itself in its own mounts, among which it does not look for the root of a namespace.
+fn auto(ctx: &Ctx, node: &Node) -> Option<Value> {
+    if node.parent.is_none() || *node.info.mountpoint == *b"/" {
+        return None;
+    }
+    let values = externals::auto(ctx.host, node.info.shared.is_some(), node.info.master.is_some());
+    values.map(|values| Value::Term(values.into()))
+}
 
 pub static MNT_EXTERNAL_MASTER: Rule = Rule {
     id: "mnt-external-master",
@@ -193,7 +202,7 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
     versions: Versions::All,
     remedies: &[
         Remedy::Modelled("external", "mnt[{path}]:NAME"),
-        Remedy::Modelled("external", "mnt[]:m"),
+        Remedy::Modelled("external", "{auto}"),
         Remedy::Workload("make it private (mount --make-private {mountpoint} inside) before the dump"),
     ],
     phase: Phase::Collecting,
@@ -210,7 +219,7 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
                     Gate::Unknown(missing) => Gate::Unknown(missing),
                     _ => Gate::InForce,
                 });
-                sink.push_unless(gate, f.num("master", master));
+                sink.push_unless(gate, f.num("master", master).fact_opt("auto", auto(ctx, node)));
             }
         });
     },
@@ -441,6 +450,46 @@ mod tests {
         assert!(verdict(&MNT_EXTERNAL_MASTER, &auto, &h).is_some());
         h.options.enable_external_masters = Some(true);
         assert_eq!(verdict(&MNT_EXTERNAL_MASTER, &auto, &h), None);
+    }
+
+    /// Whatever its propagation is: the options that are named let CRIU find it, and are all that is needed.
+    #[test]
+    fn a_volume_is_found_with_the_options_that_are_named() {
+        for (propagation, rule, options) in [
+            ("", &MNT_NO_ROOT_MOUNT, "--external 'mnt[]'"),
+            ("shared:2 ", &MNT_NO_ROOT_MOUNT, "--external 'mnt[]:s'"),
+            ("master:2 ", &MNT_EXTERNAL_MASTER, "--external 'mnt[]:m'"),
+            ("shared:9 master:2 ", &MNT_EXTERNAL_MASTER, "--external 'mnt[]:m' --external 'mnt[]:s'"),
+        ] {
+            let s = case(&format!("41 40 8:2 /vol /data rw {propagation}- xfs /dev/sda2 rw"));
+            let hint = |host: &crate::criu::Host| {
+                let found = found(rule, &s, host);
+                crate::report::hints::cure(rule, found.first().expect(propagation), host).text
+            };
+            let all = hint(&host());
+            assert!(all.starts_with(&format!("pass --external 'mnt[/data]:NAME' or {options}; or ")), "{all}");
+            let mut given = host();
+            let mut so_far = Vec::new();
+            for value in options.split(['\'', ' ']).filter(|word| word.starts_with("mnt[]")) {
+                if !so_far.is_empty() {
+                    // One of two is not enough, and the other is named.
+                    assert!(hint(&given).contains(&format!(" or --external '{value}'; or ")), "{}", hint(&given));
+                }
+                externals::parse(&mut given, value.as_bytes()).unwrap();
+                so_far.push(value);
+            }
+            for rule in [&MNT_NO_ROOT_MOUNT, &MNT_EXTERNAL_MASTER] {
+                assert_eq!(verdict(rule, &s, &given), None, "{propagation}{options}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_option_finds_the_root_of_a_namespace() {
+        let mut s = case("");
+        s.mounts.push(mount_table(8, 101, "50 49 8:2 /vol / rw - xfs /dev/sda2 rw"));
+        let found = found(&MNT_NO_ROOT_MOUNT, &s, &host());
+        assert_eq!(found.first().map(|f| f.get("auto")), Some(None));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `mkres`, the resource factory: makes kernel resources in a small process tree and waits.
 //!
 //! ```text
-//! mkres [--ready FILE] [--dir DIR] [--root DIR [--userns MODE]] [--joined alive|dead] SPEC...
+//! mkres [--ready FILE] [--dir DIR] [--root DIR [--userns MODE] [--volume HOW]] [--joined alive|dead] SPEC...
 //!                                                                             (mkres --list names the kinds)
 //!
 //! --root DIR gives the tree a mount namespace of its own with DIR, furnished with what mkres needs, as its root.
+//! --volume private|shared|slave|shared-slave mounts a part of a tmpfs of outside on /mnt, with this propagation;
 //! --userns MODE gives it a user namespace, too, and a tmpfs on /foreign with a file, of these permissions, of somebody who
 //! has no number there.
 //! --joined alive|dead puts one more process into the pid namespace of the root, as `docker exec` does: its session is
@@ -112,13 +113,15 @@ fn main() {
     // Whoever started us waits. The processes of the tree do not inherit it.
     unsafe { libc::alarm(150) };
     let mut args = std::env::args().skip(1);
-    let (mut ready, mut dir, mut inside, mut foreign, mut join, mut words) = (None, None, None, None, None, Vec::new());
+    let (mut ready, mut dir, mut inside, mut join, mut words) = (None, None, None, None, Vec::new());
+    let mut with = root::With::default();
     while let Some(a) = args.next() {
         match a.as_str() {
             "--ready" => ready = args.next(),
             "--dir" => dir = args.next(),
             "--root" => inside = args.next(),
-            "--userns" => foreign = args.next(),
+            "--userns" => with.foreign = args.next(),
+            "--volume" => with.volume = args.next(),
             // Given by the one that was given --root.
             "--rooted" => base::now_own(libc::CLONE_NEWNS),
             // What runs inside of the root directory is told.
@@ -128,7 +131,7 @@ fn main() {
         }
     }
     if let Some(inside) = inside {
-        match root::run(&inside, ready.as_deref(), foreign.as_deref(), &words) {
+        match root::run(&inside, ready.as_deref(), &with, &words) {
             Ok(status) => std::process::exit(status),
             Err(e) => die(e.status(), &e.to_string()),
         }

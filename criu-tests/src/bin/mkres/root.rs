@@ -4,15 +4,25 @@ use crate::ctx::{Fail, Res};
 use crate::sys;
 use std::path::Path;
 
+/// What else it has.
+#[derive(Default)]
+pub struct With {
+    /// The mode of --userns.
+    pub foreign: Option<String>,
+    /// The propagation of --volume.
+    pub volume: Option<String>,
+}
+
 /// Runs mkres again, with `words`, inside DIR: in a new mount namespace whose root is DIR, with /proc and nothing else
 /// mounted. What it runs from is copied there first, for a mapped file of another namespace's mount would be a resource in
-/// itself. `foreign`: see --userns. Its report goes to `ready`. Returns its exit status.
-pub fn run(dir: &str, ready: Option<&str>, foreign: Option<&str>, words: &[String]) -> Res<i32> {
+/// itself. Its report goes to `ready`. Returns its exit status.
+pub fn run(dir: &str, ready: Option<&str>, with: &With, words: &[String]) -> Res<i32> {
     furnish(dir).map_err(|e| Fail::Skip(format!("{dir}: {e}")))?;
     let part = ready.map(|r| format!("{r}.part"));
     let pid = sys::fork()?;
     if pid == 0 {
-        let status = match enter(dir, part.as_deref()).and_then(|()| foreign.map_or(Ok(()), own_users)) {
+        let entered = enter(dir, part.as_deref(), with.volume.as_deref());
+        let status = match entered.and_then(|()| with.foreign.as_deref().map_or(Ok(()), own_users)) {
             Ok(()) => {
                 let mut argv =
                     vec![sys::cstr("/mkres"), sys::cstr("--rooted"), sys::cstr("--dir"), sys::cstr("/files")];
@@ -102,15 +112,52 @@ fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong) -> Res {
     sys::ok(&format!("mount {target}"), r).map(|_| ())
 }
 
-fn enter(dir: &str, out: Option<&str>) -> Res {
+/// A tmpfs in the namespace that this process still shares, in a peer group of its own; a part of it is to be mounted inside. It goes
+/// with the mount that DIR is there.
+fn volume(dir: &str) -> Res<String> {
+    let at = format!("{dir}/volume");
+    std::fs::create_dir_all(&at).map_err(|e| Fail::Skip(format!("{at}: {e}")))?;
+    mount("mkres", &at, "tmpfs", 0)?;
+    mount("none", &at, "", libc::MS_SHARED)?;
+    let part = format!("{at}/part");
+    std::fs::create_dir_all(&part).map_err(|e| Fail::Skip(format!("{part}: {e}")))?;
+    Ok(part)
+}
+
+/// Mounts it as a container's runtime would, with this propagation.
+fn mount_volume(dir: &str, part: i32, how: &str) -> Res {
+    let to = format!("{dir}/mnt");
+    std::fs::create_dir_all(&to).map_err(|e| Fail::Skip(format!("{to}: {e}")))?;
+    mount(&format!("/proc/self/fd/{part}"), &to, "", libc::MS_BIND)?;
+    let propagation: &[libc::c_ulong] = match how {
+        "private" => &[libc::MS_PRIVATE],
+        "shared" => &[],
+        "slave" => &[libc::MS_SLAVE],
+        "shared-slave" => &[libc::MS_SLAVE, libc::MS_SHARED],
+        _ => return Err(Fail::Broken(format!("--volume {how}?"))),
+    };
+    sys::close(part);
+    propagation.iter().try_for_each(|flag| mount("none", &to, "", *flag))
+}
+
+fn enter(dir: &str, out: Option<&str>, propagation: Option<&str>) -> Res {
     if let Some(out) = out {
         let fd = sys::open(out, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC)?;
         sys::ok("dup2", unsafe { libc::dup2(fd, 1) })?;
         sys::close(fd);
     }
+    let volume = propagation.map(|how| volume(dir).map(|part| (part, how))).transpose()?;
     sys::ok("unshare", unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
-    mount("none", "/", "", libc::MS_REC | libc::MS_PRIVATE)?;
+    // By its path it is not to be found any more once the directory is a mount.
+    let open = |(part, how): (String, _)| sys::open(&part, libc::O_PATH | libc::O_DIRECTORY).map(|fd| (fd, how));
+    let part = volume.map(open).transpose()?;
+    if part.is_none() {
+        mount("none", "/", "", libc::MS_REC | libc::MS_PRIVATE)?;
+    }
     mount(dir, dir, "", libc::MS_BIND)?;
+    if let Some((fd, how)) = part {
+        mount_volume(dir, fd, how)?;
+    }
     mount("proc", &format!("{dir}/proc"), "proc", 0)?;
     sys::ok("chdir", unsafe { libc::chdir(sys::cstr(dir).as_ptr()) })?;
     let r = unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c"old".as_ptr()) };
