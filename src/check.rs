@@ -133,7 +133,7 @@ mod tests {
     /// A tree with or without a device in descriptor 3.
     fn tree(look: ScanPhase, device: bool) -> Snapshot {
         let mut file = testkit::file(3, libc::S_IFCHR, 9);
-        file.rdev = Dev { major: 10, minor: 237 };
+        file.attr.rdev = Dev { major: 10, minor: 237 };
         file.link = Some("/dev/loop-control".into());
         Snapshot { look, ..testkit::snap(if device { vec![file] } else { Vec::new() }) }
     }

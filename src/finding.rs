@@ -212,7 +212,7 @@ impl Finding {
     pub fn on_file(rule: &Rule, task: &Task, file: &OpenFile) -> Self {
         let mut f = Finding::on_task(rule, task);
         Place { fd: f.fd, queued: f.queued, .. } = Place::of(task, file);
-        f.key = format!("file:{}:{}:{}", file.dev.major, file.dev.minor, file.ino);
+        f.key = format!("file:{}:{}:{}", file.attr.dev.major, file.attr.dev.minor, file.attr.ino);
         if let Some(link) = &file.link {
             f = f.fact("path", Value::Text(link.clone()));
         }

@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(run(&gone, &host, &config), (false, vec![not_checked.to_owned()]));
         let tree = |look| {
             let mut file = testkit::file(3, libc::S_IFCHR, 9);
-            file.rdev = Dev { major: 10, minor: 237 };
+            file.attr.rdev = Dev { major: 10, minor: 237 };
             file.link = Some("/dev/loop-control".into());
             Snapshot { look, ..testkit::snap(vec![file]) }
         };

@@ -44,7 +44,7 @@ pub fn is_accepted(rdev: Dev) -> bool {
 
 /// The key that makes any character device an external terminal.
 pub fn tty_key(file: &OpenFile) -> String {
-    externals::tty(file.rdev.userspace(), file.dev.userspace())
+    externals::tty(file.attr.rdev.userspace(), file.attr.dev.userspace())
 }
 
 /// Whether the device is named by `--external tty[...]` or an inherit-fd key.

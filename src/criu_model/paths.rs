@@ -121,10 +121,10 @@ pub(crate) fn all<'a>(snap: &'a Snapshot, host: &Host, model: &Model) -> Vec<Pat
 /// They have no path rules.
 pub(crate) fn is_internal(snap: &Snapshot, file: &OpenFile, text: &[u8]) -> bool {
     if !snap.kernel.shmem.is_empty() {
-        return snap.kernel.shmem.contains(&file.dev);
+        return snap.kernel.shmem.contains(&file.attr.dev);
     }
     const NAMES: [&[u8]; 4] = [b"/memfd:", b"/SYSV", b"/dev/zero (deleted)", b"/anon_hugepage (deleted)"];
-    file.dev.major == 0 && NAMES.iter().any(|n| text.starts_with(n))
+    file.attr.dev.major == 0 && NAMES.iter().any(|n| text.starts_with(n))
 }
 
 fn is_path_fd(snap: &Snapshot, host: &Host, file: &OpenFile) -> bool {
@@ -137,7 +137,7 @@ fn is_path_fd(snap: &Snapshot, host: &Host, file: &OpenFile) -> bool {
         // A pipe has no path.
         libc::S_IFIFO => text.is_some_and(|t| t.starts_with(b"/")),
         // Other devices are refused, or taken by a plugin, before their path is looked at; an external terminal's never is.
-        libc::S_IFCHR => is_accepted(file.rdev) && tty_external(host, file) != Gate::Waived,
+        libc::S_IFCHR => is_accepted(file.attr.rdev) && tty_external(host, file) != Gate::Waived,
         _ => false,
     }
 }
@@ -146,14 +146,14 @@ fn is_path_mapping(snap: &Snapshot, m: &Mapping, file: &OpenFile) -> bool {
     let text: &[u8] = &m.vma.path;
     // AIO rings have code of their own, and secretmem cannot be opened.
     let special = m.vma.major == 0 && (text.starts_with(b"/[aio]") || text == b"/secretmem (deleted)");
-    let dev_zero = file.is_chrdev() && file.rdev == Dev::ZERO;
+    let dev_zero = file.is_chrdev() && file.attr.rdev == Dev::ZERO;
     (file.kind() == libc::S_IFREG || dev_zero) && !special && !is_internal(snap, file, text)
 }
 
 /// The key that makes a path no matter of CRIU's.
 pub(crate) fn external_key(file: &OpenFile) -> Option<String> {
     // fdinfo's mnt_id is an int, and CRIU prints it as one.
-    Some(externals::file(u32::try_from(file.mnt_id?).ok()?, file.ino))
+    Some(externals::file(u32::try_from(file.attr.mnt_id?).ok()?, file.attr.ino))
 }
 
 fn problem(
@@ -163,8 +163,8 @@ fn problem(
     file: &OpenFile,
     path: Option<&[u8]>,
 ) -> Option<(Problem, Gate)> {
-    let mnt_id = file.mnt_id?;
-    let ordinary = file.nlink > 0 && file.mismatch.is_none();
+    let mnt_id = file.attr.mnt_id?;
+    let ordinary = file.attr.nlink > 0 && file.mismatch.is_none();
     let node = model.by_id(mnt_id);
     if let (true, Some(node)) = (ordinary, node) {
         let silly = is_nfs(&node.info.fstype) && path.is_some_and(is_silly_name);
@@ -195,7 +195,7 @@ fn problem(
     if matches!(&*node.info.fstype.0, b"proc" | b"devpts") {
         return None;
     }
-    if file.nlink == 0 {
+    if file.attr.nlink == 0 {
         return too_big(host, file).map(|(problem, known)| (problem, unless.or(known)));
     }
     let remap = host.gate(&[Opt::LinkRemap]);
@@ -253,12 +253,12 @@ fn shows_a_root(snap: &Snapshot, task: &Task) -> bool {
 
 /// From 3.18 on a terminal of elsewhere is fine with --shell-job.
 pub(crate) fn is_job_terminal(host: &Host, file: &OpenFile, role: Role) -> bool {
-    role == Role::Fd && file.is_chrdev() && tty_driver(file.rdev).is_some() && host.has(Cap::JobTerminals)
+    role == Role::Fd && file.is_chrdev() && tty_driver(file.attr.rdev).is_some() && host.has(Cap::JobTerminals)
 }
 
 /// Whether another node of the same device was found by the path, which is enough for --evasive-devices.
 pub(crate) fn is_same_device(file: &OpenFile, found: Dev) -> bool {
-    (file.is_chrdev() || file.is_blkdev()) && found == file.rdev
+    (file.is_chrdev() || file.is_blkdev()) && found == file.attr.rdev
 }
 
 /// A mount may be unknown only because a table is not complete.
@@ -273,13 +273,13 @@ fn table_gate(snap: &Snapshot) -> Gate {
 /// Whether it could be a file of a lower layer of overlayfs that has no name any more. With an index the names count.
 fn may_be_a_layers(file: &OpenFile, mount: &MountInfo) -> bool {
     let index = || mount.super_value(b"index").is_some_and(|v| *v == *b"on");
-    *mount.fstype == *b"overlay" && (file.nlink == 1 || !index())
+    *mount.fstype == *b"overlay" && (file.attr.nlink == 1 || !index())
 }
 
 /// Whether the directory in which CRIU would make a new name for a file (the first there is of those that were above it,
 /// `create_link_remap`) is on another mount than the file: no hard link leads from one mount to another (EXDEV, fs/namei.c).
 pub(crate) fn is_beside(file: &OpenFile, above: Option<u64>) -> bool {
-    above.is_some_and(|id| file.mnt_id.is_some_and(|of| of != id))
+    above.is_some_and(|id| file.attr.mnt_id.is_some_and(|of| of != id))
 }
 
 /// Whether linkat would fail for certain (`create_link_remap`).
@@ -305,7 +305,7 @@ fn of_a_layer(host: &Host, file: &OpenFile, mount: &MountInfo) -> Option<(Proble
 
 /// A file that CRIU saves with its content.
 fn too_big(host: &Host, file: &OpenFile) -> Option<(Problem, Gate)> {
-    let size = if host.has(Cap::GhostBlocks) { file.blocks.saturating_mul(512) } else { file.size };
+    let size = if host.has(Cap::GhostBlocks) { file.attr.blocks.saturating_mul(512) } else { file.attr.size };
     let limit = host.options.ghost_limit;
     let known = if limit.is_some() { Gate::InForce } else { Gate::OPTION_UNKNOWN };
     (size > limit.unwrap_or(DEFAULT_GHOST_LIMIT)).then_some((Problem::Ghost(size), known))

@@ -39,7 +39,7 @@ pub fn first_references(
     me: i32,
     same: impl Fn(&[Fd]) -> Result<Vec<Vec<Fd>>, i32>,
 ) -> Result<Vec<Option<Vec<Fd>>>, i32> {
-    let key = |f: &OpenFile| (f.dev, f.ino);
+    let key = |f: &OpenFile| (f.attr.dev, f.attr.ino);
     let wanted: HashSet<(Dev, u64)> = met.iter().map(|(_, _, found)| key(found)).collect();
     // In CRIU's order.
     let mut alike: HashMap<(Dev, u64), Vec<Fd>> = HashMap::new();

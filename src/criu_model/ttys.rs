@@ -52,14 +52,14 @@ impl Terminal<'_> {
 
 /// A terminal device that CRIU takes as one, whatever its state.
 pub fn is_terminal(host: &Host, file: &OpenFile) -> bool {
-    file.is_chrdev() && (tty_driver(file.rdev).is_some() || tty_external(host, file) == Gate::Waived)
+    file.is_chrdev() && (tty_driver(file.attr.rdev).is_some() || tty_external(host, file) == Gate::Waived)
 }
 
 /// The driver, and whether it is certain that the terminal is not named as external.
 pub fn driver(host: &Host, file: &OpenFile) -> (Driver, Gate) {
     match tty_external(host, file) {
         Gate::Waived => (Driver::External, Gate::Waived),
-        gate => (tty_driver(file.rdev).unwrap_or(Driver::Serial), gate),
+        gate => (tty_driver(file.attr.rdev).unwrap_or(Driver::Serial), gate),
     }
 }
 
@@ -100,9 +100,9 @@ pub fn terminals<'a>(snap: &'a Snapshot, host: &Host) -> Vec<Terminal<'a>> {
         let hung_up = hung_up(driver, file);
         let session = match hung_up {
             Some(true) => Some(NO_SESSION),
-            _ => session(task, file).filter(|_| !instances.contains(&file.rdev)),
+            _ => session(task, file).filter(|_| !instances.contains(&file.attr.rdev)),
         };
-        let guessed = tty_driver(file.rdev) == Some(Driver::Ctty) && file.tty().and_then(|t| t.device).is_none();
+        let guessed = tty_driver(file.attr.rdev) == Some(Driver::Ctty) && file.tty().and_then(|t| t.device).is_none();
         list.push(Terminal { task, file, driver, index, gate, hung_up, session, guessed });
     }
     list
@@ -112,9 +112,9 @@ pub fn terminals<'a>(snap: &'a Snapshot, host: &Host) -> Vec<Terminal<'a>> {
 fn ambiguous_slaves(snap: &Snapshot) -> HashSet<Dev> {
     let mut instance: HashMap<Dev, Dev> = HashMap::new();
     let mut several = HashSet::new();
-    for (_, file) in files(snap).filter(|(_, f)| f.is_chrdev() && f.rdev.major == major::UNIX98_PTY_SLAVE) {
-        if *instance.entry(file.rdev).or_insert(file.dev) != file.dev {
-            several.insert(file.rdev);
+    for (_, file) in files(snap).filter(|(_, f)| f.is_chrdev() && f.attr.rdev.major == major::UNIX98_PTY_SLAVE) {
+        if *instance.entry(file.attr.rdev).or_insert(file.attr.dev) != file.attr.dev {
+            several.insert(file.attr.rdev);
         }
     }
     several
@@ -124,7 +124,7 @@ fn hung_up(driver: Driver, file: &OpenFile) -> Option<bool> {
     let told = file.tty().and_then(|t| t.hung_up);
     match driver {
         // Closing the master removes the slave's node (`devpts_pty_kill`). One that has it may have been hung up (vhangup).
-        Driver::Slave => told.or((file.nlink == 0).then_some(true)),
+        Driver::Slave => told.or((file.attr.nlink == 0).then_some(true)),
         Driver::Master => Some(false),
         _ => told,
     }
@@ -134,7 +134,7 @@ fn hung_up(driver: Driver, file: &OpenFile) -> Option<bool> {
 fn session(task: &Task, file: &OpenFile) -> Option<Session> {
     let controlling = Dev::from_tty_nr(task.tty_nr);
     let own = Session { sid: task.sid, pgrp: task.tpgid.max(0) };
-    match tty_driver(file.rdev) {
+    match tty_driver(file.attr.rdev) {
         // Only a master answers an outsider.
         Some(Driver::Master) => file.tty().and_then(|t| Some(Session { sid: t.sid?, pgrp: t.pgrp? })),
         _ if task.tty_nr == 0 => Some(NO_SESSION),
@@ -144,7 +144,7 @@ fn session(task: &Task, file: &OpenFile) -> Option<Session> {
             None if second == Some(Driver::Ctty) => Some(own),
             None => (controlling.major == major::UNIX98_PTY_SLAVE).then_some(NO_SESSION),
         },
-        _ if controlling == file.rdev => Some(own),
+        _ if controlling == file.attr.rdev => Some(own),
         _ => Some(NO_SESSION),
     }
 }

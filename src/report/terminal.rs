@@ -69,7 +69,7 @@ mod tests {
 
     fn report(release: Release, unchecked: Vec<Unchecked>) -> (Report, Host) {
         let mut file = testkit::file(3, libc::S_IFCHR, 9);
-        file.rdev = Dev { major: 10, minor: 237 };
+        file.attr.rdev = Dev { major: 10, minor: 237 };
         file.link = Some("/dev/\x1b[31mloop\nError".into());
         let snap = Snapshot { look: ScanPhase::Early, unchecked, ..testkit::snap(vec![file]) };
         let host = Host { release, ..Host::dry_run(Release::NEWEST) };

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn each_candidate_has_its_reason() {
         let mut device = file(3, libc::S_IFCHR, 9);
-        device.rdev = Dev { major: 10, minor: 237 };
+        device.attr.rdev = Dev { major: 10, minor: 237 };
         let s = snap(vec![device]);
         let line = traced("fd-chrdev", &s, &host());
         assert_eq!(line, "fd-chrdev: pid 100 (app) fd 3: character device 10:237: refused\n");

@@ -12,8 +12,8 @@ use crate::report::fact_text;
 use crate::report::template::{self, Style};
 use crate::rules::{Finding, Rule, Verdict};
 use crate::snapshot::{
-    Cgroups, Detail, Dev, Kernel, MountTable, Namespaces, Observer, OpenFile, Origin, ScanPhase, Snapshot, SocketFacts,
-    SocketTable, Task, Thread,
+    Cgroups, Detail, Dev, FileAttr, Kernel, MountTable, Namespaces, Observer, OpenFile, Origin, ScanPhase, Snapshot,
+    SocketFacts, SocketTable, Task, Thread,
 };
 
 /// Inode of every namespace of CRIU, and of a default task.
@@ -94,7 +94,13 @@ pub fn in_mntns(lines: &str) -> Snapshot {
 
 /// A file of this type (`libc::S_IF*`, 0 for an anonymous inode) that is mapped, or the target of a link.
 pub fn linked(kind: u32, ino: u64) -> OpenFile {
-    OpenFile { ino, mode: kind | 0o600, nlink: 1, mnt_id: Some(15), ..OpenFile::default() }
+    OpenFile::linked(FileAttr { ino, mode: kind | 0o600, nlink: 1, mnt_id: Some(15), ..FileAttr::default() })
+}
+
+/// The same file with other attributes.
+pub fn with_attr(mut file: OpenFile, change: impl FnOnce(&mut FileAttr)) -> OpenFile {
+    change(&mut file.attr);
+    file
 }
 
 /// A descriptor of such a file.
@@ -104,7 +110,7 @@ pub fn file(fd: i32, kind: u32, ino: u64) -> OpenFile {
 
 /// A descriptor of the socket with this inode.
 pub fn socket(fd: i32, ino: u64) -> OpenFile {
-    OpenFile { dev: Dev { major: 0, minor: 8 }, ..file(fd, libc::S_IFSOCK | 0o777, ino) }
+    with_attr(file(fd, libc::S_IFSOCK | 0o777, ino), |a| a.dev = Dev { major: 0, minor: 8 })
 }
 
 /// The same with getsockopt answers.

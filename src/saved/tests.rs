@@ -9,9 +9,10 @@ use std::os::unix::fs::{symlink, PermissionsExt};
 /// A device, a file whose path is gone, one end of a pair of sockets: findings of three kinds of evidence.
 fn tree(look: ScanPhase, ran: u64) -> Snapshot {
     let mut device = testkit::file(3, libc::S_IFCHR, 9);
-    device.rdev = Dev { major: 10, minor: 237 };
+    device.attr.rdev = Dev { major: 10, minor: 237 };
     let mut gone = testkit::file(4, libc::S_IFREG, 10);
-    (gone.link, gone.mismatch, gone.nlink) = (Some("/a \x1b".into()), Some(PathMismatch::NoEntry { above: None }), 1);
+    (gone.link, gone.mismatch, gone.attr.nlink) =
+        (Some("/a \x1b".into()), Some(PathMismatch::NoEntry { above: None }), 1);
     let mut snap = Snapshot { look, ..testkit::snap(vec![device, gone, testkit::socket(5, 50)]) };
     let unix = vec![testkit::unix(50, 51)];
     snap.sockets = vec![crate::snapshot::SocketTable { unix, ..testkit::table() }];

@@ -6,7 +6,7 @@ use crate::scan::passes::PassContext;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::task::process;
 use crate::scan::{programs, sys, Seen, UncheckedList};
-use crate::snapshot::{Dev, Kernel, Observer, OpenFile, Probe, Snapshot, Task};
+use crate::snapshot::{Dev, FileAttr, Kernel, Observer, OpenFile, Probe, Snapshot, Task};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, socket, sockopt, AddressFamily, SockFlag, SockType};
 use nix::sys::statfs;
@@ -30,7 +30,7 @@ pub struct PseudoFsIds {
 
 impl PseudoFsIds {
     pub fn learn(log: &mut UncheckedList) -> PseudoFsIds {
-        let mut stat = |probe, fd: nix::Result<OwnedFd>| -> Option<OpenFile> {
+        let mut stat = |probe, fd: nix::Result<OwnedFd>| -> Option<FileAttr> {
             match fd.and_then(|fd| sys::statx(fd, c"")) {
                 Ok(file) => Some(file),
                 Err(errno) => {
@@ -58,7 +58,7 @@ impl PseudoFsIds {
 impl PseudoFsIds {
     /// Whether this is a socket, and not the file of one that was opened with O_PATH.
     pub fn is_socket(&self, file: &OpenFile) -> bool {
-        file.is_socket() && self.socket.map_or_else(|| names(file, b"socket:["), |dev| dev == file.dev)
+        file.is_socket() && self.socket.map_or_else(|| names(file, b"socket:["), |dev| dev == file.attr.dev)
     }
 }
 
@@ -193,7 +193,7 @@ fn name_drivers(snap: &mut Snapshot, own: &PseudoFsIds, proc: &Dir, b: &mut Buff
 pub fn ttys(cx: &mut PassContext) {
     let PassContext { snap, own, proc, b, .. } = cx;
     let mut files = snap.tasks.iter().flat_map(|t| &t.files);
-    let named = |f: &OpenFile| f.is_chrdev() && matches!(f.rdev.major, 4 | 5) && classify(f, own) == Class::Device;
+    let named = |f: &OpenFile| f.is_chrdev() && matches!(f.attr.rdev.major, 4 | 5) && classify(f, own) == Class::Device;
     if !files.any(named) {
         return;
     }
@@ -298,6 +298,7 @@ fn compat(version: (u32, u32)) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::FileAttr;
 
     #[test]
     fn our_own_files_are_told_apart() {
@@ -321,7 +322,7 @@ mod tests {
         // Drivers are named where there is a device, and /dev/null is none that needs it.
         let names = |major| {
             let rdev = Dev { major, minor: 3 };
-            let files = vec![OpenFile { mode: libc::S_IFCHR, rdev, ..OpenFile::default() }];
+            let files = vec![OpenFile::linked(FileAttr { mode: libc::S_IFCHR, rdev, ..FileAttr::default() })];
             let tasks = vec![Task { files, ..Task::default() }];
             let mut snap = Snapshot { tasks, kernel: kernel.clone(), ..crate::rules::testkit::snap(Vec::new()) };
             name_drivers(&mut snap, &own, &proc, &mut Buffers::new(), &mut UncheckedList::default());

@@ -251,7 +251,7 @@ impl Scan {
                     let (memo, b, log) = (&mut known_files, &mut self.b, &mut self.log);
                     task.files = fd::files::collect(&dir, &cx, memo, &mut task.unstattable, b, log);
                     if pid == criu.pid {
-                        task.files.retain(|f| Some(f.ino) != self.channel || !own.is_socket(f));
+                        task.files.retain(|f| Some(f.attr.ino) != self.channel || !own.is_socket(f));
                     }
                     task.fd_count = task.files.len();
                 }

@@ -4,7 +4,7 @@
 use crate::bytes::Bytes;
 use crate::scan::sys::{self, Seen};
 use crate::scan::UncheckedList;
-use crate::snapshot::{OpenFile, Probe};
+use crate::snapshot::{FileAttr, Probe};
 use nix::fcntl::OFlag;
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
@@ -116,12 +116,12 @@ impl Dir {
     }
 
     /// The file behind a link.
-    pub fn stat(&self, name: &CStr) -> Seen<OpenFile> {
+    pub fn stat(&self, name: &CStr) -> Seen<FileAttr> {
         sys::statx(&self.fd, name).into()
     }
 
     /// The link itself.
-    pub fn stat_link(&self, name: &CStr) -> Seen<OpenFile> {
+    pub fn stat_link(&self, name: &CStr) -> Seen<FileAttr> {
         sys::lstatx(&self.fd, name).into()
     }
 }

@@ -14,7 +14,7 @@ use crate::scan::proc::{Buffers, Dir};
 use crate::scan::task::dstate::is_uninterruptible;
 use crate::scan::task::process::namespaces;
 use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{Dev, Namespaces, OpenFile, PathMismatch, Snapshot, Task};
+use crate::snapshot::{Dev, FileAttr, Namespaces, OpenFile, PathMismatch, Snapshot, Task};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::time::{Duration, Instant};
@@ -208,14 +208,15 @@ fn path_holds(f: &Finding, snap: &Snapshot, proc: &Dir, roots: &mut Roots, b: &m
     if is_uninterruptible(&status) {
         return Some(false);
     }
-    let table = snap.mounts.iter().find(|t| t.mounts.iter().any(|m| u64::try_from(m.mnt_id).ok() == file.mnt_id))?;
+    let table =
+        snap.mounts.iter().find(|t| t.mounts.iter().any(|m| u64::try_from(m.mnt_id).ok() == file.attr.mnt_id))?;
     // What changes when a name comes or goes. In a directory, and with a file that has none left, other things change it too.
-    let mark = |f: &OpenFile| (f.kind() != libc::S_IFDIR && f.nlink > 0).then_some((f.nlink, f.ctime));
+    let mark = |f: &FileAttr| (f.kind() != libc::S_IFDIR && f.nlink > 0).then_some((f.nlink, f.ctime));
     let mut ask = || {
         let is = dir.stat(&name).ok()?;
         let linked = dir.link(&name, &mut b.link).ok()?;
-        let id = |f: &OpenFile| (f.dev, f.ino, f.mode, f.mnt_id, f.nlink > 0);
-        Some((id(&is) == id(file) && *linked == *text.0, mark(&is)))
+        let id = |f: &FileAttr| (f.dev, f.ino, f.mode, f.mnt_id, f.nlink > 0);
+        Some((id(&is) == id(&file.attr) && *linked == *text.0, mark(&is)))
     };
     for _ in 0..ROUNDS {
         let before = ask()?;

@@ -1,7 +1,7 @@
 //! The system calls of the look, each as thin as it can be: no path of the tree is ever opened for reading here, and
 //! none of these can wait for a file server (see [`statx`]).
 
-use crate::snapshot::{Dev, OpenFile};
+use crate::snapshot::{Dev, FileAttr};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -145,17 +145,17 @@ pub fn readlink<'b>(dir: impl AsFd, name: &CStr, buf: &'b mut [u8; 4096]) -> nix
 ///
 /// AT_STATX_DONT_SYNC: the attributes a network or FUSE file system has at hand, not fresh ones (`fuse_update_get_attr`,
 /// `nfs_getattr`); the server may be a frozen task of this very tree. AT_NO_AUTOMOUNT: nothing is mounted on the way.
-pub fn statx(dir: impl AsFd, name: &CStr) -> nix::Result<OpenFile> {
+pub fn statx(dir: impl AsFd, name: &CStr) -> nix::Result<FileAttr> {
     statx_with(dir, name, 0)
 }
 
 /// The same for a link of /proc itself, or for a path of a running tree, whose last component is not followed if it is a
 /// symbolic link. The directories on the way are looked up: not for a frozen tree, see [`open_path`].
-pub fn lstatx(dir: impl AsFd, path: &CStr) -> nix::Result<OpenFile> {
+pub fn lstatx(dir: impl AsFd, path: &CStr) -> nix::Result<FileAttr> {
     statx_with(dir, path, libc::AT_SYMLINK_NOFOLLOW)
 }
 
-fn statx_with(dir: impl AsFd, name: &CStr, flags: libc::c_int) -> nix::Result<OpenFile> {
+fn statx_with(dir: impl AsFd, name: &CStr, flags: libc::c_int) -> nix::Result<FileAttr> {
     let mut buf = std::mem::MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: `name` ends in NUL and the kernel fills in a `struct statx`, which is what `buf` has room for.
     let r = unsafe {
@@ -170,8 +170,7 @@ fn statx_with(dir: impl AsFd, name: &CStr, flags: libc::c_int) -> nix::Result<Op
     Errno::result(r)?;
     // SAFETY: plain numbers, zeroed before the call: any bits are a value.
     let s = unsafe { buf.assume_init() };
-    Ok(OpenFile {
-        origin: crate::snapshot::Origin::Link,
+    Ok(FileAttr {
         dev: Dev { major: s.stx_dev_major, minor: s.stx_dev_minor },
         ino: s.stx_ino,
         mode: u32::from(s.stx_mode),
@@ -181,7 +180,6 @@ fn statx_with(dir: impl AsFd, name: &CStr, flags: libc::c_int) -> nix::Result<Op
         rdev: Dev { major: s.stx_rdev_major, minor: s.stx_rdev_minor },
         ctime: (s.stx_ctime.tv_sec, s.stx_ctime.tv_nsec),
         mnt_id: (s.stx_mask & libc::STATX_MNT_ID != 0).then_some(s.stx_mnt_id),
-        ..OpenFile::default()
     })
 }
 

@@ -267,7 +267,7 @@ fn ten_thousand_descriptors() {
     assert_eq!(events.count(), 5000);
     let one = file(task, actor.said[0]);
     let dir = Dir::proc().unwrap().process(actor.pid()).ok().unwrap().dir(c"fd").ok().unwrap();
-    let plain = dir.stat(&name(one.fd().unwrap())).ok().unwrap();
+    let plain = OpenFile::linked(dir.stat(&name(one.fd().unwrap())).ok().unwrap());
     // Remembered ones are as good as asked ones.
     for event in task.files.iter().filter(|f| f.link == one.link) {
         // The first of them were asked for their locks.
@@ -291,14 +291,14 @@ fn every_class_gets_what_it_needs() {
     let task = &snap.tasks[0];
     let [gone, null, read, write, socket, event, pidfd, epoll, inotify, locked, tty] = actor.said[..] else { panic!() };
     let f = file(task, gone);
-    assert_eq!((f.nlink, f.kind()), (0, libc::S_IFREG));
+    assert_eq!((f.attr.nlink, f.kind()), (0, libc::S_IFREG));
     assert!(f.link.as_deref().unwrap().ends_with(b"-\x7fa\nb (deleted)"), "{:?}", f.link);
-    assert_eq!((file(task, null).rdev.major, &file(task, null).link), (1, &None));
-    assert!(file(task, null).mnt_id.is_some());
-    assert!(file(task, read).is_fifo() && file(task, read).ino == file(task, write).ino);
+    assert_eq!((file(task, null).attr.rdev.major, &file(task, null).link), (1, &None));
+    assert!(file(task, null).attr.mnt_id.is_some());
+    assert!(file(task, read).is_fifo() && file(task, read).attr.ino == file(task, write).attr.ino);
     assert_eq!(file(task, write).flags, Some(libc::O_WRONLY as u32));
     assert!(file(task, socket).socket().unwrap().udp_cork == Some(false));
-    assert!(snap.sockets[0].inet.iter().any(|s| u64::from(s.inode) == file(task, socket).ino));
+    assert!(snap.sockets[0].inet.iter().any(|s| u64::from(s.inode) == file(task, socket).attr.ino));
     assert!(file(task, socket).is_socket() && file(task, socket).link.is_none());
     assert_eq!(file(task, event).link.as_deref(), Some(b"anon_inode:[eventfd]".as_slice()));
     assert!(file(task, event).is_anon());
@@ -392,7 +392,7 @@ fn hostile_names() {
     // The name may have been given to libtest's thread or to the main one: the process is read either way.
     assert_eq!(task.ppid, nix::unistd::getpid().as_raw());
     let odd = task.maps.iter().find(|m| m.vma.path.ends_with(b"/SYSV\xff\\012 x (deleted)")).unwrap();
-    assert_eq!(odd.file.as_ref().unwrap().nlink, 0);
+    assert_eq!(odd.file.as_ref().unwrap().attr.nlink, 0);
     assert_eq!(snap.unchecked, []);
 }
 

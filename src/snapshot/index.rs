@@ -46,8 +46,8 @@ impl<'a> Index<'a> {
             for (f, file) in task.files.iter().enumerate() {
                 // The inode of an O_PATH descriptor is that of a socket file on a disk.
                 if file.is_socket() && !file.socket().is_some_and(|s| s.o_path) {
-                    let fds = socket_fds.entry(file.ino).or_insert_with(|| {
-                        held.push(file.ino);
+                    let fds = socket_fds.entry(file.attr.ino).or_insert_with(|| {
+                        held.push(file.attr.ino);
                         Vec::new()
                     });
                     fds.push((t, f));

@@ -5,6 +5,7 @@
 //! [`Snapshot::unchecked`]; what vanished while we looked is simply not there.
 
 pub mod cgroups;
+pub mod detail;
 pub mod device;
 pub mod file;
 pub mod index;
@@ -18,15 +19,15 @@ use crate::parse::devices::TtyDriver;
 use crate::parse::diag::NetLink;
 use crate::parse::mountinfo::MountInfo;
 pub use cgroups::{Cgroups, Inside, Member, Places};
-pub use device::Dev;
-pub use file::{
-    Detail, EpollEntry, EpollFacts, HandleAnswers, OpenFile, Origin, PathMismatch, Queued, SearchAnswer, SocketFacts,
-    TargetHolders, TtyFacts, TunFacts, Watch, WatchFacts,
+pub use detail::{
+    Detail, EpollEntry, EpollFacts, HandleAnswers, SearchAnswer, TargetHolders, TtyFacts, TunFacts, Watch, WatchFacts,
 };
+pub use device::Dev;
+pub use file::{FileAttr, OpenFile, Origin, PathMismatch, Queued};
 pub use index::Index;
 pub use probe::Probe;
 use serde::{Deserialize, Serialize};
-pub use socket::{Socket, SocketTable};
+pub use socket::{Socket, SocketFacts, SocketTable};
 use std::collections::BTreeMap;
 pub use task::{
     AioHead, Link, Mapping, Namespaces, ProcSelf, Regs, Shares, Task, Thread, UnsavedThreadState, UnstattableFile,

@@ -1,7 +1,7 @@
 //! On live sockets and files held by own children.
 use super::*;
 use crate::rules::{Place, Verdict};
-use crate::snapshot::{Detail, Kernel, Observer, OpenFile, Origin, ScanPhase, SocketFacts, Task};
+use crate::snapshot::{Detail, FileAttr, Kernel, Observer, OpenFile, Origin, ScanPhase, SocketFacts, Task};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -49,7 +49,8 @@ fn snapshot(tasks: Vec<Task>) -> Snapshot {
 }
 
 fn socket(fd: i32, ino: u64) -> OpenFile {
-    OpenFile { origin: Origin::Fd(fd), ino, mode: libc::S_IFSOCK, ..OpenFile::default() }
+    let attr = FileAttr { ino, mode: libc::S_IFSOCK, ..FileAttr::default() };
+    OpenFile { origin: Origin::Fd(fd), ..OpenFile::linked(attr) }
 }
 
 fn inode(fd: &impl AsFd) -> u64 {

@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(verdict(&FD_ANON, &anon("anon_inode:bpf-map"), &libbpf), None);
         // A file of that name is no anonymous inode.
         let mut s = anon("anon_inode:[perf_event]");
-        s.tasks.first_mut().unwrap().files.first_mut().unwrap().mode = libc::S_IFREG;
+        s.tasks.first_mut().unwrap().files.first_mut().unwrap().attr.mode = libc::S_IFREG;
         assert_eq!(verdict(&FD_ANON, &s, &host()), None);
     }
 

@@ -47,12 +47,12 @@ pub static BUILDID_OPEN: Rule = Rule {
         };
         // Elsewhere CRIU's capabilities are above the mode; the kernel itself refuses this (`kernfs_fop_open`).
         let unreadable = |f: &OpenFile| {
-            f.kind() == libc::S_IFREG && f.size >= SMALLEST && (f.mode & 0o444 == 0 || named_secret(f))
+            f.kind() == libc::S_IFREG && f.attr.size >= SMALLEST && (f.attr.mode & 0o444 == 0 || named_secret(f))
         };
         for (task, file) in ctx.files().filter(|(_, f)| unreadable(f)) {
-            let Some(mnt_id) = file.mnt_id else { continue };
+            let Some(mnt_id) = file.attr.mnt_id else { continue };
             let (gate, why) = match ctx.mounts.by_id(mnt_id) {
-                Some(n) if *n.info.fstype == *b"sysfs" && file.mode & 0o444 == 0 => (gate, "write-only"),
+                Some(n) if *n.info.fstype == *b"sysfs" && file.attr.mode & 0o444 == 0 => (gate, "write-only"),
                 // Its mount is the kernel's own: that ends the dump before, unless it is external.
                 None if named_secret(file) => match external_key(file).map(|k| ctx.host.gate_external(k.as_bytes())) {
                     Some(Gate::Waived) => (gate, "secret"),

@@ -40,8 +40,8 @@ pub static FD_CHRDEV: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
-        for (task, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && !is_accepted(f.rdev)) {
-            let driver = driver(&ctx.snap.kernel, file.rdev, false);
+        for (task, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && !is_accepted(f.attr.rdev)) {
+            let driver = driver(&ctx.snap.kernel, file.attr.rdev, false);
             let gate = tty_external(ctx.host, file).or(ctx.host.gate_gpu(driver.as_deref()));
             sink.push_unless(gate, device_finding(rule, ctx, task, file, false));
         }
@@ -70,8 +70,8 @@ pub static FD_BLKDEV: Rule = Rule {
 
 fn device_finding(rule: &Rule, ctx: &Ctx, task: &crate::snapshot::Task, file: &OpenFile, block: bool) -> Finding {
     Finding::on_file(rule, task, file)
-        .fact("dev", Value::Dev(file.rdev))
-        .fact_opt("driver", driver(&ctx.snap.kernel, file.rdev, block).map(Value::Text))
+        .fact("dev", Value::Dev(file.attr.rdev))
+        .fact_opt("driver", driver(&ctx.snap.kernel, file.attr.rdev, block).map(Value::Text))
 }
 
 pub static TUN_HOST_NETNS: Rule = Rule {
@@ -107,7 +107,7 @@ pub static TUN_HOST_NETNS: Rule = Rule {
 };
 
 pub(crate) fn is_tun(file: &OpenFile) -> bool {
-    file.is_chrdev() && file.rdev == Dev::TUN
+    file.is_chrdev() && file.attr.rdev == Dev::TUN
 }
 
 #[cfg(test)]
@@ -120,8 +120,8 @@ mod tests {
 
     fn chr(major: u32, minor: u32) -> Snapshot {
         let mut f = file(3, libc::S_IFCHR, 77);
-        f.rdev = Dev { major, minor };
-        f.dev = Dev { major: 0, minor: 6 };
+        f.attr.rdev = Dev { major, minor };
+        f.attr.dev = Dev { major: 0, minor: 6 };
         f.link = Some("/dev/x".into());
         snap(vec![f])
     }
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn blkdev() {
         let mut f = file(3, libc::S_IFBLK, 5);
-        f.rdev = Dev { major: 7, minor: 0 };
+        f.attr.rdev = Dev { major: 7, minor: 0 };
         let s = snap(vec![f]);
         assert!(verdict(&FD_BLKDEV, &s, &host()).is_some());
         assert_eq!(verdict(&FD_CHRDEV, &s, &host()), None);

@@ -56,7 +56,7 @@ pub static LINK_REMAP_NEEDED: Rule = Rule {
     evidence: Evidence::Path,
     find: |rule, ctx, sink| {
         for bad in paths_with(ctx, Problem::Unlinked) {
-            sink.push_unless(bad.unless, bad.finding(rule).num("nlink", bad.file.nlink));
+            sink.push_unless(bad.unless, bad.finding(rule).num("nlink", bad.file.attr.nlink));
         }
     },
 };

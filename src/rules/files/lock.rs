@@ -38,7 +38,10 @@ fn finding(rule: &Rule, task: &Task, file: &OpenFile, lock: &Lock) -> Finding {
         (start, Some(end)) => Some(format!("{start}-{end}")),
     };
     let mut f = Finding::on_file(rule, task, file)
-        .key(format!("lock:{}:{}:{}:{:?}:{}", file.dev.major, file.dev.minor, file.ino, lock.kind, lock.start))
+        .key(format!(
+            "lock:{}:{}:{}:{:?}:{}",
+            file.attr.dev.major, file.attr.dev.minor, file.attr.ino, lock.kind, lock.start
+        ))
         .term("access", access(lock))
         .fact_opt("bytes", range.map(|r| Value::Term(r.into())));
     if let Some(pid) = lock.pid.and_then(|p| i32::try_from(p).ok()).filter(|p| *p > 0 && *p != task.pid) {

@@ -38,11 +38,11 @@ pub static FD_O_PATH: Rule = Rule {
                 let Some(flags) = file.flags.or_else(|| file.info.as_ref()?.flags) else { continue };
                 if !is_o_path(file) {
                     if flags & libc::O_WRONLY as u32 == 0 {
-                        dumped.insert((file.dev, file.ino));
+                        dumped.insert((file.attr.dev, file.attr.ino));
                     }
                     continue;
                 }
-                if dumped.contains(&(file.dev, file.ino)) {
+                if dumped.contains(&(file.attr.dev, file.attr.ino)) {
                     continue;
                 }
                 "pipe or FIFO"
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn of_a_tun_device() {
         let mut f = opened(libc::S_IFCHR, "/dev/net/tun", libc::O_PATH);
-        f.rdev = crate::snapshot::Dev { major: 10, minor: 200 };
+        f.attr.rdev = crate::snapshot::Dev { major: 10, minor: 200 };
         let mut s = snap(vec![f]);
         assert_eq!(verdict(&FD_O_PATH, &s, &host()), None, "that is tun-host-netns");
         s.tasks[0].ns.net = Some(9);

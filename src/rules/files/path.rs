@@ -14,8 +14,8 @@ fn is_mqueue(bad: &PathProblem) -> bool {
     let name = bad.path.as_deref().and_then(|p| p.strip_prefix(b"/")).unwrap_or_default();
     bad.problem == Problem::MountUnknown
         && file.kind() == libc::S_IFREG
-        && file.dev.major == 0
-        && file.size == FILENT_SIZE
+        && file.attr.dev.major == 0
+        && file.attr.size == FILENT_SIZE
         && file.origin != Origin::Link
         && !name.is_empty()
         && !name.contains(&b'/')
@@ -65,7 +65,7 @@ impl PathProblem<'_> {
             }
         };
         f.term("what", what)
-            .fact_opt("mnt_id", self.file.mnt_id.and_then(|id| i64::try_from(id).ok()).map(Value::Num))
+            .fact_opt("mnt_id", self.file.attr.mnt_id.and_then(|id| i64::try_from(id).ok()).map(Value::Num))
             .fact_opt("key", external_key(self.file).map(|k| Value::Term(k.into())))
     }
 }
@@ -87,7 +87,7 @@ pub static FILE_MOUNT_UNKNOWN: Rule = Rule {
     evidence: Evidence::Mounts,
     find: |rule, ctx, sink| {
         for bad in paths_with(ctx, Problem::MountUnknown).filter(|b| !is_mqueue(b)) {
-            let tty = is_job_terminal(ctx.host, bad.file, bad.role).then_some(Value::Dev(bad.file.rdev));
+            let tty = is_job_terminal(ctx.host, bad.file, bad.role).then_some(Value::Dev(bad.file.attr.rdev));
             sink.push_unless(bad.unless, bad.finding(rule).fact_opt("tty", tty));
         }
     },
@@ -182,7 +182,7 @@ pub static PATH_REUSED: Rule = Rule {
             let of = |d: crate::snapshot::Dev, ino: u64| format!("{}:{}/{ino}", d.major, d.minor);
             let f = bad
                 .finding(rule)
-                .term("need", of(bad.file.dev, bad.file.ino))
+                .term("need", of(bad.file.attr.dev, bad.file.attr.ino))
                 .term("found", of(dev, ino))
                 .fact_opt("rdev", is_same_device(bad.file, rdev).then_some(Value::Dev(rdev)));
             sink.push_unless(bad.unless, f);

@@ -47,13 +47,13 @@ fn at(mut snap: Snapshot, table: &[u8]) -> Snapshot {
 }
 
 fn regular(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
-    let mut f = OpenFile { dev: DISK, link: Some("/var/f".into()), ..file(3, libc::S_IFREG, 0x2b) };
+    let mut f = OpenFile { link: Some("/var/f".into()), ..with_attr(file(3, libc::S_IFREG, 0x2b), |a| a.dev = DISK) };
     change(&mut f);
     at(snap(vec![f]), TABLE)
 }
 
 fn mapped(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
-    let mut f = OpenFile { dev: DISK, ..linked(libc::S_IFREG, 0x2b) };
+    let mut f = with_attr(linked(libc::S_IFREG, 0x2b), |a| a.dev = DISK);
     change(&mut f);
     let line = b"1000-2000 rw-s 0 fe:00 43 /var/f";
     let vma = crate::parse::maps::line_of_maps(line).unwrap();
@@ -105,8 +105,8 @@ fn ordinary_files_are_no_finding() {
         (libc::S_IFCHR, DISK, Some("/dev/kvm")),
     ] {
         let s = regular(|f| {
-            (f.mode, f.dev, f.nlink, f.mnt_id) = (kind | 0o600, dev, 0, Some(99));
-            f.size = 1 << 30;
+            (f.attr.mode, f.attr.dev, f.attr.nlink, f.attr.mnt_id) = (kind | 0o600, dev, 0, Some(99));
+            f.attr.size = 1 << 30;
             f.link = link.map(Into::into);
         });
         assert_eq!(rules(&s, &host()), [], "{link:?}");
@@ -115,13 +115,13 @@ fn ordinary_files_are_no_finding() {
 
 #[test]
 fn unknown_mount() {
-    let s = regular(|f| f.mnt_id = Some(0x1f));
+    let s = regular(|f| f.attr.mnt_id = Some(0x1f));
     alone(&FILE_MOUNT_UNKNOWN, &s, &host(), REFUSE);
     alone(&FILE_MOUNT_UNKNOWN, &s, &with_external("file[1f:2b]"), None);
     alone(&FILE_MOUNT_UNKNOWN, &s, &with_external("file[1f:2c]"), REFUSE);
     alone(&FILE_MOUNT_UNKNOWN, &s, &with(Opt::ShellJob), REFUSE);
     alone(&FILE_MOUNT_UNKNOWN, &s, &Host { externals: None, ..host() }, WARN);
-    alone(&FILE_MOUNT_UNKNOWN, &mapped(|f| f.mnt_id = Some(0x1f)), &host(), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &mapped(|f| f.attr.mnt_id = Some(0x1f)), &host(), REFUSE);
     // Without any table, or with one that was not understood whole, nobody knows.
     let blind = Snapshot { mounts: Vec::new(), ..s.clone() };
     assert_eq!(rules(&blind, &host()), []);
@@ -133,9 +133,9 @@ fn unknown_mount() {
 #[test]
 fn unknown_mount_of_a_terminal() {
     let tty = regular(|f| {
-        f.mode = libc::S_IFCHR | 0o620;
-        f.rdev = Dev { major: 136, minor: 2 };
-        (f.dev, f.mnt_id, f.link) = (Dev { major: 0, minor: 24 }, Some(99), Some("/dev/pts/2".into()));
+        f.attr.mode = libc::S_IFCHR | 0o620;
+        f.attr.rdev = Dev { major: 136, minor: 2 };
+        (f.attr.dev, f.attr.mnt_id, f.link) = (Dev { major: 0, minor: 24 }, Some(99), Some("/dev/pts/2".into()));
     });
     alone(&FILE_MOUNT_UNKNOWN, &tty, &host(), REFUSE);
     alone(&FILE_MOUNT_UNKNOWN, &tty, &with(Opt::ShellJob), None);
@@ -149,7 +149,8 @@ fn unknown_mount_of_a_terminal() {
 fn message_queue() {
     let queue = |size, link: &str| {
         regular(|f| {
-            (f.mnt_id, f.dev, f.size, f.link) = (Some(99), Dev { major: 0, minor: 19 }, size, Some(link.into()))
+            (f.attr.mnt_id, f.attr.dev, f.attr.size, f.link) =
+                (Some(99), Dev { major: 0, minor: 19 }, size, Some(link.into()))
         })
     };
     alone(&MQUEUE_FD, &queue(80, "/q"), &host(), REFUSE);
@@ -161,7 +162,7 @@ fn message_queue() {
 #[test]
 fn overmounted() {
     let over = |line: &str| {
-        let mut s = regular(|f| f.mnt_id = Some(17));
+        let mut s = regular(|f| f.attr.mnt_id = Some(17));
         s = at(s, &[TABLE, line.as_bytes()].concat());
         s
     };
@@ -188,7 +189,7 @@ fn overmounted() {
 #[test]
 fn odd_path() {
     let mut s = at(snap(Vec::new()), TABLE);
-    let cwd = OpenFile { dev: DISK, ..linked(libc::S_IFDIR, 5) };
+    let cwd = with_attr(linked(libc::S_IFDIR, 5), |a| a.dev = DISK);
     s.tasks[0].cwd = Some(Link { text: "(unreachable)/x".into(), file: Some(cwd) });
     alone(&FILE_ODD_PATH, &s, &host(), REFUSE);
     s.tasks[0].cwd.as_mut().unwrap().text = "/x".into();
@@ -198,7 +199,9 @@ fn odd_path() {
 #[test]
 fn ghosts() {
     let ghost = |blocks, size| {
-        regular(|f| (f.nlink, f.blocks, f.size, f.link) = (0, blocks, size, Some("/var/f (deleted)".into())))
+        regular(|f| {
+            (f.attr.nlink, f.attr.blocks, f.attr.size, f.link) = (0, blocks, size, Some("/var/f (deleted)".into()))
+        })
     };
     let (limit, over) = (2048, 2049);
     alone(&GHOST_TOO_BIG, &ghost(limit, 1 << 40), &host(), None);
@@ -213,11 +216,11 @@ fn ghosts() {
     alone(&GHOST_TOO_BIG, &ghost(0, 1 << 20), &old, None);
     // On procfs and devpts there are none.
     for mount in [16, 19] {
-        let s = regular(|f| (f.nlink, f.blocks, f.mnt_id) = (0, over, Some(mount)));
+        let s = regular(|f| (f.attr.nlink, f.attr.blocks, f.attr.mnt_id) = (0, over, Some(mount)));
         alone(&GHOST_TOO_BIG, &s, &host(), None);
     }
-    alone(&GHOST_TOO_BIG, &mapped(|f| (f.nlink, f.blocks) = (0, over)), &host(), REFUSE);
-    let found = found(&GHOST_TOO_BIG, &mapped(|f| (f.nlink, f.blocks) = (0, over)), &host());
+    alone(&GHOST_TOO_BIG, &mapped(|f| (f.attr.nlink, f.attr.blocks) = (0, over)), &host(), REFUSE);
+    let found = found(&GHOST_TOO_BIG, &mapped(|f| (f.attr.nlink, f.attr.blocks) = (0, over)), &host());
     assert_eq!((found[0].fd, found[0].addr), (None, Some(0x1000)));
 }
 
@@ -235,7 +238,7 @@ fn names_that_lead_elsewhere() {
     alone(&PATH_REUSED, &reused, &with(Opt::EvasiveDevices), REFUSE);
     alone(&PATH_REUSED, &reused, &with_external("file[f:2b]"), None);
     let null = Dev { major: 1, minor: 3 };
-    let device = |there| regular(|f| (f.mode, f.rdev, f.mismatch) = (libc::S_IFCHR, null, other(there)));
+    let device = |there| regular(|f| (f.attr.mode, f.attr.rdev, f.mismatch) = (libc::S_IFCHR, null, other(there)));
     alone(&PATH_REUSED, &device(null), &host(), REFUSE);
     alone(&PATH_REUSED, &device(null), &with(Opt::EvasiveDevices), None);
     alone(&PATH_REUSED, &device(Dev { major: 1, minor: 5 }), &with(Opt::EvasiveDevices), REFUSE);
@@ -245,14 +248,14 @@ fn names_that_lead_elsewhere() {
 fn what_only_helps_sometimes_is_told_then_only() {
     let other = |rdev| Some(PathMismatch::Replaced { dev: DISK, ino: 44, rdev });
     let null = Dev { major: 1, minor: 3 };
-    let device = regular(|f| (f.mode, f.rdev, f.mismatch) = (libc::S_IFCHR, null, other(null)));
+    let device = regular(|f| (f.attr.mode, f.attr.rdev, f.mismatch) = (libc::S_IFCHR, null, other(null)));
     let file = regular(|f| f.mismatch = other(Dev::default()));
     assert!(found(&PATH_REUSED, &device, &host())[0].get("rdev").is_some());
     assert!(found(&PATH_REUSED, &file, &host())[0].get("rdev").is_none());
     let pts = Dev { major: 136, minor: 2 };
-    let tty = regular(|f| (f.mode, f.rdev, f.mnt_id) = (libc::S_IFCHR, pts, Some(99)));
+    let tty = regular(|f| (f.attr.mode, f.attr.rdev, f.attr.mnt_id) = (libc::S_IFCHR, pts, Some(99)));
     assert!(found(&FILE_MOUNT_UNKNOWN, &tty, &host())[0].get("tty").is_some());
-    assert!(found(&FILE_MOUNT_UNKNOWN, &regular(|f| f.mnt_id = Some(99)), &host())[0].get("tty").is_none());
+    assert!(found(&FILE_MOUNT_UNKNOWN, &regular(|f| f.attr.mnt_id = Some(99)), &host())[0].get("tty").is_none());
 }
 
 #[test]
@@ -263,7 +266,8 @@ fn names_that_cannot_be_given() {
         24 15 254:1 / /dvd rw - ext4 /dev/vdb ro\n";
     let gone = |mount, kind: u32| {
         let s = regular(|f| {
-            (f.mnt_id, f.mode, f.mismatch) = (Some(mount), kind | 0o600, Some(PathMismatch::NoEntry { above: None }));
+            (f.attr.mnt_id, f.attr.mode, f.mismatch) =
+                (Some(mount), kind | 0o600, Some(PathMismatch::NoEntry { above: None }));
         });
         at(s, &[TABLE, MORE].concat())
     };
@@ -281,7 +285,12 @@ fn names_that_cannot_be_given() {
 #[test]
 fn files_of_a_lower_layer() {
     let gone = |mismatch, nlink, blocks, table: &[u8]| {
-        at(regular(|f| (f.mnt_id, f.nlink, f.blocks, f.mismatch) = (Some(20), nlink, blocks, Some(mismatch))), table)
+        at(
+            regular(|f| {
+                (f.attr.mnt_id, f.attr.nlink, f.attr.blocks, f.mismatch) = (Some(20), nlink, blocks, Some(mismatch))
+            }),
+            table,
+        )
     };
     let root: &[u8] = b"20 1 0:25 / / rw - overlay overlay rw\n";
     let (remap, unknown_remap) = (with(Opt::LinkRemap), unknown(Opt::LinkRemap));
@@ -314,7 +323,8 @@ fn control_files_that_nobody_may_read() {
     const SYS: &[u8] = b"22 15 0:27 / /sys rw - sysfs sysfs rw\n";
     let opened = |mount, mode: u32, size, flags: i32| {
         let s = regular(|f| {
-            (f.mnt_id, f.mode, f.size, f.flags) = (Some(mount), libc::S_IFREG | mode, size, Some(flags as u32));
+            (f.attr.mnt_id, f.attr.mode, f.attr.size, f.flags) =
+                (Some(mount), libc::S_IFREG | mode, size, Some(flags as u32));
         });
         at(s, &[TABLE, SYS].concat())
     };
@@ -330,7 +340,7 @@ fn control_files_that_nobody_may_read() {
     let mut key = None;
     let mut secret = |mount| {
         let s = regular(|f| {
-            (f.mnt_id, f.size, f.flags) = (Some(mount), 4096, Some(libc::O_RDWR as u32));
+            (f.attr.mnt_id, f.attr.size, f.flags) = (Some(mount), 4096, Some(libc::O_RDWR as u32));
             f.link = Some("/secretmem (deleted)".into());
             key = external_key(f);
         });
@@ -354,7 +364,7 @@ fn control_files_that_nobody_may_read() {
 #[test]
 fn silly_names() {
     let named = |name: &str, mount| {
-        regular(|f| (f.mnt_id, f.link) = (Some(mount), Some(format!("/net/{name}").as_str().into())))
+        regular(|f| (f.attr.mnt_id, f.link) = (Some(mount), Some(format!("/net/{name}").as_str().into())))
     };
     let silly = ".nfs0123456789abcdef01234567";
     alone(&NFS_SILLY, &named(silly, 18), &host(), REFUSE);
@@ -365,7 +375,7 @@ fn silly_names() {
 
 #[test]
 fn memfd_programs() {
-    let exe = OpenFile { dev: SHMEM, mnt_id: Some(1), nlink: 0, ..linked(libc::S_IFREG, 0x2b) };
+    let exe = with_attr(linked(libc::S_IFREG, 0x2b), |a| (a.dev, a.mnt_id, a.nlink) = (SHMEM, Some(1), 0));
     let mut s = mapped(|f| *f = exe.clone());
     s.tasks[0].exe = Some(Link { text: "/memfd:p (deleted)".into(), file: Some(exe) });
     alone(&EXE_MEMFD, &s, &host(), WARN);
@@ -381,7 +391,7 @@ fn memfd_programs() {
 /// CRIU goes on without the exe that it could not record; a mapping of the same file it does not forgive.
 #[test]
 fn the_exe_alone_refuses_nothing() {
-    let gone = OpenFile { mnt_id: Some(99), ..linked(libc::S_IFREG, 0x2c) };
+    let gone = with_attr(linked(libc::S_IFREG, 0x2c), |a| a.mnt_id = Some(99));
     let mut s = mapped(|f| *f = gone.clone());
     s.tasks[0].exe = Some(Link { text: "/gone/program".into(), file: Some(gone) });
     alone(&FILE_MOUNT_UNKNOWN, &s, &host(), REFUSE);
@@ -556,7 +566,8 @@ fn in_a_chroot() {
     s.tasks[1].root = root("/jail");
     assert_eq!(verdict(&CHROOT_ROOT_TASK, &s, &host()), REFUSE);
     // What is seen from there is no matter any more.
-    s.tasks[1].files = vec![OpenFile { mnt_id: Some(99), link: Some("/f".into()), ..file(3, libc::S_IFREG, 7) }];
+    s.tasks[1].files =
+        vec![OpenFile { link: Some("/f".into()), ..with_attr(file(3, libc::S_IFREG, 7), |a| a.mnt_id = Some(99)) }];
     assert_eq!(rules(&s, &host()), []);
     // Where CRIU dumps no mounts it is enough that the table has a root.
     s.tasks[0].ns.mnt = Some(CRIU_NS);

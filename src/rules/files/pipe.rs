@@ -39,7 +39,7 @@ pub static PIPE_PACKET: Rule = Rule {
             if flags & libc::O_DIRECT as u32 == 0 {
                 continue;
             }
-            if autofs.get_or_insert_with(|| autofs_pipes(ctx.snap)).contains(&file.ino) {
+            if autofs.get_or_insert_with(|| autofs_pipes(ctx.snap)).contains(&file.attr.ino) {
                 continue;
             }
             let end = match flags as i32 & libc::O_ACCMODE {
@@ -48,9 +48,9 @@ pub static PIPE_PACKET: Rule = Rule {
                 _ => "read-write",
             };
             let finding = Finding::on_file(rule, task, file)
-                .key(format!("pipe:{}:{end}", file.ino))
+                .key(format!("pipe:{}:{end}", file.attr.ino))
                 .term("end", end)
-                .fact("ino", Value::Num(file.ino as i64));
+                .fact("ino", Value::Num(file.attr.ino as i64));
             sink.push(finding);
         }
     },
@@ -76,7 +76,7 @@ pub static PIPE_TOO_MANY: Rule = Rule {
             let mut over = None;
             for (task, file) in ctx.files().filter(|(_, f)| f.is_fifo() && is_pipe(f) == pipes) {
                 let Some(flags) = file.flags.or_else(|| file.info.as_ref()?.flags) else { continue };
-                if flags & libc::O_WRONLY as u32 != 0 || !seen.insert((file.dev, file.ino)) {
+                if flags & libc::O_WRONLY as u32 != 0 || !seen.insert((file.attr.dev, file.attr.ino)) {
                     continue;
                 }
                 if seen.len() == NR_PIPES_WITH_DATA + 1 {

@@ -106,7 +106,7 @@ pub static TTY_EXT_TOO_MANY: Rule = Rule {
                 continue;
             }
             let which = file.tty().and_then(|t| t.open_file);
-            if files.insert((file.dev, file.ino, which)) || which.is_none() {
+            if files.insert((file.attr.dev, file.attr.ino, which)) || which.is_none() {
                 at_most = at_most.saturating_add(1);
                 if at_most == MAX_EXTERNAL + 1 {
                     over = Some((task, file));

@@ -12,7 +12,7 @@ const DEVPTS: Dev = Dev { major: 0, minor: 24 };
 
 fn tty(fd: i32, major: u32, minor: u32, facts: TtyFacts) -> OpenFile {
     let mut f = file(fd, libc::S_IFCHR, u64::from(minor) + 3);
-    (f.dev, f.rdev) = (DEVPTS, Dev { major, minor });
+    (f.attr.dev, f.attr.rdev) = (DEVPTS, Dev { major, minor });
     f.detail = Some(Box::new(Detail::Tty(facts)));
     f
 }
@@ -132,7 +132,7 @@ fn sessions_of_a_shell() {
     assert_eq!(on(&TTY_DANGLING_SID, &job(vec![slave(0, 3)], 4)), None, "another terminal of nobody");
     // The same number in another devpts instance: nobody knows which one is meant.
     let mut other = slave(5, 3);
-    other.dev.minor = 99;
+    other.attr.dev.minor = 99;
     assert_eq!(on(&TTY_DANGLING_SID, &job(vec![slave(0, 3), other], 3)), None);
     let mut gone = slave(0, 3);
     gone.detail = Some(Box::new(Detail::Tty(TtyFacts { hung_up: Some(true), ..TtyFacts::default() })));
@@ -192,7 +192,7 @@ fn one_slave_with_its_master_outside() {
     assert_eq!(on(&TTY_SLAVE_UNPAIRED, &snap(vec![hung])), None);
     // Not asked, but the node is gone with its master.
     let mut hung = not_asked(slave(3, 1));
-    hung.nlink = 0;
+    hung.attr.nlink = 0;
     assert_eq!(on(&TTY_SLAVE_UNPAIRED, &snap(vec![hung])), None);
     let nameless = not_asked(master(4, 1, 0, 0));
     assert_eq!(on(&TTY_SLAVE_UNPAIRED, &snap(vec![slave(3, 1), nameless])), Some(Warn));

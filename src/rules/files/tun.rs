@@ -110,7 +110,7 @@ mod tests {
     /// The root in a network namespace of its own.
     fn tree(facts: TunFacts) -> Snapshot {
         let mut f = file(3, libc::S_IFCHR, 77);
-        f.rdev = Dev { major: 10, minor: 200 };
+        f.attr.rdev = Dev { major: 10, minor: 200 };
         f.detail = Some(Box::new(Detail::Tun(facts)));
         let mut s = snap(vec![f]);
         s.tasks.first_mut().unwrap().ns.net = Some(OWN);

@@ -41,7 +41,7 @@ pub static FD_REG_NONAME: Rule = Rule {
     find: |rule, ctx, sink| {
         for (task, file) in ctx.files() {
             if !matches!(file.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK)
-                || ctx.snap.kernel.shmem.contains(&file.dev)
+                || ctx.snap.kernel.shmem.contains(&file.attr.dev)
             {
                 continue;
             }
@@ -81,7 +81,7 @@ mod tests {
 
     fn linked(kind: u32, link: &str) -> Snapshot {
         let mut f = file(3, kind, 9);
-        f.dev = Dev { major: 0, minor: 14 };
+        f.attr.dev = Dev { major: 0, minor: 14 };
         f.link = Some(link.into());
         snap(vec![f])
     }

@@ -57,6 +57,7 @@ mod tests {
     use crate::parse::maps;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
+    use crate::snapshot::FileAttr;
     use crate::snapshot::OpenFile;
 
     #[test]
@@ -65,7 +66,7 @@ mod tests {
         let of = |line: &str, mode: u32, head: Option<AioHead>| {
             let mut s = snap(vec![]);
             let vma = maps::line_of_maps(line.as_bytes()).unwrap();
-            let file = Some(OpenFile { mode, ..OpenFile::default() });
+            let file = Some(OpenFile::linked(FileAttr { mode, ..FileAttr::default() }));
             s.tasks[0].maps = vec![Mapping { aio_head: head, ..Mapping::new(vma, file) }];
             verdict(&AIO_RING_BAD, &s, &host())
         };

@@ -6,7 +6,7 @@ use crate::snapshot::{Kernel, OpenFile};
 
 /// The kernel's own hugetlbfs mounts: after that of shared memory in the list.
 fn is_huge(kernel: &Kernel, file: &OpenFile) -> bool {
-    kernel.shmem.iter().skip(1).any(|dev| *dev == file.dev)
+    kernel.shmem.iter().skip(1).any(|dev| *dev == file.attr.dev)
 }
 
 pub static HUGETLB_UNKNOWN: Rule = Rule {
@@ -27,7 +27,7 @@ pub static HUGETLB_UNKNOWN: Rule = Rule {
     evidence: Evidence::Object,
     find: |rule, ctx: &Ctx, sink| {
         let Some(known) = &ctx.host.hugetlb else { return };
-        let lost = |f: &OpenFile| is_huge(&ctx.snap.kernel, f) && !known.contains(&f.dev.userspace());
+        let lost = |f: &OpenFile| is_huge(&ctx.snap.kernel, f) && !known.contains(&f.attr.dev.userspace());
         for task in ctx.live_tasks() {
             for m in &task.maps {
                 let Some(file) = m.file.as_ref().filter(|f| lost(f)) else { continue };
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn what_criu_does_not_know() {
         let dev = |minor| Dev { major: 0, minor };
-        let huge = |minor| OpenFile { dev: dev(minor), nlink: 0, ..file(3, libc::S_IFREG, 0x2b) };
+        let huge = |minor| with_attr(file(3, libc::S_IFREG, 0x2b), |a| (a.dev, a.nlink) = (dev(minor), 0));
         let with = |files: Vec<OpenFile>| {
             let mut s = snap(files);
             s.kernel.shmem = vec![dev(1), dev(17)];

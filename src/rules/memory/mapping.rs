@@ -67,16 +67,16 @@ pub static VMA_DEVICE: Rule = Rule {
         for (task, m) in mappings(ctx) {
             let Some(file) = &m.file else { continue };
             let class = match file.kind() {
-                libc::S_IFCHR if file.rdev != Dev::ZERO => "character device",
+                libc::S_IFCHR if file.attr.rdev != Dev::ZERO => "character device",
                 libc::S_IFBLK => "block device",
                 _ => continue,
             };
-            let driver = crate::rules::files::device::driver(&ctx.snap.kernel, file.rdev, file.is_blkdev());
+            let driver = crate::rules::files::device::driver(&ctx.snap.kernel, file.attr.rdev, file.is_blkdev());
             let gate = ctx.host.gate_gpu(driver.as_deref());
             let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
-                .key(format!("map-device:{}:{}:{}", task.pid, file.rdev.major, file.rdev.minor))
+                .key(format!("map-device:{}:{}:{}", task.pid, file.attr.rdev.major, file.attr.rdev.minor))
                 .term("class", class)
-                .fact("dev", Value::Dev(file.rdev))
+                .fact("dev", Value::Dev(file.attr.rdev))
                 .fact("path", Value::Text(m.vma.unescaped()))
                 .fact_opt("driver", driver.map(Value::Text));
             sink.push_unless(gate, finding);
@@ -144,7 +144,7 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
                 || (*vma.path == *b"[vvar_vclock]" && !ctx.host.has(Cap::VvarVclock));
             let file_shared = vma.shared && (vma.ino != 0 || vma.major != 0 || vma.minor != 0);
             // A device mapping is judged by vma-device, which comes first.
-            let device = m.file.as_ref().is_some_and(|f| f.is_chrdev() && f.rdev != Dev::ZERO);
+            let device = m.file.as_ref().is_some_and(|f| f.is_chrdev() && f.attr.rdev != Dev::ZERO);
             if named || is_known_vvar(ctx, vma) || file_shared || device || is_anon_object(m) {
                 continue;
             }
@@ -262,7 +262,7 @@ mod tests {
         vma.flags = Some(VmFlags(flags.iter().map(|f| **f).collect()));
         let file = file.map(|(kind, rdev)| {
             let mut f = crate::rules::testkit::linked(kind, 5);
-            f.rdev = rdev;
+            f.attr.rdev = rdev;
             f
         });
         let mut s = snap(vec![]);

@@ -60,7 +60,7 @@ pub static VMA_SYSV_PRIVATE: Rule = Rule {
             let before = std::iter::once(None).chain(task.maps.iter().map(Some));
             for (m, before) in task.maps.iter().zip(before) {
                 let segment = m.vma.path.starts_with(b"/SYSV")
-                    && m.file.as_ref().is_some_and(|f| ctx.snap.kernel.shmem.contains(&f.dev));
+                    && m.file.as_ref().is_some_and(|f| ctx.snap.kernel.shmem.contains(&f.attr.dev));
                 if m.vma.shared || !segment || before.is_some_and(|b| same_file(&b.vma, &m.vma)) {
                     continue;
                 }
@@ -119,7 +119,7 @@ mod tests {
             let vma = maps::line_of_maps(line.as_bytes()).unwrap();
             let file = (vma.ino != 0).then(|| {
                 let mut f = linked(libc::S_IFREG, vma.ino);
-                f.dev = Dev { major: vma.major, minor: vma.minor };
+                f.attr.dev = Dev { major: vma.major, minor: vma.minor };
                 f
             });
             Mapping::new(vma, file)

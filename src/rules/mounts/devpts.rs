@@ -15,7 +15,7 @@ fn index(root: &[u8]) -> Option<u32> {
 /// Whether a descriptor of the tree is the master of that number. CRIU compares nothing else, so another instance's counts.
 fn has_master(ctx: &Ctx, wanted: u32) -> Gate {
     let mut gate = Gate::InForce;
-    for (_, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && f.rdev == Dev::PTMX) {
+    for (_, file) in ctx.files().filter(|(_, f)| f.is_chrdev() && f.attr.rdev == Dev::PTMX) {
         match file.tty().and_then(|t| t.index) {
             Some(index) if index == wanted => return Gate::Waived,
             Some(_) => {}
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(verdict(&MNT_DEVPTS_BIND, &s, &with(Opt::OrphanPtsMaster)), None);
         for (index, expected) in [(Some(3), None), (Some(4), Some(Verdict::Refuse)), (None, Some(Verdict::Warn))] {
             let mut f = file(3, libc::S_IFCHR, 2);
-            f.rdev = Dev::PTMX;
+            f.attr.rdev = Dev::PTMX;
             f.detail = Some(Box::new(Detail::Tty(TtyFacts { index, master: true, ..TtyFacts::default() })));
             s.tasks.first_mut().unwrap().files = vec![f];
             assert_eq!(verdict(&MNT_DEVPTS_BIND, &s, &host()), expected);

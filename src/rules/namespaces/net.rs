@@ -419,7 +419,7 @@ mod tests {
         let held = |facts: Option<TunFacts>| {
             let mut s = own(vec![tun(Some(false))]);
             let mut f = file(3, libc::S_IFCHR, 7);
-            f.rdev = Dev { major: 10, minor: 200 };
+            f.attr.rdev = Dev { major: 10, minor: 200 };
             f.detail = facts.map(|t| Box::new(Detail::Tun(t)));
             s.tasks.first_mut().unwrap().files.push(f);
             verdict(&TUN_NONPERSIST_UNHELD, &s, &host())
@@ -453,7 +453,7 @@ mod tests {
             let mut s = own(vec![tun(true, false, true)]);
             let facts = TunFacts { name: Some("tap0".into()), netns: Some(netns), ..TunFacts::default() };
             let mut f = file(3, libc::S_IFCHR, 7);
-            f.rdev = Dev { major: 10, minor: 200 };
+            f.attr.rdev = Dev { major: 10, minor: 200 };
             f.detail = Some(Box::new(Detail::Tun(facts)));
             s.tasks.first_mut().unwrap().files.push(f);
             verdict(&TUN_PERSISTENT_HELD, &s, &host())

@@ -9,11 +9,11 @@ use crate::snapshot::Task;
 /// Why the process cannot mount a /proc for CRIU on a directory that it makes in its current one, if that is certain.
 fn no_mount(ctx: &Ctx, task: &Task) -> Option<&'static str> {
     let cwd = task.cwd.as_ref().and_then(|l| l.file.as_ref())?;
-    if cwd.nlink == 0 {
+    if cwd.attr.nlink == 0 {
         return Some("cwd-removed");
     }
     let model = &ctx.mounts;
-    if let Some(node) = cwd.mnt_id.and_then(|id| model.by_id(id)) {
+    if let Some(node) = cwd.attr.mnt_id.and_then(|id| model.by_id(id)) {
         let info = node.info;
         if info.has_option(b"ro") || info.super_option(b"ro").is_some() {
             return Some("cwd-read-only");
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{Link, Namespaces, OpenFile, ProcSelf, Snapshot, UserNs};
+    use crate::snapshot::{Link, Namespaces, ProcSelf, Snapshot, UserNs};
 
     const TABLE: &str = "40 39 0:50 / / rw - overlay overlay rw\n41 40 0:50 /r /r ro - overlay overlay rw\n\
                          42 40 0:51 / /s rw - tmpfs t ro\n43 40 0:52 / /proc rw - proc p rw";
@@ -85,7 +85,7 @@ mod tests {
     fn with_cwd(mnt_id: u64, nlink: u32) -> Snapshot {
         let mut s = in_mntns(TABLE);
         let root = &mut s.tasks[0];
-        let file = OpenFile { mnt_id: Some(mnt_id), nlink, ..linked(libc::S_IFDIR, 7) };
+        let file = with_attr(linked(libc::S_IFDIR, 7), |a| (a.mnt_id, a.nlink) = (Some(mnt_id), nlink));
         root.cwd = Some(Link { text: "/".into(), file: Some(file) });
         root.cap_eff = Some(u64::MAX);
         root.proc_self = Some(ProcSelf::Missing);

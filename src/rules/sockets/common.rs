@@ -84,7 +84,7 @@ pub static SOCKET_O_PATH: Rule = Rule {
             let f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.origin));
             // The link is read of a socket file only.
             let what = if file.link.is_some() { "socket file" } else { "socket" };
-            sink.push(f.term("what", what).count("ino", file.ino));
+            sink.push(f.term("what", what).count("ino", file.attr.ino));
         }
     },
 };

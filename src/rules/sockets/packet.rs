@@ -118,7 +118,7 @@ fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
     let mut hidden = None;
     for (at, task) in ctx.snap.tasks.iter().enumerate() {
         for m in &task.maps {
-            let Some(ino) = m.file.as_ref().filter(|f| f.is_socket()).map(|f| f.ino) else { continue };
+            let Some(ino) = m.file.as_ref().filter(|f| f.is_socket()).map(|f| f.attr.ino) else { continue };
             // The owner of a shared table comes first.
             let opened = ctx.index.first_holder(ino).is_some_and(|first| first <= at);
             let mut whole = true;

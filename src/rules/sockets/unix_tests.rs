@@ -31,7 +31,7 @@ fn dgram(ino: u32, peer: u32) -> UnixDiag {
 
 fn facts(s: &mut Snapshot, facts: SocketFacts) {
     let file = &mut s.tasks[0].files[0];
-    *file = socket_with(file.fd().unwrap(), file.ino, facts);
+    *file = socket_with(file.fd().unwrap(), file.attr.ino, facts);
 }
 
 fn on(rule: &Rule, s: &Snapshot) -> Option<Verdict> {

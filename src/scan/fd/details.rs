@@ -23,7 +23,7 @@ pub fn collect(cx: &mut PassContext) {
         let index = Index::new(snap);
         let of_file = |(at, f): (usize, &OpenFile)| {
             let want = want(f, own, &index)?;
-            Some(Wanted { at, want, several: f.is_socket() && index.socket_holders(f.ino).nth(1).is_some() })
+            Some(Wanted { at, want, several: f.is_socket() && index.socket_holders(f.attr.ino).nth(1).is_some() })
         };
         snap.tasks.iter().map(|t| t.files.iter().enumerate().filter_map(of_file).collect()).collect()
     };
@@ -48,7 +48,7 @@ struct Wanted {
 pub fn want(file: &OpenFile, own: &PseudoFsIds, index: &Index) -> Option<FdQuery> {
     match classify(file, own) {
         Class::Socket => {
-            let listed = index.socket(file.ino).map(|(_, socket)| socket);
+            let listed = index.socket(file.attr.ino).map(|(_, socket)| socket);
             let mut ask = SocketQuery::about(listed);
             // Who has the other end is asked only where it is not the tree.
             if let Some(Socket::Unix(s)) = listed {
@@ -82,7 +82,7 @@ impl FdDetailPass<'_> {
             let Some(file) = task.files.get_mut(at) else { continue };
             let Some(fd) = file.fd() else { continue };
             // The inode of a socket file that was opened with O_PATH is not that of a socket.
-            let shared = (own.socket.is_some() && own.is_socket(file)).then_some(file.ino);
+            let shared = (own.socket.is_some() && own.is_socket(file)).then_some(file.attr.ino);
             if matches!(want, FdQuery::Socket(_)) && own.socket.is_some() && shared.is_none() {
                 let o_path = SocketFacts { o_path: true, ..SocketFacts::default() };
                 file.detail = Some(Box::new(Detail::Socket(o_path)));

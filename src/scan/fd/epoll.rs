@@ -77,7 +77,7 @@ fn has_link(file: &OpenFile) -> bool {
 type Inode = (u64, u32);
 
 fn inode_of(file: &OpenFile) -> Inode {
-    (file.ino, file.dev.major << 20 | file.dev.minor)
+    (file.attr.ino, file.attr.dev.major << 20 | file.attr.dev.minor)
 }
 
 /// More entries than this, and a table of all descriptors costs less than to ask for each.

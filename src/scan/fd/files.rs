@@ -59,11 +59,13 @@ pub struct Context<'a> {
 pub fn classify(file: &OpenFile, own: &PseudoFsIds) -> Class {
     match file.kind() {
         libc::S_IFSOCK => Class::Socket,
-        libc::S_IFIFO if own.pipe.map_or_else(|| kernel::names(file, b"pipe:["), |dev| dev == file.dev) => Class::Pipe,
-        _ if own.pidfs == Some(file.dev) => Class::Pidfd,
+        libc::S_IFIFO if own.pipe.map_or_else(|| kernel::names(file, b"pipe:["), |dev| dev == file.attr.dev) => {
+            Class::Pipe
+        }
+        _ if own.pidfs == Some(file.attr.dev) => Class::Pidfd,
         libc::S_IFREG if own.pidfs.is_none() && kernel::names(file, b"anon_inode:[pidfd]") => Class::Pidfd,
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK | libc::S_IFIFO => Class::Path,
-        libc::S_IFCHR => match (file.rdev, tty_driver(file.rdev)) {
+        libc::S_IFCHR => match (file.attr.rdev, tty_driver(file.attr.rdev)) {
             (_, Some(Driver::Master)) => Class::Ptmx,
             (_, Some(_)) => Class::Tty,
             (Dev::TUN, _) => Class::Tun,
@@ -87,23 +89,23 @@ pub fn needs(class: Class, file: &OpenFile, cx: &Context) -> Needs {
 fn needs_unlocked(class: Class, file: &OpenFile, cx: &Context) -> Needs {
     match class {
         // A socket file, opened with O_PATH.
-        Class::Socket if cx.own.socket != Some(file.dev) => Needs { link: true, info: false },
+        Class::Socket if cx.own.socket != Some(file.attr.dev) => Needs { link: true, info: false },
         // sock_diag and the borrowed descriptor tell the rest, see `crate::scan::fd::details`.
         Class::Socket | Class::Pipe => Needs::default(),
         Class::Path => {
             // CRIU finds the path through the mount; a kernel before 5.8 tells the mount only in fdinfo.
-            let fs = file.mnt_id.and_then(|id| cx.mounts.fs(id));
+            let fs = file.attr.mnt_id.and_then(|id| cx.mounts.fs(id));
             // Of a FIFO the link tells that it is no pipe.
-            let odd = file.nlink == 0 || file.is_fifo() || !matches!(fs, Some(Fs::Other));
+            let odd = file.attr.nlink == 0 || file.is_fifo() || !matches!(fs, Some(Fs::Other));
             // CRIU will want to read it, unless the flags say that it is a log.
-            let unreadable = file.kind() == libc::S_IFREG && file.mode & 0o444 == 0;
-            Needs { link: odd, info: file.mnt_id.is_none() || unreadable || file.is_fifo() }
+            let unreadable = file.kind() == libc::S_IFREG && file.attr.mode & 0o444 == 0;
+            Needs { link: odd, info: file.attr.mnt_id.is_none() || unreadable || file.is_fifo() }
         }
         // The classes with records in fdinfo are known by the link, see `anon_has_records`.
         Class::Anon => Needs { link: true, info: false },
         Class::Ptmx | Class::Tun | Class::Pidfd => Needs { link: true, info: true },
-        Class::Tty | Class::Device | Class::Unknown => Needs { link: true, info: file.mnt_id.is_none() },
-        Class::Mem => Needs { link: false, info: file.mnt_id.is_none() },
+        Class::Tty | Class::Device | Class::Unknown => Needs { link: true, info: file.attr.mnt_id.is_none() },
+        Class::Mem => Needs { link: false, info: file.attr.mnt_id.is_none() },
     }
 }
 
@@ -111,8 +113,8 @@ fn needs_unlocked(class: Class, file: &OpenFile, cx: &Context) -> Needs {
 fn is_locked(class: Class, file: &OpenFile, cx: &Context) -> bool {
     match class {
         // Their inode numbers are the kernel's own, and nobody locks them as a rule: only what is in the table counts.
-        Class::Socket | Class::Pipe | Class::Anon | Class::Pidfd => cx.locks.may_list(file.ino),
-        _ => cx.locks.may_hold(file.dev, file.ino, cx.mounts.loose.contains(&file.dev)),
+        Class::Socket | Class::Pipe | Class::Anon | Class::Pidfd => cx.locks.may_list(file.attr.ino),
+        _ => cx.locks.may_hold(file.attr.dev, file.attr.ino, cx.mounts.loose.contains(&file.attr.dev)),
     }
 }
 
@@ -160,7 +162,7 @@ impl Memo {
     /// Keeps a file of the shared inode. Classes with inodes of their own are not kept: their numbers differ.
     fn learn(&mut self, file: &OpenFile, own: &PseudoFsIds) {
         let Some(link) = &file.link else { return };
-        let shared = own.anon.is_some_and(|anon| anon == (file.dev, file.ino));
+        let shared = own.anon.is_some_and(|anon| anon == (file.attr.dev, file.attr.ino));
         if shared && link.starts_with(b"anon_inode:") && self.get(link).is_none() {
             self.known.push((link.clone(), OpenFile { info: None, flags: None, ..file.clone() }));
         }
@@ -263,8 +265,8 @@ impl FdReader<'_> {
             let link = self.fds.link(name, self.link).ok().map(owned);
             self.unstattable.extend(link.map(|link| UnstattableFile { fd: Some(fd), link }));
         }
-        let mut file = self.log.take(stat, self.dir.pid, Some(fd), Probe::Descriptors)?;
-        file.origin = Origin::Fd(fd);
+        let attr = self.log.take(stat, self.dir.pid, Some(fd), Probe::Descriptors)?;
+        let mut file = OpenFile { origin: Origin::Fd(fd), ..OpenFile::linked(attr) };
         let class = classify(&file, self.cx.own);
         self.run = if class == Class::Anon { self.run.saturating_add(1) } else { 0 };
         let mut what = needs(class, &file, self.cx);
@@ -310,7 +312,7 @@ impl FdReader<'_> {
         if info.bad > 0 {
             log.deny(dir.pid, Some(fd), Probe::FdInfo, 0);
         }
-        file.mnt_id = file.mnt_id.or(info.mnt_id.and_then(|id| u64::try_from(id).ok()));
+        file.attr.mnt_id = file.attr.mnt_id.or(info.mnt_id.and_then(|id| u64::try_from(id).ok()));
         file.flags = flags_of(&info);
         file.info = Some(Box::new(info));
     }

@@ -22,7 +22,8 @@ pub fn collect(cx: &mut PassContext) {
 /// Task and file of every descriptor with POSIX locks whose open file an earlier task has, too, and that task.
 fn earlier_holders(snap: &Snapshot, group: impl Fn(&[Fd]) -> Grouped<Fd>) -> Vec<((usize, usize), i32)> {
     let files = || snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t.pid, f)));
-    let locked: Set<(Dev, u64)> = files().filter(|(_, f)| has_posix_locks(f)).map(|(_, f)| (f.dev, f.ino)).collect();
+    let locked: Set<(Dev, u64)> =
+        files().filter(|(_, f)| has_posix_locks(f)).map(|(_, f)| (f.attr.dev, f.attr.ino)).collect();
     if locked.is_empty() {
         return Vec::new();
     }
@@ -31,8 +32,8 @@ fn earlier_holders(snap: &Snapshot, group: impl Fn(&[Fd]) -> Grouped<Fd>) -> Vec
     for (nth, task) in snap.tasks.iter().enumerate() {
         for (at, file) in task.files.iter().enumerate() {
             let Some(fd) = file.fd() else { continue };
-            if locked.contains(&(file.dev, file.ino)) {
-                alike.entry((file.dev, file.ino)).or_default().push((task.pid, fd));
+            if locked.contains(&(file.attr.dev, file.attr.ino)) {
+                alike.entry((file.attr.dev, file.attr.ino)).or_default().push((task.pid, fd));
                 if has_posix_locks(file) {
                     places.insert((task.pid, fd), (nth, at));
                 }
@@ -108,7 +109,7 @@ mod tests {
         s.tasks[1].files[0].info = Some(Box::new(FdInfo::default()));
         assert_eq!(earlier_holders(&s, |_| panic!("nothing to compare")), []);
         let mut s = two(1);
-        s.tasks[0].files[0].ino = 8;
+        s.tasks[0].files[0].attr.ino = 8;
         assert_eq!(earlier_holders(&s, all), []);
         // What cannot be compared is not taken for the same.
         let denied = |fds: &[Fd]| order::group(fds, |_, _| Seen::Denied(libc::EPERM));

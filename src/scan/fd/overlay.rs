@@ -35,7 +35,7 @@ pub fn collect(cx: &mut PassContext) {
     for task in tasks {
         let mapped = task.maps.iter_mut().filter_map(|m| m.file.as_mut());
         for file in task.files.iter_mut().chain(mapped).filter(|f| is_candidate(f)) {
-            let Some((table, mount)) = file.mnt_id.and_then(|id| overlays.get(&id).copied()) else { continue };
+            let Some((table, mount)) = file.attr.mnt_id.and_then(|id| overlays.get(&id).copied()) else { continue };
             let Some(text) = &file.link else { continue };
             if layers.has(table, mount, text, file) {
                 file.mismatch = Some(PathMismatch::LowerLayer);
@@ -46,7 +46,7 @@ pub fn collect(cx: &mut PassContext) {
 
 fn is_candidate(file: &OpenFile) -> bool {
     let gone = |m| matches!(m, PathMismatch::NoEntry { above } if !is_beside(file, above));
-    file.kind() == libc::S_IFREG && file.nlink > 0 && file.mismatch.is_some_and(gone)
+    file.kind() == libc::S_IFREG && file.attr.nlink > 0 && file.mismatch.is_some_and(gone)
 }
 
 fn files(task: &Task) -> impl Iterator<Item = &OpenFile> {
@@ -103,7 +103,7 @@ struct Layers<'a> {
 impl Layers<'_> {
     fn has(&mut self, table: &MountTable, mount: &MountInfo, text: &[u8], file: &OpenFile) -> bool {
         let Some(path) = inner(mount, text).and_then(|p| CString::new(p).ok()) else { return false };
-        if file.nlink > 1 && self.has_index(mount) != Some(false) {
+        if file.attr.nlink > 1 && self.has_index(mount) != Some(false) {
             return false;
         }
         lower_dirs(mount).into_iter().any(|dir| {
@@ -111,7 +111,7 @@ impl Layers<'_> {
                 let Some(layer) = self.layer(from, &dir) else { return false };
                 let Ok(found) = sys::open_path(layer, &path).and_then(|fd| sys::statx(fd, c"")) else { return false };
                 (found.ino, found.ctime, found.mode, found.size, found.nlink)
-                    == (file.ino, file.ctime, file.mode, file.size, file.nlink)
+                    == (file.attr.ino, file.attr.ctime, file.attr.mode, file.attr.size, file.attr.nlink)
             })
         })
     }

@@ -267,12 +267,18 @@ impl PathReader<'_, '_> {
 
     /// `None`: nothing that CRIU would look up, or that we may.
     fn key(&self, file: &OpenFile, name: Name) -> Option<Key> {
-        let mnt_id = file.mnt_id?;
-        (file.nlink > 0 && self.mounts.contains_key(&mnt_id)).then_some((name, file.dev, file.ino, mnt_id, file.ctime))
+        let mnt_id = file.attr.mnt_id?;
+        (file.attr.nlink > 0 && self.mounts.contains_key(&mnt_id)).then_some((
+            name,
+            file.attr.dev,
+            file.attr.ino,
+            mnt_id,
+            file.attr.ctime,
+        ))
     }
 
     fn mismatch(&mut self, pid: i32, file: &OpenFile, text: &[u8]) -> Found {
-        let nth = file.mnt_id.and_then(|id| self.mounts.get(&id)).copied();
+        let nth = file.attr.mnt_id.and_then(|id| self.mounts.get(&id)).copied();
         let root = nth.and_then(|nth| self.tables.get(nth)).and_then(|table| self.roots.of(table));
         // Who is gone has no paths.
         let found = root.ok_or(NOT_ASKED).and_then(|root| mismatch(root, file, text, self.look));
@@ -317,7 +323,8 @@ pub fn mismatch(root: &Root, file: &OpenFile, text: &[u8], look: ScanPhase) -> n
         Err(Errno::ENOENT) => return Ok(Some(PathMismatch::NoEntry { above: mount_above(root, text)? })),
         Err(errno) => return Ok(Some(PathMismatch::Errno(errno as i32))),
     };
-    if (found.dev, found.ino) == (file.dev, file.ino) || (found.kind() == libc::S_IFLNK && found.kind() != file.kind())
+    if (found.dev, found.ino) == (file.attr.dev, file.attr.ino)
+        || (found.kind() == libc::S_IFLNK && found.kind() != file.kind())
     {
         return Ok(None);
     }

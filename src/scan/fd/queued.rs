@@ -85,7 +85,11 @@ pub fn collect(cx: &mut PassContext) {
         let mut process = None;
         for (f, file) in task.files.iter_mut().enumerate() {
             let o_path = file.socket().is_some_and(|s| s.o_path);
-            if !own.is_socket(file) || o_path || !look.seen.insert(file.ino) || !look.waiting.contains_key(&file.ino) {
+            if !own.is_socket(file)
+                || o_path
+                || !look.seen.insert(file.attr.ino)
+                || !look.waiting.contains_key(&file.attr.ino)
+            {
                 continue;
             }
             let open = || look.log.take(Process::open(task.pid), task.pid, None, Probe::PidfdOpen);
@@ -96,7 +100,7 @@ pub fn collect(cx: &mut PassContext) {
             look.pid = task.pid;
             let at = Queued { fd, ..Queued::default() };
             if let Some(Detail::Socket(facts)) = file.detail.as_deref_mut() {
-                look.queue(&socket, file.ino, facts, (t, f), &at);
+                look.queue(&socket, file.attr.ino, facts, (t, f), &at);
             }
         }
     }
@@ -158,8 +162,8 @@ impl QueueReader<'_> {
         let o_path = found.flags.is_some_and(|f| f & libc::O_PATH as u32 != 0);
         if !self.own.is_socket(found)
             || o_path
-            || !self.seen.insert(found.ino)
-            || !self.waiting.contains_key(&found.ino)
+            || !self.seen.insert(found.attr.ino)
+            || !self.waiting.contains_key(&found.attr.ino)
         {
             return None;
         }
@@ -172,7 +176,7 @@ impl QueueReader<'_> {
         };
         let at = found.queued().cloned().unwrap_or_default();
         let inside = match at.path.len() {
-            ..DEEPEST => self.messages(taken.file(), found.ino, &mut facts, &at),
+            ..DEEPEST => self.messages(taken.file(), found.attr.ino, &mut facts, &at),
             _ => Vec::new(),
         };
         found.detail = Some(Box::new(Detail::Socket(facts)));
@@ -250,11 +254,11 @@ impl QueueReader<'_> {
     fn file(&mut self, taken: &ReceivedFd, queued: Queued) -> nix::Result<OpenFile> {
         let fd = taken.file().as_raw_fd();
         let name = |dir: &str| CString::new(format!("{dir}/{fd}")).unwrap_or_default();
-        let mut file = sys::statx(taken.file(), c"")?;
+        let mut file = OpenFile::linked(sys::statx(taken.file(), c"")?);
         file.link = Some(sys::readlink(&self.me, &name("fd"), &mut self.b.link).map(owned)?);
         sys::slurp(&self.me, &name("fdinfo"), &mut self.b.text, false)?;
         let info = fdinfo::parse(&self.b.text);
-        file.mnt_id = file.mnt_id.or(info.mnt_id.and_then(|id| u64::try_from(id).ok()));
+        file.attr.mnt_id = file.attr.mnt_id.or(info.mnt_id.and_then(|id| u64::try_from(id).ok()));
         file.flags = Some(remote::flags(taken.file())?);
         file.info = Some(Box::new(info));
         file.origin = Origin::Queued(Box::new(queued));
@@ -358,14 +362,14 @@ fn same_as_queued(fds: &[Fd], me: i32, compare: impl Fn(Fd, Fd) -> Seen<Ordering
 
 /// Sockets that only lie in queues were not looked for.
 fn more_sockets(snap: &mut Snapshot, own: &PseudoFsIds, met: &[QueuedFd], log: &mut UncheckedList) {
-    let sockets = || met.iter().map(|m| &m.found).filter(|f| own.is_socket(f)).map(|f| f.ino);
+    let sockets = || met.iter().map(|m| &m.found).filter(|f| own.is_socket(f)).map(|f| f.attr.ino);
     {
         let index = Index::new(snap);
         if sockets().all(|ino| index.socket(ino).is_some()) {
             return;
         }
     }
-    let files = snap.tasks.iter().flat_map(|t| &t.files).filter(|f| own.is_socket(f)).map(|f| f.ino);
+    let files = snap.tasks.iter().flat_map(|t| &t.files).filter(|f| own.is_socket(f)).map(|f| f.attr.ino);
     let held: Set<u64> = files.chain(sockets()).collect();
     let (tables, unchecked) =
         diag::ask(&snap.tasks, &snap.criu.ns, &held, ScanPhase::Frozen, &mut diag::Refused::default());
@@ -389,8 +393,8 @@ impl CloseAtOnce {
         match files::classify(file, own) {
             _ if o_path => true,
             Class::Device | Class::Unknown => false,
-            Class::Path if file.is_fifo() || snap.kernel.shmem.contains(&file.dev) => true,
-            Class::Path => file.mnt_id.is_some_and(|id| self.0.contains(&id)),
+            Class::Path if file.is_fifo() || snap.kernel.shmem.contains(&file.attr.dev) => true,
+            Class::Path => file.attr.mnt_id.is_some_and(|id| self.0.contains(&id)),
             _ => true,
         }
     }

@@ -68,7 +68,7 @@ impl<'a> Covers<'a> {
 
     /// Whether nothing is mounted on the way to the file but its own mount and those that this is mounted on.
     pub fn leave(&self, file: &OpenFile, path: &[u8]) -> bool {
-        let Some(own) = file.mnt_id else { return false };
+        let Some(own) = file.attr.mnt_id else { return false };
         let Some(points) = self.0.get(&own).and_then(|(table, _)| self.1.get(*table)) else { return false };
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let mut on_the_way = ends.chain([path.len()]).filter_map(|end| points.get(path.get(..end)?)).flatten();
@@ -125,7 +125,7 @@ mod tests {
         let tables = tables(&format!("{ROOT}{OVER}31 30 0:41 / /files/a/b rw - tmpfs none rw\n"));
         let covers = Covers::of(&tables);
         let leave = |mount: Option<u64>, path: &str| {
-            let file = OpenFile { mnt_id: mount, ..testkit::file(3, libc::S_IFREG, 9) };
+            let file = testkit::with_attr(testkit::file(3, libc::S_IFREG, 9), |a| a.mnt_id = mount);
             covers.leave(&file, path.as_bytes())
         };
         assert!(leave(Some(21), "/other") && leave(Some(21), "/filesystem/a") && leave(Some(21), "/"));

@@ -17,7 +17,7 @@ pub fn collect(cx: &mut PassContext) {
     }
     let mut by_inode: HashMap<(Dev, u64), Vec<kcmp::Fd>> = HashMap::new();
     for (pid, file) in files().filter(|(_, f)| f.tty().is_some()) {
-        by_inode.entry((file.dev, file.ino)).or_default().extend(file.fd().map(|fd| (pid, fd)));
+        by_inode.entry((file.attr.dev, file.attr.ino)).or_default().extend(file.fd().map(|fd| (pid, fd)));
     }
     let mut which: HashMap<kcmp::Fd, usize> = HashMap::new();
     for fds in by_inode.values() {

@@ -9,7 +9,7 @@ use crate::scan::net::inside;
 use crate::scan::passes::PassContext;
 use crate::scan::proc::Dir;
 use crate::scan::sys;
-use crate::snapshot::{Dev, MountTable, Namespaces, OpenFile, Snapshot, Task};
+use crate::snapshot::{Dev, FileAttr, MountTable, Namespaces, Snapshot, Task};
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::os::fd::AsFd;
@@ -75,7 +75,7 @@ fn size_of(root: &Root, m: &MountInfo) -> Option<u64> {
 
 /// The roots of the message queue file systems of the IPC namespaces in sight: each namespace has one, mounted or not. That
 /// of a namespace in which neither a process of the tree nor we are is not found.
-fn of_namespaces(tasks: &[Task], observer: &Namespaces) -> Vec<OpenFile> {
+fn of_namespaces(tasks: &[Task], observer: &Namespaces) -> Vec<FileAttr> {
     let own = (nix::unistd::getpid().as_raw(), observer);
     let members = std::iter::once(own).chain(tasks.iter().map(|t| (t.pid, &t.ns)));
     let mut asked = HashSet::new();

@@ -65,7 +65,7 @@ pub type Refused = HashMap<u64, Vec<(u8, u16, i32)>>;
 pub fn collect(cx: &mut PassContext) {
     let PassContext { snap, own, cache, log, .. } = cx;
     let files = snap.tasks.iter().flat_map(|t| &t.files);
-    let held: Set<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.ino).collect();
+    let held: Set<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.attr.ino).collect();
     // CRIU lists the sockets of a network namespace that it dumps even if there are none.
     if held.is_empty() && snap.root_shares(|ns| ns.net) == Some(true) {
         return;

@@ -3,7 +3,7 @@
 use crate::bytes::Bytes;
 use crate::scan::proc::{owned, Buffers, Dir};
 use crate::scan::{Seen, UncheckedList};
-use crate::snapshot::{Link, Probe, Task, UnstattableFile};
+use crate::snapshot::{Link, OpenFile, Probe, Task, UnstattableFile};
 use std::ffi::CStr;
 
 /// Directories met so far. A directory has one name on a mount, and mostly a whole tree is in the same one.
@@ -44,7 +44,7 @@ type Which = (&'static CStr, Probe);
 fn directory(dir: &Dir, which: Which, memo: &mut Memo, b: &mut Buffers, log: &mut UncheckedList) -> Option<Link> {
     let Seen::Seen(found) = dir.stat(which.0) else { return link(dir, which, b, log) };
     let certain = found.kind() == libc::S_IFDIR && found.nlink > 0 && found.mnt_id.is_some();
-    let found = Some(found);
+    let found = Some(OpenFile::linked(found));
     if let Some(known) = memo.0.iter().find(|known| known.file == found) {
         return Some(known.clone());
     }
@@ -58,7 +58,7 @@ fn directory(dir: &Dir, which: Which, memo: &mut Memo, b: &mut Buffers, log: &mu
 /// One link: its text and the file behind it. A text that cannot be had (longer than a page) leaves the text empty.
 fn link(dir: &Dir, which: Which, b: &mut Buffers, log: &mut UncheckedList) -> Option<Link> {
     let text = text(dir, which, b, log)?;
-    let file = log.take(dir.stat(which.0), dir.pid, None, which.1);
+    let file = log.take(dir.stat(which.0), dir.pid, None, which.1).map(OpenFile::linked);
     Some(Link { text, file })
 }
 

@@ -106,6 +106,7 @@ fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, known: &mut 
         let Ok(name) = CString::new(format!("{:x}-{:x}", vma.start, vma.end)) else { continue };
         match map_files.stat(&name) {
             Seen::Seen(found) => {
+                let found = OpenFile::linked(found);
                 known.0.insert(key, found.clone());
                 *file = Some(found);
             }
@@ -155,7 +156,7 @@ fn flags_decide(m: &Mapping) -> bool {
             path.starts_with(b"/sys/") || path.starts_with(b"/proc/")
         }
         // /dev/zero
-        Some(file) => !(file.is_chrdev() && (file.rdev.major, file.rdev.minor) == (1, 5)),
+        Some(file) => !(file.is_chrdev() && (file.attr.rdev.major, file.attr.rdev.minor) == (1, 5)),
         // Not openable: what lies on a device of major 0 may be anything.
         None if has_file(&m.vma) => m.vma.major == 0,
         None => path.first() == Some(&b'[') && !ordinary_name(path),
@@ -185,6 +186,7 @@ fn add_flags(dir: &Dir, maps: &mut [Mapping], b: &mut Buffers, log: &mut Uncheck
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::FileAttr;
 
     fn mapping(line: &[u8], file: Option<OpenFile>) -> Mapping {
         Mapping::new(maps::line_of_maps(line).unwrap(), file)
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn smaps_is_read_only_where_flags_decide() {
-        let file = |mode, rdev| Some(OpenFile { mode, rdev, ..OpenFile::default() });
+        let file = |mode, rdev| Some(OpenFile::linked(FileAttr { mode, rdev, ..FileAttr::default() }));
         let dev = |major, minor| crate::snapshot::Dev { major, minor };
         for (line, file, decides) in [
             (&b"1000-2000 rw-p 0 00:00 0"[..], None, false),

@@ -50,7 +50,7 @@ fn link_text(link: Option<&crate::snapshot::Link>) -> Option<&Bytes> {
 /// Two tasks with different numbers have different tables.
 fn held(task: &Task) -> u64 {
     let mut hasher = DefaultHasher::new();
-    task.files.iter().for_each(|f| (f.fd(), f.ino).hash(&mut hasher));
+    task.files.iter().for_each(|f| (f.fd(), f.attr.ino).hash(&mut hasher));
     hasher.finish()
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::criu_model::epoll::{unresolved, UnresolvedEpollTarget, UnresolvedReason};
 use crate::criu_model::queued::met_in_queues;
 use crate::parse::fdinfo::{EpollTarget, FdInfo};
-use crate::rules::testkit::{file, snap, task};
+use crate::rules::testkit::{file, snap, task, with_attr};
 use crate::snapshot::{Dev, Origin, Queued};
 use std::cell::Cell;
 
@@ -13,7 +13,7 @@ const EPOLL: i32 = 3;
 
 /// A descriptor of the one inode of all eventfds.
 fn event(fd: i32) -> OpenFile {
-    OpenFile { dev: DEV, ..file(fd, 0, INO) }
+    with_attr(file(fd, 0, INO), |a| a.dev = DEV)
 }
 
 /// An epoll descriptor with these numbers in it.
@@ -137,7 +137,7 @@ fn why_it_is_not_found() {
     // A device number with a major part.
     let mut s = one(vec![event(20)]);
     for f in &mut s.tasks[0].files {
-        f.dev = Dev { major: 8, minor: 15 };
+        f.attr.dev = Dev { major: 8, minor: 15 };
         for target in f.info.iter_mut().flat_map(|i| &mut i.epoll).filter_map(|e| e.target.as_mut()) {
             target.sdev = 8 << 20 | 15;
         }
@@ -157,7 +157,7 @@ fn what_has_its_number_and_was_not_listed_is_not_lost() {
     let lost = vec![escape(10, None, UnresolvedReason::Closed)];
     assert_eq!(ask(&snap(vec![epoll([10, 11])]), &fake).0, [((0, 0), lost.clone())]);
     // A file system whose files show another device than that of its superblock.
-    let other = OpenFile { dev: Dev { major: 0, minor: 40 }, ..event(11) };
+    let other = with_attr(event(11), |a| a.dev = Dev { major: 0, minor: 40 });
     let both = [lost, vec![escape(11, Some(10), UnresolvedReason::Closed)]].concat();
     assert_eq!(ask(&snap(vec![epoll([10, 11]), other]), &fake).0, [((0, 0), both)]);
 }
@@ -199,7 +199,7 @@ fn one_number_may_stand_for_several_entries() {
 
 #[test]
 fn of_many_the_sockets_are_not_asked_for() {
-    let socket = |fd: i32| OpenFile { dev: DEV, ..file(fd, libc::S_IFSOCK, fd.unsigned_abs().into()) };
+    let socket = |fd: i32| with_attr(file(fd, libc::S_IFSOCK, fd.unsigned_abs().into()), |a| a.dev = DEV);
     let watching = |ino_of: &dyn Fn(i32) -> u64| {
         let item = |tfd: i32| {
             let target = Some(EpollTarget { pos: 0, ino: ino_of(tfd), sdev: 15 });

@@ -8,7 +8,7 @@ use crate::criu_model::watches::{irmap_dirs, IRMAP_LAST};
 use crate::hash::Set;
 use crate::scan::fd::paths::Root;
 use crate::scan::sys;
-use crate::snapshot::{Dev, OpenFile, SearchAnswer};
+use crate::snapshot::{Dev, FileAttr, SearchAnswer};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use std::ffi::CString;
@@ -57,7 +57,7 @@ impl Search {
     }
 
     /// irmap_update_stat
-    pub fn one(&mut self, root: &Root, path: &[u8]) -> Option<(OwnedFd, OpenFile)> {
+    pub fn one(&mut self, root: &Root, path: &[u8]) -> Option<(OwnedFd, FileAttr)> {
         if root.may_wait(path) {
             self.partial = true;
             return None;

@@ -2,7 +2,7 @@
 
 use crate::hash::Set;
 use crate::parse::fdinfo::FanotifyObject;
-use crate::snapshot::{Dev, OpenFile, Snapshot};
+use crate::snapshot::{Dev, FileAttr, Snapshot};
 
 /// Of which directories somebody in the tree is told that they were opened, read or closed.
 #[derive(Default)]
@@ -14,7 +14,7 @@ pub(super) struct WouldNotify {
 
 impl WouldNotify {
     /// `dev`: as mountinfo has it, or stat.
-    pub fn has(&self, dev: Dev, dir: &OpenFile) -> bool {
+    pub fn has(&self, dev: Dev, dir: &FileAttr) -> bool {
         self.inodes.contains(&(dev, dir.ino))
             || self.devices.contains(&dev)
             || dir.mnt_id.is_some_and(|id| self.mounts.contains(&id))
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_mark_on_a_mount_or_a_file_system_is_told_of_every_directory_there() {
-        let dir = |dev, mnt_id, ino| OpenFile { dev, mnt_id: Some(mnt_id), ino, ..OpenFile::default() };
+        let dir = |dev, mnt_id, ino| FileAttr { dev, mnt_id: Some(mnt_id), ino, ..FileAttr::default() };
         let (marked, other) = (Dev { major: 8, minor: 1 }, Dev { major: 8, minor: 2 });
         for (line, there) in [
             ("sdev:800001", dir(marked, 5, 2)),
