@@ -31,6 +31,11 @@
 #define CRIU_PREFLIGHT_UNCHECKED 3
 
 /**
+ * CRIU dumps it, and the restore of that dump fails for certain, on this host.
+ */
+#define CRIU_PREFLIGHT_UNRESTORABLE 4
+
+/**
  * What the dump would be asked for. All zero but `size` is `criu dump` without any option, by the newest CRIU known.
  *
  * The single bytes are CRIU's options of the same name; nonzero: given.
@@ -105,7 +110,7 @@ struct criu_preflight_finding {
    */
   const char *rule;
   /**
-   * CRIU_PREFLIGHT_WARN, _REFUSE or _UNCHECKED.
+   * CRIU_PREFLIGHT_WARN, _REFUSE, _UNCHECKED or _UNRESTORABLE.
    */
   int verdict;
   pid_t pid;

@@ -19,6 +19,8 @@ pub const CRIU_PREFLIGHT_WARN: c_int = 1;
 pub const CRIU_PREFLIGHT_REFUSE: c_int = 2;
 /// It could not be looked at; `text` says what and why.
 pub const CRIU_PREFLIGHT_UNCHECKED: c_int = 3;
+/// CRIU dumps it, and the restore of that dump fails for certain, on this host.
+pub const CRIU_PREFLIGHT_UNRESTORABLE: c_int = 4;
 
 /// One thing that CRIU cannot dump. Everything it points to is valid during the callback.
 #[repr(C)]
@@ -27,7 +29,7 @@ pub struct criu_preflight_finding {
     pub size: usize,
     /// Stable name of the rule, "tcp-connected"; "unchecked" for CRIU_PREFLIGHT_UNCHECKED.
     pub rule: *const c_char,
-    /// CRIU_PREFLIGHT_WARN, _REFUSE or _UNCHECKED.
+    /// CRIU_PREFLIGHT_WARN, _REFUSE, _UNCHECKED or _UNRESTORABLE.
     pub verdict: c_int,
     pub pid: libc::pid_t,
     /// A thread other than the leader; 0: none in particular.
@@ -184,6 +186,7 @@ unsafe fn tell(
             rule: name.as_ptr(),
             verdict: match found.verdict {
                 Verdict::Warn => CRIU_PREFLIGHT_WARN,
+                Verdict::Unrestorable => CRIU_PREFLIGHT_UNRESTORABLE,
                 Verdict::Refuse => CRIU_PREFLIGHT_REFUSE,
             },
             pid: found.pid,

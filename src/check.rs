@@ -9,7 +9,7 @@ use crate::criu::{Host, Stage};
 use crate::engine::{confirm, judge};
 use crate::enrich;
 use crate::report::Report;
-use crate::rules::{Finding, Proof, Verdict};
+use crate::rules::{Finding, Proof, Verdict, WarnReason};
 use crate::scan::{self, ScanError};
 use crate::snapshot::{ScanPhase, Snapshot};
 use std::time::Duration;
@@ -53,26 +53,27 @@ impl Probes<'static> {
 pub fn early(probes: &Probes, root: i32, host: &Host, config: &Config) -> Result<Report, ScanError> {
     let mut first = (probes.scan)(root, ScanPhase::Early, host)?;
     let mut before = judge::judge(&first, host, config);
-    if !refuses(&before) {
+    // What only the restore fails for is left to a look at the frozen tree.
+    let asked = if frozen_look_follows(host) { refuses } else { is_any_certain };
+    if !asked(&before) {
         return Ok(enriched(probes, &first, before, config));
     }
     (probes.watch)(&mut before, &first, RECHECK_DELAY);
     for f in before.iter_mut().filter(|f| f.held == Some(false)) {
-        f.verdict = Verdict::Warn;
+        f.demote(WarnReason::NotConfirmed);
     }
     let mut more_looks = if frozen_look_follows(host) { 0 } else { MORE_LOOKS };
     loop {
         let second = (probes.scan)(root, ScanPhase::Early, host)?;
         let mut found = judge::judge(&second, host, config);
         confirm::confirm((&first, &before), &second, &mut found);
-        if refuses(&found) {
+        if asked(&found) {
             (probes.holders)(&mut found, &second, HOLDER_SEARCH_BUDGET);
             (probes.paths_again)(&mut found, &second);
             confirm::settle((&first, &before), &second, &mut found);
         }
         if more_looks == 0 || !found.iter().any(|f| f.proof == Proof::Lacking) {
-            // A stable order: refusals first, then as the table and the tree have them.
-            found.sort_by_key(|f| f.verdict != Verdict::Refuse);
+            judge::sort(&mut found);
             (probes.paths)(&mut found, &second);
             return Ok(Report::new(&second, found, config));
         }
@@ -97,9 +98,13 @@ fn refuses(findings: &[Finding]) -> bool {
     findings.iter().any(|f| f.verdict == Verdict::Refuse)
 }
 
+fn is_any_certain(findings: &[Finding]) -> bool {
+    findings.iter().any(|f| f.verdict.is_certain())
+}
+
 fn enriched(probes: &Probes, snap: &Snapshot, mut findings: Vec<Finding>, config: &Config) -> Report {
     (probes.paths)(&mut findings, snap);
-    if refuses(&findings) {
+    if is_any_certain(&findings) {
         (probes.holders)(&mut findings, snap, HOLDER_SEARCH_BUDGET);
     }
     Report::new(snap, findings, config)

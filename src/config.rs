@@ -17,6 +17,17 @@ pub enum Mode {
     Off,
 }
 
+/// When `preflight.json` is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReportFile {
+    /// Always: a reader can tell that nothing was found from a plugin that was not loaded.
+    #[default]
+    Always,
+    /// Only when there is something to report.
+    Findings,
+    Never,
+}
+
 /// The configuration in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -27,8 +38,10 @@ pub struct Config {
     pub disabled: Vec<String>,
     /// RULE:RESOURCE pairs that only warn.
     pub allowed: Vec<(String, String)>,
-    /// Write `preflight.json` into the work directory.
-    pub report: bool,
+    /// Refuse what can be dumped and not be restored.
+    pub refuse_unrestorable: bool,
+    /// Whether `preflight.json` is written into the work directory.
+    pub report: ReportFile,
     /// Send the summary of a refusal to the system log.
     pub syslog: bool,
     /// What the look at the running tree may take.
@@ -46,7 +59,8 @@ impl Default for Config {
             early: true,
             disabled: Vec::new(),
             allowed: Vec::new(),
-            report: true,
+            refuse_unrestorable: false,
+            report: ReportFile::Always,
             syslog: true,
             early_limit: Duration::from_secs(30),
             frozen_limit: Duration::from_secs(10),
@@ -71,8 +85,18 @@ impl Config {
 
 /// Every setting, as it is spelled in the file and after `--plugin-option preflight.`; in the environment in capitals
 /// after `CRIU_PREFLIGHT_`.
-pub const NAMES: [&str; 9] =
-    ["mode", "early", "disable", "allow", "report", "syslog", "early-limit", "frozen-limit", "memory-limit"];
+pub const NAMES: [&str; 10] = [
+    "mode",
+    "early",
+    "disable",
+    "allow",
+    "unrestorable",
+    "report",
+    "syslog",
+    "early-limit",
+    "frozen-limit",
+    "memory-limit",
+];
 
 /// Applies one setting. Lists grow: what the file switches off stays off. `Err`: what is wrong with it, and nothing was
 /// changed.
@@ -87,8 +111,19 @@ pub fn apply(config: &mut Config, name: &str, value: Option<&str>) -> Result<(),
         ("mode", Some("warn")) => config.mode = Mode::Warn,
         ("mode", Some("off")) => config.mode = Mode::Off,
         ("mode", Some(other)) => return Err(format!("mode is 'enforce', 'warn' or 'off', not '{}'", beginning(other))),
+        ("unrestorable", Some("refuse")) => config.refuse_unrestorable = true,
+        ("unrestorable", Some("warn")) => config.refuse_unrestorable = false,
+        ("unrestorable", Some(other)) => {
+            return Err(format!("unrestorable is 'refuse' or 'warn', not '{}'", beginning(other)))
+        }
         ("early", _) => config.early = flag()?,
-        ("report", _) => config.report = flag()?,
+        ("report", Some("findings")) => config.report = ReportFile::Findings,
+        ("report", _) => {
+            config.report = match flag().map_err(|why| why.replace("or 'off'", "'findings' or 'off'"))? {
+                true => ReportFile::Always,
+                false => ReportFile::Never,
+            }
+        }
         ("syslog", _) => config.syslog = flag()?,
         ("early-limit", Some(text)) => config.early_limit = time(name, text)?,
         ("frozen-limit", Some(text)) => config.frozen_limit = time(name, text)?,
@@ -104,7 +139,7 @@ pub fn apply(config: &mut Config, name: &str, value: Option<&str>) -> Result<(),
             Some((rule, _)) => return Err(format!("there is no rule '{}'", beginning(rule))),
         },
         ("disable", Some(rule)) => return Err(format!("there is no rule '{}'", beginning(rule))),
-        ("mode" | "disable" | "allow" | "early-limit" | "frozen-limit" | "memory-limit", None) => {
+        ("mode" | "disable" | "allow" | "unrestorable" | "early-limit" | "frozen-limit" | "memory-limit", None) => {
             return Err(format!("{name} wants a value"))
         }
         _ => return Err(format!("there is no setting '{}'", beginning(name))),
@@ -263,7 +298,7 @@ mod tests {
         let mut config = Config::default();
         let text = b"# comment\n\n  mode warn # trailing\nearly=off\n\treport = \"no\"\r\nsyslog\n";
         assert_eq!(apply_file(&mut config, text), []);
-        let want = Config { mode: Mode::Warn, early: false, report: false, ..Config::default() };
+        let want = Config { mode: Mode::Warn, early: false, report: ReportFile::Never, ..Config::default() };
         assert_eq!(config, want);
     }
 

@@ -14,8 +14,17 @@ use std::net::SocketAddr;
 pub enum Verdict {
     /// May fail, or is lost silently.
     Warn,
+    /// CRIU dumps it, and the restore of that dump fails for certain, on this host.
+    Unrestorable,
     /// No path to success.
     Refuse,
+}
+
+impl Verdict {
+    /// It says that something fails for certain: it needs the same evidence, whether that is the dump or the restore.
+    pub fn is_certain(self) -> bool {
+        self > Verdict::Warn
+    }
 }
 
 /// Why a finding that CRIU may refuse for does not stop the dump.
@@ -30,6 +39,8 @@ pub enum WarnReason {
     PluginsUnknown,
     /// CRIU dumps it, and it is lost or changed in the restored tree.
     Lost,
+    /// CRIU dumps it, and the restore fails without the option that the remedy names.
+    RestoreOption,
     /// This release of CRIU is not known.
     UnknownRelease,
     /// A pre-dump refuses nothing.
@@ -270,6 +281,11 @@ impl Finding {
     /// Something that decides could not be found out: it may fail.
     pub fn doubt(mut self) -> Self {
         self.demote(WarnReason::FactUnknown);
+        self
+    }
+    /// CRIU dumps it, and the restore fails for certain.
+    pub fn unrestorable(mut self) -> Self {
+        self.verdict = Verdict::Unrestorable;
         self
     }
     /// Lets it only warn; the first reason stays.

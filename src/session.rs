@@ -3,7 +3,7 @@
 
 use crate::bytes::Bytes;
 use crate::check::{self, Probes};
-use crate::config::Config;
+use crate::config::{Config, ReportFile};
 use crate::criu::log::Level;
 use crate::criu::{Host, Stage};
 use crate::report::{json, lines, Outcome, Report};
@@ -97,8 +97,8 @@ impl Reporter {
     }
 
     fn emit(&mut self, report: &mut Report, host: &Host, config: &Config, output: &dyn Output) {
-        if config.report {
-            self.write(report, host, output);
+        if config.report != ReportFile::Never {
+            self.write(report, host, config, output);
         }
         for line in lines::lines(report, host) {
             self.log_once(Level::Error, &line, output);
@@ -106,7 +106,7 @@ impl Reporter {
         for line in lines::warnings(report, host) {
             self.log_once(Level::Warn, &line, output);
         }
-        if config.syslog && report.verdict() == Outcome::Refuse {
+        if config.syslog && report.verdict() >= Outcome::Unrestorable {
             output.syslog(&lines::syslog_summary(report, host, report.written.as_deref()));
         }
     }
@@ -117,10 +117,10 @@ impl Reporter {
         }
     }
 
-    /// Has `preflight.json` written into the work directory. With nothing to say the report of an earlier attempt is taken
-    /// away, for it no longer holds.
-    fn write(&mut self, report: &mut Report, host: &Host, output: &dyn Output) {
-        if report.verdict() == Outcome::Pass {
+    /// Has `preflight.json` written into the work directory. If it is to be written for findings only and there is none, the
+    /// report of an earlier attempt is taken away, for it no longer holds.
+    fn write(&mut self, report: &mut Report, host: &Host, config: &Config, output: &dyn Output) {
+        if report.verdict() == Outcome::Pass && config.report == ReportFile::Findings {
             output.remove_report();
             return;
         }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn quiet() -> Config {
-        Config { report: false, syslog: false, ..Config::default() }
+        Config { report: ReportFile::Never, syslog: false, ..Config::default() }
     }
 
     #[test]

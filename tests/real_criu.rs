@@ -66,7 +66,7 @@ fn what_is_known_of_this_criu_is_so() {
         let want = json!({"file_locks": true, "tcp_established": true, "ext_unix_sk": true, "link_remap": true,
             "shell_job": false, "tcp_close": false, "skip_in_flight": false, "evasive_devices": false,
             "force_irmap": false, "orphan_pts_master": false, "unprivileged": false, "allow_uprobes": false,
-            "ghost_limit": 5 << 20, "timeout": 77, "enable_fs": ["hugetlbfs,tracefs"], "skip_mnt": [], "network_lock": "iptables",
+            "ghost_limit": 5 << 20, "enable_fs": ["hugetlbfs,tracefs"], "skip_mnt": [], "network_lock": "iptables",
             // Known, and not given.
             "freeze_cgroup": [], "dump_controllers": []});
         for (name, value) in want.as_object().unwrap() {
@@ -271,6 +271,18 @@ fn a_report_that_cannot_be_written_and_one_that_no_longer_holds() {
         std::fs::write(work.join("preflight.json"), "{}").unwrap();
         let good = Target::good();
         let run = dump(&criu.path, &good, lib, scratch.0.join("i"), &args, &[]);
+        assert_eq!(run.output.status.code(), Some(0), "{}", run.log);
+        let report: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(work.join("preflight.json")).unwrap()).unwrap();
+        assert_eq!((&report["verdict"], &report["findings"]), (&json!("pass"), &json!([])));
+        assert_eq!((&report["criu"]["release"], &report["tasks"]), (&json!(criu.line()), &json!(1)));
+        assert!(report["looked_at"]["mappings"].as_u64() > Some(5), "{report}");
+        drop(good);
+
+        // Only if there is something to report.
+        let good = Target::good();
+        let env = [("CRIU_PREFLIGHT_REPORT", "findings")];
+        let run = dump(&criu.path, &good, lib, scratch.0.join("i"), &args, &env);
         assert_eq!(run.output.status.code(), Some(0), "{}", run.log);
         assert!(!work.join("preflight.json").exists());
     });

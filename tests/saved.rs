@@ -28,7 +28,7 @@ fn text(check: &SavedCheck) -> String {
     terminal::text(&check.judge().unwrap(), &check.host)
 }
 
-/// The report, and by what it would be refused and warned of in other releases.
+/// The report, and by what it would be refused, warned of and not be restored in other releases.
 fn reports(mut check: SavedCheck) -> String {
     let mut out = text(&check);
     let taken = check.host.clone();
@@ -42,7 +42,9 @@ fn reports(mut check: SavedCheck) -> String {
             let found = report.findings.iter().filter(|f| f.verdict == verdict).map(|f| f.rule.as_ref());
             found.collect::<BTreeSet<_>>().into_iter().map(|rule| format!(" {rule}")).collect()
         };
-        out.push_str(&format!("{}:{} |{}\n", release.name(), rules(Verdict::Refuse), rules(Verdict::Warn)));
+        let unrestorable = rules(Verdict::Unrestorable);
+        let third = if unrestorable.is_empty() { unrestorable } else { format!(" | restore:{unrestorable}") };
+        out.push_str(&format!("{}:{} |{}{third}\n", release.name(), rules(Verdict::Refuse), rules(Verdict::Warn)));
     }
     out
 }

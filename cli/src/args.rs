@@ -99,7 +99,8 @@ All others of criu dump are taken and change nothing. Of a container, give
 --external 'mnt[]:m' --external 'mnt[]:s' for the mounts that its runtime names
 to CRIU by itself.
 
-Exit status of both: 0 it can be dumped, 1 it cannot, 2 it could not be told.
+Exit status of both: 0 it can be dumped, 1 it cannot, 2 it could not be told, 3 it can be dumped,
+but that dump cannot be restored.
 ";
 
 /// Reads the arguments, the program's name not among them.

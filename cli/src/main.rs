@@ -23,6 +23,8 @@ use std::process::ExitCode;
 
 /// Also: the question was not understood.
 const COULD_NOT_TELL: u8 = 2;
+/// It can be dumped, but not restored.
+const CANNOT_BE_RESTORED: u8 = 3;
 
 fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)).and_then(run) {
@@ -108,6 +110,7 @@ fn answer(report: &Report, host: &Host, as_json: bool) -> Result<(String, u8), S
     let status = match terminal::answer(report, host) {
         terminal::Answer::Can => 0,
         terminal::Answer::Cannot => 1,
+        terminal::Answer::CannotBeRestored => CANNOT_BE_RESTORED,
         terminal::Answer::CouldNotTell => COULD_NOT_TELL,
     };
     Ok((text, status))

@@ -1,7 +1,7 @@
 //! The manual page and the settings file say what the code does, the packages have its version, and the documents' links lead
 //! somewhere.
 
-use criu_preflight::config::{apply_file, Config, NAMES};
+use criu_preflight::config::{apply_file, Config, ReportFile, NAMES};
 
 fn read(path: &str) -> String {
     let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
@@ -21,7 +21,7 @@ fn the_settings_file_names_every_setting_and_its_default() {
             without_hash.push('\n');
         }
     }
-    let mut config = Config { report: false, early: false, syslog: false, ..Config::default() };
+    let mut config = Config { report: ReportFile::Never, early: false, syslog: false, ..Config::default() };
     config.mode = criu_preflight::config::Mode::Off;
     assert_eq!(apply_file(&mut config, without_hash.as_bytes()), []);
     assert_eq!(config, Config::default());

@@ -16,6 +16,7 @@ pub struct DryRun {
 pub struct Answer {
     status: i32,
     refused: BTreeSet<String>,
+    unrestorable: BTreeSet<String>,
     warned: BTreeSet<String>,
     unchecked: String,
 }
@@ -53,7 +54,7 @@ impl DryRun {
             Some(list) if !list.is_empty() => report["unchecked"].to_string(),
             _ => String::new(),
         };
-        Ok(Answer { status, refused: of("refuse"), warned: of("warn"), unchecked })
+        Ok(Answer { status, refused: of("refuse"), unrestorable: of("unrestorable"), warned: of("warn"), unchecked })
     }
 
     /// What a person would read.
@@ -98,6 +99,7 @@ impl DryRun {
         let told = |r: &String| answer.refused.contains(r) || (doubt && answer.warned.contains(r));
         let status = match (answer.refused.is_empty(), answer.unchecked.is_empty()) {
             (false, _) => 1,
+            _ if !answer.unrestorable.is_empty() => 3,
             (true, true) => 0,
             (true, false) => 2,
         };
@@ -130,7 +132,13 @@ mod tests {
         let dry = DryRun { command: PathBuf::new(), early: ["a".to_string(), "b".to_string()].into() };
         let differs = |status, refused: &[&str], unchecked: &str, plugin: &[&str]| {
             let refused = refused.iter().map(|r| r.to_string()).collect();
-            let answer = Answer { status, refused, warned: BTreeSet::new(), unchecked: unchecked.into() };
+            let answer = Answer {
+                status,
+                refused,
+                unrestorable: BTreeSet::new(),
+                warned: BTreeSet::new(),
+                unchecked: unchecked.into(),
+            };
             let all: BTreeSet<&str> = plugin.iter().copied().collect();
             dry.differs(&answer, &Refused { outside_queues: all.clone(), all }).is_some()
         };
@@ -154,7 +162,13 @@ mod tests {
         let dry = DryRun { command: PathBuf::new(), early: ["a".to_string(), "b".to_string()].into() };
         let differs = |warned: &[&str], outside: &[&'static str]| {
             let warned = warned.iter().map(|r| r.to_string()).collect();
-            let answer = Answer { status: 0, refused: BTreeSet::new(), warned, unchecked: String::new() };
+            let answer = Answer {
+                status: 0,
+                refused: BTreeSet::new(),
+                unrestorable: BTreeSet::new(),
+                warned,
+                unchecked: String::new(),
+            };
             let outside_queues = outside.iter().copied().collect();
             dry.differs(&answer, &Refused { all: ["a", "b"].into(), outside_queues }).is_some()
         };

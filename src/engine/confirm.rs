@@ -1,6 +1,6 @@
 //! What two looks at a running tree agree on, and which of that was seen in one piece.
 
-use crate::rules::{registry, Evidence, Finding, Other, Proof, Value, Verdict, WarnReason};
+use crate::rules::{registry, Evidence, Finding, Other, Proof, Value, WarnReason};
 use crate::snapshot::still::Still;
 use crate::snapshot::{MountTable, Snapshot};
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ const MEASURES: [&str; 8] = ["size", "used", "enough", "count", "length", "recor
 /// What both looks saw: the refusals of `second` that `first` had too, with the same facts; everything else only warns.
 pub fn confirm(first: (&Snapshot, &[Finding]), second: &Snapshot, findings: &mut [Finding]) {
     let earlier = Earlier::of(first);
-    for f in findings.iter_mut().filter(|f| f.verdict == Verdict::Refuse) {
+    for f in findings.iter_mut().filter(|f| f.verdict.is_certain()) {
         if earlier.find(second, f).is_none() {
             f.demote(WarnReason::NotConfirmed);
         }
@@ -28,7 +28,7 @@ struct Earlier<'a> {
 impl<'a> Earlier<'a> {
     fn of((snap, findings): (&'a Snapshot, &'a [Finding])) -> Self {
         let mut by_key: HashMap<_, Vec<&Finding>> = HashMap::new();
-        for f in findings.iter().filter(|f| f.verdict == Verdict::Refuse || f.proof == Proof::Lacking) {
+        for f in findings.iter().filter(|f| f.verdict.is_certain() || f.proof == Proof::Lacking) {
             by_key.entry(key(f)).or_default().push(f);
         }
         Earlier { snap, by_key }
@@ -71,7 +71,7 @@ pub fn settle(first: (&Snapshot, &[Finding]), second: &Snapshot, findings: &mut 
     let still = Still::between(first, second);
     let same_mounts = same_mounts(first, second);
     let whole = first.whole && second.whole;
-    for f in findings.iter_mut().filter(|f| f.verdict == Verdict::Refuse) {
+    for f in findings.iter_mut().filter(|f| f.verdict.is_certain()) {
         let Some(rule) = registry::by_id(&f.rule) else { continue };
         let before = earlier.find(second, f).is_some_and(|was| was.proof == Proof::Given);
         let certain = match rule.evidence {
@@ -108,6 +108,7 @@ mod tests {
     use crate::rules::sockets::unix;
     use crate::rules::tasks::state as tasks;
     use crate::rules::testkit::*;
+    use crate::rules::Verdict;
     use crate::snapshot::Thread;
 
     /// A tree whose threads all sleep.

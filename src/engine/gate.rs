@@ -35,7 +35,7 @@ fn of_remedy(remedy: &Remedy, finding: Option<&Finding>, host: &Host) -> Gate {
             None => Gate::InForce,
         },
         Remedy::Hook(hook) => host.gate_hook(*hook),
-        Remedy::Modelled(..) | Remedy::Release(_) | Remedy::Workload(_) => Gate::InForce,
+        Remedy::Modelled(..) | Remedy::AtRestore(..) | Remedy::Release(_) | Remedy::Workload(_) => Gate::InForce,
     }
 }
 

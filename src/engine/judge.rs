@@ -5,7 +5,7 @@ use super::gate;
 use super::sink::{Decision, Sink};
 use crate::config::Config;
 use crate::criu::{Host, Release, Stage};
-use crate::rules::{registry, Ctx, Finding, Phase, Rule, Verdict, WarnReason, When};
+use crate::rules::{registry, Ctx, Finding, Phase, Remedy, Rule, Verdict, WarnReason, When};
 use crate::snapshot::{ScanPhase, Snapshot};
 
 /// All findings of one look, merged by resource, refusals first.
@@ -28,9 +28,13 @@ pub fn judge_with(rules: &[&Rule], snap: &Snapshot, host: &Host, config: &Config
             found.push(f);
         }
     }
-    // A stable order: refusals first, then as the table and the tree have them.
-    found.sort_by_key(|f| f.verdict != Verdict::Refuse);
+    sort(&mut found);
     found
+}
+
+/// A stable order: refusals first, then what cannot be restored, each as the table and the tree have them.
+pub fn sort(findings: &mut [Finding]) {
+    findings.sort_by_key(|f| std::cmp::Reverse(f.verdict));
 }
 
 /// Why one rule does or does not refuse: every candidate it had, and what became of it.
@@ -69,8 +73,16 @@ pub fn trace(rule: &'static Rule, snap: &Snapshot, host: &Host, config: &Config)
 
 /// Lets a finding only warn that may not stop this dump, whatever its rule says.
 fn demote(rule: &Rule, finding: &mut Finding, snap: &Snapshot, host: &Host, config: &Config) {
+    match finding.verdict {
+        Verdict::Refuse if rule.phase == Phase::Restore && !config.refuse_unrestorable => {
+            finding.verdict = Verdict::Unrestorable
+        }
+        Verdict::Unrestorable if config.refuse_unrestorable => finding.verdict = Verdict::Refuse,
+        _ => {}
+    }
     let reasons = [
         (rule.phase == Phase::Never, WarnReason::Lost),
+        (rule.phase == Phase::Restore && has_restore_option(rule), WarnReason::RestoreOption),
         (host.release == Release::Unknown, WarnReason::UnknownRelease),
         (host.stage == Stage::PreDump, WarnReason::PreDump),
         (config.allows(finding), WarnReason::Allowed),
@@ -79,5 +91,45 @@ fn demote(rule: &Rule, finding: &mut Finding, snap: &Snapshot, host: &Host, conf
     ];
     for (_, reason) in reasons.into_iter().filter(|(holds, _)| *holds) {
         finding.demote(reason);
+    }
+}
+
+/// Whether the rule names an option with which the restore succeeds.
+fn has_restore_option(rule: &Rule) -> bool {
+    rule.remedies.iter().any(|remedy| matches!(remedy, Remedy::AtRestore(..)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::lossy::LOST_DEADLINE;
+    use crate::rules::testkit::{found, host, snap, verdict};
+    use crate::snapshot::UnsavedThreadState;
+
+    /// A tree with a thread that CRIU cannot restore (SCHED_DEADLINE).
+    fn deadline() -> Snapshot {
+        let mut s = snap(vec![]);
+        s.tasks[0].threads[0].unasked = Some(UnsavedThreadState { policy: 6, ..UnsavedThreadState::default() });
+        s
+    }
+
+    #[test]
+    fn what_cannot_be_restored_is_refused_only_if_asked_for() {
+        let (s, host) = (deadline(), host());
+        assert_eq!(verdict(&LOST_DEADLINE, &s, &host), Some(Verdict::Unrestorable));
+        let refusing = Config { refuse_unrestorable: true, ..Config::default() };
+        let found = |host: &Host| judge_with(&[&LOST_DEADLINE], &s, host, &refusing)[0].verdict;
+        assert_eq!(found(&host), Verdict::Refuse);
+        let pre_dump = Host { stage: Stage::PreDump, ..host.clone() };
+        let unknown = Host { release: Release::Unknown, ..host };
+        assert_eq!([found(&pre_dump), found(&unknown)], [Verdict::Warn; 2]);
+    }
+
+    #[test]
+    fn with_an_option_the_restore_succeeds() {
+        let (s, host) = (deadline(), host());
+        let rule = Rule { remedies: &[Remedy::AtRestore("external", "x")], ..LOST_DEADLINE };
+        let f = &found(&rule, &s, &host)[0];
+        assert_eq!((f.verdict, f.warns), (Verdict::Warn, Some(WarnReason::RestoreOption)));
     }
 }

@@ -25,13 +25,14 @@ pub(super) fn phase(phase: Phase) -> &'static str {
         Phase::Pages => "while it writes the task's memory",
         Phase::AfterPages => "after the task's memory is written",
         Phase::AfterTasks => "after the memory of the whole tree is written",
+        Phase::Restore => "at the restore, which fails: the dump goes through",
         Phase::Never => "never: the dump goes through",
     }
 }
 
 pub(super) fn when(rule: &Rule) -> String {
     let when = match (rule.when, rule.phase) {
-        (When::Early, Phase::Never) => "before anything is frozen",
+        (When::Early, Phase::Never | Phase::Restore) => "before anything is frozen",
         (When::Early, _) => return format!("before anything is frozen{}", certainty(rule.evidence)),
         (When::Volatile, Phase::BeforeFreeze | Phase::Freezing) => {
             "before anything is frozen, as a warning, which is given when CRIU has failed: it mostly passes before CRIU gets there"
@@ -65,6 +66,7 @@ pub(super) fn long_lift(lift: &Remedy) -> String {
         },
         Remedy::External(value) => format!("option --external {}", value_wording(value)),
         Remedy::Modelled(name, value) => format!("option --{name} {}", value_wording(value)),
+        Remedy::AtRestore(name, value) => format!("at the restore, option --{name} {}", value_wording(value)),
         Remedy::Hook(hook) => format!("another plugin with the {} hook that accepts it", hook.name()),
         Remedy::Release(release) => format!("CRIU {} or newer", release.first()),
         Remedy::Workload(words) => wording(words),

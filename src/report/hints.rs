@@ -101,6 +101,12 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
                     settings.push(Setting { opt: None, name, values });
                 }
             }
+            Remedy::AtRestore(name, template) => {
+                let value = render(template, Style::OptionValue, &fact);
+                if value.complete {
+                    changes.push(format!("restore with --{name} {}", quoted(&value.text)));
+                }
+            }
             Remedy::Hook(hook) => changes.push(format!("load a CRIU plugin that accepts it ({} hook)", hook.name())),
             Remedy::Release(release) if host.release != Release::Unknown && host.release >= *release => {}
             Remedy::Release(release) => {

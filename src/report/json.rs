@@ -4,7 +4,7 @@ use crate::bytes::{to_hex, Bytes};
 use crate::config::Mode;
 use crate::criu::{Caps, Host, Release, Runtime, Stage};
 use crate::report::hints::cure;
-use crate::report::{message, probe_text, reason, render_value, Outcome, Report};
+use crate::report::{message, probe_text, reason, render_value, LookedAt, Outcome, Report};
 use crate::rules::{Finding, Place, Value, Verdict, WarnReason};
 use crate::snapshot::ScanPhase;
 use serde::Serialize;
@@ -24,6 +24,7 @@ struct Document<'a> {
     runtime: Runtime,
     root: Process,
     tasks: usize,
+    looked_at: LookedAt,
     findings: Vec<Item<'a>>,
     unchecked: Vec<Gap>,
     /// The lines as they stand in CRIU's log.
@@ -117,6 +118,7 @@ pub fn to_vec(report: &Report, host: &Host) -> serde_json::Result<Vec<u8>> {
         runtime: host.runtime,
         root: Process { pid: report.root.0, comm: report.root.1.escaped() },
         tasks: report.tasks,
+        looked_at: report.looked_at,
         findings: report.findings.iter().map(|f| item(report, f, host)).collect(),
         unchecked: report
             .unchecked

@@ -77,6 +77,12 @@ pub fn warnings(report: &Report, host: &Host) -> Vec<String> {
             body(&mut out, WARN_PREFIX, WARNINGS, report, &refused);
         }
     }
+    let unrestorable = kinds(report, host, Verdict::Unrestorable);
+    if !unrestorable.is_empty() {
+        let head = format!("{WARN_PREFIX}{}", no_restore(report));
+        out.push(summary(&head, report, &unrestorable));
+        body(&mut out, WARN_PREFIX, WARNINGS, report, &unrestorable);
+    }
     let mut warned = kinds(report, host, Verdict::Warn);
     // What is lost in a dump that goes through is in `preflight.json`, for those who ask.
     warned.retain(|k| !report.rules.iter().any(|r| r.id == k.rule && r.phase == Phase::Never));
@@ -89,14 +95,20 @@ pub fn warnings(report: &Report, host: &Host) -> Vec<String> {
 /// One line for the system log: containerd, LXC, youki and older runc and crun show their user nothing of CRIU's log.
 /// `report_path`: where the whole report is, if it could be written.
 pub fn syslog_summary(report: &Report, host: &Host, report_path: Option<&[u8]>) -> String {
-    let kinds = kinds(report, host, Verdict::Refuse);
-    let line = summary(&refusal(report, host.stage), report, &kinds);
+    let line = match report.verdict() {
+        Outcome::Refuse => summary(&refusal(report, host.stage), report, &kinds(report, host, Verdict::Refuse)),
+        _ => summary(&no_restore(report), report, &kinds(report, host, Verdict::Unrestorable)),
+    };
     let place = report_path.map(|p| format!("; report: {}", short_text(p))).unwrap_or_default();
     one_line(format!("{}{place}", cut(&line, LINE.saturating_sub(place.len()))))
 }
 
 pub(super) fn root(report: &Report) -> String {
     format!("pid {} ({})", report.root.0, report.root.1.escaped())
+}
+
+fn no_restore(report: &Report) -> String {
+    format!("a dump of {} cannot be restored", root(report))
 }
 
 fn refusal(report: &Report, stage: Stage) -> String {

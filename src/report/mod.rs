@@ -36,7 +36,7 @@ pub mod trace;
 use crate::bytes::Bytes;
 use crate::config::{Config, Mode};
 use crate::rules::{registry, Finding, Rule, Value, Verdict};
-use crate::snapshot::{Probe, ScanPhase, Snapshot, Unchecked};
+use crate::snapshot::{Probe, ScanPhase, Snapshot, Task, Unchecked};
 use serde::Serialize;
 use std::borrow::Cow;
 use template::Style;
@@ -49,6 +49,8 @@ pub enum Outcome {
     Pass,
     /// Something may fail, is lost silently, or could not be looked at. With `mode warn` also what CRIU will refuse.
     Warn,
+    /// The dump goes through, and its restore fails for certain.
+    Unrestorable,
     /// CRIU would refuse, so we do.
     Refuse,
 }
@@ -62,6 +64,7 @@ pub struct Report {
     pub root: (i32, Bytes),
     /// Processes in the tree.
     pub tasks: usize,
+    pub looked_at: LookedAt,
     /// Refusals first.
     pub findings: Vec<Finding>,
     pub unchecked: Vec<Unchecked>,
@@ -71,6 +74,29 @@ pub struct Report {
     pub rules: &'static [&'static Rule],
 }
 
+/// How much of the tree was looked at. What processes share counts once.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct LookedAt {
+    threads: usize,
+    descriptors: usize,
+    mappings: usize,
+    mounts: usize,
+    sockets: usize,
+}
+
+impl LookedAt {
+    fn of(snap: &Snapshot) -> Self {
+        let sum = |count: fn(&Task) -> usize| snap.tasks.iter().map(count).sum();
+        LookedAt {
+            threads: sum(|t| t.threads.len()),
+            descriptors: sum(|t| t.files.len()),
+            mappings: sum(|t| t.maps.len()),
+            mounts: snap.mounts.iter().map(|t| t.mounts.len()).sum(),
+            sockets: snap.tasks.iter().flat_map(|t| &t.files).filter(|f| f.is_socket()).count(),
+        }
+    }
+}
+
 impl Report {
     pub fn new(snap: &Snapshot, findings: Vec<Finding>, config: &Config) -> Self {
         Report {
@@ -78,6 +104,7 @@ impl Report {
             mode: config.mode,
             root: (snap.root, snap.root_task().map(|t| t.comm.clone()).unwrap_or_default()),
             tasks: snap.tasks.len(),
+            looked_at: LookedAt::of(snap),
             findings,
             unchecked: snap.unchecked.clone(),
             written: None,
@@ -91,6 +118,8 @@ impl Report {
                 Mode::Enforce => Outcome::Refuse,
                 Mode::Warn | Mode::Off => Outcome::Warn,
             }
+        } else if self.findings.iter().any(|f| f.verdict == Verdict::Unrestorable) {
+            Outcome::Unrestorable
         } else if self.findings.is_empty() && self.unchecked.is_empty() {
             Outcome::Pass
         } else {

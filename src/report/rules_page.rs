@@ -37,8 +37,10 @@ program's own pid namespace its numbers are others.
 * **pages**: while it writes the memory of the process.
 * **after pages**: the memory of the process is written.
 * **last**: all memory is written. The tree was frozen all that time.
-* **never**: the dump goes through, and its restore fails or something is lost. Such a rule only warns, in `preflight.json` and in
-  the answer of `criu-preflight check`.
+* **restore**: the dump goes through, and its restore fails. Such a rule warns (*unrestorable*); with the setting
+  `unrestorable refuse` it refuses.
+* **never**: the dump goes through, and something is lost. Such a rule only warns, in `preflight.json` and in the answer of
+  `criu-preflight check`.
 
 *We know it* tells when criu-preflight is certain, so that it can refuse:
 
@@ -156,6 +158,7 @@ pub(super) fn phase(phase: Phase) -> &'static str {
         Phase::Pages => "pages",
         Phase::AfterPages => "after pages",
         Phase::AfterTasks => "last",
+        Phase::Restore => "restore",
         Phase::Never => "never",
     }
 }
@@ -163,7 +166,7 @@ pub(super) fn phase(phase: Phase) -> &'static str {
 /// See the legend.
 pub(super) fn known(rule: &Rule) -> &'static str {
     match (rule.when, rule.phase, rule.evidence) {
-        (When::Early, Phase::Never, _) | (When::Early, _, Evidence::Object) => "running",
+        (When::Early, Phase::Never | Phase::Restore, _) | (When::Early, _, Evidence::Object) => "running",
         (When::Early, _, Evidence::Process) => "running, if the process stands still meanwhile",
         (When::Early, _, Evidence::Path) => "running, if file and path stay what they are",
         (When::Early, _, Evidence::Mounts) => "running, if no mount comes or goes",

@@ -10,6 +10,8 @@ use crate::rules::{Proof, Verdict, When};
 pub enum Answer {
     /// Nothing stands against a dump; what may fail is a warning.
     Can,
+    /// It can be dumped, and that dump cannot be restored.
+    CannotBeRestored,
     Cannot,
     /// Nothing is known to stand against it, but not everything could be looked at, or this CRIU is not known.
     CouldNotTell,
@@ -21,6 +23,7 @@ pub fn answer(report: &Report, host: &Host) -> Answer {
     let unsettled = report.findings.iter().any(|f| f.proof == Proof::Lacking);
     match report.verdict() {
         Outcome::Refuse => Answer::Cannot,
+        Outcome::Unrestorable => Answer::CannotBeRestored,
         _ if unknown || unsettled || !report.unchecked.is_empty() => Answer::CouldNotTell,
         _ => Answer::Can,
     }
@@ -31,6 +34,7 @@ pub fn text(report: &Report, host: &Host) -> String {
     let (root, criu) = (root(report), format!("CRIU {}", host.release.name()));
     let tasks = if report.tasks == 1 { "1 task was".to_owned() } else { format!("{} tasks were", report.tasks) };
     let refused = kinds(report, host, Verdict::Refuse);
+    let unrestorable = kinds(report, host, Verdict::Unrestorable);
     let mut out = Vec::new();
     match answer(report, host) {
         Answer::Cannot => {
@@ -38,12 +42,18 @@ pub fn text(report: &Report, host: &Host) -> String {
             body(&mut out, "  ", usize::MAX, report, &refused);
         }
         Answer::Can => out.push(format!("{root} can be dumped by {criu}: {tasks} looked at")),
+        Answer::CannotBeRestored => {
+            let head = format!("{root} can be dumped by {criu}, but that dump cannot be restored");
+            out.push(summary(&head, report, &unrestorable));
+        }
         Answer::CouldNotTell => {
             let denied = |u: &crate::snapshot::Unchecked| matches!(u.errno, libc::EACCES | libc::EPERM);
             let why = if report.unchecked.iter().any(denied) { "; root may look at more" } else { "" };
             out.push(format!("whether {root} can be dumped by {criu} could not be told{why}"));
         }
     }
+    let prefix = if answer(report, host) == Answer::CannotBeRestored { "  " } else { "cannot be restored: " };
+    body(&mut out, prefix, usize::MAX, report, &unrestorable);
     let mut warned = kinds(report, host, Verdict::Warn);
     for kind in &mut warned {
         for (finding, cure) in &mut kind.found {

@@ -117,6 +117,7 @@ fn report(findings: Vec<Finding>) -> Report {
         mode: Mode::Enforce,
         root: (4211, "nginx".into()),
         tasks: 17,
+        looked_at: LookedAt::default(),
         findings,
         unchecked: Vec::new(),
         written: None,
@@ -495,6 +496,31 @@ fn what_a_dump_loses_is_in_the_report_alone() {
 }
 
 #[test]
+fn what_cannot_be_restored_is_a_warning_with_a_line_of_its_own() {
+    let mut report = report(vec![tcp(4213, 12).unrestorable(), device().doubt()]);
+    assert_eq!((report.verdict(), lines(&report, &host(Runtime::Cli))), (Outcome::Unrestorable, Vec::new()));
+    check(
+        &warnings(&report, &host(Runtime::Cli)),
+        expect![[r#"
+        Warn  (preflight): a dump of pid 4211 (nginx) cannot be restored: 1 blocker in 1 of 17 tasks: tcp-connected x1
+        Warn  (preflight): tcp-connected: pid 4213 (nginx) fd 12: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
+        Warn  (preflight): fd-chrdev: pid 4220 (worker) fd 7: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
+    "#]],
+    );
+    check(
+        &[syslog_summary(&report, &host(Runtime::Cli), Some(b"/w/preflight.json"))],
+        expect![[r#"
+        a dump of pid 4211 (nginx) cannot be restored: 1 blocker in 1 of 17 tasks: tcp-connected x1; report: /w/preflight.json
+    "#]],
+    );
+    // A refusal is what matters more.
+    report.findings.push(device());
+    assert_eq!(report.verdict(), Outcome::Refuse);
+    assert!(syslog_summary(&report, &host(Runtime::Cli), None).starts_with("refusing to dump"));
+    assert!(String::from_utf8(json::to_vec(&report, &host(Runtime::Cli)).unwrap()).unwrap().contains("unrestorable"));
+}
+
+#[test]
 fn the_system_log_gets_the_summary_and_the_place() {
     let report = report(vec![tcp(4213, 12), device()]);
     let text = |path: Option<&[u8]>| syslog_summary(&report, &host(Runtime::Containerd), path);
@@ -636,6 +662,13 @@ fn the_file_for_programs() {
             "comm": "nginx"
           },
           "tasks": 17,
+          "looked_at": {
+            "threads": 0,
+            "descriptors": 0,
+            "mappings": 0,
+            "mounts": 0,
+            "sockets": 0
+          },
           "findings": [
             {
               "rule": "unix-external-stream",

@@ -33,6 +33,7 @@ fn outcome(decision: &Decision) -> &'static str {
     match (decision.waived, decision.finding.verdict, decision.finding.warns) {
         (true, ..) => "allowed by what is given",
         (false, Verdict::Refuse, _) => "refused",
+        (false, Verdict::Unrestorable, _) => "cannot be restored",
         (false, Verdict::Warn, None) => "only a warning",
         (false, Verdict::Warn, Some(reason)) => reason_text(reason),
     }
@@ -44,6 +45,7 @@ fn reason_text(reason: WarnReason) -> &'static str {
         WarnReason::FactUnknown => "only a warning: something that decides could not be found out",
         WarnReason::OptionUnknown => "only a warning: it is not known whether an option that allows it is given",
         WarnReason::PluginsUnknown => "only a warning: other plugins, which could accept it, are not loaded yet",
+        WarnReason::RestoreOption => "only a warning: the restore needs the option that is named",
         WarnReason::Lost => "only a warning: it is dumped, and lost or changed",
         WarnReason::UnknownRelease => "only a warning: this release of CRIU is not known",
         WarnReason::PreDump => "only a warning: a pre-dump refuses nothing",

@@ -134,7 +134,7 @@ fn on_thread(rule: &Rule, task: &Task, thread: &Thread) -> Finding {
 pub static LOST_DEADLINE: Rule = Rule {
     id: "lost-deadline",
     summary: "A real-time process (SCHED_DEADLINE), which cannot be restored.",
-    group: "Dumped, and lost",
+    group: "Dumped, but not restored",
     condition: "A thread is scheduled by SCHED_DEADLINE. CRIU writes down the policy and not its runtime, deadline and period: the \
            restore fails.",
     message: "scheduled by SCHED_DEADLINE, whose parameters CRIU does not write down: it cannot be restored",
@@ -142,7 +142,7 @@ pub static LOST_DEADLINE: Rule = Rule {
     source: "criu/cr-dump.c:dump_sched_info",
     versions: Versions::All,
     remedies: &[Remedy::Workload("give it another policy for the dump (chrt)")],
-    phase: Phase::Never,
+    phase: Phase::Restore,
     when: When::Early,
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
@@ -211,7 +211,7 @@ pub static LOST_THREAD_OWN: Rule = Rule {
 pub static LOST_NS_NESTED: Rule = Rule {
     id: "lost-ns-nested",
     summary: "A process in other namespaces than the root process, in a way that cannot be restored.",
-    group: "Dumped, and lost",
+    group: "Dumped, but not restored",
     condition: "A process lives in another namespace than the root process, in a way that CRIU dumps and does not restore: in a mount or \
            network namespace of its own while the root is in CRIU's (whose contents are not dumped then), or in CRIU's IPC, UTS, \
            user, cgroup or time namespace while the root has one of its own.",
@@ -220,7 +220,7 @@ pub static LOST_NS_NESTED: Rule = Rule {
     source: "criu/pstree.c:prepare_pstree_kobj_ids",
     versions: Versions::All,
     remedies: &[Remedy::Workload("dump a tree whose root has all the namespaces that its processes are in")],
-    phase: Phase::Never,
+    phase: Phase::Restore,
     when: When::Early,
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {

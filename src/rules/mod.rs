@@ -40,8 +40,10 @@ pub enum Phase {
     AfterPages,
     /// After the last task: everything is written.
     AfterTasks,
-    /// Never: the dump goes through, and something is lost or cannot be restored. Such a rule only warns, in
-    /// `preflight.json` alone.
+    /// Never: the dump goes through, and its restore fails.
+    Restore,
+    /// Never, not even at the restore: the dump goes through, and something is lost or comes back changed. Such a rule only
+    /// warns, in `preflight.json` alone.
     Never,
 }
 
@@ -73,6 +75,9 @@ pub enum Remedy {
     Hook(Hook),
     /// A newer CRIU.
     Release(Release),
+    /// An option with a value that the restore has to be given, its name and a template of the value. Without it the restore
+    /// fails (rules of [`Phase::Restore`] only).
+    AtRestore(&'static str, &'static str),
     /// What the workload, or whoever runs it, can change: a short imperative clause, a template.
     Workload(&'static str),
 }

@@ -5,7 +5,7 @@ use super::{Answers, SavedSnapshot};
 use crate::check::Probes;
 use crate::criu::Host;
 use crate::report::Report;
-use crate::rules::{registry, Evidence, Finding, Verdict};
+use crate::rules::{registry, Evidence, Finding};
 use crate::scan::ScanError;
 use crate::snapshot::{ScanPhase, Snapshot};
 use std::cell::RefCell;
@@ -68,5 +68,5 @@ fn other_end(f: &Finding) -> Option<OtherEnd> {
 
 /// Only of these a path was asked for.
 fn rests_on_path(f: &Finding) -> bool {
-    f.verdict == Verdict::Refuse && registry::by_id(&f.rule).is_some_and(|rule| rule.evidence == Evidence::Path)
+    f.verdict.is_certain() && registry::by_id(&f.rule).is_some_and(|rule| rule.evidence == Evidence::Path)
 }

@@ -7,7 +7,7 @@ use crate::bytes::Bytes;
 use crate::criu_model::paths::is_beside;
 use crate::parse::locks::Lock;
 use crate::parse::{fdinfo, stat, status};
-use crate::rules::{registry, Evidence, Finding, TaskLink, Verdict};
+use crate::rules::{registry, Evidence, Finding, TaskLink};
 use crate::scan::fd::paths;
 use crate::scan::fd::paths::Roots;
 use crate::scan::proc::{Buffers, Dir};
@@ -57,7 +57,7 @@ pub fn watch(findings: &mut [Finding], snap: &Snapshot, moment: Duration) {
     let mut asker = Asker { proc: &proc, snap, dirs: HashMap::new(), files: HashMap::new(), b: Buffers::new() };
     // Many findings may be about one thing: thousands of locks of one descriptor, all of which it shows at once.
     let mut things: HashMap<Thing, Watched> = HashMap::new();
-    let is_refused = |f: &Finding| f.verdict == Verdict::Refuse;
+    let is_refused = |f: &Finding| f.verdict.is_certain();
     for f in findings.iter().filter(|f| is_refused(f)).take(MOST) {
         things.entry(thing(f)).or_insert_with(|| Watched { first: f.clone(), state: None, steady: true });
     }
@@ -187,7 +187,7 @@ fn process(proc: &Dir, pid: i32, start_time: u64, b: &mut Buffers) -> Option<Dir
 /// where its path leads.
 pub fn paths(findings: &mut [Finding], snap: &Snapshot) {
     let rests_on_path = |f: &Finding| registry::by_id(&f.rule).is_some_and(|r| r.evidence == Evidence::Path);
-    let asked = |f: &Finding| f.verdict == Verdict::Refuse && rests_on_path(f);
+    let asked = |f: &Finding| f.verdict.is_certain() && rests_on_path(f);
     if !findings.iter().any(asked) {
         return;
     }

@@ -61,7 +61,8 @@ impl Report {
         let all = self.0["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
         let warns = |b: &&ExpectedFinding| {
             let place = tree.place(b.place);
-            let of_rule = |f: &&Value| f["rule"] == b.rule && f["verdict"] == "warn";
+            let of_rule =
+                |f: &&Value| f["rule"] == b.rule && (f["verdict"] == "warn" || f["verdict"] == "unrestorable");
             place.is_some_and(|(pid, fd)| all.iter().filter(of_rule).any(|f| names(f, pid, fd)))
         };
         wanted.iter().filter(|b| !warns(b)).map(|b| format!("{} does not warn of {}", b.rule, b.place)).collect()

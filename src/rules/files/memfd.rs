@@ -6,7 +6,7 @@ use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When
 pub static EXE_MEMFD: Rule = Rule {
     id: "exe-memfd",
     summary: "A program executed from memory (a memfd): the dump is made and cannot be restored.",
-    group: "Paths",
+    group: "Dumped, but not restored",
     condition: "A program was executed from a memfd. CRIU dumps it, and what it has written cannot be restored: with a mapping of the \
            memfd left the exe is a memfd where a file is looked for (No entry for reg-file-ID), without one the dump logs that \
            it cannot record the exe, goes on and leaves out the process's mm.",
@@ -15,7 +15,7 @@ pub static EXE_MEMFD: Rule = Rule {
     source: "criu/cr-dump.c:dump_task_mm, dump_task_exe_link",
     versions: Versions::All,
     remedies: &[Remedy::Workload("execute it from a file")],
-    phase: Phase::Never,
+    phase: Phase::Restore,
     when: When::Early,
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {

@@ -68,7 +68,7 @@ pub static FD_O_PATH: Rule = Rule {
             };
             let mut f = Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.origin)).term("what", what);
             if what == INOTIFY {
-                f = f.doubt().term("outcome", "unrestorable");
+                f = f.unrestorable().term("outcome", "unrestorable");
             }
             sink.push(f);
         }
@@ -112,7 +112,7 @@ mod tests {
         for (kind, link) in [(libc::S_IFREG, "/etc/passwd"), (libc::S_IFDIR, "/etc"), (0, "anon_inode:[eventpoll]")] {
             assert_eq!(judged(vec![opened(kind, link, libc::O_PATH)]), None, "{link}");
         }
-        assert_eq!(judged(vec![opened(0, "anon_inode:inotify", libc::O_PATH)]), Some(Verdict::Warn));
+        assert_eq!(judged(vec![opened(0, "anon_inode:inotify", libc::O_PATH)]), Some(Verdict::Unrestorable));
         assert_eq!(judged(vec![opened(0, "anon_inode:inotify", libc::O_RDONLY)]), None);
         let old = at_release(crate::criu::Release::V4_0);
         let pidfd = snap(vec![opened(0, "anon_inode:[pidfd]", libc::O_PATH)]);

@@ -20,6 +20,7 @@ use crate::snapshot::{
 
 const REFUSE: Option<Verdict> = Some(Verdict::Refuse);
 const WARN: Option<Verdict> = Some(Verdict::Warn);
+const UNRESTORABLE: Option<Verdict> = Some(Verdict::Unrestorable);
 const DISK: Dev = Dev { major: 254, minor: 0 };
 const SHMEM: Dev = Dev { major: 0, minor: 1 };
 
@@ -378,9 +379,9 @@ fn memfd_programs() {
     let exe = with_attr(linked(libc::S_IFREG, 0x2b), |a| (a.dev, a.mnt_id, a.nlink) = (SHMEM, Some(1), 0));
     let mut s = mapped(|f| *f = exe.clone());
     s.tasks[0].exe = Some(Link { text: "/memfd:p (deleted)".into(), file: Some(exe) });
-    alone(&EXE_MEMFD, &s, &host(), WARN);
+    alone(&EXE_MEMFD, &s, &host(), UNRESTORABLE);
     s.tasks[0].maps.clear();
-    alone(&EXE_MEMFD, &s, &host(), WARN);
+    alone(&EXE_MEMFD, &s, &host(), UNRESTORABLE);
     // A second process of the same program is told with the first.
     let mut second = s.tasks[0].clone();
     second.pid = 101;
