@@ -10,35 +10,6 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// Socket states of include/net/tcp_states.h, which UNIX and netlink sockets borrow.
-pub mod state {
-    pub const ESTABLISHED: u8 = 1;
-    pub const SYN_RECV: u8 = 3;
-    pub const TIME_WAIT: u8 = 6;
-    pub const CLOSE: u8 = 7;
-    pub const LISTEN: u8 = 10;
-    pub const NEW_SYN_RECV: u8 = 12;
-
-    /// The kernel's own name.
-    pub fn name(state: u8) -> Option<&'static str> {
-        Some(match state {
-            1 => "ESTABLISHED",
-            2 => "SYN_SENT",
-            3 => "SYN_RECV",
-            4 => "FIN_WAIT1",
-            5 => "FIN_WAIT2",
-            6 => "TIME_WAIT",
-            7 => "CLOSE",
-            8 => "CLOSE_WAIT",
-            9 => "LAST_ACK",
-            10 => "LISTEN",
-            11 => "CLOSING",
-            12 => "NEW_SYN_RECV",
-            _ => return None,
-        })
-    }
-}
-
 /// One open socket of the tree, through the first descriptor that refers to it.
 pub struct Sock<'a> {
     pub ino: u64,
@@ -353,22 +324,4 @@ pub fn shown_name(name: &Bytes) -> Bytes {
         Some((0, rest)) => Bytes([b"@", rest].concat()),
         _ => name.clone(),
     }
-}
-
-/// A word for SO_TYPE.
-pub fn type_name(kind: i32) -> String {
-    match kind {
-        libc::SOCK_STREAM => "stream".into(),
-        libc::SOCK_DGRAM => "datagram".into(),
-        libc::SOCK_RAW => "raw".into(),
-        libc::SOCK_RDM => "RDM".into(),
-        libc::SOCK_SEQPACKET => "seqpacket".into(),
-        libc::SOCK_DCCP => "DCCP".into(),
-        n => format!("type {n}"),
-    }
-}
-
-/// The kernel's name of a state, or its number.
-pub fn state_name(state: u8) -> String {
-    self::state::name(state).map_or_else(|| format!("state {state}"), str::to_owned)
 }

@@ -2,11 +2,9 @@
 
 use crate::hash::Map;
 use crate::parse::mountinfo::MountInfo;
+use crate::parse::sockets::protocol::MPTCP;
 use crate::snapshot::{MountTable, OpenFile, Snapshot, Socket, SocketTable, Task, Unchecked};
 use std::cell::OnceCell;
-
-/// IPPROTO_MPTCP
-const MPTCP: u16 = 262;
 
 /// ScanPhase-up tables over one [`Snapshot`].
 pub struct Index<'a> {

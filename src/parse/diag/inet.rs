@@ -1,6 +1,7 @@
 //! IPv4 and IPv6, all protocols: net/ipv4/inet_diag.c, udp_diag.c, raw_diag.c, net/mptcp/mptcp_diag.c; linux/inet_diag.h.
 use crate::bytes::Bytes;
 use crate::parse::diag::Reader;
+use crate::parse::sockets::family;
 use std::net::IpAddr;
 
 /// One socket of the TCP/IP family.
@@ -37,9 +38,6 @@ pub struct InetDiag {
     /// TCP upper layer: `tls`, `mptcp`, `espintcp`, `smc` (Linux 5.4+, only for CAP_NET_ADMIN).
     pub ulp: Option<Bytes>,
 }
-
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
 
 /// Decodes `struct inet_diag_msg` and its attributes; `None` if it is not of that form. `protocol` is that of the request.
 pub fn inet(payload: &[u8], protocol: u16) -> Option<InetDiag> {
@@ -81,10 +79,10 @@ pub fn inet(payload: &[u8], protocol: u16) -> Option<InetDiag> {
     })
 }
 
-fn address(family: u8, raw: [u8; 16]) -> Option<IpAddr> {
-    match family {
-        AF_INET => raw.first_chunk::<4>().map(|v4| IpAddr::from(*v4)),
-        AF_INET6 => Some(IpAddr::from(raw)),
+fn address(of: u8, raw: [u8; 16]) -> Option<IpAddr> {
+    match of {
+        family::INET => raw.first_chunk::<4>().map(|v4| IpAddr::from(*v4)),
+        family::INET6 => Some(IpAddr::from(raw)),
         _ => None,
     }
 }

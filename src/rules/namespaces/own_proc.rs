@@ -2,7 +2,7 @@
 
 use crate::criu_model::mounts::type_of;
 use crate::criu_model::own_proc::{own_proc, OwnProc};
-use crate::rules::tasks::tracer::CAP_SYS_ADMIN;
+use crate::parse::capability::{self, CAP_SYS_ADMIN};
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::Task;
 
@@ -30,7 +30,7 @@ fn no_mount(ctx: &Ctx, task: &Task) -> Option<&'static str> {
             return Some("owner");
         }
     }
-    (task.cap_eff? & (1 << CAP_SYS_ADMIN) == 0).then_some("capability")
+    (!capability::has(task.cap_eff?, CAP_SYS_ADMIN)).then_some("capability")
 }
 
 pub static PROC_FD_DENIED: Rule = Rule {

@@ -3,9 +3,9 @@
 use crate::criu::Gate;
 use crate::criu::{Cap, Release};
 use crate::criu_model::sockets::{Sock, Socks};
+use crate::parse::sockets::family_name;
 use crate::rules::{number, Ctx, Evidence, Finding, Other, Phase, Place, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::Index;
-use std::borrow::Cow;
 
 impl<'a> Sock<'a> {
     /// A finding about this socket, with every descriptor that refers to it.
@@ -174,32 +174,6 @@ fn supported(family: i32) -> bool {
 
 fn supported_sockets<'c, 'a>(ctx: &'c Ctx<'a>) -> impl Iterator<Item = (&'c Sock<'a>, i32)> {
     ctx.socks.all.iter().filter_map(|s| s.family().filter(|f| supported(*f)).map(|f| (s, f)))
-}
-
-/// A family's usual name (linux/socket.h).
-fn family_name(family: i32) -> Cow<'static, str> {
-    Cow::Borrowed(match family {
-        libc::AF_UNIX => "UNIX",
-        libc::AF_INET => "IPv4",
-        libc::AF_INET6 => "IPv6",
-        libc::AF_NETLINK => "netlink",
-        libc::AF_PACKET => "packet",
-        libc::AF_KEY => "AF_KEY (IPsec key management)",
-        libc::AF_RDS => "AF_RDS",
-        libc::AF_PPPOX => "AF_PPPOX",
-        libc::AF_LLC => "AF_LLC",
-        libc::AF_CAN => "AF_CAN",
-        libc::AF_TIPC => "AF_TIPC",
-        libc::AF_BLUETOOTH => "AF_BLUETOOTH",
-        libc::AF_ALG => "AF_ALG (kernel crypto)",
-        libc::AF_NFC => "AF_NFC",
-        libc::AF_VSOCK => "AF_VSOCK (virtual machines)",
-        41 => "AF_KCM",
-        42 => "AF_QIPCRTR",
-        43 => "AF_SMC",
-        libc::AF_XDP => "AF_XDP",
-        n => return Cow::Owned(format!("family {n}")),
-    })
 }
 
 #[cfg(test)]

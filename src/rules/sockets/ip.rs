@@ -1,9 +1,11 @@
 //! IPv4 and IPv6 sockets of every protocol: which of them CRIU knows, lists and can bind again (criu/sk-inet.c).
 
 use crate::criu::{Cap, Gate};
-use crate::criu_model::sockets::state::ESTABLISHED;
-use crate::criu_model::sockets::{module_missing, type_name, Sock};
+use crate::criu_model::sockets::{module_missing, Sock};
 use crate::parse::diag::InetDiag;
+use crate::parse::sockets::protocol_name;
+use crate::parse::sockets::state::ESTABLISHED;
+use crate::parse::sockets::type_name;
 use crate::rules::sockets::tcp::{accepted_by_option, local, remote};
 use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::Task;
@@ -196,23 +198,6 @@ fn known_protocol(ctx: &Ctx, protocol: i32) -> bool {
         p if is_icmp(p) => ctx.host.has(Cap::IcmpSockets),
         _ => false,
     }
-}
-
-/// The name of an IP protocol that has sockets of its own.
-fn protocol_name(protocol: i32) -> Cow<'static, str> {
-    Cow::Borrowed(match protocol {
-        libc::IPPROTO_ICMP => "ICMP",
-        libc::IPPROTO_TCP => "TCP",
-        libc::IPPROTO_UDP => "UDP",
-        libc::IPPROTO_DCCP => "DCCP",
-        libc::IPPROTO_ICMPV6 => "ICMPv6",
-        115 => "L2TP",
-        libc::IPPROTO_SCTP => "SCTP",
-        libc::IPPROTO_UDPLITE => "UDP-Lite",
-        256 => "SMC",
-        libc::IPPROTO_MPTCP => "MPTCP",
-        n => return Cow::Owned(format!("IP protocol {n}")),
-    })
 }
 
 fn with_addresses(f: Finding, s: &Sock) -> Finding {

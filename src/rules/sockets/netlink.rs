@@ -1,6 +1,7 @@
 //! Netlink sockets (criu/sk-netlink.c).
 
 use crate::criu_model::sockets::Sock;
+use crate::parse::sockets::netlink_protocol_name;
 use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 use std::borrow::Cow;
 
@@ -91,7 +92,9 @@ fn too_many(groups: &[u32]) -> bool {
 
 fn finding<'a>(rule: &Rule, ctx: &Ctx<'a>, s: &Sock<'a>) -> Finding {
     let protocol = s.netlink().map(|n| i32::from(n.protocol)).or_else(|| s.fact(|f| f.protocol));
-    let f = s.finding(rule, &ctx.index).term("protocol", protocol.map_or(Cow::Borrowed("protocol ?"), protocol_name));
+    let f = s
+        .finding(rule, &ctx.index)
+        .term("protocol", protocol.map_or(Cow::Borrowed("protocol ?"), netlink_protocol_name));
     match s.netlink().and_then(|n| n.groups.as_deref()).map(numbers).filter(|g| !g.is_empty()) {
         Some(groups) => f.term("groups", groups),
         None => f,
@@ -105,27 +108,4 @@ fn numbers(groups: &[u32]) -> String {
         (0..32usize).filter(move |bit| word >> bit & 1 == 1).map(move |bit| (at * 32 + bit + 1).to_string())
     };
     groups.iter().enumerate().flat_map(in_word).collect::<Vec<_>>().join(", ")
-}
-
-/// linux/netlink.h
-fn protocol_name(protocol: i32) -> Cow<'static, str> {
-    Cow::Borrowed(match protocol {
-        0 => "ROUTE",
-        2 => "USERSOCK",
-        4 => "SOCK_DIAG",
-        5 => "NFLOG",
-        6 => "XFRM",
-        7 => "SELINUX",
-        8 => "ISCSI",
-        9 => "AUDIT",
-        10 => "FIB_LOOKUP",
-        11 => "CONNECTOR",
-        12 => "NETFILTER",
-        15 => "KOBJECT_UEVENT",
-        16 => "GENERIC",
-        18 => "SCSITRANSPORT",
-        20 => "RDMA",
-        21 => "CRYPTO",
-        n => return Cow::Owned(format!("protocol {n}")),
-    })
 }

@@ -2,8 +2,9 @@
 //! (criu/sk-inet.c:can_dump_inet_sk, criu/sk-tcp.c).
 
 use crate::criu::{Gate, LockMethod, Opt};
-use crate::criu_model::sockets::{state, state_name, Sock};
+use crate::criu_model::sockets::Sock;
 use crate::parse::diag::InetDiag;
+use crate::parse::sockets::{state, state_name};
 use crate::rules::{number, Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use std::net::{IpAddr, SocketAddr};
 

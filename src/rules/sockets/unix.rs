@@ -3,8 +3,9 @@
 //! Names are in `unix_name`, unread data in `unix_queue`, connections that wait for accept in `unix_accept`.
 
 use crate::criu::{Gate, Hook, Opt};
-use crate::criu_model::sockets::{shown_name, state, state_name, type_name, Sock};
+use crate::criu_model::sockets::{shown_name, Sock};
 use crate::parse::diag::UnixDiag;
+use crate::parse::sockets::{state, state_name, type_name};
 use crate::rules::sockets::common::list_ends_before;
 use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Value, Versions, When};
 

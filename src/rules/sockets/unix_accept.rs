@@ -2,7 +2,8 @@
 //! socket; what was sent over one of them lies where CRIU cannot reach it (criu/sk-unix.c:dump_one_unix_fd).
 
 use crate::criu::Release;
-use crate::criu_model::sockets::{shown_name, state};
+use crate::criu_model::sockets::shown_name;
+use crate::parse::sockets::state;
 use crate::rules::sockets::unix::{finding, unix_sockets};
 use crate::rules::{number, Evidence, Phase, Remedy, Rule, Value, Versions, When};
 

@@ -2,9 +2,10 @@
 //! know how to save.
 
 use crate::criu::{Cap, Gate};
-use crate::criu_model::sockets::{state, Sock};
+use crate::criu_model::sockets::Sock;
 use crate::criu_model::ttys::terminals;
 use crate::parse::diag::UnixDiag;
+use crate::parse::sockets::state;
 use crate::rules::sockets::unix::{finding, unix_sockets};
 use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::SocketFacts;

@@ -1,13 +1,10 @@
 //! Whose the processes are, and what CRIU may do with those of others.
 
 use crate::criu::{Opt, Release};
+use crate::parse::capability::{CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN, CAP_SYS_RESOURCE};
 use crate::rules::tasks::tracer::{has_cap, same_ids};
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::Task;
-
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_SYS_RESOURCE: u32 = 24;
-const CAP_CHECKPOINT_RESTORE: u32 = 40;
 
 /// Whether CRIU is without CAP_SYS_RESOURCE in the user namespace of a task; `None`: not known.
 ///

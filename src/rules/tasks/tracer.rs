@@ -1,17 +1,16 @@
 //! Who else traces the tree, and whether CRIU may: what stops the seizing itself.
 
 use crate::criu::{Gate, Stage};
+use crate::parse::capability::{self, CAP_SYS_ADMIN, CAP_SYS_PTRACE};
 use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Sink, Value, Versions, When};
 use crate::snapshot::{Probe, Task};
 
-const CAP_SYS_PTRACE: u32 = 19;
-pub(crate) const CAP_SYS_ADMIN: u32 = 21;
 /// PROC_USER_INIT_INO (include/linux/proc_ns.h): the initial user namespace.
 pub(crate) const INIT_USER_NS: u64 = 0xEFFF_FFFD;
 
 /// Whether the observer has a capability in its own user namespace; `None`: not known.
 pub(crate) fn has_cap(ctx: &Ctx, cap: u32) -> Option<bool> {
-    Some(ctx.snap.criu.cap_eff? & (1u64 << (cap & 63)) != 0)
+    Some(capability::has(ctx.snap.criu.cap_eff?, cap))
 }
 
 /// Whether real, effective and saved ids of the task are all the observer's real one, as the kernel compares them before

@@ -10,6 +10,8 @@ mod ask;
 pub mod peek;
 
 use crate::parse::diag::UnixDiag;
+use crate::parse::sockets::protocol::{TCP, UDP, UDPLITE};
+use crate::parse::sockets::state::{CLOSE, LISTEN};
 use crate::scan::ns_child;
 use crate::scan::passes::PassContext;
 use crate::scan::sys::Seen;
@@ -159,12 +161,6 @@ impl SocketQuery {
         }
     }
 }
-
-const TCP: u16 = 6;
-const UDP: u16 = 17;
-const UDPLITE: u16 = 136;
-const CLOSE: u8 = 7;
-const LISTEN: u8 = 10;
 
 /// Messages are waiting. (A listening socket counts connections there.)
 pub fn has_queue(s: &UnixDiag) -> bool {

@@ -7,6 +7,8 @@ pub mod links;
 
 use crate::hash::Set;
 use crate::parse::diag::{self, Dump};
+use crate::parse::sockets::family::{INET, INET6, NETLINK, PACKET, UNIX};
+use crate::parse::sockets::protocol::{MPTCP, RAW, TCP, UDP, UDPLITE};
 use crate::scan::net::inside;
 use crate::scan::passes::PassContext;
 use crate::scan::sys::{self, retry};
@@ -46,17 +48,6 @@ impl Families {
         cheap.chain(inet.filter(move |(_, p)| if *p == MPTCP { self.mptcp } else { self.inet }))
     }
 }
-
-const UNIX: u8 = 1;
-const INET: u8 = 2;
-const INET6: u8 = 10;
-const NETLINK: u8 = 16;
-const PACKET: u8 = 17;
-const TCP: u16 = 6;
-const UDP: u16 = 17;
-const UDPLITE: u16 = 136;
-const RAW: u16 = 255;
-const MPTCP: u16 = 262;
 
 /// By network namespace: the requests that the kernel has no module for ([`SocketTable::failed`]).
 pub type Refused = HashMap<u64, Vec<(u8, u16, i32)>>;

@@ -2,6 +2,7 @@
 //!
 //! The files of /proc/PID/ns are opened for that, which lasts as long as the question and is seen by nobody.
 
+use crate::parse::capability::{self, CAP_SYS_RESOURCE};
 use crate::parse::idmap;
 use crate::scan::passes::PassContext;
 use crate::scan::sys;
@@ -10,7 +11,6 @@ use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-const CAP_SYS_RESOURCE: u64 = 1 << 24;
 /// `_IO(0xb7, n)` (linux/nsfs.h), Linux 4.9 and 4.11.
 const NS_GET_USERNS: libc::Ioctl = 0xb701 as libc::Ioctl;
 const NS_GET_OWNER_UID: libc::Ioctl = 0xb704 as libc::Ioctl;
@@ -21,7 +21,7 @@ pub fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, b, log, .. } = cx;
     let Some(ours) = snap.criu.ns.user else { return };
     let root = snap.root;
-    let everyone = snap.criu.cap_eff.is_none_or(|caps| caps & CAP_SYS_RESOURCE == 0);
+    let everyone = snap.criu.cap_eff.is_none_or(|caps| !capability::has(caps, CAP_SYS_RESOURCE));
     for task in snap.tasks.iter_mut().filter(|t| (everyone || t.pid == root) && t.ns.user.is_some_and(|n| n != ours)) {
         let Some(dir) = log.take(proc.process(task.pid), task.pid, None, Probe::Process) else { continue };
         let mut map =
