@@ -95,6 +95,7 @@ pub fn usage(name: &str, option: &CriuOption) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use criu_preflight::criu::externals::{Kind, Lookup, KINDS};
 
     /// For the manual (mdoc).
     fn manual(name: &str, option: &CriuOption) -> String {
@@ -105,24 +106,37 @@ mod tests {
         }
     }
 
-    /// Start and end of what is made here in the manual.
-    const MARKS: (&str, &str) = (".\\\" options: made by UPDATE_DOCS=1\n", ".\\\" /options\n");
+    /// The kinds of keys of --external.
+    fn keys() -> impl Iterator<Item = String> {
+        let looked_for = KINDS.iter().filter(|kind| kind.lookup != Lookup::RestoreOnly);
+        let one = |kind: &Kind| {
+            let name = if kind.lookup == Lookup::Named { ":NAME" } else { "" };
+            format!(".Ql {}[{}]{name}", kind.name.to_str().unwrap(), kind.inside)
+        };
+        looked_for.map(one).chain([".Ql mnt[]".into()])
+    }
 
-    /// The committed manual lists what the table has. `UPDATE_DOCS=1` writes it.
+    /// The page with this list between its marks.
+    fn with_list(page: &str, name: &str, lines: &[String], end: &str) -> String {
+        let (start, stop) = (format!(".\\\" {name}: made by UPDATE_DOCS=1\n"), format!(".\\\" /{name}\n"));
+        let (before, rest) = page.split_once(&start).expect("the mark where the list starts");
+        let (_, after) = rest.split_once(&stop).expect("the mark where the list ends");
+        let (last, others) = lines.split_last().unwrap();
+        format!("{before}{start}{} ,\nand\n{last}{end}\n{stop}{after}", others.join(" ,\n"))
+    }
+
+    /// The committed manual lists what the tables have. `UPDATE_DOCS=1` writes it.
     #[test]
     fn the_manual_lists_every_option_that_decides() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/criu-preflight.1");
         let old = std::fs::read_to_string(path).unwrap();
-        let (before, rest) = old.split_once(MARKS.0).expect("the mark where the options start");
-        let (_, after) = rest.split_once(MARKS.1).expect("the mark where the options end");
-        let lines: Vec<String> = deciding().map(|(name, option)| manual(name, option)).collect();
-        let (last, others) = lines.split_last().unwrap();
-        let list = format!("{} ,\nand\n{last} .\n", others.join(" ,\n"));
-        let new = format!("{before}{}{list}{}{after}", MARKS.0, MARKS.1);
+        let options: Vec<String> = deciding().map(|(name, option)| manual(name, option)).collect();
+        let new = with_list(&old, "options", &options, " .");
+        let new = with_list(&new, "keys", &keys().collect::<Vec<_>>(), "");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, &new).unwrap();
         }
         let now = std::fs::read_to_string(path).unwrap();
-        assert!(now == new, "docs/criu-preflight.1 is not what the table of options makes: run `make docs`");
+        assert!(now == new, "docs/criu-preflight.1 is not what the tables make: run `make docs`");
     }
 }

@@ -4,7 +4,8 @@
 //! Source: criu/external.c, the same from 3.17.1 to 4.2, and who calls it.
 
 use crate::bytes::{escape, Bytes};
-use crate::criu::{Gate, Host};
+use crate::criu::options::{note, Note};
+use crate::criu::{Gate, Host, Opt};
 use std::ffi::CStr;
 
 /// A kind of key, `NAME[...]`.
@@ -13,6 +14,8 @@ pub struct Kind {
     /// What is in the brackets.
     pub inside: &'static str,
     pub lookup: Lookup,
+    /// None where no dump takes it.
+    pub note: Option<Note>,
 }
 
 /// How a dump looks for a key.
@@ -26,31 +29,91 @@ pub enum Lookup {
     RestoreOnly,
 }
 
-const fn kind(name: &'static CStr, inside: &'static str, lookup: Lookup) -> Kind {
-    Kind { name, inside, lookup }
+const fn kind(name: &'static CStr, inside: &'static str, lookup: Lookup, note: Note) -> Kind {
+    Kind { name, inside, lookup, note: Some(note) }
 }
+
+const fn of_restore(name: &'static CStr, inside: &'static str) -> Kind {
+    Kind { name, inside, lookup: Lookup::RestoreOnly, note: None }
+}
+
+/// Of files and terminals.
+const HANDED_IN: Note = note(
+    "What it names is not saved.",
+    "such a thing (a file of the same type and mode) in its place, handed in by --inherit-fd 'fd[N]:KEY', KEY being \
+     tty[...] or file[...] as in the dump.",
+);
 
 /// All of them, with who looks for one. `mnt[]` is none: see [`parse`].
 pub const KINDS: &[Kind] = &[
     // unix_sk_exception_lookup_id, criu/sk-unix.c.
-    kind(c"unix", "INODE", Lookup::Whole),
+    kind(
+        c"unix",
+        "INODE",
+        Lookup::Whole,
+        note(
+            "The socket is saved without its other end.",
+            "a connected socket in its place, handed in by --inherit-fd 'fd[N]:socket:[INO]' (with the second colon, \
+             which CRIU's manual lacks).",
+        ),
+    ),
     // dump_one_reg_file, criu/files-reg.c.
-    kind(c"file", "MNT_ID:INODE", Lookup::Whole),
+    kind(c"file", "MNT_ID:INODE", Lookup::Whole, HANDED_IN),
     // get_tty_driver, criu/tty.c; a key of --inherit-fd does as well.
-    kind(c"tty", "RDEV:DEV", Lookup::Whole),
+    kind(c"tty", "RDEV:DEV", Lookup::Whole, HANDED_IN),
     // ext_mount_lookup, criu/mount.c.
-    kind(c"mnt", "MOUNTPOINT", Lookup::Named),
+    kind(
+        c"mnt",
+        "MOUNTPOINT",
+        Lookup::Named,
+        note(
+            "What is in the mount is not saved.",
+            "--external 'mnt[NAME]:PATH', PATH being what is to be mounted there.",
+        ),
+    ),
     // try_resolve_ext_mount, criu/mount.c.
-    kind(c"dev", "MAJOR/MINOR", Lookup::Named),
+    kind(
+        c"dev",
+        "MAJOR/MINOR",
+        Lookup::Named,
+        note("What is on the device is not saved.", "--external 'dev[NAME]:/dev/DEVICE'."),
+    ),
     // collect_net_ns, criu/net.c.
-    kind(c"net", "INODE", Lookup::Named),
+    kind(
+        c"net",
+        "INODE",
+        Lookup::Named,
+        note("The network namespace is not saved.", "another in its place, handed in by --inherit-fd 'fd[N]:NAME'."),
+    ),
     // dump_namespaces and collect_pid_ns, criu/namespaces.c.
-    kind(c"pid", "INODE", Lookup::Named),
+    kind(
+        c"pid",
+        "INODE",
+        Lookup::Named,
+        note(
+            "The pid namespace is not saved.",
+            "another in its place, handed in by --inherit-fd 'fd[N]:pidns', with the pids free in it.",
+        ),
+    ),
     // All criu/net.c.
-    kind(c"veth", "INTERFACE", Lookup::RestoreOnly),
-    kind(c"netdev", "INTERFACE", Lookup::RestoreOnly),
-    kind(c"macvlan", "INTERFACE", Lookup::RestoreOnly),
+    of_restore(c"veth", "INTERFACE"),
+    of_restore(c"netdev", "INTERFACE"),
+    of_restore(c"macvlan", "INTERFACE"),
 ];
+
+/// What comes with giving `--external KEY`.
+pub fn note_of(key: &str) -> Option<Note> {
+    if key.starts_with("mnt[]") {
+        return Opt::AutodetectExtMounts.row()?.note("");
+    }
+    // Where the key itself is a fact that is not known, it is of one of these.
+    kind_of(key).map_or(Some(HANDED_IN), |kind| kind.note)
+}
+
+fn kind_of(key: &str) -> Option<&'static Kind> {
+    let (name, _) = key.split_once('[')?;
+    KINDS.iter().find(|kind| kind.name.to_bytes() == name.as_bytes())
+}
 
 /// A UNIX socket, by its inode.
 pub fn unix(inode: u64) -> String {
@@ -175,11 +238,6 @@ mod tests {
     use super::*;
     use crate::rules::testkit::host;
     use crate::rules::{registry, Remedy};
-
-    fn kind_of(key: &str) -> Option<&'static Kind> {
-        let (name, _) = key.split_once('[')?;
-        KINDS.iter().find(|kind| kind.name.to_bytes() == name.as_bytes())
-    }
 
     /// Whether a key with a name is one for these.
     fn named(given: &[&str]) -> Gate {

@@ -13,8 +13,8 @@ mod table;
 mod written;
 
 use crate::criu::Host;
-pub use row::{CriuOption, Takes};
-pub(in crate::criu) use row::{Kept, Layout};
+pub(in crate::criu) use row::{note, Kept, Layout};
+pub use row::{CriuOption, Note, Takes};
 use serde::{Deserialize, Serialize};
 pub use table::{Opt, Options, OPTIONS, RESOURCES};
 
@@ -52,7 +52,7 @@ fn all() -> impl Iterator<Item = &'static CriuOption> {
 }
 
 impl Opt {
-    fn row(self) -> Option<&'static CriuOption> {
+    pub fn row(self) -> Option<&'static CriuOption> {
         OPTIONS.iter().find(|option| option.opt == Some(self))
     }
 

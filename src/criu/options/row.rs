@@ -20,6 +20,26 @@ pub struct CriuOption {
     pub since: Option<Cap>,
     pub(in crate::criu) kept: Kept,
     pub(crate) from_c: Option<FromC>,
+    /// For hints; none where no rule names it as a remedy.
+    pub notes: &'static [Note],
+}
+
+/// What comes with giving an option. CRIU's manual and sources say so; what a restore of CRIU 4.3 refuses without, it was seen to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// With this value alone; empty: with any.
+    pub value: &'static str,
+    pub costs: &'static str,
+    /// What the restore then needs.
+    pub restore: &'static str,
+}
+
+pub(in crate::criu) const fn note(costs: &'static str, restore: &'static str) -> Note {
+    note_of("", costs, restore)
+}
+
+pub(super) const fn note_of(value: &'static str, costs: &'static str, restore: &'static str) -> Note {
+    Note { value, costs, restore }
 }
 
 /// How an option stands on a command line.
@@ -91,7 +111,13 @@ impl CriuOption {
         since: None,
         kept: Kept::Asked,
         from_c: None,
+        notes: &[],
     };
+
+    /// What comes with giving it, with this value if it has one.
+    pub fn note(&self, value: &str) -> Option<Note> {
+        self.notes.iter().copied().find(|note| note.value.is_empty() || note.value == value)
+    }
 
     pub(in crate::criu) fn member(&self) -> Option<&Member> {
         match &self.kept {
@@ -118,6 +144,7 @@ impl CriuOption {
 ///     kept: [READER "MEMBER" LAYOUT = OFFSET, ...],     or [command_line] or [asked]
 ///     c_api: [flag],                       the byte of the same name in the C struct
 ///                                          or [|c, text| Option<TYPE>]; absent: it is not in there
+///     notes: [NOTE, ...],                  absent: no rule names it as a remedy
 /// }
 /// ```
 ///
@@ -133,6 +160,7 @@ macro_rules! options {
             $(since: $since:expr,)?
             kept: [$($kept:tt)*],
             $(c_api: [$($c_api:tt)*],)?
+            $(notes: [$($note:expr),* $(,)?],)?
         }
     )*) => {
         /// The state of each option. `None`: not known.
@@ -177,6 +205,7 @@ macro_rules! options {
             since: optional!($($since)?),
             kept: kept!($field, $default, $($kept)*),
             from_c: optional!($(from_c!($field, $type, $($c_api)*))?),
+            notes: &[$($($note),*)?],
         },)*];
     };
 }

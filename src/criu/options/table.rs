@@ -2,7 +2,7 @@
 //!
 //! Offsets: criu/include/cr_options.h at v3.17.1, v3.18, v4.0, v4.1.1, v4.2 (x86_64); 4.3 from the binary's accesses.
 
-use super::row::{CriuOption, Kept, Layout, Member, Takes};
+use super::row::{note, note_of, CriuOption, Kept, Layout, Member, Takes};
 use super::{memory, written, LockMethod};
 use crate::bytes::Bytes;
 use crate::criu::{externals, Cap};
@@ -15,6 +15,12 @@ options! {
         rpc_field: "tcp_established",
         kept: [memory::int "tcp_established_ok" V3_17 = 32],
         c_api: [flag],
+        notes: [
+            note(
+                "The other side sees a pause: until the restore, CRIU blocks the connection's traffic.",
+                "--tcp-established again, the same addresses, and traffic that was blocked all the time.",
+            ),
+        ],
     }
     (TcpClose) tcp_close: bool = Some(false) => {
         name: "tcp-close",
@@ -22,6 +28,9 @@ options! {
         rpc_field: "tcp_close",
         kept: [memory::int "tcp_close" V3_17 = 36],
         c_api: [flag],
+        notes: [
+            note("Connections are not saved: the program finds them closed.", "--tcp-close again."),
+        ],
     }
     (SkipInFlight) skip_in_flight: bool = Some(false) => {
         name: "skip-in-flight",
@@ -29,6 +38,9 @@ options! {
         rpc_field: "tcp_skip_in_flight",
         kept: [memory::int "tcp_skip_in_flight" V3_17 = 352, V3_18 = 360, V4_3 = 384],
         c_api: [flag],
+        notes: [
+            note("Clients that were not accepted yet have to connect again.", "no option."),
+        ],
     }
     (ExtUnixSk) ext_unix_sk: bool = Some(false) => {
         name: "ext-unix-sk",
@@ -37,6 +49,13 @@ options! {
         rpc_field: "ext_unix_sk",
         kept: [memory::byte "ext_unix_sk" V3_17 = 20],
         c_api: [flag],
+        notes: [
+            note(
+                "The connection is cut, and made anew at the restore.",
+                "--ext-unix-sk again, and somebody who is bound to the peer's name: without it the socket comes back \
+                 unconnected, and nothing says so.",
+            ),
+        ],
     }
     (ShellJob) shell_job: bool = Some(false) => {
         name: "shell-job",
@@ -45,6 +64,12 @@ options! {
         rpc_field: "shell_job",
         kept: [memory::int "shell_job" V3_17 = 24],
         c_api: [flag],
+        notes: [
+            note(
+                "The processes come back in the session and on the terminal of whoever restores them.",
+                "--shell-job again, and a terminal to start it from.",
+            ),
+        ],
     }
     (FileLocks) file_locks: bool = Some(false) => {
         name: "file-locks",
@@ -53,6 +78,12 @@ options! {
         rpc_field: "file_locks",
         kept: [memory::int "handle_file_locks" V3_17 = 28],
         c_api: [flag],
+        notes: [
+            note(
+                "It is safe as long as nobody outside of the tree wants the same locks.",
+                "--file-locks again: without it the processes come back without their locks, and nothing says so.",
+            ),
+        ],
     }
     (LinkRemap) link_remap: bool = Some(false) => {
         name: "link-remap",
@@ -60,6 +91,12 @@ options! {
         rpc_field: "link_remap",
         kept: [memory::int "link_remap_ok" V3_17 = 44],
         c_api: [flag],
+        notes: [
+            note(
+                "A hard link, link_remap.N, is made beside the file and stays there until the restore.",
+                "no option, but that link. It is used up: such images can be restored once.",
+            ),
+        ],
     }
     /// Bytes.
     ghost_limit: u64 = Some(1 << 20) => {
@@ -68,6 +105,9 @@ options! {
         rpc_field: "ghost_limit",
         kept: [memory::size "ghost_limit" V3_17 = 296, V3_18 = 304, V4_3 = 328],
         c_api: [|c, _text| (c.ghost_limit != 0).then_some(c.ghost_limit)],
+        notes: [
+            note("The file's contents go into the images.", "no option."),
+        ],
     }
     (EvasiveDevices) evasive_devices: bool = Some(false) => {
         name: "evasive-devices",
@@ -75,6 +115,9 @@ options! {
         rpc_field: "evasive_devices",
         kept: [memory::int "evasive_devices" V3_17 = 40],
         c_api: [flag],
+        notes: [
+            note("CRIU takes another path to the same device.", "no option, but that path."),
+        ],
     }
     (ForceIrmap) force_irmap: bool = Some(false) => {
         name: "force-irmap",
@@ -89,6 +132,12 @@ options! {
         takes: ["PATH" written::item],
         rpc_field: "irmap_scan_paths",
         kept: [memory::irmap_paths "irmap_scan_paths" V3_17 = 304, V3_18 = 312, V4_3 = 336],
+        notes: [
+            note(
+                "CRIU searches that directory, which takes its time while the tree is frozen.",
+                "no option, but the file in its place.",
+            ),
+        ],
     }
     /// Comma separated lists.
     enable_fs: Vec<Bytes> = Some(Vec::new()) => {
@@ -96,6 +145,9 @@ options! {
         takes: ["FS,..." written::item],
         rpc_field: "enable_fs",
         kept: [command_line],
+        notes: [
+            note("What is in it is not saved: it is mounted again from its source.", "no option, but the same source."),
+        ],
     }
     skip_mnt: Vec<Bytes> = Some(Vec::new()) => {
         name: "skip-mnt",
@@ -125,6 +177,9 @@ options! {
         rpc_field: "auto_ext_mnt",
         kept: [memory::byte "autodetect_ext_mounts" V3_17 = 280, V4_3 = 304],
         c_api: [flag],
+        notes: [
+            note("What is in these mounts is not saved.", "--external 'mnt[]' again, and the same things mounted."),
+        ],
     }
     (AllowUprobes) allow_uprobes: bool = Some(false) => {
         name: "allow-uprobes",
@@ -132,6 +187,12 @@ options! {
         since: Cap::Uprobes,
         kept: [memory::int "allow_uprobes" V4_2 = 384, V4_3 = 408],
         c_api: [flag],
+        notes: [
+            note(
+                "The area is left out of the images.",
+                "--allow-uprobes again, and the same uprobes: where one is missing, a process gets SIGTRAP.",
+            ),
+        ],
     }
     /// Which is the default depends on the build from CRIU 4.1 on (NETWORK_LOCK_DEFAULT): see [`crate::criu::Host::dry_run`].
     network_lock: LockMethod = None => {
@@ -139,12 +200,26 @@ options! {
         takes: ["METHOD" written::lock_method],
         rpc_field: "network_lock",
         kept: [memory::lock_method "network_lock_method" V3_17 = 368, V3_18 = 376, V4_3 = 400],
+        notes: [
+            note_of("nftables", "None, where CRIU is built with nftables.", "no option: the images name the method."),
+            note_of(
+                "skip",
+                "Nothing blocks the traffic of the tree between dump and restore: peers may be answered by a reset.",
+                "no option.",
+            ),
+        ],
     }
     /// CLONE_NEW* bits.
     empty_ns: u32 = Some(0) => {
         name: "empty-ns",
         takes: ["net" written::empty_ns],
         kept: [memory::empty_ns "empty_ns" V3_17 = 348, V3_18 = 356, V4_3 = 380],
+        notes: [
+            note(
+                "Interfaces, addresses and routes of the network namespace are not saved.",
+                "--empty-ns net again (without it CRIU wants iptables-restore), and somebody who sets the network up.",
+            ),
+        ],
     }
     /// Outer None not known, inner None not given.
     #[serde(default, with = "super::known")]
@@ -169,6 +244,9 @@ options! {
         name: "file-validation",
         takes: ["METHOD" written::file_validation],
         kept: [memory::is_file_size "file_validation_method" V3_17 = 456, V3_18 = 464, V4_2 = 472, V4_3 = 512],
+        notes: [
+            note("Whether a file is still the same, the restore tells by its size alone.", "no option."),
+        ],
     }
     (Unprivileged) unprivileged: bool = Some(false) => {
         name: "unprivileged",
@@ -176,12 +254,22 @@ options! {
         rpc_field: "unprivileged",
         kept: [memory::int "unprivileged" V3_18 = 500, V4_2 = 508, V4_3 = 548],
         c_api: [flag],
+        notes: [
+            note("CRIU can do no more than that user may.", "--unprivileged again."),
+        ],
     }
     (OrphanPtsMaster) orphan_pts_master: bool = Some(false) => {
         takes: [nothing],
         rpc_field: "orphan_pts_master",
         kept: [memory::byte "orphan_pts_master" V3_17 = 388, V3_18 = 400, V4_2 = 404, V4_3 = 428],
         c_api: [flag],
+        notes: [
+            note(
+                "The other side of the terminal is not saved.",
+                "orphan_pts_master again: CRIU makes a new one, and hands it out with the notification \
+                 orphan-pts-master.",
+            ),
+        ],
     }
 }
 
