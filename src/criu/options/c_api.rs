@@ -1,6 +1,7 @@
 //! The options as the C functions take them ([`crate::capi`]).
 
 use std::ffi::c_char;
+use std::mem::{offset_of, size_of};
 
 /// What the dump would be asked for. All zero but `size` is `criu dump` without any option, by the newest CRIU known.
 ///
@@ -43,3 +44,6 @@ pub struct criu_preflight_options {
     /// Zero.
     pub reserved: [u8; 7],
 }
+
+// No padding: what a caller leaves uninitialised is nowhere.
+const _: () = assert!(size_of::<criu_preflight_options>() == offset_of!(criu_preflight_options, reserved) + 7);
