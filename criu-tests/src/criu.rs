@@ -2,6 +2,7 @@
 
 use crate::cgroups;
 use crate::fixtures::As;
+use crate::given::Given;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -18,6 +19,7 @@ pub struct Criu {
 /// What one CRIU command did.
 pub struct Ran {
     pub ok: bool,
+    pub code: Option<i32>,
     /// That ended it.
     pub signal: Option<i32>,
     /// Its log; if it wrote none, what it printed.
@@ -28,6 +30,16 @@ pub struct Ran {
 
 /// Longer than anything a fixture does, CRIU's own 10 s and the kernel's lease-break time included.
 const LIMIT: Duration = Duration::from_secs(75);
+
+/// A restore of a fixture takes a second at most; CRIU's own limit of 10 s comes before.
+const RESTORE_LIMIT: Duration = Duration::from_secs(30);
+
+/// A program that is built beside this one.
+pub fn beside(name: &str) -> PathBuf {
+    let mut p = std::env::current_exe().unwrap_or_default();
+    p.set_file_name(name);
+    p
+}
 
 impl Criu {
     /// A given CRIU.
@@ -58,6 +70,30 @@ impl Criu {
 
     /// Runs `ACTION -D dir/images -W dir/work -o ACTION.log -v4 -L libdir ARGS`.
     pub fn run(&self, action: &str, dir: &Path, libdir: &Path, args: &[String], who: As) -> Result<Ran, String> {
+        let mut cmd = Command::new(&self.path);
+        cmd.stdin(Stdio::null());
+        self.start(cmd, action, dir, libdir, args, who)
+    }
+
+    /// The same with `restore`, and what is handed in. If it fails, none of its processes is left.
+    pub fn restore(&self, dir: &Path, libdir: &Path, args: &[String], who: As, given: &Given) -> Result<Ran, String> {
+        let mut cmd = Command::new(beside("supervise"));
+        cmd.arg(RESTORE_LIMIT.as_secs().to_string()).arg(&self.path);
+        given.to(&mut cmd);
+        let mut ran = self.start(cmd, "restore", dir, libdir, args, who)?;
+        ran.timed_out |= ran.code == Some(124);
+        Ok(ran)
+    }
+
+    fn start(
+        &self,
+        mut cmd: Command,
+        action: &str,
+        dir: &Path,
+        libdir: &Path,
+        args: &[String],
+        who: As,
+    ) -> Result<Ran, String> {
         let (images, work) = (dir.join("images"), dir.join("work"));
         let io = |e: std::io::Error| format!("{}: {e}", dir.display());
         std::fs::create_dir_all(&images).map_err(io)?;
@@ -65,11 +101,10 @@ impl Criu {
         let log = work.join(format!("{action}.log"));
         let printed = dir.join(format!("{action}.out"));
         let out = File::create(&printed).map_err(io)?;
-        let mut cmd = Command::new(&self.path);
         cmd.arg(action).arg("-D").arg(&images).arg("-W").arg(&work).arg("-o").arg(format!("{action}.log"));
         cmd.args(["-v4", "-L"]).arg(libdir).args(args).current_dir(&work);
         cmd.env_remove("CRIU_PREFLIGHT_MODE");
-        cmd.stdin(Stdio::null()).stdout(out.try_clone().map_err(io)?).stderr(out);
+        cmd.stdout(out.try_clone().map_err(io)?).stderr(out);
         let group = (who == As::OwnCgroupNs).then(|| group(dir)).transpose()?;
         // SAFETY: only async-signal-safe calls between fork and exec.
         unsafe { cmd.pre_exec(move || prepare(who, group.as_deref())) };
@@ -98,7 +133,7 @@ impl Criu {
         let time = start.elapsed();
         let mut text = read(&log);
         text.push_str(&read(&printed));
-        Ok(Ran { ok: status.success(), signal: status.signal(), log: text, time, timed_out })
+        Ok(Ran { ok: status.success(), code: status.code(), signal: status.signal(), log: text, time, timed_out })
     }
 }
 
@@ -176,7 +211,7 @@ impl Ran {
     /// The first of them, without its timestamp.
     pub fn reason(&self) -> String {
         if self.timed_out {
-            return format!("no end after {LIMIT:?}");
+            return format!("no end after {:?}", self.time);
         }
         let line = self.errors().first().copied().or(self.log.lines().last()).unwrap_or("no log");
         line.find("Error (").map_or(line, |i| &line[i..]).to_string()

@@ -19,21 +19,24 @@
 //! ```ignore
 //! refused("pipe-packet", "pipe-packet", "The packetized mode for pipes is not supported")   // what CRIU's log must say
 //!     .blames(&[at("pipe-packet", "pipe-packet.w")]),   // what the plugin must name
-//! accepted("pipe-plain", "pipe:data"),                                                      // the twin, restored as well
+//! accepted("pipe-plain", "pipe:data"),                                  // the twin, restored and compared as well
 //! ```
 //!
 //! The tree is written in the words of `mkres` (see its `main.rs`, or `mkres --list`), `{dir}` being the run's own directory,
-//! `{btrfs}` a mounted Btrfs (subvolumes `sub`, `root`, `root2`), `{btrfsdev}` its block device (MAJOR-MINOR); `--root {root}` gives the tree a root directory of its own.
+//! `{btrfs}` a mounted Btrfs (subvolumes `sub`, `root`, `root2`), `{btrfsdev}` its block device (MAJOR-MINOR), `{bound}` a directory that is
+//! a mount of its own in the runner's namespace; `--root {root}` gives the tree a root directory of its own.
 //! Every rule needs a refused fixture and an accepted twin as near to it as can be made. `opts` gives CRIU's options;
 //! in it `{ino:NAME}` `{ino16:NAME}` `{mnt16:NAME}` `{rdev16:NAME}` `{dev16:NAME}` stand for properties of the descriptor that
 //! mkres reports as NAME (`{fact:NAME}` for a fact it reports). `upto` and `from` give other expectations for some CRIU versions.
 //! See [`fixtures::Fixture`] for the rest.
 
 pub mod cgroups;
+pub mod compare;
 pub mod criu;
 pub mod dry;
 pub mod examples;
 pub mod fixtures;
+pub mod given;
 pub mod mounts;
 pub mod snapshots;
 pub mod soak;

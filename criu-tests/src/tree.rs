@@ -29,9 +29,7 @@ pub enum NoTree {
 
 /// The factory, built beside this program.
 pub fn mkres() -> PathBuf {
-    let mut p = std::env::current_exe().unwrap_or_default();
-    p.set_file_name("mkres");
-    p
+    crate::criu::beside("mkres")
 }
 
 impl Tree {
@@ -186,8 +184,8 @@ impl Tree {
             return nodes.iter().find_map(|n| n["facts"][name].as_str()).map(String::from);
         }
         let (pid, fd) = self.place(name)?;
-        if what == "pidns" {
-            return std::fs::metadata(format!("/proc/{pid}/ns/pid")).ok().map(|ns| ns.ino().to_string());
+        if let Some(kind) = what.strip_suffix("ns") {
+            return std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|ns| ns.ino().to_string());
         }
         let path = format!("/proc/{pid}/fd/{}", fd?);
         let st = std::fs::metadata(&path);

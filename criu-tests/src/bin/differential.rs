@@ -6,7 +6,8 @@ use criu_tests::examples::Examples;
 use criu_tests::fixtures::{self, Fixture};
 use criu_tests::mounts::Btrfs;
 use criu_tests::tree::mkres;
-use criu_tests::trial::{run, Outcome, Recorded, Setup};
+use criu_tests::trial::{run, Fate, Outcome, Recorded, Setup};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -127,6 +128,43 @@ struct Count {
     passed: usize,
     failed: Vec<String>,
     skipped: usize,
+    fates: Fates,
+}
+
+/// What became of the dumps that CRIU made, as expected.
+#[derive(Default)]
+struct Fates {
+    same: usize,
+    changed: usize,
+    announced: usize,
+    /// By the reason.
+    unannounced: BTreeMap<&'static str, usize>,
+    harness: BTreeMap<&'static str, usize>,
+}
+
+impl Fates {
+    fn add(&mut self, fate: Fate) {
+        match fate {
+            Fate::Same => self.same += 1,
+            Fate::Changed => self.changed += 1,
+            Fate::Announced => self.announced += 1,
+            Fate::Unannounced(why) => *self.unannounced.entry(why).or_default() += 1,
+            Fate::Harness(why) => *self.harness.entry(why).or_default() += 1,
+        }
+    }
+
+    fn print(&self) {
+        let sum = |of: &BTreeMap<&str, usize>| of.values().sum::<usize>();
+        let (unannounced, harness) = (sum(&self.unannounced), sum(&self.harness));
+        for (what, reasons) in [("unannounced", &self.unannounced), ("for the sake of the test", &self.harness)] {
+            reasons.iter().for_each(|(why, n)| println!("not restored, {what}, {n} times: {why}"));
+        }
+        println!(
+            "dumps: {} restored as they were, {} with losses; not restored: {} announced, {unannounced} unannounced, {harness} for \
+             the sake of the test",
+            self.same, self.changed, self.announced
+        );
+    }
 }
 
 fn all(a: &Asked, criu: &[Criu], setup: &Setup) -> ExitCode {
@@ -140,7 +178,7 @@ fn all(a: &Asked, criu: &[Criu], setup: &Setup) -> ExitCode {
         let next = || queue.lock().map_or(None, |mut q| q.next());
         let one = |f: &Fixture| {
             let (outcome, record) = run(f, c, setup);
-            tell(&name(f), &outcome, record.filter(|_| a.record), &count);
+            tell(&name(f), &outcome, record, a.record, &count);
         };
         std::thread::scope(|s| {
             for _ in 0..a.jobs.max(1) {
@@ -158,6 +196,7 @@ fn all(a: &Asked, criu: &[Criu], setup: &Setup) -> ExitCode {
     for f in &count.failed {
         println!("FAILED {f}");
     }
+    count.fates.print();
     println!("{} passed, {} failed, {} skipped", count.passed, count.failed.len(), count.skipped);
     if count.passed + count.failed.len() + count.skipped == 0 {
         eprintln!("no fixture has {:?} in VERSION::NAME: fixtures are named, not rules", a.filters);
@@ -166,7 +205,7 @@ fn all(a: &Asked, criu: &[Criu], setup: &Setup) -> ExitCode {
     ExitCode::from(u8::from(!count.failed.is_empty() || count.passed == 0))
 }
 
-fn tell(name: &str, outcome: &Outcome, record: Option<Recorded>, count: &Mutex<Count>) {
+fn tell(name: &str, outcome: &Outcome, record: Option<Recorded>, print: bool, count: &Mutex<Count>) {
     let Ok(mut n) = count.lock() else { return };
     match outcome {
         Outcome::Passed => {
@@ -182,7 +221,10 @@ fn tell(name: &str, outcome: &Outcome, record: Option<Recorded>, count: &Mutex<C
             n.failed.push(format!("{name}: {why}"));
         }
     }
-    if let Some(r) = record {
+    if let Some(fate) = record.as_ref().and_then(|r| r.fate) {
+        n.fates.add(fate);
+    }
+    if let Some(r) = record.filter(|_| print) {
         println!("        {}, pages {}, {} ms: {}", r.verdict, r.pages, r.millis, r.says);
     }
 }

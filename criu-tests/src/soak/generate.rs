@@ -143,7 +143,11 @@ fn things() -> (Vec<Thing>, Vec<Thing>) {
         };
         // Which /proc CRIU then comes by, others of the root's things decide.
         let of_root = words.contains("landlocked") && words != f.tree;
-        let elsewhere = of_root || words.contains("{btrfs") || words.contains("--") || words.contains("no-setsid");
+        let elsewhere = of_root
+            || words.contains("{btrfs")
+            || words.contains("{bound}")
+            || words.contains("--")
+            || words.contains("no-setsid");
         // Only the root process's is short of room by what is read before; else see cg-mount/walk in the inventory.
         let root_only = f.name == "cg-too-long";
         if elsewhere

@@ -10,13 +10,14 @@ use crate::dry::DryRun;
 use crate::examples::{Examples, Seen};
 use crate::fixtures::{As, Expect, Fixture};
 use crate::mounts::Btrfs;
-use restore::restore;
+use restore::{fate, restore, Before, Restored};
 use stage::{dump, hanging};
 use std::path::{Path, PathBuf};
 use wanted::Wanted;
 
 pub(crate) use report::names;
 pub use report::Report;
+pub use restore::Fate;
 pub(crate) use stage::{dumped, make, options, set, Stage};
 pub use wanted::passcred_refused;
 pub(crate) use wanted::{FROZEN_ONLY, NO_PASSCRED};
@@ -48,6 +49,8 @@ pub struct Recorded {
     pub pages: usize,
     pub says: String,
     pub millis: u128,
+    /// What became of the dump.
+    pub fate: Option<Fate>,
     /// The line of its log with the text that the fixture expects.
     pub line: Option<String>,
 }
@@ -89,7 +92,7 @@ fn once(f: &Fixture, criu: &Criu, wanted: &Wanted, setup: &Setup, dir: &Path) ->
         Ok((None, r)) => match &setup.plugin {
             None => (Outcome::Passed, Some(r)),
             Some(p) => match with_plugin(f, criu, wanted, setup, p, &dir.join("plugin"), r.line.as_deref()) {
-                Ok(()) => (Outcome::Passed, Some(r)),
+                Ok(fate) => (Outcome::Passed, Some(Recorded { fate, ..r })),
                 Err(e) => (e, Some(r)),
             },
         },
@@ -110,20 +113,40 @@ fn missing(who: As, base: &Path) -> Option<String> {
     (!lacking.is_empty()).then(|| format!("this machine has no capability number {}", lacking.join(", ")))
 }
 
+/// In one line.
+fn said(restored: &Restored) -> String {
+    match restored {
+        Restored::Failed(why) => format!("not restored: {why}"),
+        Restored::Back(differences) if differences.is_empty() => "restored as it was".into(),
+        Restored::Back(differences) => {
+            let all: Vec<String> = differences.iter().map(ToString::to_string).collect();
+            format!("restored, changed: {}", all.join(" ¦ "))
+        }
+    }
+}
+
 fn broken(e: impl ToString) -> Outcome {
     Outcome::Failed(e.to_string())
+}
+
+/// What the restore needs to know of a tree that is expected to be dumped.
+fn before(f: &Fixture, criu: &Criu, w: &Wanted, stage: &Stage, dir: &Path) -> Result<Option<Before>, Outcome> {
+    let accepted = matches!(w.expect, Expect::Accept);
+    accepted.then(|| Before::of(f, &criu.version, stage, dir)).transpose().map_err(broken)
 }
 
 /// CRIU without the plugin against the fixture's expectation. `Some` text: where it differs.
 fn alone(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, dir: &Path) -> Result<(Option<String>, Recorded), Outcome> {
     let mut stage = make(f, s, dir)?;
     let opts = options(f, criu, &stage.tree)?;
+    let before = before(f, criu, w, &stage, dir)?;
     let ran = dump(f, criu, &stage.tree, &s.no_plugins, dir)?;
     let mut record = Recorded {
         verdict: if ran.ok { "accepts" } else { "refuses" },
         pages: pages(dir),
         says: if ran.ok { String::new() } else { ran.reason() },
         millis: ran.time.as_millis(),
+        fate: None,
         line: match w.expect {
             Expect::Refuse(says) => ran.log.lines().find(|line| line.contains(says)).map(String::from),
             _ => None,
@@ -137,17 +160,14 @@ fn alone(f: &Fixture, criu: &Criu, w: &Wanted, s: &Setup, dir: &Path) -> Result<
         }
         _ => None,
     };
-    // The restore is CRIU's own affair; asked only where it alone is looked at, so that a fixture says the truth.
-    if ran.ok && wrong.is_none() && s.plugin.is_none() {
-        let back = restore(f, criu, &mut stage, &s.no_plugins, dir, &opts);
-        record.says = match (&back, f.no_restore) {
-            (Ok(()), _) => "restored".into(),
-            (Err(e), Some(_)) => format!("not restored, as expected: {e}"),
-            (Err(e), None) => format!("not restored: {e}"),
-        };
-        if back.is_err() && f.no_restore.is_none() {
-            return Ok((Some(record.says.clone()), record));
-        }
+    // With the plugin the restore is asked there.
+    if let (true, None, None, Some(before)) = (ran.ok, &wrong, &s.plugin, before) {
+        let restored = restore(f, criu, &mut stage, &s.no_plugins, dir, &opts, &before).map_err(broken)?;
+        record.says = said(&restored);
+        return Ok(match fate(f, &criu.version, &before, &restored, None) {
+            Ok(fate) => (None, Recorded { fate: Some(fate), ..record }),
+            Err(how) => (Some(how), record),
+        });
     }
     Ok((wrong, record))
 }
@@ -160,7 +180,7 @@ fn with_plugin(
     plugin: &Path,
     dir: &Path,
     alone: Option<&str>,
-) -> Result<(), Outcome> {
+) -> Result<Option<Fate>, Outcome> {
     let mut stage = make(f, s, dir)?;
     let opts = options(f, criu, &stage.tree)?;
     let hangs = hanging(f, &stage.tree)?;
@@ -182,6 +202,7 @@ fn with_plugin(
         (Some(_), Some((dry, _))) => dry.text(dumped(f, &stage.tree)?, &opts, criu).map_err(broken)?,
         _ => String::new(),
     };
+    let before = before(f, criu, w, &stage, dir)?;
     let ran = dump(f, criu, &stage.tree, plugin, dir)?;
     let report = Report::of(&dir.join("work/preflight.json"), &ran.log);
     if let (Some(examples), Ok(report)) = (&s.examples, &report) {
@@ -212,11 +233,12 @@ fn with_plugin(
             if !silent.is_empty() {
                 return Err(broken(silent.join("; ")));
             }
-            let back = restore(f, criu, &mut stage, plugin, dir, &opts);
-            match (back, f.no_restore) {
-                (Err(e), None) => Err(broken(format!("dumped, but not restored with the plugin loaded: {e}"))),
-                _ => Ok(()),
+            let Some(before) = before else { return Ok(None) };
+            let restored = restore(f, criu, &mut stage, plugin, dir, &opts, &before).map_err(broken)?;
+            if std::env::var_os("COMPARE").is_some() {
+                eprintln!("RESTORED {}::{} {}", criu.version, f.name, said(&restored));
             }
+            fate(f, &criu.version, &before, &restored, Some(&report)).map(Some).map_err(broken)
         }
         Expect::Refuse(says) => {
             if ran.ok {
@@ -244,9 +266,9 @@ fn with_plugin(
             }
             match stage.tree.disturbed() {
                 Some(how) => Err(broken(format!("refused, but the tree was not left as it was: {how}"))),
-                None => stage.tree.answers(stage.tree.pid).map_err(broken),
+                None => stage.tree.answers(stage.tree.pid).map(|()| None).map_err(broken),
             }
         }
-        Expect::Skip(_) => Ok(()),
+        Expect::Skip(_) => Ok(None),
     }
 }

@@ -11,6 +11,8 @@ use std::path::Path;
 pub(crate) struct Stage {
     pub(crate) tree: Tree,
     pub(super) root: Option<(Bound, String)>,
+    /// Unmounted with the tree.
+    _bound: Option<Bound>,
 }
 
 pub(crate) fn make(f: &Fixture, s: &Setup, dir: &Path) -> Result<Stage, Outcome> {
@@ -31,6 +33,9 @@ pub(crate) fn set(spec: &str, s: &Setup, dir: &Path) -> Result<Stage, Outcome> {
         let (at, device) = s.btrfs.mounted().map_err(Outcome::Skipped)?;
         spec = spec.replace("{btrfs}", &at.to_string_lossy()).replace("{btrfsdev}", &device);
     }
+    let place = dir.join("bound");
+    let bound = spec.contains("{bound}").then(|| Bound::at(&place)).transpose().map_err(broken)?;
+    let spec = spec.replace("{bound}", &place.to_string_lossy());
     let mut words = spec.split_whitespace();
     let own = words.find(|w| *w == "--root").and(words.next());
     let root = own.map(|dir| Bound::at(Path::new(dir)).map(|b| (b, dir.to_string()))).transpose().map_err(broken)?;
@@ -38,7 +43,7 @@ pub(crate) fn set(spec: &str, s: &Setup, dir: &Path) -> Result<Stage, Outcome> {
         NoTree::Skip(why) => Outcome::Skipped(why),
         NoTree::Broken(why) => Outcome::Failed(why),
     })?;
-    Ok(Stage { tree, root })
+    Ok(Stage { tree, root, _bound: bound })
 }
 
 pub(crate) fn options(f: &Fixture, criu: &Criu, tree: &Tree) -> Result<Vec<String>, Outcome> {

@@ -1,0 +1,50 @@
+//! Runs a program with a time limit, for `criu restore`: if it fails, nothing that it has started is left.
+//!
+//! ```text
+//! supervise SECONDS PROGRAM [ARG]...
+//! ```
+//!
+//! What loses its parent comes to this process, and is known by that; if the program succeeds, to the one that has started this.
+//! The exit status is the program's, 124 after the limit, 128 and more if a signal ended it.
+
+use criu_tests::tree::{descendants, end};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let limit = args.next().and_then(|s| s.to_str()?.parse().ok()).map(Duration::from_secs);
+    let (Some(limit), Some(program)) = (limit, args.next()) else {
+        eprintln!("supervise SECONDS PROGRAM [ARG]...");
+        return ExitCode::from(2);
+    };
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    let start = Instant::now();
+    let mut child = match Command::new(&program).args(args).spawn() {
+        Ok(child) => child,
+        Err(e) => {
+            eprintln!("{}: {e}", program.display());
+            return ExitCode::from(2);
+        }
+    };
+    let code = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status.code().unwrap_or(128 + status.signal().unwrap_or(0)),
+            Ok(None) if start.elapsed() < limit => std::thread::sleep(Duration::from_millis(2)),
+            _ => break 124,
+        }
+    };
+    if code != 0 {
+        // A process may be on its way to us while we look.
+        for _ in 0..10 {
+            let mut left = descendants(std::process::id().cast_signed());
+            left.remove(&std::process::id().cast_signed());
+            if left.is_empty() {
+                break;
+            }
+            end(&left);
+        }
+    }
+    ExitCode::from(u8::try_from(code).unwrap_or(255))
+}

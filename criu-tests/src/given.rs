@@ -1,0 +1,105 @@
+//! What a restore is handed in: descriptors for `--inherit-fd`, and a terminal.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+#[derive(Default)]
+pub struct Given {
+    /// Those that CRIU inherits.
+    fds: Vec<OwnedFd>,
+    /// Other ends, which stay here.
+    kept: Vec<OwnedFd>,
+    terminal: Option<OwnedFd>,
+}
+
+/// Above what CRIU opens for itself.
+const ABOVE: i32 = 300;
+
+fn owned<T: Into<OwnedFd>>(r: std::io::Result<T>) -> Result<OwnedFd, String> {
+    r.map(Into::into).map_err(|e| e.to_string())
+}
+
+/// A new terminal: its master and its slave.
+fn terminal() -> Result<(OwnedFd, OwnedFd), String> {
+    let (mut master, mut slave) = (0, 0);
+    let null = std::ptr::null_mut();
+    let r = unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) };
+    if r != 0 {
+        return Err(format!("openpty: {}", std::io::Error::last_os_error()));
+    }
+    for fd in [master, slave] {
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    unsafe { Ok((OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave))) }
+}
+
+impl Given {
+    /// A descriptor of this kind; its number. `stream`, `dgram`: one of a pair of UNIX sockets. `tty`: a new terminal. `ns=NAME`: a
+    /// namespace of the runner. `dir=PATH`. `file=DIR/N`: a new file of N bytes.
+    pub fn descriptor(&mut self, kind: &str) -> Result<i32, String> {
+        let (kind, path) = kind.split_once('=').unwrap_or((kind, ""));
+        let fd = match kind {
+            "stream" => {
+                let (a, b) = UnixStream::pair().map_err(|e| e.to_string())?;
+                self.kept.push(b.into());
+                a.into()
+            }
+            "dgram" => {
+                let (a, b) = UnixDatagram::pair().map_err(|e| e.to_string())?;
+                self.kept.push(b.into());
+                a.into()
+            }
+            "tty" => {
+                let (master, slave) = terminal()?;
+                self.kept.push(master);
+                slave
+            }
+            "ns" => owned(File::open(Path::new("/proc/self/ns").join(path)))?,
+            "file" => {
+                let size = path.rsplit('/').next().and_then(|n| n.parse().ok()).ok_or("a size is needed")?;
+                let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
+                let file = file.map_err(|e| format!("{path}: {e}"))?;
+                file.set_len(size).map_err(|e| format!("{path}: {e}"))?;
+                file.into()
+            }
+            "dir" => owned(File::open(path))?,
+            other => return Err(format!("nothing of the kind {other} can be handed in")),
+        };
+        let high = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE) };
+        if high < 0 {
+            return Err(std::io::Error::last_os_error().to_string());
+        }
+        self.fds.push(unsafe { OwnedFd::from_raw_fd(high) });
+        Ok(high)
+    }
+
+    /// CRIU is started from a terminal, as by a shell.
+    pub fn terminal(&mut self) -> Result<(), String> {
+        let (master, slave) = terminal()?;
+        self.kept.push(master);
+        self.terminal = Some(slave);
+        Ok(())
+    }
+
+    /// For a command that begins a session of its own afterwards.
+    pub(crate) fn to(&self, cmd: &mut Command) {
+        let fds: Vec<i32> = self.fds.iter().map(AsRawFd::as_raw_fd).collect();
+        // SAFETY: only async-signal-safe calls between fork and exec.
+        unsafe {
+            cmd.pre_exec(move || {
+                fds.iter().for_each(|fd| {
+                    libc::fcntl(*fd, libc::F_SETFD, 0);
+                });
+                Ok(())
+            })
+        };
+        match self.terminal.as_ref().and_then(|t| t.try_clone().ok()) {
+            Some(terminal) => cmd.stdin(terminal),
+            None => cmd.stdin(Stdio::null()),
+        };
+    }
+}
