@@ -13,6 +13,12 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "uid", help: "n=UID: all uids and gids become this one", make: uid },
     Kind { name: "no-cap", help: "n=CAP: this capability is no more effective", make: no_cap },
     Kind { name: "thread", help: "own=files|fs: a second thread, with that of its own", make: thread },
+    Kind {
+        name: "task-file",
+        help: "path=FILE (schedstat), of=thread|leader, as=pid: an open file below /proc/PID/task/TID (below /proc/TID); opath; cwd: a \
+               directory we are in",
+        make: task_file,
+    },
     Kind { name: "cwd", help: "path=DIR", make: cwd },
 ];
 
@@ -153,6 +159,30 @@ fn thread(cx: &mut Ctx, a: &Args) -> Res {
     let tid = rx.recv().map_err(|_| Fail::Skip("no thread".into()))?;
     cx.pids.push((format!("{}.tid", cx.kind), tid));
     Ok(())
+}
+
+fn task_file(cx: &mut Ctx, a: &Args) -> Res {
+    let pid = std::process::id().cast_signed();
+    let tid = if a.get("of") == Some("leader") { pid } else { waiting_thread()? };
+    let dir = if a.get("as") == Some("pid") { format!("/proc/{tid}") } else { format!("/proc/{pid}/task/{tid}") };
+    let path = format!("{dir}/{}", a.get("path").unwrap_or("schedstat"));
+    if a.has("cwd") {
+        return sys::ok("chdir", unsafe { libc::chdir(sys::cstr(&path).as_ptr()) }).map(|_| ());
+    }
+    let fd = sys::open(&path, if a.has("opath") { libc::O_PATH } else { libc::O_RDONLY })?;
+    cx.fd("", fd);
+    Ok(())
+}
+
+fn waiting_thread() -> Res<i32> {
+    let (tx, rx) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = tx.send(unsafe { libc::syscall(libc::SYS_gettid) } as i32);
+        loop {
+            unsafe { libc::pause() };
+        }
+    });
+    rx.recv().map_err(|_| Fail::Skip("no thread".into()))
 }
 
 fn cwd(_: &mut Ctx, a: &Args) -> Res {

@@ -44,6 +44,7 @@ mod fuse;
 mod hidden;
 mod inqueue;
 mod kernelfds;
+mod links;
 mod locks;
 mod mounts;
 mod netdev;
@@ -51,14 +52,17 @@ mod netlink;
 mod othernet;
 mod paths;
 mod pipes;
+mod readonly;
 mod shm;
 mod sockets;
+mod sockopts;
 mod task;
 mod tcp;
 mod tracer;
 mod tty;
 mod udp;
 mod unix;
+mod unixdir;
 
 use ctx::{Args, Ctx, Fail, Res};
 use spec::{Item, Node};
@@ -84,6 +88,7 @@ const FAMILIES: &[&[Kind]] = &[
     hidden::KINDS,
     inqueue::KINDS,
     kernelfds::KINDS,
+    links::KINDS,
     locks::KINDS,
     mounts::KINDS,
     netdev::KINDS,
@@ -91,14 +96,17 @@ const FAMILIES: &[&[Kind]] = &[
     othernet::KINDS,
     paths::KINDS,
     pipes::KINDS,
+    readonly::KINDS,
     shm::KINDS,
     sockets::KINDS,
+    sockopts::KINDS,
     task::KINDS,
     tcp::KINDS,
     tracer::KINDS,
     tty::KINDS,
     udp::KINDS,
     unix::KINDS,
+    unixdir::KINDS,
 ];
 
 fn find(name: &str) -> Option<&'static Kind> {
@@ -257,6 +265,7 @@ mod tests {
 
     /// Kinds that no random tree has, and why.
     const NOT_DRAWN: &[(&str, &str)] = &[
+        ("on-read-only", "needs a mount of the runner's"),
         ("unix-connect", "needs a socket that is there before"),
         ("vfork", "what becomes of it can never be foreseen"),
     ];

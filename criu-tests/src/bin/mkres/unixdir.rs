@@ -1,0 +1,39 @@
+//! UNIX sockets whose directory is not where it was.
+
+use crate::ctx::{Args, Ctx, Fail, Res};
+use crate::{sys, Kind};
+
+pub const KINDS: &[Kind] = &[Kind {
+    name: "unix-dir",
+    help: "how=removed|renamed|there, type=stream|dgram, absolute: bound to a name in a directory that is, then",
+    make,
+}];
+
+fn make(cx: &mut Ctx, a: &Args) -> Res {
+    let dir = cx.path("dir");
+    sys::ok("mkdir", unsafe { libc::mkdir(sys::cstr(&dir).as_ptr(), 0o755) })?;
+    sys::ok("chdir", unsafe { libc::chdir(sys::cstr(&dir).as_ptr()) })?;
+    let stream = a.get("type") != Some("dgram");
+    let s = sys::socket(libc::AF_UNIX, if stream { libc::SOCK_STREAM } else { libc::SOCK_DGRAM }, 0)?;
+    let name = if a.has("absolute") { format!("{dir}/s") } else { "s".to_string() };
+    let (addr, len) = sys::unix_addr(&name);
+    sys::bind(&name, s, &addr, len)?;
+    if stream {
+        sys::listen(s, 4)?;
+    }
+    sys::ok("chdir", unsafe { libc::chdir(c"/".as_ptr()) })?;
+    let (from, to) = (sys::cstr(&dir), sys::cstr(&format!("{dir}.moved")));
+    match a.need("how")? {
+        "there" => {}
+        "renamed" => {
+            sys::ok("rename", unsafe { libc::rename(from.as_ptr(), to.as_ptr()) })?;
+        }
+        "removed" => {
+            sys::ok("unlink", unsafe { libc::unlink(sys::cstr(&format!("{dir}/s")).as_ptr()) })?;
+            sys::ok("rmdir", unsafe { libc::rmdir(from.as_ptr()) })?;
+        }
+        other => return Err(Fail::Broken(format!("how={other}"))),
+    }
+    cx.fd("", s);
+    Ok(())
+}
