@@ -5,7 +5,7 @@ use crate::bytes::Bytes;
 use crate::criu_model::diag_list::{self, End};
 use crate::hash::{Map, Set};
 use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, UnixDiag};
-use crate::snapshot::{Index, OpenFile, Snapshot, Socket, SocketFacts, SocketTable, Task};
+use crate::snapshot::{Answer, Index, OpenFile, Snapshot, Socket, SocketFacts, SocketTable, Task, UnixQueueFacts};
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +26,11 @@ impl<'a> Sock<'a> {
     /// An answer of the socket itself.
     pub fn fact<T>(&self, pick: impl Fn(&'a SocketFacts) -> Option<T>) -> Option<T> {
         self.facts.and_then(pick)
+    }
+
+    /// What it tells of its unread messages; `None`: it is no UNIX socket, has none, or was not asked.
+    pub fn queue(&self) -> Option<&'a UnixQueueFacts> {
+        self.facts?.unix.queue.as_deref()
     }
 
     /// What CRIU's own table says about it. `None`: not listed, or only in a namespace that CRIU does not collect.
@@ -82,7 +87,10 @@ impl<'a> Sock<'a> {
 
     /// Whether it is bound to an interface; `None`: not known.
     pub fn has_device(&self) -> Option<bool> {
-        let asked = || self.fact(|f| f.bound_device.as_ref()).map(|d| !d.as_ref().is_ok_and(|name| name.is_empty()));
+        let asked = || match &self.facts?.bound_device {
+            Answer::Unknown => None,
+            device => Some(!device.is().is_some_and(|name| name.is_empty())),
+        };
         self.listed_inet().map(|s| s.if_ != 0).or_else(asked)
     }
 

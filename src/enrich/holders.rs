@@ -94,7 +94,7 @@ fn places(finding: &Finding) -> HashSet<Place> {
 
 /// Whom SO_PEERCRED of each descriptor named: who connected or listened, not always who holds the other end now.
 fn peers(snap: &Snapshot) -> HashMap<Place, i32> {
-    let of = |task, file: &OpenFile| Some((Place::of(task, file), file.socket()?.peer_pid?));
+    let of = |task, file: &OpenFile| Some((Place::of(task, file), file.socket()?.unix.peer_pid?));
     snap.tasks.iter().flat_map(|task| task.files.iter().filter_map(move |file| of(task, file))).collect()
 }
 

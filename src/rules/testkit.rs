@@ -13,7 +13,7 @@ use crate::report::template::{self, Style};
 use crate::rules::{Finding, Rule, Verdict};
 use crate::snapshot::{
     Cgroups, Detail, Dev, FileAttr, Kernel, MountTable, Namespaces, Observer, OpenFile, Origin, ScanPhase, Snapshot,
-    SocketFacts, SocketTable, Task, Thread,
+    SocketFacts, SocketTable, Task, Thread, UnixFacts, UnixQueueFacts,
 };
 
 /// Inode of every namespace of CRIU, and of a default task.
@@ -111,6 +111,11 @@ pub fn file(fd: i32, kind: u32, ino: u64) -> OpenFile {
 /// A descriptor of the socket with this inode.
 pub fn socket(fd: i32, ino: u64) -> OpenFile {
     with_attr(file(fd, libc::S_IFSOCK | 0o777, ino), |a| a.dev = Dev { major: 0, minor: 8 })
+}
+
+/// The facts of a UNIX socket with unread messages.
+pub fn with_queue(queue: UnixQueueFacts) -> SocketFacts {
+    SocketFacts { unix: UnixFacts { queue: Some(Box::new(queue)), ..UnixFacts::default() }, ..SocketFacts::default() }
 }
 
 /// The same with getsockopt answers.

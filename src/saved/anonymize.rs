@@ -29,7 +29,6 @@ const WORDS: &[&str] = &[
     "probe",
     "proc_self",
     "release",
-    "resolution",
     "rule",
     "runtime",
     "stage",
@@ -38,7 +37,6 @@ const WORDS: &[&str] = &[
     "ttys",
     "ulp",
     "version",
-    "why",
 ];
 
 /// Addresses.

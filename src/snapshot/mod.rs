@@ -27,7 +27,7 @@ pub use file::{FileAttr, OpenFile, Origin, PathMismatch, Queued};
 pub use index::Index;
 pub use probe::Probe;
 use serde::{Deserialize, Serialize};
-pub use socket::{Socket, SocketFacts, SocketTable};
+pub use socket::{Answer, Socket, SocketFacts, SocketTable, TcpFacts, UnixFacts, UnixQueueFacts};
 use std::collections::BTreeMap;
 pub use task::{
     AioHead, Link, Mapping, Namespaces, ProcSelf, Regs, Shares, Task, Thread, UnsavedThreadState, UnstattableFile,

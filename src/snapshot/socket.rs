@@ -31,7 +31,38 @@ pub enum Socket<'a> {
     Netlink(&'a NetlinkDiag),
 }
 
-/// getsockopt and ioctl answers; `None`: not asked or not answered.
+/// The answer to a question whose errno is one, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer<T> {
+    /// Not asked, or not answered: that stands under `unchecked`.
+    #[default]
+    Unknown,
+    Is(T),
+    /// The errno by which the kernel says that there is none.
+    Errno(i32),
+}
+
+impl<T> Answer<T> {
+    fn is_unknown(&self) -> bool {
+        matches!(self, Answer::Unknown)
+    }
+    pub fn is(&self) -> Option<&T> {
+        match self {
+            Answer::Is(value) => Some(value),
+            _ => None,
+        }
+    }
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Answer::Errno(errno) => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
+/// What a socket answers to getsockopt and ioctl. `None`: not asked, as not of this family or not needed, or not answered: that
+/// stands under `unchecked`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SocketFacts {
     /// An O_PATH descriptor of a socket file: every getsockopt fails with EBADF.
@@ -40,48 +71,69 @@ pub struct SocketFacts {
     pub domain: Option<i32>,
     pub kind: Option<i32>,
     pub protocol: Option<i32>,
-    /// UDP_CORK (UDP and UDP-Lite).
-    pub udp_cork: Option<bool>,
-    /// tcpi_state of TCP_INFO, for a TCP socket that diag lists in no state, or in TCP_CLOSE.
-    pub tcp_state: Option<u8>,
-    /// SO_PEERNAME of such a socket: unlike getpeername() it still tells the peer of a closed connection. A port of 0 (or
-    /// ENOTCONN) means that there never was one, or that it was dissolved.
-    pub peer: Option<SocketAddr>,
-    /// SO_PEEK_OFF above 0 of a TCP socket with unread data (Linux 6.10+).
-    #[serde(default)]
-    pub peek_off: Option<i32>,
-    /// SO_OOBINLINE is set on a TCP socket, and an urgent byte lies behind other unread data.
-    #[serde(default)]
-    pub urgent_inline: Option<bool>,
-    /// The kernel decrypts what a TCP socket receives (kTLS): bytes of FIONREAD, records as they came.
-    #[serde(default)]
-    pub tls_unread: Option<u32>,
     /// Inode of the socket's network namespace (SIOCGSKNS), for a socket that no diag table lists.
     pub netns: Option<u64>,
-    /// SO_PEERCRED pid in our pid namespace, for a connected UNIX socket with a peer outside the tree.
-    pub peer_pid: Option<i32>,
-    /// A netlink socket: poll() for POLLIN reports anything, an error included (CRIU: `fd_has_data`).
-    pub readable: Option<bool>,
-    /// SIOCUNIXFILE: the link text of the bound path's file, for a relative name; Err is the errno.
-    pub unix_file: Option<Result<Bytes, i32>>,
-    /// SO_GET_FILTER length; Err is the errno (EACCES for an eBPF filter).
-    pub filter: Option<Result<u32, i32>>,
-    /// SO_BINDTODEVICE, empty for none; Err is the errno (ENODEV: the interface is gone).
-    pub bound_device: Option<Result<Bytes, i32>>,
+    /// SO_GET_FILTER: the length. EACCES: an eBPF filter.
+    #[serde(default, skip_serializing_if = "Answer::is_unknown")]
+    pub filter: Answer<u32>,
+    /// SO_BINDTODEVICE: the name, empty for none. ENODEV: the interface is gone.
+    #[serde(default, skip_serializing_if = "Answer::is_unknown")]
+    pub bound_device: Answer<Bytes>,
     /// getsockname() of an IP socket that no diag table lists.
     #[serde(default)]
     pub local: Option<SocketAddr>,
-    /// SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD of a UNIX socket with unread data: its messages come with control messages.
+    pub tcp: TcpFacts,
+    /// UDP_CORK (UDP and UDP-Lite).
+    pub udp_cork: Option<bool>,
+    /// A netlink socket: poll() for POLLIN reports anything, an error included (CRIU: `fd_has_data`).
+    pub readable: Option<bool>,
+    pub unix: UnixFacts,
+}
+
+/// Of a TCP socket.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TcpFacts {
+    /// tcpi_state of TCP_INFO, for a socket that diag lists in no state, or in TCP_CLOSE.
+    pub state: Option<u8>,
+    /// SO_PEERNAME of such a socket: unlike getpeername() it still tells the peer of a closed connection. A port of 0 (or
+    /// ENOTCONN) means that there never was one, or that it was dissolved.
+    pub peer: Option<SocketAddr>,
+    /// SO_PEEK_OFF above 0, with unread data (Linux 6.10+).
+    pub peek_off: Option<i32>,
+    /// SO_OOBINLINE is set, and an urgent byte lies behind other unread data.
+    pub urgent_inline: Option<bool>,
+    /// The kernel decrypts what it receives (kTLS): bytes of FIONREAD, records as they came.
+    pub tls_unread: Option<u32>,
+}
+
+/// Of a UNIX socket.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnixFacts {
+    /// SO_PEERCRED pid in our pid namespace, for a connected one with a peer outside the tree.
+    pub peer_pid: Option<i32>,
+    /// SIOCUNIXFILE: the link text of the bound path's file, for a relative name.
+    #[serde(default, skip_serializing_if = "Answer::is_unknown")]
+    pub file: Answer<Bytes>,
+    /// Of one with unread data.
+    pub queue: Option<Box<UnixQueueFacts>>,
+}
+
+/// Of the unread messages of a UNIX socket.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnixQueueFacts {
+    /// SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD: its messages come with control messages.
     pub passcred: Option<bool>,
     pub passsec: Option<bool>,
     pub passpidfd: Option<bool>,
-    /// SO_TIMESTAMP or SO_TIMESTAMPNS of such a socket, and their like with 64 bits (Linux 5.1+).
+    /// SO_TIMESTAMP or SO_TIMESTAMPNS, and their like with 64 bits (Linux 5.1+).
     pub timestamps: Option<bool>,
     pub timestamps64: Option<bool>,
-    /// poll() reports an error of such a socket: the peer has gone without reading what it was sent.
+    /// poll() reports an error: the peer has gone without reading what it was sent.
     pub error: Option<bool>,
-    /// SO_SNDBUF of such a socket.
+    /// SO_SNDBUF.
     pub sndbuf: Option<i32>,
+    /// `scm_fds:` of the fdinfo: descriptors that lie in it (Linux 5.8+).
+    pub scm_fds: Option<u32>,
     /// Length of the longest message of those looked at: the first, or more where that can tell more; only when the tree is
     /// frozen.
     pub longest: Option<u64>,
@@ -90,6 +142,4 @@ pub struct SocketFacts {
     /// All that CRIU will see of the queue was looked at, and every descriptor in it.
     #[serde(default)]
     pub examined: bool,
-    /// `scm_fds:` of the fdinfo of a UNIX socket with unread data: descriptors that lie in its queue (Linux 5.8+).
-    pub scm_fds: Option<u32>,
 }

@@ -1,7 +1,7 @@
 //! On live sockets and files held by own children.
 use super::*;
 use crate::rules::{Place, Verdict};
-use crate::snapshot::{Detail, FileAttr, Kernel, Observer, OpenFile, Origin, ScanPhase, SocketFacts, Task};
+use crate::snapshot::{Detail, FileAttr, Kernel, Observer, OpenFile, Origin, ScanPhase, SocketFacts, Task, UnixFacts};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -83,7 +83,10 @@ fn a_socket_held_outside_is_found_and_a_closed_one_not() {
     let pid = child.id().cast_signed();
     let me = std::process::id().cast_signed();
     let mut named = socket(ours_of_closed.as_raw_fd(), 1);
-    named.detail = Some(Box::new(Detail::Socket(SocketFacts { peer_pid: Some(pid), ..SocketFacts::default() })));
+    named.detail = Some(Box::new(Detail::Socket(SocketFacts {
+        unix: UnixFacts { peer_pid: Some(pid), ..UnixFacts::default() },
+        ..SocketFacts::default()
+    })));
     let snap = snapshot(vec![Task { pid: me, comm: "me".into(), files: vec![named], ..Task::default() }]);
     let asked = [
         finding(me, ours.as_raw_fd(), Other::Socket(ino)),

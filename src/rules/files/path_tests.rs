@@ -15,7 +15,7 @@ use crate::rules::testkit::*;
 use crate::rules::{Rule, Verdict};
 use crate::snapshot::{
     Detail, Dev, EpollEntry, EpollFacts, HandleAnswers, Link, Mapping, MountTable, OpenFile, PathMismatch, Probe,
-    SearchAnswer, Snapshot, SocketFacts, TargetHolders, Unchecked, Watch, WatchFacts,
+    SearchAnswer, Snapshot, TargetHolders, Unchecked, UnixQueueFacts, Watch, WatchFacts,
 };
 
 const REFUSE: Option<Verdict> = Some(Verdict::Refuse);
@@ -479,7 +479,11 @@ fn escaped_epoll_targets() {
     queue.sockets = vec![crate::snapshot::SocketTable { unix: vec![unread], ..table() }];
     for (scm_fds, expected) in [(Some(0), REFUSE), (Some(1), WARN)] {
         queue.tasks[0].files.truncate(1);
-        queue.tasks[0].files.push(socket_with(4, 1, SocketFacts { scm_fds, ..SocketFacts::default() }));
+        queue.tasks[0].files.push(socket_with(
+            4,
+            1,
+            with_queue(UnixQueueFacts { scm_fds, ..UnixQueueFacts::default() }),
+        ));
         assert_eq!(verdict(&EPOLL_ESCAPED, &queue, &host()), expected);
     }
 }

@@ -105,7 +105,7 @@ pub static SOCKET_EBPF_FILTER: Rule = Rule {
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
         for (s, family) in supported_sockets(ctx) {
-            if let Some(Err(libc::EACCES)) = s.fact(|f| f.filter) {
+            if s.fact(|f| f.filter.errno()) == Some(libc::EACCES) {
                 sink.push(s.finding(rule, &ctx.index).term("family", family_name(family)));
             }
         }
@@ -130,7 +130,7 @@ pub static SOCKET_BOUND_DEV: Rule = Rule {
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
         for (s, family) in supported_sockets(ctx) {
-            if let Some(Err(_)) = s.fact(|f| f.bound_device.as_ref()) {
+            if s.fact(|f| f.bound_device.errno()).is_some() {
                 let f = s
                     .finding(rule, &ctx.index)
                     .term("family", family_name(family))

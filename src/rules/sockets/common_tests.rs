@@ -8,7 +8,7 @@ use crate::rules::sockets::{netlink, packet};
 use crate::rules::testkit::*;
 use crate::rules::Value;
 use crate::rules::Verdict::{self, Refuse, Warn};
-use crate::snapshot::{ScanPhase, Snapshot, SocketFacts};
+use crate::snapshot::{Answer, ScanPhase, Snapshot, SocketFacts};
 
 fn tree(facts: SocketFacts) -> Snapshot {
     let mut s = snap(vec![socket_with(3, 1, facts)]);
@@ -49,9 +49,12 @@ fn an_o_path_descriptor_is_no_socket() {
 
 #[test]
 fn filters() {
-    for (filter, expected) in
-        [(None, None), (Some(Ok(0)), None), (Some(Ok(4)), None), (Some(Err(libc::EACCES)), Some(Refuse))]
-    {
+    for (filter, expected) in [
+        (Answer::Unknown, None),
+        (Answer::Is(0), None),
+        (Answer::Is(4), None),
+        (Answer::Errno(libc::EACCES), Some(Refuse)),
+    ] {
         assert_eq!(on(&SOCKET_EBPF_FILTER, &tree(SocketFacts { filter, ..of(17) })), expected, "{filter:?}");
     }
 }
@@ -60,17 +63,17 @@ fn filters() {
 fn bound_to_an_interface_that_is_gone() {
     let bound = |bound_device| tree(SocketFacts { bound_device, ..of(2) });
     for (device, expected) in [
-        (None, None),
-        (Some(Ok("".into())), None),
-        (Some(Ok("lo".into())), None),
-        (Some(Err(libc::ENODEV)), Some(Refuse)),
+        (Answer::Unknown, None),
+        (Answer::Is("".into()), None),
+        (Answer::Is("lo".into()), None),
+        (Answer::Errno(libc::ENODEV), Some(Refuse)),
     ] {
         assert_eq!(on(&SOCKET_BOUND_DEV, &bound(device)), expected);
     }
     // A family that is refused in itself.
-    let facts = SocketFacts { bound_device: Some(Err(libc::ENODEV)), ..of(40) };
+    let facts = SocketFacts { bound_device: Answer::Errno(libc::ENODEV), ..of(40) };
     assert_eq!(on(&SOCKET_BOUND_DEV, &tree(facts)), None);
-    let mut listed = bound(Some(Err(libc::ENODEV)));
+    let mut listed = bound(Answer::Errno(libc::ENODEV));
     listed.sockets[0].inet = vec![InetDiag { if_: 7, ..inet(1, 17, 7) }];
     let found = found(&SOCKET_BOUND_DEV, &listed, &host());
     assert_eq!(found.first().and_then(|f| f.get("index")), Some(&Value::Num(7)));

@@ -5,7 +5,7 @@ use crate::criu::Release;
 use crate::criu::{Caps, Opt};
 use crate::rules::testkit::*;
 use crate::rules::Verdict::{self, Refuse, Warn};
-use crate::snapshot::{Snapshot, SocketFacts, SocketTable};
+use crate::snapshot::{Answer, Snapshot, SocketFacts, SocketTable};
 
 fn tree(listed: Vec<InetDiag>, facts: SocketFacts) -> Snapshot {
     let mut s = snap(vec![socket_with(3, 1, facts)]);
@@ -155,7 +155,7 @@ fn link_local_without_an_interface() {
 fn link_local_in_no_list() {
     let facts = |address: &str, device: &str| SocketFacts {
         local: Some(address.parse().unwrap()),
-        bound_device: Some(Ok(device.into())),
+        bound_device: Answer::Is(device.into()),
         ..of(58, 2)
     };
     for (address, device, expected) in [
@@ -167,7 +167,7 @@ fn link_local_in_no_list() {
     ] {
         assert_eq!(on(&IP6_NO_SCOPE_DEV, &tree(vec![], facts(address, device))), expected, "{address} {device}");
     }
-    let unknown = SocketFacts { bound_device: None, ..facts("[fe80::1]:5", "") };
+    let unknown = SocketFacts { bound_device: Answer::Unknown, ..facts("[fe80::1]:5", "") };
     assert_eq!(on(&IP6_NO_SCOPE_DEV, &tree(vec![], unknown)), None);
 }
 

@@ -188,9 +188,9 @@ pub static TCP_RECV_QUEUE: Rule = Rule {
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_tcp()) {
-            let offset = s.fact(|f| f.peek_off);
+            let offset = s.fact(|f| f.tcp.peek_off);
             let sent = s.inet().is_some_and(|t| t.wqueue != 0 && t.state != state::CLOSE);
-            let (queue, why) = match (offset, s.fact(|f| f.urgent_inline), s.fact(|f| f.tls_unread)) {
+            let (queue, why) = match (offset, s.fact(|f| f.tcp.urgent_inline), s.fact(|f| f.tcp.tls_unread)) {
                 (Some(_), ..) => ("unread", "peek-off"),
                 (None, Some(true), _) => ("unread", "urgent"),
                 (.., Some(1..)) => ("unread", "ktls"),
@@ -256,9 +256,9 @@ fn saved(rule: &Rule, ctx: &Ctx, s: &Sock) -> Option<(Gate, Finding)> {
 fn closed_peer(s: &Sock) -> Option<SocketAddr> {
     let closed = match s.inet() {
         Some(t) => t.state == state::CLOSE,
-        None => s.fact(|f| f.tcp_state) == Some(state::CLOSE),
+        None => s.fact(|f| f.tcp.state) == Some(state::CLOSE),
     };
-    s.fact(|f| f.peer).filter(|p| closed && p.port() != 0)
+    s.fact(|f| f.tcp.peer).filter(|p| closed && p.port() != 0)
 }
 
 const LOCK_LIFTS: &[Remedy] = &[
@@ -329,7 +329,7 @@ fn undiagged(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             Some((_, crate::snapshot::Socket::Inet(t))) => Some(t),
             _ => None,
         };
-        let Some(now) = listed.map(|t| t.state).or_else(|| s.fact(|f| f.tcp_state)) else { continue };
+        let Some(now) = listed.map(|t| t.state).or_else(|| s.fact(|f| f.tcp.state)) else { continue };
         if now == state::CLOSE {
             continue;
         }

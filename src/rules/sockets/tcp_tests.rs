@@ -4,7 +4,7 @@ use super::*;
 use crate::rules::sockets::udp::UDP_CORKED;
 use crate::rules::testkit::*;
 use crate::rules::Verdict::{self, Refuse, Warn};
-use crate::snapshot::{ScanPhase, Snapshot, SocketFacts, SocketTable};
+use crate::snapshot::{ScanPhase, Snapshot, SocketFacts, SocketTable, TcpFacts};
 
 fn tree(listed: Vec<InetDiag>) -> Snapshot {
     let mut s = snap(vec![socket(3, 1)]);
@@ -17,7 +17,24 @@ fn facts(s: &mut Snapshot, facts: SocketFacts) {
 }
 
 fn tcp_of(state: Option<u8>, netns: Option<u64>) -> SocketFacts {
-    SocketFacts { domain: Some(2), kind: Some(1), protocol: Some(6), tcp_state: state, netns, ..SocketFacts::default() }
+    SocketFacts {
+        domain: Some(2),
+        kind: Some(1),
+        protocol: Some(6),
+        netns,
+        ..of_tcp(TcpFacts { state, ..TcpFacts::default() })
+    }
+}
+
+fn of_tcp(tcp: TcpFacts) -> SocketFacts {
+    SocketFacts { tcp, ..SocketFacts::default() }
+}
+
+/// One that diag does not list, in this state and with this peer.
+fn unlisted(state: u8, peer: Option<SocketAddr>) -> SocketFacts {
+    let mut facts = tcp_of(Some(state), None);
+    facts.tcp.peer = peer;
+    facts
 }
 
 fn on(rule: &Rule, s: &Snapshot) -> Option<Verdict> {
@@ -149,15 +166,12 @@ fn a_connection_that_cannot_be_locked() {
 #[test]
 fn a_closed_socket_that_remembers_its_peer() {
     let peer = |port| Some(SocketAddr::from(([10, 0, 0, 9], port)));
-    let closed = |peer| SocketFacts { peer, ..tcp_of(Some(7), None) };
+    let closed = |peer| unlisted(7, peer);
     let mut s = tree(vec![]);
     s.criu.iptables = Some(false);
-    for (facts_now, expected) in [
-        (closed(peer(80)), Some(Refuse)),
-        (closed(peer(0)), None),
-        (closed(None), None),
-        (SocketFacts { peer: peer(80), ..tcp_of(Some(1), None) }, None),
-    ] {
+    for (facts_now, expected) in
+        [(closed(peer(80)), Some(Refuse)), (closed(peer(0)), None), (closed(None), None), (unlisted(1, peer(80)), None)]
+    {
         facts(&mut s, facts_now.clone());
         assert_eq!(on(&TCP_CLOSED_LOCKED, &s), expected, "{facts_now:?}");
     }
@@ -174,7 +188,11 @@ fn a_closed_socket_that_remembers_its_peer() {
 
 #[test]
 fn a_queue_that_cannot_be_peeked_at_whole() {
-    let of = |peek_off, urgent_inline| SocketFacts { peek_off, urgent_inline, ..tcp_of(None, None) };
+    let of = |peek_off, urgent_inline| {
+        let mut facts = tcp_of(None, None);
+        (facts.tcp.peek_off, facts.tcp.urgent_inline) = (peek_off, urgent_inline);
+        facts
+    };
     let established = with(Opt::TcpEstablished);
     let mut s = tree(vec![inet(1, 6, 1)]);
     for (peek_off, urgent, expected) in [
@@ -190,7 +208,9 @@ fn a_queue_that_cannot_be_peeked_at_whole() {
     for (tls_unread, wqueue, expected) in
         [(Some(40), 0, Some(Refuse)), (Some(0), 0, None), (Some(0), 9, Some(Warn)), (None, 9, None)]
     {
-        facts(&mut s, SocketFacts { tls_unread, ..of(None, Some(false)) });
+        let mut tls = of(None, Some(false));
+        tls.tcp.tls_unread = tls_unread;
+        facts(&mut s, tls);
         s.sockets[0].inet[0].wqueue = wqueue;
         assert_eq!(verdict(&TCP_RECV_QUEUE, &s, &established), expected, "{tls_unread:?} {wqueue}");
     }
@@ -205,10 +225,14 @@ fn a_queue_that_cannot_be_peeked_at_whole() {
     let peer = Some(SocketAddr::from(([10, 0, 0, 9], 80)));
     for (closed, expected) in [(peer, Some(Refuse)), (None, None)] {
         s.sockets[0].inet.clear();
-        facts(&mut s, SocketFacts { tcp_state: Some(7), peer: closed, ..of(Some(3), None) });
+        let mut reset = unlisted(7, closed);
+        reset.tcp.peek_off = Some(3);
+        facts(&mut s, reset);
         assert_eq!(on(&TCP_RECV_QUEUE, &s), expected);
     }
-    facts(&mut s, SocketFacts { tcp_state: Some(7), peer, ..of(Some(3), None) });
+    let mut reset = unlisted(7, peer);
+    reset.tcp.peek_off = Some(3);
+    facts(&mut s, reset);
     assert_eq!(verdict(&TCP_RECV_QUEUE, &s, &with(Opt::TcpClose)), None);
     assert_eq!(verdict(&TCP_RECV_QUEUE, &s, &unknown(Opt::TcpClose)), Some(Warn));
 }
@@ -225,7 +249,7 @@ fn a_connection_that_criu_may_not_save() {
     // In no list; of its namespace the kernel does not tell us either.
     s.sockets[0].inet.clear();
     let peer = Some(SocketAddr::from(([10, 0, 0, 9], 80)));
-    facts(&mut s, SocketFacts { peer, ..tcp_of(Some(7), None) });
+    facts(&mut s, unlisted(7, peer));
     assert_eq!(on(&TCP_REPAIR, &s), Some(Refuse));
     assert_eq!(verdict(&TCP_REPAIR, &s, &with(Opt::TcpClose)), None);
     s.sockets.push(SocketTable { netns: 9, net_admin: Some(true), ..table() });

@@ -79,9 +79,9 @@ pub static UNIX_SIOCUNIXFILE: Rule = Rule {
         // CRIU 3.17.1 goes back to the method for old kernels.
         let gate = if ctx.host.has(Cap::UnixFileNeeded) { asked(ctx) } else { Gate::FACT_UNKNOWN };
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| u.path().is_some()) {
-            if let Some(Err(errno)) = s.fact(|f| f.unix_file.as_ref()) {
+            if let Some(errno) = s.fact(|f| f.unix.file.errno()) {
                 let f = finding(rule, ctx, s, u);
-                let f = match *errno {
+                let f = match errno {
                     libc::ENAMETOOLONG => f.term("fault", "path").term("depth", "a shorter"),
                     n => f.term("fault", "errno").num("errno", n).term("right", "CAP_NET_ADMIN"),
                 };
@@ -111,7 +111,7 @@ pub static UNIX_PATH_NOT_SUFFIX: Rule = Rule {
         }
         for (s, u) in unix_sockets(ctx) {
             let Some(name) = u.path().filter(|p| !p.starts_with(b"/")) else { continue };
-            let Some(Ok(file)) = s.fact(|f| f.unix_file.as_ref()) else { continue };
+            let Some(file) = s.fact(|f| f.unix.file.is()) else { continue };
             if !cuts(file, name) {
                 let f = finding(rule, ctx, s, u).fact("file", Value::Text(Bytes(file.0.clone())));
                 sink.push_unless(asked(ctx), f);

@@ -8,7 +8,6 @@ use crate::parse::diag::UnixDiag;
 use crate::parse::sockets::state;
 use crate::rules::sockets::unix::{finding, unix_sockets};
 use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Versions, When};
-use crate::snapshot::SocketFacts;
 
 // The kinds of control messages (linux/socket.h, asm-generic/socket.h).
 const SCM_RIGHTS: i32 = 1;
@@ -57,27 +56,27 @@ fn refused_cmsg(ctx: &Ctx, s: &Sock, u: &UnixDiag) -> Option<(Gate, i32)> {
         SCM_CREDENTIALS | SCM_TIMESTAMP | SCM_TIMESTAMPNS => new,
         _ => false,
     };
-    let seen = s.fact(|f| f.control.as_ref());
+    let queue = s.queue()?;
+    let seen = queue.control.as_ref();
     if let Some(kind) = seen.into_iter().flatten().find(|kind| !saved(**kind)) {
         return Some((Gate::InForce, *kind));
     }
-    let on = |pick: fn(&SocketFacts) -> Option<bool>| s.fact(pick) == Some(true);
     let datagram = i32::from(u.type_) != libc::SOCK_STREAM;
     // These come with every message, whenever they were asked for.
     let options = [
-        (on(|f| f.passcred), SCM_CREDENTIALS),
-        (on(|f| f.timestamps) && datagram, SCM_TIMESTAMP),
-        (on(|f| f.timestamps64) && datagram, SCM_TIMESTAMP_NEW),
+        (queue.passcred == Some(true), SCM_CREDENTIALS),
+        (queue.timestamps == Some(true) && datagram, SCM_TIMESTAMP),
+        (queue.timestamps64 == Some(true) && datagram, SCM_TIMESTAMP_NEW),
     ];
     if let Some((_, kind)) = options.into_iter().find(|(set, kind)| *set && !saved(*kind)) {
         return Some((Gate::InForce, kind));
     }
     // Messages may have been sent before it was asked for.
-    if on(|f| f.passpidfd) && s.fact(|f| Some(f.examined)) != Some(true) {
+    if queue.passpidfd == Some(true) && !queue.examined {
         return Some((Gate::FACT_UNKNOWN, SCM_PIDFD));
     }
     // Whether there are labels does not differ from message to message.
-    (on(|f| f.passsec) && seen.is_none()).then_some((Gate::FACT_UNKNOWN, SCM_SECURITY))
+    (queue.passsec == Some(true) && seen.is_none()).then_some((Gate::FACT_UNKNOWN, SCM_SECURITY))
 }
 
 fn cmsg_name(kind: i32) -> &'static str {
@@ -110,7 +109,7 @@ pub static UNIX_QUEUE_RESET: Rule = Rule {
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx) {
-            let Some(bytes) = unread(u).filter(|_| s.fact(|f| f.error) == Some(true)) else { continue };
+            let Some(bytes) = unread(u).filter(|_| s.queue().is_some_and(|q| q.error == Some(true))) else { continue };
             sink.push(finding(rule, ctx, s, u).num("bytes", bytes));
         }
     },
@@ -140,7 +139,7 @@ pub static UNIX_QUEUE_TRUNC: Rule = Rule {
             if unread(u).is_none() || i32::from(u.type_) == libc::SOCK_STREAM {
                 continue;
             }
-            let (Some(length), Some(sndbuf)) = (s.fact(|f| f.longest), s.fact(|f| f.sndbuf)) else { continue };
+            let Some((length, sndbuf)) = s.queue().and_then(|q| q.longest.zip(q.sndbuf)) else { continue };
             let room = i64::from(sndbuf).saturating_sub(OVERHEAD);
             if i64::try_from(length).is_ok_and(|length| length > room) {
                 let f = finding(rule, ctx, s, u).fact("length", number(length));
@@ -168,7 +167,7 @@ pub static UNIX_QUEUE_SCM_FD: Rule = Rule {
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
         for (s, u) in unix_sockets(ctx).filter(|(s, _)| !is_examined(s)) {
-            let Some(fds) = s.fact(|f| f.scm_fds).filter(|n| *n > 0 && unread(u).is_some()) else { continue };
+            let Some(fds) = s.queue().and_then(|q| q.scm_fds).filter(|n| *n > 0 && unread(u).is_some()) else { continue };
             sink.push(finding(rule, ctx, s, u).num("fds", fds).doubt());
         }
     },
@@ -197,7 +196,7 @@ pub static UNIX_QUEUE_TTY: Rule = Rule {
 };
 
 fn is_examined(s: &Sock) -> bool {
-    s.fact(|f| Some(f.examined)) == Some(true)
+    s.queue().is_some_and(|q| q.examined)
 }
 
 /// Bytes that CRIU would try to save: it does not look into a queue that sock_diag shows as empty, nor into that of a
@@ -211,5 +210,6 @@ fn unread(u: &UnixDiag) -> Option<u32> {
 pub fn may_hold_descriptors(ctx: &Ctx) -> bool {
     let unlisted = |s: &Sock| s.diag().is_none() && s.family().is_none_or(|family| family == libc::AF_UNIX);
     (!ctx.socks.all_unix_told() && ctx.socks.all.iter().any(unlisted))
-        || unix_sockets(ctx).any(|(s, u)| unread(u).is_some() && !is_examined(s) && s.fact(|f| f.scm_fds) != Some(0))
+        || unix_sockets(ctx)
+            .any(|(s, u)| unread(u).is_some() && !is_examined(s) && s.queue().and_then(|q| q.scm_fds) != Some(0))
 }

@@ -10,7 +10,7 @@ use crate::rules::sockets::unix_queue::*;
 use crate::rules::testkit::*;
 use crate::rules::Verdict::{Refuse, Warn};
 use crate::rules::{Other, Rule, Verdict};
-use crate::snapshot::{Snapshot, SocketFacts};
+use crate::snapshot::{Answer, Snapshot, SocketFacts, UnixFacts, UnixQueueFacts};
 
 const DGRAM: u8 = 2;
 
@@ -32,6 +32,15 @@ fn dgram(ino: u32, peer: u32) -> UnixDiag {
 fn facts(s: &mut Snapshot, facts: SocketFacts) {
     let file = &mut s.tasks[0].files[0];
     *file = socket_with(file.fd().unwrap(), file.attr.ino, facts);
+}
+
+fn queue(s: &mut Snapshot, queue: UnixQueueFacts) {
+    facts(s, with_queue(queue));
+}
+
+fn bound_file(s: &mut Snapshot, file: Answer<Bytes>) {
+    let unix = UnixFacts { file, ..UnixFacts::default() };
+    facts(s, SocketFacts { unix, ..SocketFacts::default() });
 }
 
 fn on(rule: &Rule, s: &Snapshot) -> Option<Verdict> {
@@ -95,7 +104,7 @@ fn a_peer_may_lie_in_a_queue_of_the_tree() {
     let unread = UnixDiag { rqlen: Some(Queues { rqueue: 1, wqueue: 0 }), ..unix(3, 4) };
     let mut s = tree(&[3, 4, 1], vec![unix(1, 2), unix(2, 1), unread, unix(4, 3)]);
     for (scm_fds, expected) in [(Some(0), Refuse), (Some(1), Warn), (None, Warn)] {
-        facts(&mut s, SocketFacts { scm_fds, ..SocketFacts::default() });
+        queue(&mut s, UnixQueueFacts { scm_fds, ..UnixQueueFacts::default() });
         assert_eq!(on(&UNIX_EXTERNAL_STREAM, &s), Some(expected), "{scm_fds:?}");
         assert_eq!(on(&UNIX_QUEUE_SCM_FD, &s), (scm_fds == Some(1)).then_some(Warn));
     }
@@ -234,7 +243,7 @@ fn a_connection_that_waits_for_accept() {
 
 #[test]
 fn unread_messages_with_more_than_descriptors() {
-    type Facts = SocketFacts;
+    type Facts = UnixQueueFacts;
     let unread = UnixDiag { rqlen: Some(Queues { rqueue: 3, wqueue: 0 }), ..unix(1, 2) };
     let mut s = tree(&[1, 2], vec![unread.clone(), unix(2, 1)]);
     let new = at_release(Release::V4_3);
@@ -255,10 +264,10 @@ fn unread_messages_with_more_than_descriptors() {
         (Facts { passcred: Some(false), ..Facts::default() }, None, None),
         (Facts::default(), None, None),
     ] {
-        facts(&mut s, flags.clone());
+        queue(&mut s, flags.clone());
         assert_eq!((on(&UNIX_QUEUE_CMSG, &s), verdict(&UNIX_QUEUE_CMSG, &s, &new)), (now, then), "{flags:?}");
     }
-    facts(&mut s, Facts { passcred: on_flag, ..Facts::default() });
+    queue(&mut s, Facts { passcred: on_flag, ..Facts::default() });
     s.sockets[0].unix[0] = unix(1, 2);
     assert_eq!(on(&UNIX_QUEUE_CMSG, &s), None);
     s.sockets[0].unix[0] = UnixDiag { state: 10, ..unread.clone() };
@@ -268,18 +277,18 @@ fn unread_messages_with_more_than_descriptors() {
         (Facts { timestamps: on_flag, ..Facts::default() }, Some(Refuse), None),
         (Facts { timestamps64: on_flag, ..Facts::default() }, Some(Refuse), Some(Refuse)),
     ] {
-        facts(&mut s, flags);
+        queue(&mut s, flags);
         assert_eq!((on(&UNIX_QUEUE_CMSG, &s), verdict(&UNIX_QUEUE_CMSG, &s, &new)), (now, then));
     }
 }
 
 #[test]
 fn unread_messages_that_cannot_be_peeked_at() {
-    type Facts = SocketFacts;
+    type Facts = UnixQueueFacts;
     let unread = UnixDiag { rqlen: Some(Queues { rqueue: 3, wqueue: 0 }), ..unix(1, 0) };
     let mut s = tree(&[1], vec![unread.clone()]);
     for (error, expected) in [(None, None), (Some(false), None), (Some(true), Some(Refuse))] {
-        facts(&mut s, Facts { error, ..Facts::default() });
+        queue(&mut s, Facts { error, ..Facts::default() });
         assert_eq!(on(&UNIX_QUEUE_RESET, &s), expected);
     }
     s.sockets[0].unix[0] = unix(1, 0);
@@ -288,10 +297,10 @@ fn unread_messages_that_cannot_be_peeked_at() {
         [(DGRAM, 4576, None), (DGRAM, 4577, Some(Refuse)), (5, 4577, Some(Refuse)), (1, 4577, None)]
     {
         s.sockets[0].unix[0] = UnixDiag { type_, ..unread.clone() };
-        facts(&mut s, Facts { longest: Some(length), sndbuf: Some(4608), ..Facts::default() });
+        queue(&mut s, Facts { longest: Some(length), sndbuf: Some(4608), ..Facts::default() });
         assert_eq!(on(&UNIX_QUEUE_TRUNC, &s), expected);
     }
-    facts(&mut s, Facts { sndbuf: Some(4608), ..Facts::default() });
+    queue(&mut s, Facts { sndbuf: Some(4608), ..Facts::default() });
     assert_eq!(on(&UNIX_QUEUE_TRUNC, &s), None);
 }
 
@@ -299,7 +308,7 @@ fn unread_messages_that_cannot_be_peeked_at() {
 fn names_that_are_not_absolute() {
     let bound = |name: &str, file: &str| {
         let mut s = tree(&[1], vec![named(name, dgram(1, 0))]);
-        facts(&mut s, SocketFacts { unix_file: Some(Ok(Bytes::from(file))), ..SocketFacts::default() });
+        bound_file(&mut s, Answer::Is(Bytes::from(file)));
         on(&UNIX_PATH_NOT_SUFFIX, &s)
     };
     for (name, file, expected) in [
@@ -324,7 +333,7 @@ fn names_that_are_not_absolute() {
 fn a_kernel_that_does_not_open_socket_files() {
     let mut s = tree(&[1], vec![named("rs", dgram(1, 0))]);
     assert_eq!((on(&UNIX_NAME_UNRESOLVED, &s), on(&UNIX_SIOCUNIXFILE, &s)), (None, None));
-    facts(&mut s, SocketFacts { unix_file: Some(Err(libc::EPERM)), ..SocketFacts::default() });
+    bound_file(&mut s, Answer::Errno(libc::EPERM));
     assert_eq!(on(&UNIX_SIOCUNIXFILE, &s), Some(Refuse));
     assert_eq!(verdict(&UNIX_SIOCUNIXFILE, &s, &at_release(Release::V3_17)), Some(Warn));
     // Such a CRIU does not ask.

@@ -192,6 +192,7 @@ impl QueueReader<'_> {
         at: &Queued,
     ) -> Vec<(OpenFile, ReceivedFd)> {
         let mut inside = Vec::new();
+        let Some(facts) = facts.unix.queue.as_deref_mut() else { return inside };
         // CRIU is going to be told of the error, not we.
         let Some(Waiting { kind }) = self.waiting.get(&ino).copied().filter(|_| facts.error == Some(false)) else {
             return inside;
@@ -285,7 +286,7 @@ fn place(snap: &mut Snapshot, own: &PseudoFsIds, mut met: Vec<QueuedFd>, log: &m
             log.deny(me, None, Probe::Kcmp, errno);
             for file in snap.tasks.iter_mut().flat_map(|t| &mut t.files) {
                 if let Some(Detail::Socket(facts)) = file.detail.as_deref_mut() {
-                    facts.examined = false;
+                    facts.unix.queue.iter_mut().for_each(|queue| queue.examined = false);
                 }
             }
         }
@@ -305,8 +306,10 @@ fn place(snap: &mut Snapshot, own: &PseudoFsIds, mut met: Vec<QueuedFd>, log: &m
             }
             // What its own queue holds was seen already.
             if let (Some(Detail::Socket(seen)), Some(Detail::Socket(facts))) = (before, m.found.detail.as_deref_mut()) {
-                (facts.longest, facts.examined) = (seen.longest, seen.examined);
-                facts.control = seen.control;
+                if let Some(seen) = seen.unix.queue {
+                    let queue = facts.unix.queue.get_or_insert_default();
+                    (queue.longest, queue.control, queue.examined) = (seen.longest, seen.control, seen.examined);
+                }
             }
         }
     }

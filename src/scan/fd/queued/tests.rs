@@ -52,7 +52,7 @@ fn queues_in_queues_without_recursion_and_not_for_ever() {
     assert_eq!(found.last(), Some(&vec![3]));
     let examined = |path: &[u32]| {
         let at = of(&deep).find(|f| f.queued().unwrap().path == path);
-        at.and_then(|f| f.socket()).map(|s| (s.examined, s.scm_fds))
+        at.and_then(|f| f.socket()).and_then(|s| s.unix.queue.as_deref()).map(|q| (q.examined, q.scm_fds))
     };
     assert_eq!(paths(&deep).iter().map(Vec::len).max(), Some(DEEPEST));
     assert_eq!(examined(&[1; DEEPEST - 1]).map(|(seen, _)| seen), Some(true));

@@ -5,7 +5,7 @@ use crate::bytes::Bytes;
 use crate::parse::nslink::{self, LinkTarget};
 use crate::scan::fd::remote::SocketQuery;
 use crate::scan::sys;
-use crate::snapshot::{Dev, SocketFacts, TtyFacts, TunFacts};
+use crate::snapshot::{Answer, Dev, SocketFacts, TtyFacts, TunFacts, UnixQueueFacts};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use std::cell::Cell;
@@ -58,16 +58,16 @@ pub fn socket(file: &OwnedFd, what: SocketQuery, unasked: &NotAsked) -> SocketFa
     let unix = fits(&[libc::AF_UNIX], None);
     let netlink = fits(&[libc::AF_NETLINK], None);
     if what.tcp_state && stream {
-        facts.tcp_state = unasked.value(tcp_state(file));
-        facts.peer = unasked.value(peer_name(file)).flatten();
+        facts.tcp.state = unasked.value(tcp_state(file));
+        facts.tcp.peer = unasked.value(peer_name(file)).flatten();
     }
     if what.tcp_queue && stream {
-        facts.peek_off = int(libc::SOL_SOCKET, libc::SO_PEEK_OFF)
+        facts.tcp.peek_off = int(libc::SOL_SOCKET, libc::SO_PEEK_OFF)
             .filter(|off| *off > 0 && unasked.value(unread(file)).is_some_and(|n| n > 0));
-        facts.urgent_inline = int(libc::SOL_SOCKET, libc::SO_OOBINLINE).map(|on| on != 0 && urgent_behind(file));
+        facts.tcp.urgent_inline = int(libc::SOL_SOCKET, libc::SO_OOBINLINE).map(|on| on != 0 && urgent_behind(file));
     }
     if what.tls && stream && unasked.value(receives_tls(file)).is_some() {
-        facts.tls_unread = unasked.value(unread(file));
+        facts.tcp.tls_unread = unasked.value(unread(file));
     }
     if what.udp_cork && datagram {
         facts.udp_cork = int(libc::SOL_UDP, libc::UDP_CORK).map(|v| v != 0);
@@ -79,36 +79,45 @@ pub fn socket(file: &OwnedFd, what: SocketQuery, unasked: &NotAsked) -> SocketFa
         facts.readable = unasked.value(readable(file));
     }
     if what.unix_file && unix {
-        facts.unix_file = unasked.told(unix_file(file), &UNIX_FILE);
+        facts.unix.file = unasked.answer(unix_file(file), &UNIX_FILE);
     }
     if what.peer_pid && unix {
-        facts.peer_pid = unasked.value(peer_pid(file)).filter(|pid| *pid > 0);
+        facts.unix.peer_pid = unasked.value(peer_pid(file)).filter(|pid| *pid > 0);
     }
     if what.queue && unix {
-        facts.scm_fds = unasked.value(scm_fds(file)).flatten();
-        let on = |name| int(libc::SOL_SOCKET, name).map(|v| v != 0);
-        facts.passcred = on(libc::SO_PASSCRED);
-        facts.passsec = on(libc::SO_PASSSEC);
-        facts.passpidfd = on(SO_PASSPIDFD);
-        let either = |names: [libc::c_int; 2]| match names.map(on) {
-            [Some(true), _] | [_, Some(true)] => Some(true),
-            [one, other] => one.or(other),
-        };
-        facts.timestamps = either(TIMESTAMPS);
-        facts.timestamps64 = either(TIMESTAMPS_NEW);
-        facts.error = unasked.value(has_error(file));
-        facts.sndbuf = int(libc::SOL_SOCKET, libc::SO_SNDBUF);
+        facts.unix.queue = Some(Box::new(queue(file, unasked)));
     }
     if what.filter {
-        facts.filter = unasked.told(filter_length(file), &[Errno::EACCES]);
+        facts.filter = unasked.answer(filter_length(file), &[Errno::EACCES]);
     }
     if what.bound_device {
-        facts.bound_device = unasked.told(bound_device(file), &[Errno::ENODEV]);
+        facts.bound_device = unasked.answer(bound_device(file), &[Errno::ENODEV]);
     }
     if what.local && fits(&inet, None) {
         facts.local = unasked.value(local_name(file)).flatten();
     }
     facts
+}
+
+/// What the fdinfo and the options of a UNIX socket with unread messages tell.
+fn queue(file: &OwnedFd, unasked: &NotAsked) -> UnixQueueFacts {
+    let int = |name| unasked.value(number(file, libc::SOL_SOCKET, name));
+    let on = |name| int(name).map(|v| v != 0);
+    let either = |names: [libc::c_int; 2]| match names.map(on) {
+        [Some(true), _] | [_, Some(true)] => Some(true),
+        [one, other] => one.or(other),
+    };
+    UnixQueueFacts {
+        scm_fds: unasked.value(scm_fds(file)).flatten(),
+        passcred: on(libc::SO_PASSCRED),
+        passsec: on(libc::SO_PASSSEC),
+        passpidfd: on(SO_PASSPIDFD),
+        timestamps: either(TIMESTAMPS),
+        timestamps64: either(TIMESTAMPS_NEW),
+        error: unasked.value(has_error(file)),
+        sndbuf: int(libc::SO_SNDBUF),
+        ..UnixQueueFacts::default()
+    }
 }
 
 /// No file, one that CRIU may not have or that has a path longer than a page, no such request (Linux before 4.10).
@@ -141,6 +150,15 @@ impl NotAsked {
     /// An answer as rules read it: an errno only where it is one.
     fn told<T>(&self, result: nix::Result<T>, answers: &[Errno]) -> Option<Result<T, i32>> {
         self.note(sys::answer(result, answers)).map(|answer| answer.map_err(|errno| errno as i32))
+    }
+
+    /// The same, of which rules tell the errno from no answer.
+    fn answer<T>(&self, result: nix::Result<T>, answers: &[Errno]) -> Answer<T> {
+        match self.told(result, answers) {
+            None => Answer::Unknown,
+            Some(Ok(value)) => Answer::Is(value),
+            Some(Err(errno)) => Answer::Errno(errno),
+        }
     }
 
     /// A value, where there is one.

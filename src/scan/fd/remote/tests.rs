@@ -1,6 +1,7 @@
 //! On live resources of this process and of its own children.
 use super::*;
 use crate::bytes::Bytes;
+use crate::snapshot::Answer;
 use crate::snapshot::Dev;
 use nix::fcntl::OFlag;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -65,21 +66,21 @@ fn tcp_states_and_peers_past_and_present() {
     let (server, from) = listener.accept().unwrap();
     let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
     let s = ask(&client, UNLISTED());
-    assert_eq!((s.tcp_state, s.peer), (Some(1), Some(listener.local_addr().unwrap())));
+    assert_eq!((s.tcp.state, s.tcp.peer), (Some(1), Some(listener.local_addr().unwrap())));
     assert_eq!(format!("net:[{}]", s.netns.unwrap()), own.to_str().unwrap());
-    assert_eq!(ask(&listener, UNLISTED()).tcp_state, Some(10));
+    assert_eq!(ask(&listener, UNLISTED()).tcp.state, Some(10));
     // A reset closes the connection, and getpeername forgets.
     set(&client, libc::SOL_SOCKET, libc::SO_LINGER, &[1, 0, 0, 0, 0, 0, 0, 0]);
     drop(client);
     // A child of another test has a copy of the client's end until its exec.
     let deadline = Instant::now() + Duration::from_secs(10);
-    while ask(&server, UNLISTED()).tcp_state == Some(1) && Instant::now() < deadline {
+    while ask(&server, UNLISTED()).tcp.state == Some(1) && Instant::now() < deadline {
         std::thread::yield_now();
     }
     let s = ask(&server, UNLISTED());
-    assert_eq!((s.tcp_state, s.peer), (Some(7), Some(from)), "closed, and still names its peer");
+    assert_eq!((s.tcp.state, s.tcp.peer), (Some(7), Some(from)), "closed, and still names its peer");
     let fresh = ask(&raw(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap(), UNLISTED());
-    assert_eq!((fresh.tcp_state, fresh.peer, fresh.filter), (Some(7), None, Some(Ok(0))));
+    assert_eq!((fresh.tcp.state, fresh.tcp.peer, fresh.filter), (Some(7), None, Answer::Is(0)));
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn what_a_peek_would_not_reach() {
     let (mut server, _) = listener.accept().unwrap();
     let queue = |s: &TcpStream| {
         let s = ask(s, SocketQuery { tcp_queue: true, ..SocketQuery::default() });
-        (s.peek_off, s.urgent_inline)
+        (s.tcp.peek_off, s.tcp.urgent_inline)
     };
     let int = |n: i32| n.to_ne_bytes();
     let peeks = set(&server, libc::SOL_SOCKET, libc::SO_PEEK_OFF, &int(3)) == 0;
@@ -125,10 +126,10 @@ fn corked_and_filtered() {
     // SAFETY: the bytes of a structure without padding bits that matter to the kernel.
     let bytes = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(&program).cast(), size_of_val(&program)) };
     assert_eq!(set(&udp, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, bytes), 0);
-    assert_eq!(ask(&udp, UNLISTED()).filter, Some(Ok(1)));
+    assert_eq!(ask(&udp, UNLISTED()).filter, Answer::Is(1));
     assert_eq!(
         ask(&udp, SocketQuery { filter: true, ..SocketQuery::default() }),
-        SocketFacts { filter: Some(Ok(1)), ..Default::default() }
+        SocketFacts { filter: Answer::Is(1), ..Default::default() }
     );
 }
 
@@ -136,12 +137,12 @@ fn corked_and_filtered() {
 fn address_and_interface_of_what_no_list_has() {
     let udp = UdpSocket::bind("[::1]:0").unwrap();
     let s = ask(&udp, UNLISTED());
-    assert_eq!((s.local, s.bound_device), (Some(udp.local_addr().unwrap()), Some(Ok(Bytes::default()))));
+    assert_eq!((s.local, s.bound_device), (Some(udp.local_addr().unwrap()), Answer::Is(Bytes::default())));
     let s = ask(&UdpSocket::bind("127.0.0.1:0").unwrap(), UNLISTED());
     assert!(s.local.is_some_and(|a| a.is_ipv4() && a.port() != 0));
     assert_eq!(ask(&UnixDatagram::unbound().unwrap(), UNLISTED()).local, None);
     if set(&udp, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, b"lo\0") == 0 {
-        assert_eq!(ask(&udp, UNLISTED()).bound_device, Some(Ok("lo".into())));
+        assert_eq!(ask(&udp, UNLISTED()).bound_device, Answer::Is("lo".into()));
     } else {
         println!("skip: SO_BINDTODEVICE: {}", Errno::last());
     }
@@ -170,26 +171,28 @@ fn unix_names_peers_and_options() {
     let what = SocketQuery { unix_file: true, queue: true, peer_pid: true, ..SocketQuery::default() };
     let s = ask(&bound, what);
     let name = Bytes(dir.join("s").into_os_string().into_encoded_bytes());
-    assert_eq!(s.unix_file, Some(Ok(name.clone())));
-    assert_eq!((s.passcred, s.passsec, s.peer_pid), (Some(false), Some(false), None));
+    assert_eq!(s.unix.file, Answer::Is(name.clone()));
+    let queue = s.unix.queue.unwrap();
+    assert_eq!((queue.passcred, queue.passsec, s.unix.peer_pid), (Some(false), Some(false), None));
     std::fs::rename(dir.join("s"), dir.join("t")).unwrap();
-    assert_eq!(ask(&bound, what).unix_file, Some(Ok(Bytes(dir.join("t").into_os_string().into_encoded_bytes()))));
+    assert_eq!(ask(&bound, what).unix.file, Answer::Is(Bytes(dir.join("t").into_os_string().into_encoded_bytes())));
     let path =
         nix::fcntl::open(&dir.join("t"), OFlag::O_PATH | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty()).unwrap();
     assert_eq!(ask(&path, UNLISTED()), SocketFacts { o_path: true, ..SocketFacts::default() });
     std::fs::remove_dir_all(&dir).unwrap();
-    let Some(Ok(deleted)) = ask(&bound, what).unix_file else { panic!() };
+    let Answer::Is(deleted) = ask(&bound, what).unix.file else { panic!() };
     assert!(deleted.ends_with(b" (deleted)"), "{deleted}");
 
     let (a, b) = UnixDatagram::pair().unwrap();
     sk::setsockopt(&a, sockopt::PassCred, &true).unwrap();
     let s = ask(&a, what);
-    assert_eq!((s.passcred, s.peer_pid), (Some(true), Some(std::process::id().cast_signed())));
-    assert_eq!((s.unix_file, s.scm_fds), (Some(Err(libc::ENOENT)), Some(0)));
+    let queue = s.unix.queue.unwrap();
+    assert_eq!((queue.passcred, s.unix.peer_pid), (Some(true), Some(std::process::id().cast_signed())));
+    assert_eq!((s.unix.file, queue.scm_fds), (Answer::Errno(libc::ENOENT), Some(0)));
     let (fds, data) = ([0], [std::io::IoSlice::new(b"x")]);
     sk::sendmsg::<()>(b.as_raw_fd(), &data, &[sk::ControlMessage::ScmRights(&fds)], sk::MsgFlags::empty(), None)
         .unwrap();
-    assert_eq!(ask(&a, what).scm_fds, Some(1));
+    assert_eq!(ask(&a, what).unix.queue.unwrap().scm_fds, Some(1));
 }
 
 /// All that the queue shows, each message's length, kinds and number of descriptors.
@@ -224,7 +227,7 @@ fn unread_messages_are_looked_at_and_stay() {
     // Linux 6.5
     let pidfds = set(&a, libc::SOL_SOCKET, 76, &on) == 0;
     b.send(b"four").unwrap();
-    let s = ask(&a, SocketQuery { queue: true, ..SocketQuery::default() });
+    let s = ask(&a, SocketQuery { queue: true, ..SocketQuery::default() }).unix.queue.unwrap();
     assert_eq!((s.timestamps, s.timestamps64, s.error), (Some(true), Some(false), Some(false)));
     send_fds(&b, b"three", &[0, 0]);
     b.send(b"").unwrap();
@@ -282,10 +285,10 @@ fn an_error_waits_behind_what_is_unread() {
     let (a, b) = UnixStream::pair().unwrap();
     (&a).write_all(b"never read").unwrap();
     (&b).write_all(b"unread").unwrap();
-    assert_eq!(ask(&a, what).error, Some(false));
+    assert_eq!(ask(&a, what).unix.queue.unwrap().error, Some(false));
     drop(b);
     for _ in 0..2 {
-        assert_eq!(ask(&a, what).error, Some(true), "the error stays pending");
+        assert_eq!(ask(&a, what).unix.queue.unwrap().error, Some(true), "the error stays pending");
     }
 }
 
