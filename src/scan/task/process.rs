@@ -198,11 +198,17 @@ fn pids(text: &[u8]) -> impl Iterator<Item = i32> + '_ {
 /// The inodes of a process's namespaces; that of its pid is asked unless it is known. A link costs half of what a statx through it does.
 pub fn namespaces(dir: &Dir, pid: Option<u64>, b: &mut Buffers, log: &mut UncheckedList) -> Namespaces {
     let Some(ns) = log.take(dir.dir(c"ns"), dir.pid, None, Probe::Namespaces) else { return Namespaces::default() };
-    let mut inode =
-        |name: &CStr| match nslink::parse(log.take(ns.link(name, &mut b.link), dir.pid, None, Probe::Namespaces)?) {
+    let mut inode = |name: &CStr| {
+        let link = match ns.link(name, &mut b.link) {
+            // So says the kernel of a process that has gone, too (`proc_ns_readlink`, fs/proc/namespaces.c).
+            Seen::Denied(libc::EACCES) if dir.stat(c"stat") == Seen::Gone => Seen::Gone,
+            seen => seen,
+        };
+        match nslink::parse(log.take(link, dir.pid, None, Probe::Namespaces)?) {
             LinkTarget::Ns { ino, .. } => Some(ino),
             _ => None,
-        };
+        }
+    };
     Namespaces {
         mnt: inode(c"mnt"),
         net: inode(c"net"),
