@@ -43,11 +43,6 @@ pub fn line(level: Level, text: &str) {
     nix::errno::Errno::set_raw(saved);
 }
 
-/// A refusal: the only lines with the word `Error` in them, because runtimes quote every such line.
-pub fn error(text: &str) {
-    line(Level::Error, &format!("Error (preflight): {text}"));
-}
-
 /// As CRIU marks its warnings (`Warn  (file:line): `).
 pub fn warn(text: &str) {
     line(Level::Warn, &format!("Warn  (preflight): {text}"));

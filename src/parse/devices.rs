@@ -19,28 +19,6 @@ pub struct Devices {
     pub bad: usize,
 }
 
-impl Devices {
-    /// The driver of a character major; where several share it (4: tty, ttyS), the first.
-    pub fn char_name(&self, major: u32) -> Option<&Bytes> {
-        name(&self.chars, major)
-    }
-
-    /// The driver of a block major.
-    pub fn block_name(&self, major: u32) -> Option<&Bytes> {
-        name(&self.blocks, major)
-    }
-
-    /// All character majors of a driver. Dynamic ones can be several (`usbmon`, `ttyACM`).
-    pub fn char_majors<'a>(&'a self, driver: &'a [u8]) -> impl Iterator<Item = u32> + 'a {
-        self.chars.iter().filter(move |d| &*d.name == driver).map(|d| d.number)
-    }
-}
-
-/// The name of a number in one of these tables.
-pub fn name(table: &[NamedNumber], number: u32) -> Option<&Bytes> {
-    table.iter().find(|entry| entry.number == number).map(|entry| &entry.name)
-}
-
 /// Parses `/proc/devices`.
 pub fn parse(text: &[u8]) -> Devices {
     let mut devices = Devices::default();
@@ -99,16 +77,14 @@ mod tests {
         // Linux 6.18, shortened.
         let devices = parse(b"Character devices:\n  1 mem\n  4 /dev/vc/0\n  4 tty\n 10 misc\n203 cpu/cpuid\n511 odd name\n\nBlock devices:\n  7 loop\n259 blkext\n");
         assert_eq!((devices.chars.len(), devices.blocks.len(), devices.bad), (6, 2, 0));
-        assert_eq!(devices.char_name(4), Some(&"/dev/vc/0".into()));
-        assert_eq!((devices.char_name(7), devices.block_name(7)), (None, Some(&"loop".into())));
-        assert_eq!(devices.char_name(511), Some(&"odd name".into()));
-        assert_eq!(devices.char_majors(b"tty").collect::<Vec<_>>(), [4]);
+        let named = |number, name: &str| NamedNumber { number, name: name.into() };
+        assert_eq!(devices.chars.get(1..3), Some(&[named(4, "/dev/vc/0"), named(4, "tty")][..]));
+        assert_eq!(devices.chars.last(), Some(&named(511, "odd name")));
+        assert_eq!(devices.blocks, [named(7, "loop"), named(259, "blkext")]);
 
         let misc = parse_misc(b"234 btrfs-control\n200 tun\n 59 cpu_dma_latency\nx y\n");
-        assert_eq!(
-            (name(&misc.items, 200), name(&misc.items, 59), misc.bad),
-            (Some(&"tun".into()), Some(&"cpu_dma_latency".into()), 1)
-        );
+        assert_eq!(misc.items, [named(234, "btrfs-control"), named(200, "tun"), named(59, "cpu_dma_latency")]);
+        assert_eq!(misc.bad, 1);
         assert_eq!(parse(b"Character devices:\n 1\n-1 x\n 2 y\n").bad, 2);
     }
 

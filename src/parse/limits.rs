@@ -15,8 +15,6 @@ pub struct Limit {
 
 /// RLIMIT_NOFILE
 pub const OPEN_FILES: &[u8] = b"Max open files";
-/// RLIMIT_AS
-pub const ADDRESS_SPACE: &[u8] = b"Max address space";
 
 impl Parsed<Limit> {
     /// The limit of this name.
@@ -68,7 +66,7 @@ Max realtime timeout      unlimited            unlimited            us
         assert_eq!((limits.items.len(), limits.bad), (6, 0));
         let nofile = limits.get(OPEN_FILES).unwrap();
         assert_eq!((nofile.soft, nofile.hard), (Some(20000), Some(20001)));
-        let space = limits.get(ADDRESS_SPACE).unwrap();
+        let space = limits.get(b"Max address space").unwrap();
         assert_eq!((space.soft, space.hard), (None, Some(u64::MAX - 1)));
         assert_eq!(limits.get(b"Max nice priority").unwrap().hard, Some(0));
         assert_eq!(limits.get(b"Max nothing"), None);

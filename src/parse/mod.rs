@@ -25,7 +25,6 @@ pub mod sockets;
 pub mod stat;
 pub mod status;
 pub(crate) mod text;
-pub mod timers;
 
 /// A table, as far as it was understood.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

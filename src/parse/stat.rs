@@ -26,15 +26,6 @@ pub struct Stat {
     pub exit_code: i32,
 }
 
-impl Stat {
-    /// Major and minor number of the controlling terminal.
-    pub fn tty(&self) -> Option<(u32, u32)> {
-        // Printed signed, but the topmost bit is one of the minor's.
-        let nr = self.tty_nr as u32;
-        (nr != 0).then_some(((nr & 0xfff00) >> 8, (nr & 0xff) | ((nr >> 12) & 0xfff00)))
-    }
-}
-
 /// Parses the one line. `None` if it has not the form of the kernel.
 pub fn parse(text: &[u8]) -> Option<Stat> {
     let open = text.iter().position(|&b| b == b'(')?;
@@ -88,9 +79,6 @@ mod tests {
                 starttime: 72573,
                 exit_code: 0,
             };
-            assert_eq!(stat.tty(), Some((136, 1)));
-            assert_eq!(Stat { tty_nr: i32::MIN | 0x8805, ..stat.clone() }.tty(), Some((136, 0x80005)));
-            assert_eq!(Stat { tty_nr: 0, ..stat.clone() }.tty(), None);
             assert_eq!(parse(&line(comm)), Some(stat));
         }
     }

@@ -10,7 +10,6 @@ pub struct Status {
     pub name: Bytes,
     /// `R`, `S`, `D`, `T`, `t`, `Z`, `X`, `I`, ...
     pub state: Option<char>,
-    pub tgid: Option<i32>,
     pub pid: Option<i32>,
     pub ppid: Option<i32>,
     /// 0: nobody, or a tracer without a number in the reader's pid namespace.
@@ -23,34 +22,20 @@ pub struct Status {
     pub groups: Option<usize>,
     /// Length of the whole `Groups:` line in bytes, without the newline.
     pub groups_line: Option<usize>,
-    /// From the reader's pid namespace inwards, also the three below. 0 where the leader has no number.
-    pub ns_tgid: Vec<i32>,
+    /// From the reader's pid namespace inwards, also the two below. 0 where the leader has no number.
     pub ns_pid: Vec<i32>,
     pub ns_pgid: Vec<i32>,
     pub ns_sid: Vec<i32>,
-    /// Linux 6.8+.
-    pub kthread: Option<bool>,
     pub threads: Option<u64>,
     /// Signal sets: bit n-1 is signal n.
     pub sig_pnd: Option<u64>,
     pub shd_pnd: Option<u64>,
     pub sig_blk: Option<u64>,
-    pub sig_ign: Option<u64>,
-    pub sig_cgt: Option<u64>,
-    /// Capability sets: bit n is capability n.
-    pub cap_inh: Option<u64>,
-    pub cap_prm: Option<u64>,
     pub cap_eff: Option<u64>,
-    pub cap_bnd: Option<u64>,
-    pub cap_amb: Option<u64>,
-    pub no_new_privs: Option<bool>,
     /// 0 none, 1 strict, 2 filter.
     pub seccomp: Option<u32>,
-    /// Linux 5.9+.
-    pub seccomp_filters: Option<u32>,
     /// `shstk`, `wrss` (Linux 6.6+, only if the processor has shadow stacks).
     pub x86_thread_features: Vec<Bytes>,
-    pub x86_thread_features_locked: Vec<Bytes>,
     /// How often it has gone to sleep by itself.
     pub switches: Option<u64>,
     /// Lines of a known key that were not understood.
@@ -75,7 +60,6 @@ fn read_line(s: &mut Status, line: &[u8]) -> Option<()> {
         // Only the one tab is the kernel's, further blanks are the comm's.
         b"Name" => s.name = unescape_comm(raw.strip_prefix(b"\t").unwrap_or(raw)),
         b"State" => s.state = Some(value.first().filter(|b| b.is_ascii_graphic()).map(|&b| char::from(b))?),
-        b"Tgid" => s.tgid = Some(dec(value)?),
         b"Pid" => s.pid = Some(dec(value)?),
         b"PPid" => s.ppid = Some(dec(value)?),
         b"TracerPid" => s.tracer_pid = Some(dec(value)?),
@@ -86,28 +70,17 @@ fn read_line(s: &mut Status, line: &[u8]) -> Option<()> {
             s.groups_line = Some(line.len());
             s.groups = Some(list::<u32>(value)?.len());
         }
-        b"NStgid" => s.ns_tgid = list(value)?,
         b"NSpid" => s.ns_pid = list(value)?,
         b"NSpgid" => s.ns_pgid = list(value)?,
         b"NSsid" => s.ns_sid = list(value)?,
-        b"Kthread" => s.kthread = Some(dec::<u32>(value)? != 0),
         b"Threads" => s.threads = Some(dec(value)?),
         b"SigPnd" => s.sig_pnd = Some(hex(value)?),
         b"ShdPnd" => s.shd_pnd = Some(hex(value)?),
         b"SigBlk" => s.sig_blk = Some(hex(value)?),
-        b"SigIgn" => s.sig_ign = Some(hex(value)?),
-        b"SigCgt" => s.sig_cgt = Some(hex(value)?),
-        b"CapInh" => s.cap_inh = Some(hex(value)?),
-        b"CapPrm" => s.cap_prm = Some(hex(value)?),
         b"CapEff" => s.cap_eff = Some(hex(value)?),
-        b"CapBnd" => s.cap_bnd = Some(hex(value)?),
-        b"CapAmb" => s.cap_amb = Some(hex(value)?),
-        b"NoNewPrivs" => s.no_new_privs = Some(dec::<u32>(value)? != 0),
         b"Seccomp" => s.seccomp = Some(dec(value)?),
-        b"Seccomp_filters" => s.seccomp_filters = Some(dec(value)?),
         b"voluntary_ctxt_switches" => s.switches = Some(dec(value)?),
         b"x86_Thread_features" => s.x86_thread_features = fields(value).map(Bytes::from).collect(),
-        b"x86_Thread_features_locked" => s.x86_thread_features_locked = fields(value).map(Bytes::from).collect(),
         _ => {}
     }
     Some(())
@@ -195,26 +168,17 @@ x86_Thread_features_locked:	shstk
     #[test]
     fn real_status() {
         let s = parse(&with_name(b"cat"));
-        assert_eq!(
-            (&s.name, s.state, s.tgid, s.pid, s.ppid),
-            (&"cat".into(), Some('S'), Some(7497), Some(7497), Some(7452))
-        );
+        assert_eq!((&s.name, s.state, s.pid, s.ppid), (&"cat".into(), Some('S'), Some(7497), Some(7452)));
         assert_eq!(
             (s.tracer_pid, s.uid, s.gid, s.fd_size),
             (Some(0), Some([0, 1, 2, u32::MAX]), Some([0; 4]), Some(256))
         );
         assert_eq!((s.groups, s.groups_line), (Some(3), Some("Groups:\t4 24 1000 ".len())));
-        assert_eq!(
-            (s.ns_tgid, s.ns_pid, s.ns_pgid, s.ns_sid),
-            (vec![7497, 3], vec![7497, 3], vec![7449, 0], vec![2835, 0])
-        );
-        assert_eq!((s.kthread, s.threads, s.shd_pnd, s.sig_ign), (Some(false), Some(1), Some(0x200), Some(0x1001000)));
-        assert_eq!((s.sig_pnd, s.sig_blk, s.sig_cgt), (Some(0), Some(0), Some(2)));
-        assert_eq!((s.cap_prm, s.cap_eff, s.cap_bnd), (Some(0x1fffeffffff), Some(0x1fffeffffff), Some(0x1fffeffffff)));
-        assert_eq!((s.cap_inh, s.cap_amb), (Some(0), Some(0)));
-        assert_eq!((s.no_new_privs, s.seccomp, s.seccomp_filters), (Some(true), Some(2), Some(3)));
+        assert_eq!((s.ns_pid, s.ns_pgid, s.ns_sid), (vec![7497, 3], vec![7449, 0], vec![2835, 0]));
+        assert_eq!((s.threads, s.shd_pnd, s.sig_pnd, s.sig_blk), (Some(1), Some(0x200), Some(0), Some(0)));
+        assert_eq!((s.cap_eff, s.seccomp), (Some(0x1fffeffffff), Some(2)));
         assert_eq!(s.x86_thread_features, ["shstk".into(), "wrss".into()]);
-        assert_eq!((s.x86_thread_features_locked, s.bad), (vec!["shstk".into()], 0));
+        assert_eq!(s.bad, 0);
     }
 
     /// The texts are what Linux 6.18 printed for these comms.
