@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::criu::{Host, Stage};
 use crate::engine::{confirm, judge};
 use crate::enrich;
-use crate::report::Report;
+use crate::report::{answer, Report};
 use crate::rules::{Finding, Proof, Verdict, WarnReason};
 use crate::scan::{self, ScanError};
 use crate::snapshot::{ScanPhase, Snapshot};
@@ -56,7 +56,7 @@ pub fn early(probes: &Probes, root: i32, host: &Host, config: &Config) -> Result
     // What only the restore fails for is left to a look at the frozen tree.
     let asked = if frozen_look_follows(host) { refuses } else { is_any_certain };
     if !asked(&before) {
-        return Ok(enriched(probes, &first, before, config));
+        return Ok(enriched(probes, &first, before, host, config));
     }
     (probes.watch)(&mut before, &first, RECHECK_DELAY);
     for f in before.iter_mut().filter(|f| f.held == Some(false)) {
@@ -75,7 +75,7 @@ pub fn early(probes: &Probes, root: i32, host: &Host, config: &Config) -> Result
         if more_looks == 0 || !found.iter().any(|f| f.proof == Proof::Lacking) {
             judge::sort(&mut found);
             (probes.paths)(&mut found, &second);
-            return Ok(Report::new(&second, found, config));
+            return Ok(reported(&second, found, host, config));
         }
         more_looks -= 1;
         (first, before) = (second, found);
@@ -91,7 +91,7 @@ fn frozen_look_follows(host: &Host) -> bool {
 pub fn frozen(probes: &Probes, root: i32, host: &Host, config: &Config) -> Result<Report, ScanError> {
     let snap = (probes.scan)(root, ScanPhase::Frozen, host)?;
     let findings = judge::judge(&snap, host, config);
-    Ok(enriched(probes, &snap, findings, config))
+    Ok(enriched(probes, &snap, findings, host, config))
 }
 
 fn refuses(findings: &[Finding]) -> bool {
@@ -102,12 +102,18 @@ fn is_any_certain(findings: &[Finding]) -> bool {
     findings.iter().any(|f| f.verdict.is_certain())
 }
 
-fn enriched(probes: &Probes, snap: &Snapshot, mut findings: Vec<Finding>, config: &Config) -> Report {
+/// The report, with what would remain if all that is advised were given.
+fn reported(snap: &Snapshot, findings: Vec<Finding>, host: &Host, config: &Config) -> Report {
+    let answer = if refuses(&findings) { answer::of(snap, host, config, &findings) } else { None };
+    Report { answer, ..Report::new(snap, findings, config) }
+}
+
+fn enriched(probes: &Probes, snap: &Snapshot, mut findings: Vec<Finding>, host: &Host, config: &Config) -> Report {
     (probes.paths)(&mut findings, snap);
     if is_any_certain(&findings) {
         (probes.holders)(&mut findings, snap, HOLDER_SEARCH_BUDGET);
     }
-    Report::new(snap, findings, config)
+    reported(snap, findings, host, config)
 }
 
 /// Looks by this alone: whatever is asked again is as it was, nobody is searched.

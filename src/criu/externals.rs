@@ -40,8 +40,8 @@ const fn of_restore(name: &'static CStr, inside: &'static str) -> Kind {
 /// Of files and terminals.
 const HANDED_IN: Note = note(
     "What it names is not saved.",
-    "such a thing (a file of the same type and mode) in its place, handed in by --inherit-fd 'fd[N]:KEY', KEY being \
-     tty[...] or file[...] as in the dump.",
+    "--inherit-fd 'fd[N]:KEY', KEY being tty[...] or file[...] as in the dump, which hands in such a thing (a file of the same \
+     type, size and mode).",
 );
 
 /// All of them, with who looks for one. `mnt[]` is none: see [`parse`].
@@ -53,8 +53,8 @@ pub const KINDS: &[Kind] = &[
         Lookup::Whole,
         note(
             "The socket is saved without its other end.",
-            "a connected socket in its place, handed in by --inherit-fd 'fd[N]:socket:[INO]' (with the second colon, \
-             which CRIU's manual lacks).",
+            "--ext-unix-sk, by which it is connected anew to the name of its other end; or, for a stream, a connected socket \
+             handed in by --inherit-fd 'fd[N]:socket:[INO]' (with the second colon, which CRIU's manual lacks).",
         ),
     ),
     // dump_one_reg_file, criu/files-reg.c.
@@ -83,7 +83,7 @@ pub const KINDS: &[Kind] = &[
         c"net",
         "INODE",
         Lookup::Named,
-        note("The network namespace is not saved.", "another in its place, handed in by --inherit-fd 'fd[N]:NAME'."),
+        note("The network namespace is not saved.", "--inherit-fd 'fd[N]:NAME', which hands in another."),
     ),
     // dump_namespaces and collect_pid_ns, criu/namespaces.c.
     kind(
@@ -92,7 +92,7 @@ pub const KINDS: &[Kind] = &[
         Lookup::Named,
         note(
             "The pid namespace is not saved.",
-            "another in its place, handed in by --inherit-fd 'fd[N]:pidns', with the pids free in it.",
+            "--inherit-fd 'fd[N]:pidns', which hands in another, with the pids free in it.",
         ),
     ),
     // All criu/net.c.

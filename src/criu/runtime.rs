@@ -25,6 +25,22 @@ pub enum Runtime {
     None,
 }
 
+impl Runtime {
+    /// As its users call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Runtime::Cli | Runtime::None => "criu",
+            Runtime::Runc => "runc",
+            Runtime::Crun => "crun",
+            Runtime::Containerd => "containerd",
+            Runtime::PodmanCrun | Runtime::PodmanRunc => "podman",
+            Runtime::Lxc => "LXC",
+            Runtime::Youki => "youki",
+            Runtime::Rpc => "the client of CRIU",
+        }
+    }
+}
+
 /// A process above criu, nearest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ancestor {

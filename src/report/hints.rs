@@ -1,12 +1,8 @@
 //! The remedies of a finding, and where to write it for the program that drives CRIU.
-//!
-//! CRIU's own messages name its command line, which a user of podman or containerd cannot reach. What decides here
-//! (criu/cr-service.c, `setup_opts_from_req`): an RPC request overrules `/etc/criu/default.conf` for every field it sets,
-//! even to false, and the configuration file it names overrules the request. So an option that a runtime always sends
-//! (runc, crun and youki send `tcp_established`, `file_locks`, `shell_job` and `ext_unix_sk`) is reached by the runtime's
-//! own flag or by the file the runtime names, never by default.conf.
 
-use crate::criu::{options, Gate, Host, Opt, Release, Runtime};
+use crate::criu::{Gate, Host, Release, Runtime};
+use crate::report::route::way;
+use crate::report::setting::{quoted, Setting};
 use crate::report::template::{render, Style};
 use crate::rules::{Finding, Remedy, Rule};
 
@@ -28,42 +24,55 @@ pub struct Hint {
     pub text: String,
 }
 
-/// An option to be given.
-struct Setting {
-    opt: Option<Opt>,
-    name: &'static str,
-    /// All of them are needed, each with the name.
-    values: Vec<String>,
-}
-
-/// The ways in which an option can reach CRIU.
-#[derive(Default)]
-struct Route {
-    /// The command that has a flag of the same name; empty: criu itself.
-    flag: Option<&'static str>,
-    /// A configuration file that CRIU will read.
-    file: Option<String>,
-    /// A field of the RPC request.
-    field: Option<&'static str>,
-    /// Why there is none.
-    blocked: Option<String>,
-}
-
 /// Instead of a hint.
 pub(super) const NO_REMEDY: &str = "no workaround known";
 
-const RUNC_CONF: &str = "/etc/criu/runc.conf";
-const CRUN_CONF: &str = "/etc/criu/crun.conf";
-const DEFAULT_CONF: &str = "/etc/criu/default.conf";
-const RUNC_CONF_OR_ANNOTATION: &str = "/etc/criu/runc.conf (or the file of annotation org.criu.config)";
-const CRUN_CONF_OR_ANNOTATION: &str = "/etc/criu/crun.conf (or the file of annotation org.criu.config)";
+/// What a finding's remedies come to.
+#[derive(Default)]
+struct Remedies {
+    settings: Vec<Setting>,
+    changes: Vec<String>,
+    /// Why an option cannot be given.
+    blocked: Vec<String>,
+}
+
+/// The options of which any one allows the finding, as far as this user can give them, and the restore what it then needs.
+pub(super) fn settings(rule: &Rule, finding: &Finding, host: &Host) -> Vec<Setting> {
+    let given = remedies(rule, finding, host).settings.into_iter();
+    given.filter(|s| way(s, host).blocked.is_none() && (!s.hands_in() || can_hand_in(host))).collect()
+}
 
 /// The cure of a finding.
 pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
+    let Remedies { settings, changes, mut blocked } = remedies(rule, finding, host);
+    // Nobody can restore what these let pass: they are named last.
+    let (hopeless, settings): (Vec<Setting>, Vec<Setting>) =
+        settings.into_iter().partition(|setting| setting.hands_in() && !can_hand_in(host));
+    let reachable = reach(&settings, host, &mut blocked);
+    let rank = match (&reachable, changes.is_empty()) {
+        (Some(_), _) => Rank::Option,
+        (None, false) => Rank::Change,
+        (None, true) => Rank::NoRemedy,
+    };
+    let ways: Vec<String> = reachable.into_iter().chain(changes).collect();
+    let mut clauses = if ways.is_empty() { Vec::new() } else { vec![ways.join("; or ")] };
+    clauses.append(&mut blocked);
+    clauses.extend(hopeless.iter().map(|setting| {
+        let restore = setting.at_restore().unwrap_or_default();
+        format!(
+            "{} would let the dump pass, but its restore needs {restore}, which {} cannot give",
+            setting.flag(),
+            host.runtime.name()
+        )
+    }));
+    let text = if clauses.is_empty() { NO_REMEDY.to_string() } else { clauses.join("; ") };
+    Hint { rank, text }
+}
+
+/// Of each remedy that the finding has the facts for, what it says.
+fn remedies(rule: &Rule, finding: &Finding, host: &Host) -> Remedies {
     let fact = |name: &str| crate::report::fact_text(finding, name);
-    let mut settings = Vec::new();
-    let mut changes = Vec::new();
-    let mut blocked: Vec<String> = Vec::new();
+    let Remedies { mut settings, mut changes, mut blocked } = Remedies::default();
     for lift in rule.remedies {
         match lift {
             // Given already and it did not lift: naming it again helps nobody.
@@ -120,17 +129,14 @@ pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
             }
         }
     }
-    let reachable = reach(&settings, host, &mut blocked);
-    let rank = match (&reachable, changes.is_empty()) {
-        (Some(_), _) => Rank::Option,
-        (None, false) => Rank::Change,
-        (None, true) => Rank::NoRemedy,
-    };
-    let ways: Vec<String> = reachable.into_iter().chain(changes).collect();
-    let mut clauses = if ways.is_empty() { Vec::new() } else { vec![ways.join("; or ")] };
-    clauses.append(&mut blocked);
-    let text = if clauses.is_empty() { NO_REMEDY.to_string() } else { clauses.join("; ") };
-    Hint { rank, text }
+    Remedies { settings, changes, blocked }
+}
+
+const AGAIN: &str = " (again to the restore)";
+
+/// Whether a descriptor can be handed in at the restore.
+fn can_hand_in(host: &Host) -> bool {
+    matches!(host.runtime, Runtime::Cli | Runtime::None | Runtime::Rpc)
 }
 
 /// One clause for all settings, any of which is enough; `None`: not one of them can be given.
@@ -138,17 +144,25 @@ fn reach(settings: &[Setting], host: &Host, blocked: &mut Vec<String>) -> Option
     let mut flags: (Vec<String>, &str) = (Vec::new(), "");
     let mut files: (Vec<String>, String) = (Vec::new(), String::new());
     let mut fields = Vec::new();
+    // A file is read by the restore, too.
+    let again = settings.iter().all(Setting::is_given_again);
     for setting in settings {
         let way = way(setting, host);
+        let with = |text: String, read_again: bool| match setting.at_restore() {
+            Some(_) if again || (read_again && setting.is_given_again()) => text,
+            Some(_) if setting.is_given_again() => format!("{text}{AGAIN}"),
+            Some(restore) => format!("{text} (restore with {restore})"),
+            None => text,
+        };
         if let Some(command) = way.flag {
-            flags.0.push(setting.flag());
+            flags.0.push(with(setting.flag(), false));
             flags.1 = command;
         }
         if let Some(field) = way.field {
-            fields.push(setting.field(field));
+            fields.push(with(setting.field(field), false));
         }
         if let Some(file) = way.file {
-            files.0.push(setting.config_lines());
+            files.0.push(with(setting.config_lines(), true));
             files.1 = file;
         }
         if let Some(why) = way.blocked {
@@ -156,113 +170,16 @@ fn reach(settings: &[Setting], host: &Host, blocked: &mut Vec<String>) -> Option
         }
     }
     let mut ways = Vec::new();
+    let again = if again { AGAIN } else { "" };
     if !flags.0.is_empty() {
         let to = if flags.1.is_empty() { String::new() } else { format!(" to {}", flags.1) };
-        ways.push(format!("pass {}{to}", flags.0.join(" or ")));
+        ways.push(format!("pass {}{to}{again}", flags.0.join(" or ")));
     }
     if !fields.is_empty() {
-        ways.push(format!("set {} in the RPC request", fields.join(" or ")));
+        ways.push(format!("set {} in the RPC request{again}", fields.join(" or ")));
     }
     if !files.0.is_empty() {
         ways.push(format!("write {} in {}", files.0.join(" or "), files.1));
     }
     (!ways.is_empty()).then(|| ways.join(", or "))
-}
-
-/// How this runtime lets its user give an option.
-fn way(setting: &Setting, host: &Host) -> Route {
-    let always_sent =
-        matches!(setting.opt, Some(Opt::TcpEstablished | Opt::FileLocks | Opt::ShellJob | Opt::ExtUnixSk));
-    let podman_flag = matches!(setting.opt, Some(Opt::TcpEstablished | Opt::FileLocks));
-    // crun hands CRIU a configuration file only with libcriu 4.2 or newer.
-    let crun_has_file = host.release >= Release::V4_2;
-    let file = |usual: &str| Route { file: Some(usual.to_string()), ..Route::default() };
-    // The one of an annotation, or crun's second choice: the runtime's usual one is not read then.
-    let named = |usual: &str| match &host.config_file {
-        Some(named) if usual.split(' ').next().map(str::as_bytes) != Some(named) => file(&named.escaped()),
-        _ => file(usual),
-    };
-    let flag = |command| Route { flag: Some(command), ..Route::default() };
-    let flag_or_file = |has_flag: bool, command, conf| Route { flag: has_flag.then_some(command), ..named(conf) };
-    match host.runtime {
-        Runtime::Cli | Runtime::None => flag(""),
-        Runtime::Runc => flag_or_file(always_sent, "runc checkpoint", RUNC_CONF),
-        Runtime::Containerd => named(RUNC_CONF),
-        Runtime::PodmanRunc => flag_or_file(podman_flag, "podman container checkpoint", RUNC_CONF_OR_ANNOTATION),
-        Runtime::Crun if crun_has_file => flag_or_file(always_sent, "crun checkpoint", CRUN_CONF),
-        Runtime::Crun if always_sent => flag("crun checkpoint"),
-        Runtime::PodmanCrun if crun_has_file => {
-            flag_or_file(podman_flag, "podman container checkpoint", CRUN_CONF_OR_ANNOTATION)
-        }
-        Runtime::PodmanCrun if podman_flag => flag("podman container checkpoint"),
-        Runtime::PodmanCrun if always_sent => Route {
-            blocked: Some(format!(
-                "podman has no flag for --{}, and crun reads {CRUN_CONF} only with libcriu 4.2 or newer",
-                setting.name
-            )),
-            ..Route::default()
-        },
-        Runtime::Youki if always_sent => flag("youki's checkpoint command"),
-        // Its request says link_remap = false.
-        Runtime::Youki if setting.opt == Some(Opt::LinkRemap) => {
-            Route { blocked: Some("youki gives no way to pass --link-remap".to_string()), ..Route::default() }
-        }
-        // lxc-checkpoint runs the plain command line with options of its own choice; default.conf adds to them.
-        Runtime::Crun | Runtime::PodmanCrun | Runtime::Lxc | Runtime::Youki => file(DEFAULT_CONF),
-        Runtime::Rpc => match field_of(setting) {
-            Some(field) => Route { field: Some(field), ..Route::default() },
-            None => named("the request's config_file or /etc/criu/default.conf"),
-        },
-    }
-}
-
-/// The field of `criu_opts` (images/rpc.proto of CRIU 4.2); `None`: the request has none.
-fn field_of(setting: &Setting) -> Option<&'static str> {
-    if let Some(opt) = setting.opt {
-        return opt.rpc_field();
-    }
-    options::named(setting.name)?.rpc_field
-}
-
-/// A value for a shell.
-pub(super) fn quoted(value: &str) -> String {
-    let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c));
-    if plain {
-        value.to_string()
-    } else {
-        format!("'{}'", value.replace('\'', "'\\''"))
-    }
-}
-
-impl Setting {
-    /// For a command line, quoted for a shell where that is needed: brackets are patterns there.
-    fn flag(&self) -> String {
-        if self.values.is_empty() {
-            return format!("--{}", self.name);
-        }
-        let flags: Vec<String> = self.values.iter().map(|v| format!("--{} {}", self.name, quoted(v))).collect();
-        flags.join(" ")
-    }
-
-    /// For a configuration file: without dashes; a value with a blank in double quotes (criu/config.c:parse_statement).
-    fn config_lines(&self) -> String {
-        if self.values.is_empty() {
-            return format!("'{}'", self.name);
-        }
-        let line = |value: &String| match value.contains([' ', '\t', '"', '#']) {
-            true => format!("'{} \"{}\"'", self.name, value.replace('"', "\\\"")),
-            false => format!("'{} {value}'", self.name),
-        };
-        let lines: Vec<String> = self.values.iter().map(line).collect();
-        lines.join(" and ")
-    }
-
-    fn field(&self, field: &str) -> String {
-        // `external mnt[]` has a field of its own.
-        if self.opt.is_some() || self.values.is_empty() {
-            return format!("{field} = true");
-        }
-        let values: Vec<String> = self.values.iter().map(|value| format!("{field} = {value}")).collect();
-        values.join(" and ")
-    }
 }

@@ -3,6 +3,7 @@
 use crate::bytes::{to_hex, Bytes};
 use crate::config::Mode;
 use crate::criu::{Caps, Host, Release, Runtime, Stage};
+use crate::report::answer::Remaining;
 use crate::report::hints::cure;
 use crate::report::{message, probe_text, reason, render_value, LookedAt, Outcome, Report};
 use crate::rules::{Finding, Place, Value, Verdict, WarnReason};
@@ -26,9 +27,19 @@ struct Document<'a> {
     tasks: usize,
     looked_at: LookedAt,
     findings: Vec<Item<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<Given<'a>>,
     unchecked: Vec<Gap>,
     /// The lines as they stand in CRIU's log.
     log: Vec<String>,
+}
+
+/// What to give at once, what the restore is given then, and what would refuse still.
+#[derive(Serialize)]
+struct Given<'a> {
+    options: Vec<String>,
+    restore: Vec<String>,
+    remain: &'a [Remaining],
 }
 
 #[derive(Serialize)]
@@ -120,6 +131,11 @@ pub fn to_vec(report: &Report, host: &Host) -> serde_json::Result<Vec<u8>> {
         tasks: report.tasks,
         looked_at: report.looked_at,
         findings: report.findings.iter().map(|f| item(report, f, host)).collect(),
+        answer: report.answer.as_ref().map(|a| Given {
+            options: a.flags(),
+            restore: a.at_restore(),
+            remain: &a.remain,
+        }),
         unchecked: report
             .unchecked
             .iter()

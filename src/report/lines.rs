@@ -61,9 +61,20 @@ pub fn lines(report: &Report, host: &Host) -> Vec<String> {
     }
     let kinds = kinds(report, host, Verdict::Refuse);
     let head = format!("{ERROR_PREFIX}{}", refusal(report, host.stage));
-    let mut out = vec![summary(&head, report, &kinds)];
+    let mut out = vec![answered(summary(&head, report, &kinds), report, host)];
     body(&mut out, ERROR_PREFIX, ERRORS, report, &kinds);
     out.into_iter().map(one_line).collect()
+}
+
+/// The summary with what to give, if there is room in what an RPC client is handed.
+fn answered(summary: String, report: &Report, host: &Host) -> String {
+    let Some(answer) = report.answer.as_ref().map(|a| a.text(host)) else { return summary };
+    if summary.len().saturating_add(answer.len()).saturating_add(2) <= LINE {
+        return format!("{summary}; {answer}");
+    }
+    // The options stand in the lines below.
+    let remaining = report.answer.as_ref().map(|a| a.remaining()).unwrap_or_default();
+    cut(&format!("{summary}; with the options below {remaining}"), LINE)
 }
 
 /// The warning lines: what may fail, what mode `warn` lets through, and one line for all that could not be looked at.

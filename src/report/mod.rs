@@ -7,6 +7,7 @@
 //! * [`hints`]: what remedies a finding, and where this user can write it;
 //! * [`template`]: how a rule's item says its sentence.
 
+pub mod answer;
 pub mod catalogue;
 mod criu_text;
 mod docs;
@@ -24,8 +25,10 @@ pub mod lines;
 #[cfg(test)]
 mod markdown;
 mod remedies;
+mod route;
 #[cfg(test)]
 mod rules_page;
+mod setting;
 mod symptom;
 pub mod template;
 pub mod terminal;
@@ -68,6 +71,8 @@ pub struct Report {
     /// Refusals first.
     pub findings: Vec<Finding>,
     pub unchecked: Vec<Unchecked>,
+    /// What to give so that fewer are left.
+    pub answer: Option<answer::Answer>,
     /// Where `preflight.json` has been written, to be named where lines are left out; `None`: not (yet) written.
     pub written: Option<Bytes>,
     /// The table that the findings' rule ids refer to.
@@ -107,6 +112,7 @@ impl Report {
             looked_at: LookedAt::of(snap),
             findings,
             unchecked: snap.unchecked.clone(),
+            answer: None,
             written: None,
             rules: registry::RULES,
         }

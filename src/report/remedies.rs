@@ -3,7 +3,7 @@
 use crate::criu::externals;
 use crate::criu::options::{self, Note};
 use crate::report::examples::Example;
-use crate::report::hints::quoted;
+use crate::report::setting::quoted;
 use crate::report::template::{self, Style};
 use crate::rules::{Remedy, Rule};
 

@@ -238,8 +238,9 @@ mod tests {
 
             What to do:
 
-            * `--external 'unix[4711]'`. The socket is saved without its other end. The restore needs a connected socket in its
-              place, handed in by --inherit-fd 'fd[N]:socket:[INO]' (with the second colon, which CRIU's manual lacks).
+            * `--external 'unix[4711]'`. The socket is saved without its other end. The restore needs --ext-unix-sk, by which it
+              is connected anew to the name of its other end; or, for a stream, a connected socket handed in by --inherit-fd
+              'fd[N]:socket:[INO]' (with the second colon, which CRIU's manual lacks).
             * plugin hook DUMP_UNIX_SK. The plugin decides. The restore needs the same plugin.
 
             Exactly: What `it` is \<not>. More of it.

@@ -40,6 +40,15 @@ pub fn text(report: &Report, host: &Host) -> String {
         Answer::Cannot => {
             out.push(summary(&format!("{root} cannot be dumped by {criu}"), report, &refused));
             body(&mut out, "  ", usize::MAX, report, &refused);
+            if let Some(answer) = &report.answer {
+                out.push(format!("with these options {}:", answer.remaining()));
+                out.push(format!("  {}", answer.flags().join(" ")));
+                let restore = answer.at_restore();
+                if !restore.is_empty() {
+                    out.push("and at the restore:".to_owned());
+                    out.push(format!("  {}", restore.join(" ")));
+                }
+            }
         }
         Answer::Can => out.push(format!("{root} can be dumped by {criu}: {tasks} looked at")),
         Answer::CannotBeRestored => {

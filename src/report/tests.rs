@@ -118,6 +118,7 @@ fn report(findings: Vec<Finding>) -> Report {
         root: (4211, "nginx".into()),
         tasks: 17,
         looked_at: LookedAt::default(),
+        answer: None,
         findings,
         unchecked: Vec::new(),
         written: None,
@@ -151,13 +152,13 @@ fn a_refusal() {
     check(
         &lines(&report, &host(Runtime::Cli)),
         expect![[r#"
-        Error (preflight): refusing to dump pid 4211 (nginx), nothing was frozen: 5 blockers in 4 of 17 tasks: tcp-connected x1, unix-external-stream x1, tty-session x1, fd-chrdev x1, vma-device x1
-        Error (preflight): tcp-connected: pid 4213 (nginx) fd 12: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED, 5 bytes queued; pass --tcp-established or --tcp-close; or close the connection
-        Error (preflight): unix-external-stream: pid 4213 (nginx) fd 9: stream socket /run/x.sock is connected to the outside; other end: pid 90 (dbus-daemon) fd 0, pid 91 (dbus-daemon) fd 1, pid 92 (dbus-daemon) fd 2 and 2 more; also fd 10, pid 4214 fd 9, pid 4214 and 1 more; pass --external 'unix[4711]'; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-        Error (preflight): tty-session: pid 4220 (worker): session leader 77 is outside; other process: pid 77; pass --shell-job
-        Error (preflight): fd-chrdev: pid 4220 (worker) fd 7: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
-        Error (preflight): vma-device: pid 4220 (worker) thread 4222: mapping 7f000000-7f001000 of a device; no workaround known
-    "#]],
+            Error (preflight): refusing to dump pid 4211 (nginx), nothing was frozen: 5 blockers in 4 of 17 tasks: tcp-connected x1, unix-external-stream x1, tty-session x1, fd-chrdev x1, vma-device x1
+            Error (preflight): tcp-connected: pid 4213 (nginx) fd 12: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED, 5 bytes queued; pass --tcp-established or --tcp-close (again to the restore); or close the connection
+            Error (preflight): unix-external-stream: pid 4213 (nginx) fd 9: stream socket /run/x.sock is connected to the outside; other end: pid 90 (dbus-daemon) fd 0, pid 91 (dbus-daemon) fd 1, pid 92 (dbus-daemon) fd 2 and 2 more; also fd 10, pid 4214 fd 9, pid 4214 and 1 more; pass --external 'unix[4711]' (restore with --ext-unix-sk); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+            Error (preflight): tty-session: pid 4220 (worker): session leader 77 is outside; other process: pid 77; pass --shell-job (again to the restore)
+            Error (preflight): fd-chrdev: pid 4220 (worker) fd 7: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
+            Error (preflight): vma-device: pid 4220 (worker) thread 4222: mapping 7f000000-7f001000 of a device; no workaround known
+        "#]],
     );
     report.look = ScanPhase::Frozen;
     check(
@@ -219,70 +220,70 @@ fn the_hint_names_the_place_of_the_runtime() {
     }
     expect![[r#"
         Cli
-          Option: pass --tcp-established or --tcp-close; or close the connection
-          Option: pass --shell-job
+          Option: pass --tcp-established or --tcp-close (again to the restore); or close the connection
+          Option: pass --shell-job (again to the restore)
           Option: pass --ghost-limit 2000000
-          Option: pass --external 'unix[4711]'; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: pass --external 'unix[4711]' (restore with --ext-unix-sk); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Runc
-          Option: pass --tcp-established to runc checkpoint, or write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
-          Option: pass --shell-job to runc checkpoint, or write 'shell-job' in /etc/criu/runc.conf
+          Option: pass --tcp-established to runc checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
+          Option: pass --shell-job to runc checkpoint (again to the restore), or write 'shell-job' in /etc/criu/runc.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
-          Option: write 'external unix[4711]' in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Crun, libcriu 4.1
-          Option: pass --tcp-established to crun checkpoint, or write 'tcp-close' in /etc/criu/default.conf; or close the connection
-          Option: pass --shell-job to crun checkpoint
+          Option: pass --tcp-established to crun checkpoint (again to the restore), or write 'tcp-close' in /etc/criu/default.conf; or close the connection
+          Option: pass --shell-job to crun checkpoint (again to the restore)
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
-          Option: write 'external unix[4711]' in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Crun
-          Option: pass --tcp-established to crun checkpoint, or write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf; or close the connection
-          Option: pass --shell-job to crun checkpoint, or write 'shell-job' in /etc/criu/crun.conf
+          Option: pass --tcp-established to crun checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf; or close the connection
+          Option: pass --shell-job to crun checkpoint (again to the restore), or write 'shell-job' in /etc/criu/crun.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf
-          Option: write 'external unix[4711]' in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Containerd
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/runc.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
-          Option: write 'external unix[4711]' in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         PodmanCrun, libcriu 4.1
-          Option: pass --tcp-established to podman container checkpoint, or write 'tcp-close' in /etc/criu/default.conf; or close the connection
+          Option: pass --tcp-established to podman container checkpoint (again to the restore), or write 'tcp-close' in /etc/criu/default.conf; or close the connection
           NoRemedy: podman has no flag for --shell-job, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
-          Option: write 'external unix[4711]' in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         PodmanCrun
-          Option: pass --tcp-established to podman container checkpoint, or write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf (or the file of annotation org.criu.config); or close the connection
+          Option: pass --tcp-established to podman container checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf (or the file of annotation org.criu.config); or close the connection
           Option: write 'shell-job' in /etc/criu/crun.conf (or the file of annotation org.criu.config)
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf (or the file of annotation org.criu.config)
-          Option: write 'external unix[4711]' in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         PodmanRunc
-          Option: pass --tcp-established to podman container checkpoint, or write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf (or the file of annotation org.criu.config); or close the connection
+          Option: pass --tcp-established to podman container checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf (or the file of annotation org.criu.config); or close the connection
           Option: write 'shell-job' in /etc/criu/runc.conf (or the file of annotation org.criu.config)
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf (or the file of annotation org.criu.config)
-          Option: write 'external unix[4711]' in /etc/criu/runc.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/runc.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Lxc
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/default.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/default.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
-          Option: write 'external unix[4711]' in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Youki
-          Option: pass --tcp-established to youki's checkpoint command, or write 'tcp-close' in /etc/criu/default.conf; or close the connection
-          Option: pass --shell-job to youki's checkpoint command
+          Option: pass --tcp-established to youki's checkpoint command (again to the restore), or write 'tcp-close' in /etc/criu/default.conf; or close the connection
+          Option: pass --shell-job to youki's checkpoint command (again to the restore)
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
-          Option: write 'external unix[4711]' in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Rpc
-          Option: set tcp_established = true or tcp_close = true in the RPC request; or close the connection
-          Option: set shell_job = true in the RPC request
+          Option: set tcp_established = true or tcp_close = true in the RPC request (again to the restore); or close the connection
+          Option: set shell_job = true in the RPC request (again to the restore)
           Option: set ghost_limit = 2000000 in the RPC request
-          Option: set external = unix[4711] in the RPC request; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: set external = unix[4711] (restore with --ext-unix-sk) in the RPC request; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           Option: set orphan_pts_master = true in the RPC request
     "#]].assert_eq(&text);
 }
@@ -318,7 +319,10 @@ fn the_hint_names_the_file_that_the_request_names() {
 fn a_hint_leaves_out_what_does_not_help() {
     let mut host = host(Runtime::Cli);
     host.options.tcp_established = Some(true);
-    assert_eq!(hints::cure(&TCP, &tcp(1, 1), &host).text, "pass --tcp-close; or close the connection");
+    assert_eq!(
+        hints::cure(&TCP, &tcp(1, 1), &host).text,
+        "pass --tcp-close (again to the restore); or close the connection"
+    );
     host.release = Release::V4_3;
     assert_eq!(hints::cure(&DEVICE, &device(), &host).text, "close /dev/gdrdrv");
     let lock = |release| hints::cure(&LOCK, &finding(&LOCK, 1, "a", None), &Host { release, ..host.clone() }).text;
@@ -328,16 +332,16 @@ fn a_hint_leaves_out_what_does_not_help() {
     let old = Host { release: Release::V4_1, ..host.clone() };
     assert_eq!(uprobes(&old), "use CRIU 4.2 or newer", "the option is not known there");
     let new = Host { caps: Caps { uprobes: true, ..Caps::default() }, ..host.clone() };
-    assert_eq!(uprobes(&new), "pass --allow-uprobes");
+    assert_eq!(uprobes(&new), "pass --allow-uprobes (again to the restore)");
     // The fact that the option's value needs is not known.
     assert_eq!(hints::cure(&GHOST, &finding(&GHOST, 1, "a", None), &host).text, "no workaround known");
     let odd = finding(&UNIX, 1, "a", None).text("peer", "it's 5");
     let given = Host { externals: Some(vec!["unix[it's 5]".into()]), ..host.clone() };
     assert_eq!(hints::cure(&UNIX, &odd, &given).text, "load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)");
     let text = |runtime| hints::cure(&UNIX, &odd, &Host { runtime, ..host.clone() }).text;
-    expect![[r#"pass --external 'unix[it'\''s 5]'; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"#]]
+    expect![[r#"pass --external 'unix[it'\''s 5]' (restore with --ext-unix-sk); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"#]]
         .assert_eq(&text(Runtime::Cli));
-    expect![[r#"write 'external "unix[it's 5]"' in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"#]].assert_eq(&text(Runtime::Lxc));
+    expect![[r#"write 'external "unix[it's 5]"' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"#]].assert_eq(&text(Runtime::Lxc));
 }
 
 #[test]
@@ -348,20 +352,20 @@ fn repeats_are_folded() {
     check(
         &lines(&report(all), &host(Runtime::Cli)),
         expect![[r#"
-        Error (preflight): refusing to dump pid 4211 (nginx), nothing was frozen: 259 blockers in 109 of 17 tasks: tcp-connected x215, ghost-too-big x40, tty-orphan-master x4
-        Error (preflight): tcp-connected: pid 5000 (nginx) fd 3: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
-        Error (preflight): tcp-connected: pid 5000 (nginx) fd 3: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
-        Error (preflight): tcp-connected: pid 5001 (nginx) fd 3: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
-        Error (preflight): tcp-connected: and 212 more of this kind: pids 5001, 5002, 5003, 5004, 5005, 5006, 5007, 5008, 5009, 5010, 5011, 5012, 5013, 5014, 5015, 5016, 5017, 5018, 5019, 5020, 5021, 5022, 5023, 5024, 5025, 5026, 5027, 5028, 5029, 5030, 5031, 5032, 5033, 5034, 5035, 5036, 5037, 5038, 5039, 5040 and 67 more
-        Error (preflight): ghost-too-big: pid 4213 (java) fd 0: deleted file /tmp/x has 2 bytes; pass --ghost-limit 2
-        Error (preflight): ghost-too-big: pid 4213 (java) fd 1: deleted file /tmp/x has 2 bytes; pass --ghost-limit 2
-        Error (preflight): ghost-too-big: pid 4213 (java) fd 2: deleted file /tmp/x has 2 bytes; pass --ghost-limit 2
-        Error (preflight): ghost-too-big: and 37 more of this kind: pid 4213 fds 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39
-        Error (preflight): tty-orphan-master: pid 4213 (java) fd 0: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
-        Error (preflight): tty-orphan-master: pid 4213 (java) fd 1: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
-        Error (preflight): tty-orphan-master: pid 4213 (java) fd 2: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
-        Error (preflight): tty-orphan-master: pid 4213 (java) fd 3: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
-    "#]],
+            Error (preflight): refusing to dump pid 4211 (nginx), nothing was frozen: 259 blockers in 109 of 17 tasks: tcp-connected x215, ghost-too-big x40, tty-orphan-master x4
+            Error (preflight): tcp-connected: pid 5000 (nginx) fd 3: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close (again to the restore); or close the connection
+            Error (preflight): tcp-connected: pid 5000 (nginx) fd 3: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close (again to the restore); or close the connection
+            Error (preflight): tcp-connected: pid 5001 (nginx) fd 3: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close (again to the restore); or close the connection
+            Error (preflight): tcp-connected: and 212 more of this kind: pids 5001, 5002, 5003, 5004, 5005, 5006, 5007, 5008, 5009, 5010, 5011, 5012, 5013, 5014, 5015, 5016, 5017, 5018, 5019, 5020, 5021, 5022, 5023, 5024, 5025, 5026, 5027, 5028, 5029, 5030, 5031, 5032, 5033, 5034, 5035, 5036, 5037, 5038, 5039, 5040 and 67 more
+            Error (preflight): ghost-too-big: pid 4213 (java) fd 0: deleted file /tmp/x has 2 bytes; pass --ghost-limit 2
+            Error (preflight): ghost-too-big: pid 4213 (java) fd 1: deleted file /tmp/x has 2 bytes; pass --ghost-limit 2
+            Error (preflight): ghost-too-big: pid 4213 (java) fd 2: deleted file /tmp/x has 2 bytes; pass --ghost-limit 2
+            Error (preflight): ghost-too-big: and 37 more of this kind: pid 4213 fds 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39
+            Error (preflight): tty-orphan-master: pid 4213 (java) fd 0: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+            Error (preflight): tty-orphan-master: pid 4213 (java) fd 1: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+            Error (preflight): tty-orphan-master: pid 4213 (java) fd 2: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+            Error (preflight): tty-orphan-master: pid 4213 (java) fd 3: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+        "#]],
     );
 }
 
@@ -477,10 +481,10 @@ fn mode_warn_never_says_the_word() {
     check(
         &warnings(&report, &host(Runtime::Cli)),
         expect![[r#"
-        Warn  (preflight): mode warn, CRIU goes on, but it will fail: pid 4211 (nginx): 1 blocker in 1 of 17 tasks: tcp-connected x1
-        Warn  (preflight): tcp-connected: pid 4213 (nginx) fd 12: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
-        Warn  (preflight): fd-chrdev: pid 4220 (worker) fd 7: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
-    "#]],
+            Warn  (preflight): mode warn, CRIU goes on, but it will fail: pid 4211 (nginx): 1 blocker in 1 of 17 tasks: tcp-connected x1
+            Warn  (preflight): tcp-connected: pid 4213 (nginx) fd 12: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close (again to the restore); or close the connection
+            Warn  (preflight): fd-chrdev: pid 4220 (worker) fd 7: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
+        "#]],
     );
 }
 
@@ -502,10 +506,10 @@ fn what_cannot_be_restored_is_a_warning_with_a_line_of_its_own() {
     check(
         &warnings(&report, &host(Runtime::Cli)),
         expect![[r#"
-        Warn  (preflight): a dump of pid 4211 (nginx) cannot be restored: 1 blocker in 1 of 17 tasks: tcp-connected x1
-        Warn  (preflight): tcp-connected: pid 4213 (nginx) fd 12: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
-        Warn  (preflight): fd-chrdev: pid 4220 (worker) fd 7: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
-    "#]],
+            Warn  (preflight): a dump of pid 4211 (nginx) cannot be restored: 1 blocker in 1 of 17 tasks: tcp-connected x1
+            Warn  (preflight): tcp-connected: pid 4213 (nginx) fd 12: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close (again to the restore); or close the connection
+            Warn  (preflight): fd-chrdev: pid 4220 (worker) fd 7: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
+        "#]],
     );
     check(
         &[syslog_summary(&report, &host(Runtime::Cli), Some(b"/w/preflight.json"))],
@@ -607,9 +611,9 @@ fn a_hundred_thousand_places_are_a_short_line_and_a_whole_list() {
         &lines(&report, &host),
         expect![[r#"
             Error (preflight): refusing to dump pid 4211 (nginx), nothing was frozen: 10001 blockers in 7 of 17 tasks: tcp-connected x10000, fd-chrdev x1
-            Error (preflight): tcp-connected: pid 4213 (nginx) fd 0: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
-            Error (preflight): tcp-connected: pid 4213 (nginx) fd 1: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
-            Error (preflight): tcp-connected: pid 4213 (nginx) fd 2: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close; or close the connection
+            Error (preflight): tcp-connected: pid 4213 (nginx) fd 0: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close (again to the restore); or close the connection
+            Error (preflight): tcp-connected: pid 4213 (nginx) fd 1: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close (again to the restore); or close the connection
+            Error (preflight): tcp-connected: pid 4213 (nginx) fd 2: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close (again to the restore); or close the connection
             Error (preflight): tcp-connected: and 9997 more of this kind: pid 4213 fds 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42 and 9957 more
             Error (preflight): fd-chrdev: pid 4220 (worker) fd 7: character device 506:0 (gdrdrv) /dev/gdrdrv; also fd 8, fd 9, fd 10 and 99996 more; close /dev/gdrdrv; or use CRIU 4.3 or newer
         "#]],
@@ -697,7 +701,7 @@ fn the_file_for_programs() {
                 }
               ],
               "message": "stream socket @\\x00a\\xff is connected to the outside",
-              "hint": "write 'external unix[4711]' in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"
+              "hint": "write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"
             },
             {
               "rule": "vma-device",
@@ -727,7 +731,7 @@ fn the_file_for_programs() {
           ],
           "log": [
             "Error (preflight): refusing to dump pid 4211 (nginx), nothing was frozen: 1 blocker in 2 of 17 tasks: unix-external-stream x1",
-            "Error (preflight): unix-external-stream: pid 4213 (ngi\\x1bnx) fd 9: stream socket @\\x00a\\xff is connected to the outside; held by: pid 90 (dbus) fd 1; also pid 4214; write 'external unix[4711]' in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)",
+            "Error (preflight): unix-external-stream: pid 4213 (ngi\\x1bnx) fd 9: stream socket @\\x00a\\xff is connected to the outside; held by: pid 90 (dbus) fd 1; also pid 4214; write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)",
             "Warn  (preflight): vma-device: pid 4220 (worker) thread 4221: mapping 7f000000-7f001000 of a device; no workaround known",
             "Warn  (preflight): 1 thing could not be looked at: fdinfo EACCES (pid 7 fd 3)"
           ]

@@ -467,13 +467,18 @@ mod tests {
                 crate::report::hints::cure(rule, found.first().expect(propagation), host).text
             };
             let all = hint(&host());
-            assert!(all.starts_with(&format!("pass --external 'mnt[/data]:NAME' or {options}; or ")), "{all}");
+            let own = "pass --external 'mnt[/data]:NAME' (restore with --external 'mnt[NAME]:PATH') or ";
+            assert!(all.starts_with(&format!("{own}{options} (again to the restore); or ")), "{all}");
             let mut given = host();
             let mut so_far = Vec::new();
             for value in options.split(['\'', ' ']).filter(|word| word.starts_with("mnt[]")) {
                 if !so_far.is_empty() {
                     // One of two is not enough, and the other is named.
-                    assert!(hint(&given).contains(&format!(" or --external '{value}'; or ")), "{}", hint(&given));
+                    assert!(
+                        hint(&given).contains(&format!(" or --external '{value}' (again to the restore); or ")),
+                        "{}",
+                        hint(&given)
+                    );
                 }
                 externals::parse(&mut given, value.as_bytes()).unwrap();
                 so_far.push(value);
