@@ -42,8 +42,8 @@ impl Probes<'static> {
             scan: &scan::collect_once,
             paths: &enrich::names::fill_in,
             holders: &enrich::holders::resolve,
-            watch: &scan::recheck::watch,
-            paths_again: &scan::recheck::paths,
+            watch: &crate::enrich::recheck::watch,
+            paths_again: &crate::enrich::recheck::paths,
         }
     }
 }

@@ -163,7 +163,7 @@ pub struct Finding {
     /// Of a look at a running tree: whether this was seen in one piece, as its [`crate::rules::Evidence`] asks for.
     #[serde(skip)]
     pub proof: Proof,
-    /// Whether it was the same when it was asked again, see [`crate::scan::recheck`]; `None`: it was not asked.
+    /// Whether it was the same when it was asked again, see [`crate::enrich::recheck`]; `None`: it was not asked.
     #[serde(skip)]
     pub held: Option<bool>,
 }

@@ -6,10 +6,12 @@
 
 use crate::criu::{externals, Gate, Host};
 use crate::criu_model::mount_binds::Binds;
+use crate::criu_model::outside_mounts::{own_table, Outside};
 use crate::criu_model::prefixes::{as_directory, Prefixes};
+pub(crate) use crate::criu_model::superblock::type_of;
+use crate::criu_model::superblock::{is_cgroup, root_of, same_options, sb_equal, superblock, Superblock};
 use crate::parse::mountinfo::MountInfo;
 use crate::snapshot::{Dev, MountTable, Snapshot};
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
@@ -102,11 +104,6 @@ pub(crate) fn is_sub_path(path: &[u8], base: &[u8]) -> bool {
 /// Whether --skip-mnt names it.
 pub(crate) fn is_skipped(host: &Host, info: &MountInfo) -> bool {
     host.options.skips(&info.mountpoint)
-}
-
-pub(crate) fn type_of(info: &MountInfo) -> &[u8] {
-    // "fuse.sshfs": the parser may or may not have split the subtype off already.
-    info.fstype.split(|b| *b == b'.').next().unwrap_or_default()
 }
 
 impl<'a> Model<'a> {
@@ -412,124 +409,4 @@ pub(crate) fn criu_name(name: &[u8]) -> std::borrow::Cow<'_, [u8]> {
 
 fn node_index(model: &Model, node: &Node) -> usize {
     model.by_id.get(&node.info.mnt_id).copied().unwrap_or(usize::MAX)
-}
-
-/// The root without the mark of a deleted one (parse_mountinfo_ent strips it).
-fn root_of(info: &MountInfo) -> &[u8] {
-    let root: &[u8] = &info.root;
-    match root.strip_suffix(b"//deleted") {
-        Some(stripped) => stripped,
-        None => root.strip_suffix(b" (deleted)").unwrap_or(root),
-    }
-}
-
-fn is_cgroup(info: &MountInfo) -> bool {
-    matches!(type_of(info), b"cgroup" | b"cgroup2")
-}
-
-/// What mounts_sb_equal compares at the time of search_bindmounts, when nothing is external yet.
-type Superblock<'a> = ((u32, u32), &'a [u8], &'a [u8], Option<&'a [u8]>, Cow<'a, [u8]>);
-
-/// `None`: it is equal to nothing (Btrfs without a subvolume in its options).
-fn superblock(info: &MountInfo, cgroup_ns: bool) -> Option<Superblock<'_>> {
-    // Whose root is taken for "/" is known by the true one (cgroup_sb_equal).
-    let root = (cgroup_ns && is_cgroup(info)).then_some(&*info.root.0);
-    Some(((info.major, info.minor), &info.source, type_of(info), root, compared_options(info)?))
-}
-
-fn sb_equal(a: &MountInfo, b: &MountInfo, cgroup_ns: bool) -> bool {
-    let of = |info| superblock(info, cgroup_ns);
-    of(a).is_some_and(|a| Some(a) == of(b))
-}
-
-/// The rest of mounts_sb_equal: what the type compares, or the options.
-fn same_options(a: &MountInfo, b: &MountInfo) -> bool {
-    type_of(a) == type_of(b) && compared_options(a).is_some_and(|a| Some(a) == compared_options(b))
-}
-
-fn compared_options(info: &MountInfo) -> Option<Cow<'_, [u8]>> {
-    const FLAGS: &[&[u8]] = &[b"rw", b"ro", b"sync", b"dirsync"];
-    let options: &[u8] = &info.super_options;
-    if type_of(info) == b"btrfs" {
-        let (head, tail) = without_subvol(options)?;
-        // No option has a newline.
-        return Some([head, b"\n", tail].concat().into());
-    }
-    // Flags of CRIU's (parse_sb_opt) are none of the options. Mostly they stand first.
-    let is_flag = |o: &&[u8]| FLAGS.contains(o);
-    if let Some((_, rest)) = options.split_at_checked(3).filter(|(flag, _)| matches!(flag, [b'r', b'w' | b'o', b','])) {
-        if !rest.split(|b| *b == b',').any(|o| is_flag(&o)) {
-            return Some(rest.into());
-        }
-    }
-    let kept: Vec<&[u8]> = options.split(|b| *b == b',').filter(|o| !is_flag(o)).collect();
-    Some(kept.join(b",".as_slice()).into())
-}
-
-/// btrfs_sb_equal: what stands before `subvol=` and after its value; `None` without it.
-fn without_subvol(options: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = options.windows(7).position(|w| w == b"subvol=")?;
-    let (head, tail) = options.split_at_checked(at)?;
-    let rest = tail.iter().position(|b| *b == b',').and_then(|c| tail.get(c..)).unwrap_or_default();
-    Some((head, rest))
-}
-
-/// CRIU's own mounts, for `--external mnt[]`.
-fn own_table(snap: &Snapshot) -> Option<&MountTable> {
-    let ns = snap.criu.ns.mnt?;
-    snap.mounts.iter().find(|t| t.ns == ns)
-}
-
-/// The same by superblock.
-struct Outside<'a> {
-    cgroup_ns: bool,
-    /// CRIU's list of a table begins with its last line.
-    mounts: HashMap<Superblock<'a>, Vec<&'a MountInfo>>,
-}
-
-impl<'a> Outside<'a> {
-    fn new(table: &'a MountTable, cgroup_ns: bool) -> Self {
-        let mut mounts: HashMap<_, Vec<_>> = HashMap::new();
-        for info in table.mounts.iter().rev() {
-            if let Some(sb) = superblock(info, cgroup_ns) {
-                mounts.entry(sb).or_default().push(info);
-            }
-        }
-        Outside { cgroup_ns, mounts }
-    }
-
-    fn has(&self, node: &Node, host: &Host) -> bool {
-        let same = superblock(node.info, self.cgroup_ns).and_then(|sb| self.mounts.get(&sb));
-        autodetect(same.map(Vec::as_slice).unwrap_or_default(), node, host, self.cgroup_ns)
-    }
-}
-
-/// find_best_external_match and what resolve_external_mounts makes of the match.
-fn autodetect(same: &[&MountInfo], node: &Node, host: &Host, cgroup_ns: bool) -> bool {
-    let mount = node.info;
-    let mut candidate = None;
-    // The last candidate counts.
-    for it in same {
-        let root = if cgroup_ns && is_cgroup(it) { b"/" } else { root_of(it) };
-        if !is_sub_path(node.root, root) {
-            continue;
-        }
-        candidate = Some(it);
-        let shared = mount.shared.is_some() && mount.shared == it.shared;
-        let slave = mount.master.is_some() && mount.master == it.shared;
-        if shared || slave {
-            break;
-        }
-    }
-    let Some(matched) = candidate else { return false };
-    if mount.shared.is_some() && host.options.enable_external_sharing != Some(true) {
-        return false;
-    }
-    if mount.master.is_some() {
-        if host.options.enable_external_masters != Some(true) {
-            return false;
-        }
-        return mount.master == matched.shared || mount.master == matched.master;
-    }
-    true
 }

@@ -1,4 +1,6 @@
-//! Names and other ends of what was found, looked up after judging: only a dump that is refused pays for it.
+//! What is asked about findings after judging: whether they stay as they are, names, other ends. Only a dump that is refused pays
+//! for it.
 
 pub mod holders;
 pub mod names;
+pub mod recheck;

@@ -14,7 +14,6 @@ pub mod order;
 pub mod passes;
 pub mod proc;
 pub mod programs;
-pub mod recheck;
 pub mod sys;
 pub mod task;
 
