@@ -42,7 +42,7 @@ impl Given {
     /// namespace of the runner. `dir=PATH`. `file=DIR/N`: a new file of N bytes.
     pub fn descriptor(&mut self, kind: &str) -> Result<i32, String> {
         let (kind, path) = kind.split_once('=').unwrap_or((kind, ""));
-        let fd = match kind {
+        let fd: OwnedFd = match kind {
             "stream" => {
                 let (a, b) = UnixStream::pair().map_err(|e| e.to_string())?;
                 self.kept.push(b.into());
@@ -69,12 +69,37 @@ impl Given {
             "dir" => owned(File::open(path))?,
             other => return Err(format!("nothing of the kind {other} can be handed in")),
         };
+        self.keep(&fd)
+    }
+
+    fn keep(&mut self, fd: &OwnedFd) -> Result<i32, String> {
         let high = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE) };
         if high < 0 {
             return Err(std::io::Error::last_os_error().to_string());
         }
         self.fds.push(unsafe { OwnedFd::from_raw_fd(high) });
         Ok(high)
+    }
+
+    /// The descriptor of the process that `--external KIND[KEY]` means, by a duplicate.
+    pub(crate) fn duplicate(&mut self, pid: i32, kind: &str, key: &str) -> Option<i32> {
+        use std::os::unix::fs::MetadataExt;
+        let (first, second) = key.split_once(':')?;
+        let number = |hex: &str| u64::from_str_radix(hex, 16).ok();
+        let (first, second) = (number(first)?, number(second)?);
+        let is = |path: &Path| {
+            let Ok(st) = std::fs::metadata(path) else { return false };
+            if kind == "tty" {
+                return (st.rdev(), st.dev()) == (first, second);
+            }
+            let info = path.to_string_lossy().replace("/fd/", "/fdinfo/");
+            let info = std::fs::read_to_string(info).unwrap_or_default();
+            let mount = info.lines().find_map(|l| l.strip_prefix("mnt_id:")?.trim().parse().ok());
+            (mount, st.ino()) == (Some(first), second)
+        };
+        let list = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let fd: i32 = list.map(|e| e.path()).find(|p| is(p))?.file_name()?.to_string_lossy().parse().ok()?;
+        self.keep(&copy_of(pid, fd)?).ok()
     }
 
     /// CRIU is started from a terminal, as by a shell.
@@ -102,4 +127,24 @@ impl Given {
             None => cmd.stdin(Stdio::null()),
         };
     }
+}
+
+/// A duplicate of a descriptor of another process.
+pub(crate) fn copy_of(pid: i32, fd: i32) -> Option<OwnedFd> {
+    let made = |r: libc::c_long| (r >= 0).then(|| unsafe { OwnedFd::from_raw_fd(r as i32) });
+    let pidfd = made(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    made(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
+}
+
+/// Whether the process has the UNIX socket with this inode, connected to one that has a name.
+pub(crate) fn has_named_peer(pid: i32, ino: &str) -> bool {
+    let list = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let is = |link: std::path::PathBuf| link.to_string_lossy() == format!("socket:[{ino}]");
+    let fd = list.map(|e| e.path()).find(|p| std::fs::read_link(p).is_ok_and(is));
+    let fd = fd.and_then(|p| p.file_name()?.to_string_lossy().parse().ok());
+    let Some(socket) = fd.and_then(|fd| copy_of(pid, fd)) else { return false };
+    let mut name = [0u8; 128];
+    let mut len = 128;
+    let r = unsafe { libc::getpeername(socket.as_raw_fd(), name.as_mut_ptr().cast(), &mut len) };
+    r == 0 && len > 2
 }

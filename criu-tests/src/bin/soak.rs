@@ -14,7 +14,8 @@ use criu_tests::criu::Criu;
 use criu_tests::mounts::Btrfs;
 use criu_tests::soak::peel::{peel, Peeled};
 use criu_tests::soak::{
-    check, check_what_can_be_made, generate::case, shrink::shrink, sweep, Case, Disagreement, Kind, Random, Verdict,
+    check, check_what_can_be_made, generate::case, shrink::shrink, sweep, Case, Disagreement, Fate, Kind, Random,
+    Verdict,
 };
 use criu_tests::tree::mkres;
 use criu_tests::trial::Setup;
@@ -148,8 +149,42 @@ fn prepare(plugin: &Path, base: &Path) -> Result<Setup, String> {
     })
 }
 
+/// What came of the dumps.
+#[derive(Default)]
+struct Fates {
+    restored: usize,
+    announced: usize,
+    unannounced: BTreeMap<&'static str, usize>,
+    harness: BTreeMap<String, usize>,
+}
+
+impl Fates {
+    fn add(&mut self, fate: Fate) {
+        match fate {
+            Fate::Restored => self.restored += 1,
+            Fate::Announced => self.announced += 1,
+            Fate::Known(why) => *self.unannounced.entry(why).or_default() += 1,
+            Fate::Harness(why) => *self.harness.entry(why).or_default() += 1,
+        }
+    }
+
+    fn print(&self) {
+        self.unannounced.iter().for_each(|(why, n)| println!("not restored, unannounced, {n} times: {why}"));
+        self.harness.iter().for_each(|(why, n)| println!("not restored, for the sake of the test, {n} times: {why}"));
+        println!(
+            "of all dumps: {} restored; not restored: {} announced, {} for a known reason that no rule announces, {} for the sake of \
+             the test",
+            self.restored,
+            self.announced,
+            self.unannounced.values().sum::<usize>(),
+            self.harness.values().sum::<usize>()
+        );
+    }
+}
+
 #[derive(Default)]
 struct Count {
+    fates: Fates,
     dumped: usize,
     refused: usize,
     warned: usize,
@@ -220,6 +255,7 @@ fn all(a: &Asked, cases: &[(u64, Case)], criu: &Criu, setup: &Setup) -> bool {
         "one of it put back: {} refused by both, {} dumped, {} warned of, {} not made",
         p.one_refused, p.one_dumped, p.one_warned, p.one_not_made
     );
+    c.fates.print();
     let agreed = c.dumped + c.refused + c.warned;
     println!("{agreed} passed, {} failed, {} skipped", c.disagreed, c.not_made.values().sum::<usize>());
     c.disagreed > 0 || agreed == 0
@@ -242,9 +278,10 @@ fn one(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count: &Mu
         *n.left_out.entry(format!("{word}: {}", without_numbers(&why))).or_default() += 1;
     }
     match verdict {
-        Verdict::Dumped => {
+        Verdict::Dumped(fate) => {
             told("dumped");
             n.dumped += 1;
+            n.fates.add(fate);
         }
         Verdict::Refused { unknown, rules } => {
             told(&format!("refused {rules:?}"));
@@ -300,8 +337,9 @@ fn further(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count:
     n.peeled.lifted += lifted;
     n.peeled.taken += taken;
     match rest.1 {
-        Verdict::Dumped => {
+        Verdict::Dumped(fate) => {
             told("  peeled, dumped", &rest.0);
+            n.fates.add(fate);
             n.peeled.dumped += 1;
             n.peeled.by_options += usize::from(taken == 0);
         }
@@ -320,8 +358,9 @@ fn further(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count:
             n.peeled.one_refused += 1;
             note(&mut n, unknown, seed);
         }
-        Some((case, Verdict::Dumped)) => {
+        Some((case, Verdict::Dumped(fate))) => {
             told("  one put back, dumped", &case);
+            n.fates.add(fate);
             n.peeled.one_dumped += 1;
         }
         Some((_, Verdict::Warned)) => n.peeled.one_warned += 1,

@@ -13,6 +13,8 @@ struct Thing {
     words: &'static str,
     opts: &'static str,
     refused: bool,
+    /// Its dump is not restored: seldom taken, for nothing else in the tree is, then.
+    unrestorable: bool,
 }
 
 /// Arguments that have no fixture of their own.
@@ -134,7 +136,7 @@ static THINGS: LazyLock<(Vec<Thing>, Vec<Thing>)> = LazyLock::new(things);
 /// What goes into any process; and what goes into the first one of a tree with a root directory of its own.
 fn things() -> (Vec<Thing>, Vec<Thing>) {
     let mut all: Vec<Thing> =
-        MORE.iter().map(|(words, refused)| Thing { words, opts: "", refused: *refused }).collect();
+        MORE.iter().map(|(words, refused)| Thing { words, opts: "", refused: *refused, unrestorable: false }).collect();
     let mut rooted = Vec::new();
     for f in fixtures::all() {
         let (to, words) = match f.tree.strip_prefix("--root {root} ") {
@@ -161,7 +163,7 @@ fn things() -> (Vec<Thing>, Vec<Thing>) {
         let refused = matches!(f.expect, Expect::Refuse(_));
         // Any tree may be frozen by a group, see [`Case`]; one of another kind is no place to look for that group.
         let opts = if f.opts.contains("--freeze-cgroup") { "" } else { f.opts };
-        to.push(Thing { words, opts, refused });
+        to.push(Thing { words, opts, refused, unrestorable: f.no_restore.is_some() });
     }
     (all, rooted)
 }
@@ -215,7 +217,7 @@ pub fn case(seed: u64) -> Case {
         let from = if i < refusals { &refused } else { &accepted };
         let Some(t) = r.pick(from) else { continue };
         let slow = SLOW.iter().any(|s| t.words.contains(s));
-        if slow && !r.chance(15) {
+        if (slow && !r.chance(15)) || (t.unrestorable && !r.chance(20)) {
             continue;
         }
         if put(&mut tree, t.words, &mut r) {

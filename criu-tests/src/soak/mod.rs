@@ -1,5 +1,6 @@
 //! Random trees, CRIU's verdict on them and the plugin's: see the program `soak`.
 
+mod back;
 pub mod generate;
 mod mounts;
 pub mod peel;
@@ -9,10 +10,12 @@ pub mod shrink;
 use crate::criu::{pages, Criu, Ran};
 use crate::fixtures::{self, As, Expect, Versions};
 use crate::trial::{set, Outcome, Report, Setup, Stage, FROZEN_ONLY, NO_PASSCRED};
+use back::Ready;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+pub use back::Fate;
 pub use random::Random;
 
 /// A tree and the options it is dumped with.
@@ -28,8 +31,8 @@ pub struct Case {
 
 /// How CRIU and the plugin got on.
 pub enum Verdict {
-    /// Dumped, with the plugin looking on.
-    Dumped,
+    /// Dumped, with the plugin looking on; and what came of it then.
+    Dumped(Fate),
     /// Refused by both.
     Refused {
         /// CRIU's reason where no fixture knows it: then nobody has said which rule would be the right one.
@@ -66,6 +69,10 @@ pub enum Kind {
     Fault,
     /// A resource is refused although the option that was named for it is given.
     Cure,
+    /// The dump is not restored, and nothing has said so.
+    Unrestored,
+    /// The dump is restored, though the plugin has said that it cannot be.
+    Restored,
 }
 
 impl std::fmt::Display for Case {
@@ -113,7 +120,7 @@ fn disagree(kind: Kind, says: impl Into<String>) -> Verdict {
 fn outcome(o: Outcome) -> Verdict {
     match o {
         Outcome::Skipped(why) | Outcome::Failed(why) => Verdict::NotMade(why),
-        Outcome::Passed => Verdict::Dumped,
+        Outcome::Passed => Verdict::NotMade("nothing was tried".into()),
     }
 }
 
@@ -155,7 +162,8 @@ pub(crate) fn unmade(case: &Case, why: &str) -> Option<(String, String)> {
 fn judge(case: &Case, criu: &Criu, setup: &Setup, dir: &Path) -> Result<Verdict, Outcome> {
     let Some(plugin) = &setup.plugin else { return Err(Outcome::Skipped("no plugin".into())) };
     let (with, alone) = (dir.join("plugin"), dir.join("alone"));
-    let stage = set(&case.words.join(" "), setup, &with)?;
+    let mut stage = set(&case.words.join(" "), setup, &with)?;
+    let ready = Ready::of(case, &stage, &with).map_err(Outcome::Failed)?;
     let ran = dump(case, criu, &stage, plugin, &with)?;
     let report = match answer(&ran, &with) {
         Ok(report) => report,
@@ -163,7 +171,7 @@ fn judge(case: &Case, criu: &Criu, setup: &Setup, dir: &Path) -> Result<Verdict,
     };
     let refused = report.refused_rules();
     if ran.ok {
-        return Ok(passed(&report));
+        return Ok(passed(&report, || back::restore(&ready, criu, &mut stage, plugin, &with, &report)));
     }
     if refused.is_empty() {
         drop(stage);
@@ -216,9 +224,9 @@ fn answer(ran: &Ran, dir: &Path) -> Result<Report, Verdict> {
 }
 
 /// CRIU has dumped it, the plugin looking on.
-fn passed(report: &Report) -> Verdict {
+fn passed(report: &Report, restore: impl FnOnce() -> Verdict) -> Verdict {
     match report.refused_rules().is_empty() {
-        true => Verdict::Dumped,
+        true => restore(),
         false => disagree(Kind::FalseRefusal, format!("dumped, but the report refuses: {}", first(&report.messages()))),
     }
 }

@@ -1,6 +1,7 @@
 //! A refused tree until CRIU dumps it: what the plugin names is lifted by the option that it names, or taken away. Then one
 //! thing is put back. So each finding is held against CRIU by itself, and everything that was not named, too.
 
+use super::back::{self, Ready};
 use super::{answer, disagree, dump, judge, missed, outcome, passed, unmade, warned, Case, Kind, Random, Verdict};
 use crate::criu::Criu;
 use crate::fixtures;
@@ -158,7 +159,7 @@ pub fn peel(case: &Case, r: &mut Random, criu: &Criu, setup: &Setup, dir: &Path)
     let mut steps = Vec::new();
     let verdict = whittle(case, &mut steps, r, criu, setup, &dir.join("peeled")).unwrap_or_else(outcome);
     let rest = after(case, &steps).0;
-    let dumped = matches!(verdict, Verdict::Dumped);
+    let dumped = matches!(verdict, Verdict::Dumped(_));
     let one = r.pick(&(0..steps.len()).collect::<Vec<_>>()).copied().filter(|_| dumped).map(|i| {
         let mut fewer = steps.clone();
         fewer.remove(i);
@@ -185,7 +186,7 @@ fn whittle(
     let mut rules = BTreeSet::new();
     for round in 0..ROUNDS {
         let (mut rest, left) = after(case, steps);
-        let stage = match set(&rest.words.join(" "), setup, dir) {
+        let mut stage = match set(&rest.words.join(" "), setup, dir) {
             Ok(stage) => stage,
             Err(Outcome::Skipped(why) | Outcome::Failed(why)) => {
                 // It stood on something that was taken away.
@@ -196,7 +197,7 @@ fn whittle(
             }
             Err(passed) => return Err(passed),
         };
-        let mut findings = match look(&rest, &stage, criu, setup, dir)? {
+        let mut findings = match look(&rest, &mut stage, criu, setup, dir)? {
             Ok(verdict) => return Ok(verdict),
             Err(findings) => findings,
         };
@@ -205,7 +206,7 @@ fn whittle(
             let given: BTreeSet<&String> = options.iter().map(|(_, o)| o).collect();
             steps.extend(given.iter().map(|o| Step::Option(o.to_string())));
             rest.opts.extend(given.into_iter().cloned());
-            let later = match look(&rest, &stage, criu, setup, dir)? {
+            let later = match look(&rest, &mut stage, criu, setup, dir)? {
                 Ok(verdict) => return Ok(verdict),
                 Err(findings) => findings,
             };
@@ -253,19 +254,20 @@ fn offered<'a>(findings: &'a [Finding], r: &mut Random) -> Vec<(&'a Finding, Str
 /// A dump with the plugin: the verdict, or what it refuses.
 fn look(
     case: &Case,
-    stage: &Stage,
+    stage: &mut Stage,
     criu: &Criu,
     setup: &Setup,
     dir: &Path,
 ) -> Result<Result<Verdict, Vec<Finding>>, Outcome> {
     let Some(plugin) = &setup.plugin else { return Err(Outcome::Skipped("no plugin".into())) };
+    let ready = Ready::of(case, stage, dir).map_err(Outcome::Failed)?;
     let ran = dump(case, criu, stage, plugin, dir)?;
     let report = match answer(&ran, dir) {
         Ok(report) => report,
         Err(verdict) => return Ok(Ok(verdict)),
     };
     if ran.ok {
-        return Ok(Ok(passed(&report)));
+        return Ok(Ok(passed(&report, || back::restore(&ready, criu, stage, plugin, dir, &report))));
     }
     let findings: Vec<Finding> = report.refusals().filter_map(Finding::of).collect();
     if !findings.is_empty() {

@@ -57,14 +57,14 @@ impl Report {
     }
 
     /// The rules that say that the dump cannot be restored.
-    pub(super) fn unrestorable(&self) -> Vec<String> {
+    pub(crate) fn unrestorable(&self) -> Vec<String> {
         let all = self.findings().filter(|f| f["verdict"] == "unrestorable");
         all.filter_map(|f| f["rule"].as_str()).map(String::from).collect()
     }
 
-    /// Whether it says so by this rule, at one of these places. Rules that have only warned of it so far count.
+    /// Whether it says so by this rule, at one of these places.
     pub(super) fn announces(&self, rule: &str, places: &[(i32, Option<i32>)]) -> bool {
-        let says = |f: &&Value| f["rule"] == rule && (f["verdict"] == "unrestorable" || f["verdict"] == "warn");
+        let says = |f: &&Value| f["rule"] == rule && f["verdict"] == "unrestorable";
         self.findings().filter(says).any(|f| places.iter().any(|(pid, fd)| names(f, *pid, *fd)))
     }
 

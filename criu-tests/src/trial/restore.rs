@@ -72,13 +72,12 @@ pub(super) fn restore(
     opts: &[String],
     before: &Before,
 ) -> Result<Restored, String> {
+    let root = stage.root_option();
     let tree = &mut stage.tree;
     tree.end_inside();
     let pidfile = dir.join("restored.pid");
     let mut args = vec!["-d".to_string(), "--pidfile".into(), pidfile.to_string_lossy().into_owned()];
-    if let Some((_, root)) = &stage.root {
-        args.extend(["--root".to_string(), root.clone()]);
-    }
+    args.extend(root);
     args.extend(opts.iter().cloned());
     args.extend(before.opts.iter().cloned());
     let ran = criu.restore(dir, libdir, &args, f.run_as, &before.given)?;

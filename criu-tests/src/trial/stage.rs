@@ -10,9 +10,16 @@ use std::path::Path;
 /// A tree, and the mount that is its root directory, if it has one of its own.
 pub(crate) struct Stage {
     pub(crate) tree: Tree,
-    pub(super) root: Option<(Bound, String)>,
+    root: Option<(Bound, String)>,
     /// Unmounted with the tree.
     _bound: Option<Bound>,
+}
+
+impl Stage {
+    /// For a restore.
+    pub(crate) fn root_option(&self) -> Vec<String> {
+        self.root.iter().flat_map(|(_, root)| ["--root".to_string(), root.clone()]).collect()
+    }
 }
 
 pub(crate) fn make(f: &Fixture, s: &Setup, dir: &Path) -> Result<Stage, Outcome> {

@@ -1,0 +1,195 @@
+//! The restore of a random tree that CRIU has dumped: with what the hints name for it.
+
+use super::{disagree, Case, Kind, Verdict};
+use crate::criu::{Criu, Ran};
+use crate::fixtures::As;
+use crate::given::Given;
+use crate::trial::{Report, Stage};
+use std::path::Path;
+use std::time::Duration;
+
+/// What became of the dump.
+pub enum Fate {
+    Restored,
+    /// It failed, as the report of the dump says.
+    Announced,
+    /// It failed, for a reason that no rule announces yet.
+    Known(&'static str),
+    /// It failed, and on another machine, or by another caller, it would not.
+    Harness(String),
+}
+
+/// What CRIU's log of a restore says, and why no report announces it yet. A rule for one takes its line out.
+const KNOWN: &[(&[&str], &str)] = &[
+    (&["Can't open file proc/", "on restore: No such file"], "a file of /proc of a thread, or of a dead process"),
+    (&["unix: Can't change working dir"], "a socket whose directory has gone"),
+    (&["unix: Can't bind id", "No such file or directory"], "a socket whose directory has another name"),
+    (&["Can't open fifo", "Invalid argument"], "a FIFO with O_DIRECT"),
+    (&["Can't restore sub-task in NS"], "a namespace of a child, the root being in CRIU's"),
+    (&["cg: No set"], "a namespace of a child, the root being in CRIU's"),
+    (&["a macvlan parent for"], "a macvlan"),
+    (&["Unknown peer net namespace"], "a veth whose other side is outside"),
+    (&["exited, status=2"], "a route without carrier, or by a nexthop object"),
+    (&["unix: FATAL: Peer", "unresolved for"], "a datagram socket connected to one that is connected elsewhere"),
+    (&["Can't restore ticks/time for timerfd"], "a timer in a queue"),
+    (&["epoll: Can't add event on"], "an epoll in a queue"),
+    (&["Failed to read inotify events"], "an inotify in a queue"),
+    (&["mnt: Unable to mount overlay"], "an overlay whose layers are below the tree's root"),
+    (&["mnt-v2: Can't stat mountpoint"], "a mountpoint with a newline"),
+    (&["tty: Can't setup uid"], "an O_PATH descriptor of a terminal"),
+    (&["tty: No task found with sid"], "a terminal of a session outside"),
+    (
+        &["inet: Connected TCP socket in image"],
+        "a connection that was reset, which needs --tcp-established at the restore alone",
+    ),
+];
+
+/// What the log says where another process of this machine is in the way.
+const TAKEN: &[&str] = &["File exists", "with specified index", "Address already in use"];
+
+/// What it says where this test cannot do what the restore needs.
+const HARNESS: &[&str] = &[
+    "Unable to find an external pidns",
+    "iptables-restore",
+    // Secret memory cannot be opened again, and a mapped file is not handed in.
+    "on restore: No such device or address",
+    "Can't open file ile[",
+    // Groups of the freezer are this program's, and taken away.
+    "cg: bad cgroup path",
+    "cg: Abort restore of existing cgroups",
+    // After --empty-ns net somebody has to set the network up before its sockets are restored.
+    "Can't connect inet socket back: Network is unreachable",
+    "Cannot assign requested address",
+];
+
+/// Options of a dump that mean something else, or nothing, to a restore.
+const DUMP_ONLY: &[&str] =
+    &["--leave-running", "--leave-stopped", "--auto-dedup", "--log-pid", "--timeout", "--cgroup-dump-controller"];
+
+/// What the restore needs, found out while the tree is alive.
+pub(super) struct Ready {
+    opts: Vec<String>,
+    given: Given,
+}
+
+impl Ready {
+    /// `args`: the options of the dump, filled in.
+    pub(super) fn of(case: &Case, stage: &Stage, dir: &Path) -> Result<Ready, String> {
+        let place = dir.join("given");
+        std::fs::create_dir_all(&place).map_err(|e| e.to_string())?;
+        let mut ready = Ready { opts: Vec::new(), given: Given::default() };
+        for option in &case.opts {
+            if DUMP_ONLY.iter().any(|o| option.starts_with(o)) {
+                continue;
+            }
+            // As in the dump: what it names may not be there any more.
+            let Ok(words) = stage.tree.fill(option) else { continue };
+            ready.add(&words, stage, &place)?;
+        }
+        Ok(ready)
+    }
+
+    fn add(&mut self, words: &[String], stage: &Stage, place: &Path) -> Result<(), String> {
+        self.opts.extend(words.iter().cloned());
+        for word in words {
+            if word == "--shell-job" {
+                self.given.terminal()?;
+            }
+            let Some((kind, rest)) = word.split_once('[') else { continue };
+            let (key, name) = rest.split_once("]:").unwrap_or((rest.trim_end_matches(']'), ""));
+            match kind {
+                "mnt" if !key.is_empty() => {
+                    self.opts.extend(["--external".to_string(), format!("mnt[{name}]:{}", place.display())]);
+                }
+                "net" => self.inherit("ns=net", name)?,
+                "unix" => self.unix(key, stage)?,
+                "file" | "tty" => self.same(kind, key, stage)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn inherit(&mut self, kind: &str, key: &str) -> Result<(), String> {
+        let fd = self.given.descriptor(kind)?;
+        self.opts.extend(["--inherit-fd".to_string(), format!("fd[{fd}]:{key}")]);
+        Ok(())
+    }
+
+    /// A peer that has a name is found again; for one without it another has to be handed in.
+    fn unix(&mut self, key: &str, stage: &Stage) -> Result<(), String> {
+        if stage.tree.inside.iter().any(|pid| crate::given::has_named_peer(*pid, key)) {
+            self.opts.push("--ext-unix-sk".into());
+            return Ok(());
+        }
+        self.inherit("stream", &format!("socket:[{key}]"))
+    }
+
+    /// The very file that has the key, or terminal, by a duplicate.
+    fn same(&mut self, kind: &str, key: &str, stage: &Stage) -> Result<(), String> {
+        let Some(fd) = stage.tree.inside.iter().find_map(|pid| self.given.duplicate(*pid, kind, key)) else {
+            return Ok(());
+        };
+        self.opts.extend(["--inherit-fd".to_string(), format!("fd[{fd}]:{kind}[{key}]")]);
+        Ok(())
+    }
+}
+
+/// Restores it; what came of it is right, or a disagreement.
+pub(super) fn restore(
+    ready: &Ready,
+    criu: &Criu,
+    stage: &mut Stage,
+    libdir: &Path,
+    dir: &Path,
+    report: &Report,
+) -> Verdict {
+    stage.tree.end_inside();
+    let pidfile = dir.join("restored.pid");
+    let mut args = vec!["-d".to_string(), "--pidfile".into(), pidfile.to_string_lossy().into_owned()];
+    args.extend(stage.root_option());
+    args.extend(ready.opts.iter().cloned());
+    let mut last = None;
+    // Somebody else on this machine may have the numbers for a moment.
+    for _ in 0..3 {
+        match criu.restore(dir, libdir, &args, As::Root, &ready.given) {
+            Ok(ran) if !ran.ok && TAKEN.iter().any(|says| said(&ran, says)) => last = Some(ran),
+            Ok(ran) => {
+                last = Some(ran);
+                break;
+            }
+            Err(e) => return Verdict::NotMade(e),
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let Some(ran) = last else { return Verdict::NotMade("no restore".into()) };
+    let announced = report.unrestorable();
+    if !ran.ok {
+        return failed(&ran, !announced.is_empty());
+    }
+    let pid = std::fs::read_to_string(&pidfile).unwrap_or_default().trim().parse().unwrap_or(0);
+    stage.tree.pid = pid;
+    match (announced.is_empty(), stage.tree.answers(pid)) {
+        (false, _) => disagree(Kind::Restored, format!("restored, though {announced:?} say that it cannot be")),
+        (true, Err(e)) => disagree(Kind::Unrestored, e),
+        (true, Ok(())) => Verdict::Dumped(Fate::Restored),
+    }
+}
+
+fn said(ran: &Ran, says: &str) -> bool {
+    ran.errors().iter().any(|e| e.contains(says))
+}
+
+fn failed(ran: &Ran, announced: bool) -> Verdict {
+    if announced {
+        return Verdict::Dumped(Fate::Announced);
+    }
+    let is = |parts: &[&str]| ran.errors().iter().any(|e| parts.iter().all(|p| e.contains(p)));
+    if let Some((_, why)) = KNOWN.iter().find(|(parts, _)| is(parts)) {
+        return Verdict::Dumped(Fate::Known(why));
+    }
+    match HARNESS.iter().chain(TAKEN).find(|says| said(ran, says)) {
+        Some(says) => Verdict::Dumped(Fate::Harness(says.to_string())),
+        None => disagree(Kind::Unrestored, super::first(&ran.errors())),
+    }
+}
