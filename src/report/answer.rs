@@ -123,6 +123,11 @@ impl Answer {
         self.settings.iter().map(Setting::flag).collect()
     }
 
+    /// The same, one argument a string.
+    pub fn arguments(&self) -> Vec<String> {
+        self.settings.iter().flat_map(Setting::arguments).collect()
+    }
+
     /// What the restore is given then.
     pub fn at_restore(&self) -> Vec<String> {
         let mut all: Vec<String> = Vec::new();

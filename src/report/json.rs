@@ -40,6 +40,7 @@ struct Given<'a> {
     options: Vec<String>,
     restore: Vec<String>,
     remain: &'a [Remaining],
+    certain: bool,
 }
 
 #[derive(Serialize)]
@@ -132,9 +133,10 @@ pub fn to_vec(report: &Report, host: &Host) -> serde_json::Result<Vec<u8>> {
         looked_at: report.looked_at,
         findings: report.findings.iter().map(|f| item(report, f, host)).collect(),
         answer: report.answer.as_ref().map(|a| Given {
-            options: a.flags(),
+            options: a.arguments(),
             restore: a.at_restore(),
             remain: &a.remain,
+            certain: !a.doubtful,
         }),
         unchecked: report
             .unchecked

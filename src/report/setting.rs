@@ -32,6 +32,15 @@ impl Setting {
         flags.join(" ")
     }
 
+    /// As arguments, one a string.
+    pub fn arguments(&self) -> Vec<String> {
+        let flag = format!("--{}", self.name);
+        match self.values.as_slice() {
+            [] => vec![flag],
+            values => values.iter().flat_map(|value| [flag.clone(), value.clone()]).collect(),
+        }
+    }
+
     /// For a configuration file: without dashes; a value with a blank in double quotes (criu/config.c:parse_statement).
     pub fn config_lines(&self) -> String {
         if self.values.is_empty() {

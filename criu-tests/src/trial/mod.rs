@@ -1,5 +1,6 @@
 //! One fixture on one CRIU: without the plugin, then with it.
 
+mod answer;
 mod report;
 mod restore;
 mod stage;
@@ -244,7 +245,7 @@ fn with_plugin(
             if ran.ok {
                 return Err(broken("CRIU alone refuses, with the plugin it accepts"));
             }
-            if f.unforeseeable.is_some() {
+            let refused = if f.unforeseeable.is_some() {
                 // CRIU may end before it loads the plugin.
                 let refused = report.as_ref().map(Report::refused_rules).unwrap_or_default();
                 if !refused.is_empty() || !ran.log.contains(says) {
@@ -253,6 +254,7 @@ fn with_plugin(
                         "not left to CRIU (“{says}”): {refused:?} are refused; CRIU: {reason}"
                     )));
                 }
+                None
             } else {
                 let report = report.map_err(|e| broken(format!("{e}; CRIU: {}", ran.reason())))?;
                 let mut wrong = report.differs(w, &stage.tree);
@@ -263,10 +265,18 @@ fn with_plugin(
                 if pages(dir) > 0 && w.warns.is_empty() && !w.unseen {
                     return Err(broken("refused, but only after memory was written"));
                 }
-            }
+                Some(report)
+            };
             match stage.tree.disturbed() {
-                Some(how) => Err(broken(format!("refused, but the tree was not left as it was: {how}"))),
-                None => stage.tree.answers(stage.tree.pid).map(|()| None).map_err(broken),
+                Some(how) => return Err(broken(format!("refused, but the tree was not left as it was: {how}"))),
+                None => stage.tree.answers(stage.tree.pid).map_err(broken)?,
+            }
+            match refused {
+                Some(report) => {
+                    let pid = dumped(f, &stage.tree)?;
+                    answer::follow(f, criu, plugin, &dir.join("answer"), pid, &opts, &report).map(|()| None)
+                }
+                None => Ok(None),
             }
         }
         Expect::Skip(_) => Ok(None),

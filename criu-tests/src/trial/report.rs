@@ -11,7 +11,28 @@ use std::path::Path;
 /// The plugin's preflight.json.
 pub struct Report(Value);
 
+/// What the report says to give at once.
+pub(super) struct Answer {
+    pub options: Vec<String>,
+    /// Rules that would refuse still.
+    pub remain: Vec<String>,
+    pub certain: bool,
+}
+
 impl Report {
+    /// The answer that settles it, if an option helps.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        let answer = self.0.get("answer")?;
+        let texts = |list: &Value, pick: fn(&Value) -> &Value| {
+            list.as_array().into_iter().flatten().filter_map(|v| pick(v).as_str()).map(String::from).collect()
+        };
+        Some(Answer {
+            options: texts(&answer["options"], |v| v),
+            remain: texts(&answer["remain"], |v| &v["rule"]),
+            certain: answer["certain"] == true,
+        })
+    }
+
     /// Without anything to say the plugin writes no file; that it has looked then stands in CRIU's log.
     pub fn of(path: &Path, log: &str) -> Result<Report, String> {
         let looked = |l: &str| l.contains("preflight: ") && l.contains(" look at ");
