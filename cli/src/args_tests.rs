@@ -70,7 +70,8 @@ fn options_of_criu_one_to_one() {
         ("--file-validation filesize", Options { validate_by_size: yes, ..none() }),
         ("--unprivileged", Options { unprivileged: yes, ..none() }),
         ("-D /img -W /w -o dump.log -v4 -R --leave-stopped -L /lib --track-mem --cpu-cap=none", none()),
-        ("--manage-cgroups=full --lazy-pages --lsm-profile selinux:x --timeout 20", none()),
+        ("--manage-cgroups=full --lazy-pages --timeout 20", none()),
+        ("--lsm-profile selinux:x", Options { lsm_profile: Some(Some("selinux:x".into())), ..none() }),
     ] {
         assert_eq!(host(args).options, options, "{args}");
     }

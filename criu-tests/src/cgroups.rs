@@ -22,6 +22,28 @@ pub fn mounts() -> Vec<(PathBuf, String, String)> {
     table.lines().filter_map(line).collect()
 }
 
+/// Lets what a killed CRIU has left frozen in them go on, that it can be ended.
+pub fn thaw(dir: &str) {
+    for (at, fs, options) in mounts() {
+        if fs == "cgroup" && options.split(',').any(|o| o == "freezer") {
+            thaw_below(&at.join(name(dir)));
+        }
+    }
+}
+
+fn thaw_below(group: &Path) {
+    let state = group.join("freezer.state");
+    if !state.exists() {
+        return;
+    }
+    let _ = std::fs::write(state, "THAWED");
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            thaw_below(&entry.path());
+        }
+    }
+}
+
 /// Removes them; whoever was in them has ended.
 pub fn sweep(dir: &str) {
     let all: Vec<PathBuf> = mounts().into_iter().map(|(at, ..)| at.join(name(dir))).collect();

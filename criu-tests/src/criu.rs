@@ -30,6 +30,13 @@ pub struct Ran {
 
 /// Longer than anything a fixture does, CRIU's own 10 s and the kernel's lease-break time included.
 const LIMIT: Duration = Duration::from_secs(75);
+/// The same for a CRIU that was given a --timeout, which is told to end after that, and may hang nevertheless.
+const LIMIT_AFTER_TIMEOUT: Duration = Duration::from_secs(30);
+
+fn limit(args: &[String]) -> Duration {
+    let given = args.iter().skip_while(|arg| *arg != "--timeout").nth(1).and_then(|seconds| seconds.parse().ok());
+    given.map_or(LIMIT, |seconds| LIMIT.min(Duration::from_secs(seconds) + LIMIT_AFTER_TIMEOUT))
+}
 
 /// A restore of a fixture takes a second at most; CRIU's own limit of 10 s comes before.
 const RESTORE_LIMIT: Duration = Duration::from_secs(30);
@@ -116,13 +123,13 @@ impl Criu {
         if let As::Having(programs) = who {
             cmd.env("PATH", path_with(programs, &dir.join("path"))?);
         }
-        let start = Instant::now();
+        let (start, limit) = (Instant::now(), limit(args));
         let mut child = cmd.spawn().map_err(|e| format!("{}: {e}", self.path.display()))?;
         let mut timed_out = false;
         let status = loop {
             match child.try_wait().map_err(io)? {
                 Some(s) => break s,
-                None if start.elapsed() > LIMIT => {
+                None if start.elapsed() > limit => {
                     timed_out = true;
                     let _ = child.kill();
                     break child.wait().map_err(io)?;

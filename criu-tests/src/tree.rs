@@ -239,6 +239,7 @@ impl Tree {
             let mut all = std::mem::take(&mut self.inside);
             all.extend(descendants(self.pid));
             all.extend(&self.outside);
+            self.cgroups.iter().for_each(|dir| crate::cgroups::thaw(dir));
             end(&all);
             self.cgroups.iter().for_each(|dir| crate::cgroups::sweep(dir));
         }

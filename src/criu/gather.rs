@@ -55,6 +55,10 @@ pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, 
         None => read.tree_id == Some(0),
     };
     let mut options = read.options;
+    if all_loaded {
+        // Checked and cut to pieces.
+        options.lsm_profile = None;
+    }
     options.dump_controllers = sym.skip_controller.and_then(dump_controllers);
     let runtime = runtime::classify(&runtime::ancestors(), rpc);
     let config_file = rpc.then(|| rpc_config(sym.rpc_cfg_file)).flatten();

@@ -15,6 +15,8 @@ pub struct Limit {
 
 /// RLIMIT_NOFILE
 pub const OPEN_FILES: &[u8] = b"Max open files";
+/// RLIMIT_AS
+pub const ADDRESS_SPACE: &[u8] = b"Max address space";
 
 impl Parsed<Limit> {
     /// The limit of this name.

@@ -27,6 +27,8 @@ pub struct Status {
     pub ns_pgid: Vec<i32>,
     pub ns_sid: Vec<i32>,
     pub threads: Option<u64>,
+    /// Kilobytes of address space in use, which RLIMIT_AS limits.
+    pub vm_size: Option<u64>,
     /// Signal sets: bit n-1 is signal n.
     pub sig_pnd: Option<u64>,
     pub shd_pnd: Option<u64>,
@@ -73,6 +75,7 @@ fn read_line(s: &mut Status, line: &[u8]) -> Option<()> {
         b"NSpid" => s.ns_pid = list(value)?,
         b"NSpgid" => s.ns_pgid = list(value)?,
         b"NSsid" => s.ns_sid = list(value)?,
+        b"VmSize" => s.vm_size = Some(dec(trim(value.strip_suffix(b"kB")?))?),
         b"Threads" => s.threads = Some(dec(value)?),
         b"SigPnd" => s.sig_pnd = Some(hex(value)?),
         b"ShdPnd" => s.shd_pnd = Some(hex(value)?),

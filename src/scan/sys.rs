@@ -283,11 +283,11 @@ pub fn thread_time() -> std::time::Duration {
     std::time::Duration::new(t.tv_sec.unsigned_abs(), u32::try_from(t.tv_nsec).unwrap_or_default())
 }
 
-/// The soft RLIMIT_NOFILE of a process. EPERM: other ids, and no CAP_SYS_RESOURCE.
-pub fn soft_nofile(pid: i32) -> nix::Result<u64> {
+/// A soft limit (RLIMIT_*) of a process. EPERM: other ids, and no CAP_SYS_RESOURCE.
+pub fn soft_limit(pid: i32, which: libc::__rlimit_resource_t) -> nix::Result<u64> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one `struct rlimit64`; no new limit is given.
-    let r = unsafe { libc::prlimit64(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut limit) };
+    let r = unsafe { libc::prlimit64(pid, which, std::ptr::null(), &mut limit) };
     Errno::result(r).map(|_| limit.rlim_cur)
 }
 

@@ -16,6 +16,24 @@ pub struct Cgroups {
     /// Threads in that cgroup that are not of the tree and are traced, each with its tracer.
     #[serde(default)]
     pub frozen_traced: Vec<(i32, i32)>,
+    /// The same that are stopped.
+    #[serde(default)]
+    pub frozen_stopped: Vec<i32>,
+    /// What that directory is; `None`: not given, relative, or not known.
+    #[serde(default)]
+    pub freezer: Option<Freezer>,
+}
+
+/// The directory of `--freeze-cgroup`, as CRIU would find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Freezer {
+    V1,
+    V2,
+    /// It has no file for freezing.
+    Missing,
+    /// It has one that cannot be opened for writing: the errno.
+    Unwritable(i32),
 }
 
 /// What `/proc/PID/task/TID/cgroup` says of one thread or many.

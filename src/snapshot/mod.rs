@@ -18,7 +18,7 @@ use crate::bytes::Bytes;
 use crate::parse::devices::TtyDriver;
 use crate::parse::diag::NetLink;
 use crate::parse::mountinfo::MountInfo;
-pub use cgroups::{Cgroups, Inside, Member, Places};
+pub use cgroups::{Cgroups, Freezer, Inside, Member, Places};
 pub use detail::{
     Detail, EpollEntry, EpollFacts, HandleAnswers, SearchAnswer, TargetHolders, TtyFacts, TunFacts, Watch, WatchFacts,
 };

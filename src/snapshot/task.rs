@@ -183,6 +183,9 @@ pub struct Task {
     pub cap_eff: Option<u64>,
     /// Soft RLIMIT_NOFILE: descriptors must be below it. `None`: not known, or unlimited.
     pub nofile: Option<u64>,
+    /// Bytes of address space that its soft RLIMIT_AS leaves. `None`: not known, or unlimited.
+    #[serde(default)]
+    pub free_address_space: Option<u64>,
     /// `x86_Thread_features:` names.
     pub thread_features: Vec<Bytes>,
     pub threads: Vec<Thread>,

@@ -64,7 +64,7 @@ const SLOW: &[&str] = &["traced", "pipes:n=1", "lease"];
 
 /// These want to be alone in a process: what comes after them in it cannot be made.
 const LONELY: &[&str] =
-    &["uid", "nofile", "newns", "time-for-children", "no-setsid", "inherit", "setsid", "landlocked"];
+    &["uid", "nofile", "newns", "time-for-children", "no-setsid", "inherit", "setsid", "landlocked", "exec-map"];
 
 /// These need what a root directory of the tree's own has not: devices, terminals, other programs.
 const NOT_IN_ROOT: &[&str] = &[

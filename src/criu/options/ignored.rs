@@ -62,7 +62,6 @@ pub const IGNORED: &[Ignored] = &[
     long("cgroup-props", Required),
     long("cgroup-props-file", Required),
     long("cgroup-yard", Required),
-    long("lsm-profile", Required),
     long("lsm-mount-context", Required),
     long("ghost-fiemap", Nothing),
     long("timeout", Required),

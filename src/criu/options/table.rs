@@ -230,6 +230,14 @@ options! {
         kept: [memory::text "freeze_cgroup" V3_17 = 88],
         c_api: [|c, text| Some(text(c.freeze_cgroup))],
     }
+    /// Outer None not known, inner None not given. CRIU overwrites it when it has checked it, before it freezes the tree.
+    #[serde(default, with = "super::known")]
+    lsm_profile: Option<Bytes> = Some(None) => {
+        name: "lsm-profile",
+        takes: ["TYPE:NAME" written::text],
+        rpc_field: "lsm_profile",
+        kept: [memory::text "lsm_profile" V3_17 = 328, V3_18 = 336, V4_3 = 360],
+    }
     /// Outer None not known, inner None not given; else the only hierarchies of cgroups that CRIU looks at, named as in
     /// /proc/PID/cgroup (cgroup v2: the empty name).
     #[serde(default, with = "super::known")]

@@ -102,6 +102,42 @@ pub static NO_EXEC_VMA: Rule = Rule {
     },
 };
 
+pub static EXEC_VMA_SHARED: Rule = Rule {
+    id: "exec-vma-shared",
+    summary: "A process whose first executable memory is shared and read-only, as that of PHP with the JIT of opcache.",
+    group: "Mappings",
+    condition: "The executable mapping with the lowest address is shared (MAP_SHARED) and not writable. CRIU puts its first system call \
+           there by ptrace, and the kernel makes a private copy for that of private mappings only. The memory behind it is a \
+           regular file, a memfd or anonymous.",
+    message: "its first executable mapping, {range}, {path}, is shared and not writable: CRIU cannot put its system calls there",
+    criu: &["POKEDATA failed", "Can't inject memfd args (pid: %d)", "Can't inject syscall blob (pid: %d)"],
+    source: "criu/parasite-syscall.c:get_exec_start, compel/src/lib/infect.c:parasite_memfd_exchange, \
+             compel/src/lib/ptrace.c:ptrace_poke_area",
+    versions: Versions::All,
+    remedies: &[
+        Remedy::Workload("run PHP without the JIT of opcache (opcache.jit=disable and opcache.jit_buffer_size=0)"),
+        Remedy::Workload("have the program map its generated code above its own, or privately"),
+    ],
+    phase: Phase::BeforePages,
+    when: When::Early,
+    evidence: Evidence::Process,
+    find: |rule, ctx, sink| {
+        for task in ctx.live_tasks() {
+            let first = task.maps.iter().find(|m| m.vma.exec && m.vma.start < KERNEL_HALF);
+            let Some(m) = first.filter(|m| m.vma.shared && !m.vma.write) else { continue };
+            // A driver may let ptrace write to its mapping.
+            let memory = m.file.as_ref().is_some_and(|f| f.kind() == libc::S_IFREG);
+            if !memory || m.vma.has_flag(b"io") || m.vma.has_flag(b"pf") {
+                continue;
+            }
+            let finding = Finding::on_mapping(rule, task, m.vma.start, m.vma.end)
+                .fact("path", Value::Text(m.vma.unescaped()));
+            let whole = !ctx.index.unchecked(task.pid).any(|u| u.probe == Probe::Maps);
+            sink.push(if whole { finding } else { finding.doubt() });
+        }
+    },
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +187,26 @@ mod tests {
         assert_eq!(lie(&["7000-8000 rw-s 0 00:01 5 /SYSV00000000 (deleted)", private]), None);
         assert_eq!(lie(&["8000-9000 rw-s 0 00:01 5 /SYSV00000000 (deleted)"]), None);
         assert_eq!(lie(&["8000-9000 rw-p 0 08:01 5 /SYSV00000000"]), None);
+    }
+
+    #[test]
+    fn the_first_executable_mapping_has_to_be_writable_for_a_tracer() {
+        let lie = |lines: &[&str]| verdict(&EXEC_VMA_SHARED, &mapped(lines), &host());
+        let program = "7000-8000 r-xp 0 08:01 9 /bin/php";
+        let jit = "5000-6000 r-xs 0 00:01 5 /dev/zero (deleted)";
+        assert_eq!(lie(&[jit, program]), Some(Verdict::Refuse));
+        assert_eq!(lie(&["4000-5000 rw-s 0 00:01 5 /dev/zero (deleted)", jit, program]), Some(Verdict::Refuse));
+        assert_eq!(lie(&[&jit.replace("r-xs", "--xs"), program]), Some(Verdict::Refuse));
+        assert_eq!(lie(&[&jit.replace("r-xs", "rwxs"), program]), None);
+        assert_eq!(lie(&[&jit.replace("r-xs", "r-xp"), program]), None);
+        assert_eq!(lie(&[&jit.replace("r-xs", "r--s"), program]), None);
+        assert_eq!(lie(&["4000-5000 r-xp 0 08:01 9 /bin/php", jit]), None);
+        let mut s = mapped(&[jit, program]);
+        s.unchecked.push(Unchecked { pid: 100, fd: None, probe: Probe::Maps, errno: 0 });
+        assert_eq!(verdict(&EXEC_VMA_SHARED, &s, &host()), Some(Verdict::Warn), "one may lie before it");
+        let mut device = mapped(&[jit, program]);
+        device.tasks[0].maps[0].file = None;
+        assert_eq!(verdict(&EXEC_VMA_SHARED, &device, &host()), None, "not known what it is");
     }
 
     #[test]

@@ -233,7 +233,7 @@ pub static FREEZE_OUTSIDE: Rule = Rule {
 };
 
 /// CRIU's CUDA plugin makes it do without the freezer.
-fn freezer_gate(ctx: &Ctx) -> Gate {
+pub(super) fn freezer_gate(ctx: &Ctx) -> Gate {
     let siblings = &ctx.host.siblings;
     let cuda = siblings.cuda() || (siblings.cuda_checkpoint && siblings.pending);
     if cuda {

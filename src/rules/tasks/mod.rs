@@ -3,6 +3,8 @@
 pub mod cgroup;
 pub mod cpu_state;
 pub mod credentials;
+pub mod freezer;
+pub mod lsm;
 pub mod session;
 pub mod shared;
 pub mod state;

@@ -3,16 +3,17 @@
 use crate::parse::status;
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::{sys, Seen, UncheckedList};
-use crate::snapshot::{Cgroups, Probe, Task};
+use crate::snapshot::{Cgroups, Freezer, Probe, Task};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, AT_FDCWD};
+use nix::fcntl::{AtFlags, OFlag, AT_FDCWD};
+use nix::unistd::{access, faccessat, AccessFlags};
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Fills in who of the tree CRIU would not find there, and to whom else it could not attach (`seize_cgroup_tree`,
-/// criu/seize.c). Nothing, if `dir` is no such cgroup, which CRIU says itself.
+/// Fills in what `dir` is, who of the tree CRIU would not find there, and to whom else it could not attach
+/// (`cgroup_version`, `seize_cgroup_tree`, criu/seize.c).
 pub fn collect(
     cgroups: &mut Cgroups,
     dir: &[u8],
@@ -21,24 +22,61 @@ pub fn collect(
     b: &mut Buffers,
     log: &mut UncheckedList,
 ) {
-    let Some(members) = members(Path::new(OsStr::from_bytes(dir)), log) else { return };
+    let dir = Path::new(OsStr::from_bytes(dir));
+    cgroups.freezer = freezer(dir);
+    let Some(members) = members(dir, log) else { return };
     let all = |task: &Task| task.threads.iter().map(|thread| (task.pid, thread.tid)).collect::<Vec<_>>();
     let known: HashSet<i32> = tasks.iter().flat_map(all).map(|(_, tid)| tid).collect();
     let live = tasks.iter().filter(|t| !t.is_zombie());
     cgroups.not_frozen = live.flat_map(all).filter(|(_, tid)| !members.contains(tid)).collect();
-    cgroups.frozen_traced =
-        members.iter().filter(|m| !known.contains(m)).filter_map(|m| Some((*m, tracer(*m, proc, b)?))).collect();
+    for foreign in members.iter().filter(|m| !known.contains(m)) {
+        let Some((state, tracer)) = state(*foreign, proc, b) else { continue };
+        if tracer > 0 {
+            cgroups.frozen_traced.push((*foreign, tracer));
+        }
+        if state == Some('T') {
+            cgroups.frozen_stopped.push(*foreign);
+        }
+    }
     cgroups.frozen_traced.sort_unstable();
+    cgroups.frozen_stopped.sort_unstable();
 }
 
-/// Who traces a thread.
-fn tracer(tid: i32, proc: &Dir, b: &mut Buffers) -> Option<i32> {
+/// The state of a thread, and who traces it.
+fn state(tid: i32, proc: &Dir, b: &mut Buffers) -> Option<(Option<char>, i32)> {
     let name = CString::new(format!("{tid}/status")).ok()?;
     let Seen::Seen(text) = proc.read_one(&name, &mut b.text) else { return None };
-    status::parse(text).tracer_pid.filter(|tracer| *tracer > 0)
+    let status = status::parse(text);
+    Some((status.state, status.tracer_pid.unwrap_or_default()))
 }
 
-/// All threads in the cgroup and below.
+/// The files by which CRIU freezes, in the order in which it looks for them.
+const FILES: [(&str, Freezer); 2] = [("freezer.state", Freezer::V1), ("cgroup.freeze", Freezer::V2)];
+
+/// What CRIU would find. A relative path begins elsewhere for the command than for CRIU.
+fn freezer(dir: &Path) -> Option<Freezer> {
+    if !dir.is_absolute() {
+        return None;
+    }
+    for (name, freezer) in FILES {
+        let file = dir.join(name);
+        match access(&file, AccessFlags::F_OK) {
+            Ok(()) => {
+                let flags = AccessFlags::R_OK | AccessFlags::W_OK;
+                return match faccessat(AT_FDCWD, &file, flags, AtFlags::AT_EACCESS) {
+                    Ok(()) => Some(freezer),
+                    Err(errno @ (Errno::EROFS | Errno::EACCES)) => Some(Freezer::Unwritable(errno as i32)),
+                    Err(_) => None,
+                };
+            }
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(Freezer::Missing)
+}
+
+/// All threads in the cgroup and below. Nothing, if it is no such cgroup.
 fn members(dir: &Path, log: &mut UncheckedList) -> Option<HashSet<i32>> {
     let (list, probe) = if dir.join("freezer.state").exists() {
         ("tasks", Probe::CgroupTasks)
@@ -106,18 +144,22 @@ mod tests {
         let mut ask = || {
             let mut cgroups = Cgroups::default();
             collect(&mut cgroups, &at, &tasks, &proc, &mut b, &mut log);
-            cgroups.not_frozen
+            (cgroups.not_frozen, cgroups.freezer)
         };
-        assert_eq!(ask(), vec![]);
-        for (state, list) in [("cgroup.freeze", "cgroup.threads"), ("freezer.state", "tasks")] {
+        assert_eq!(ask(), (vec![], Some(Freezer::Missing)));
+        for (state, list, version) in
+            [("cgroup.freeze", "cgroup.threads", Freezer::V2), ("freezer.state", "tasks", Freezer::V1)]
+        {
             std::fs::write(dir.join(state), "").unwrap();
             std::fs::write(dir.join(list), "11\n").unwrap();
-            assert_eq!(ask(), vec![(12, 12)], "{list}");
+            assert_eq!(ask(), (vec![(12, 12)], Some(version)), "{list}");
             std::fs::write(deep.join(list), "12\n").unwrap();
             // Removed meanwhile, or no cgroup at all: nothing in it.
-            assert_eq!(ask(), vec![], "{list}");
+            assert_eq!(ask(), (vec![], Some(version)), "{list}");
         }
         std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(freezer(&dir.join("file/below")), Some(Freezer::Missing));
+        assert_eq!(freezer(Path::new("relative")), None);
         assert_eq!(log.0, Vec::new());
     }
 }

@@ -81,7 +81,10 @@ pub fn visit(
     task.threads = threads.iter().map(|(tid, status)| thread_of(*tid, status)).collect();
     if !task.is_zombie() {
         task.ns = namespaces(&dir, above.pid_ns_of(&task.ns_pid), b, log);
-        task.nofile = nofile(&dir, look, b, log);
+        let limits = limits(&dir, look, b, log);
+        task.nofile = limits.nofile;
+        let in_use = status.vm_size.map(|kb| kb.saturating_mul(1024));
+        task.free_address_space = limits.address_space.zip(in_use).map(|(limit, used)| limit.saturating_sub(used));
     }
     Ok(Some(VisitedTask { task, dir, children, table_size: status.fd_size }))
 }
@@ -180,14 +183,26 @@ fn tids(dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Vec<i32> {
     tids
 }
 
-/// The soft RLIMIT_NOFILE. While the tree runs from the file, which belongs to the process for good; prlimit(2) is cheaper,
-/// but may be denied where the file is not.
-fn nofile(dir: &Dir, look: ScanPhase, b: &mut Buffers, log: &mut UncheckedList) -> Option<u64> {
-    if let Some(soft) = (look == ScanPhase::Frozen).then(|| sys::soft_nofile(dir.pid)).and_then(Result::ok) {
-        return (soft != libc::RLIM_INFINITY).then_some(soft);
+/// Soft limits of a process. `None`: not known, or unlimited.
+#[derive(Default)]
+struct Limits {
+    nofile: Option<u64>,
+    address_space: Option<u64>,
+}
+
+/// While the tree runs from the file, which belongs to the process for good; prlimit(2) is cheaper, but may be denied where the
+/// file is not.
+fn limits(dir: &Dir, look: ScanPhase, b: &mut Buffers, log: &mut UncheckedList) -> Limits {
+    if look == ScanPhase::Frozen {
+        let soft = |which| sys::soft_limit(dir.pid, which).map(|soft| (soft != libc::RLIM_INFINITY).then_some(soft));
+        if let (Ok(nofile), Ok(address_space)) = (soft(libc::RLIMIT_NOFILE), soft(libc::RLIMIT_AS)) {
+            return Limits { nofile, address_space };
+        }
     }
-    let text = log.take(dir.read_one(c"limits", &mut b.text), dir.pid, None, Probe::Limits)?;
-    limits::parse(text).get(limits::OPEN_FILES)?.soft
+    let text = log.take(dir.read_one(c"limits", &mut b.text), dir.pid, None, Probe::Limits);
+    let Some(table) = text.map(limits::parse) else { return Limits::default() };
+    let soft = |name| table.get(name).and_then(|limit| limit.soft);
+    Limits { nofile: soft(limits::OPEN_FILES), address_space: soft(limits::ADDRESS_SPACE) }
 }
 
 /// The numbers of a `children` file (`children_seq_show()` in fs/proc/array.c): each is followed by a blank.

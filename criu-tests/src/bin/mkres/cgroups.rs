@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 pub const KINDS: &[Kind] = &[Kind {
     name: "cgroup",
-    help: "in=GROUP,thread=GROUP,threaded,length=N,v1=CONTROLLER,foreign=plain|traced: this process, a new thread, goes there, below one of our own; foreign: one outside of the tree",
+    help: "in=GROUP,thread=GROUP,threaded,length=N,v1=CONTROLLER,foreign=plain|traced|stopped: this process, a new thread, goes there, below one of our own; foreign: one outside of the tree",
     make: cgroup,
 }];
 
@@ -46,6 +46,21 @@ fn cgroup(cx: &mut Ctx, a: &Args) -> Res {
     }
     if let Some(how) = a.get("foreign") {
         let foreign = cx.outsider("foreign", &[], || write(&group, "cgroup.procs", "0"))?;
+        if how == "stopped" {
+            let _ = test_signals::signal(foreign, libc::SIGSTOP);
+            let stopped = || {
+                let status = std::fs::read_to_string(format!("/proc/{foreign}/status")).unwrap_or_default();
+                status.lines().any(|l| l.starts_with("State:\tT"))
+            };
+            if !(0..400).any(|_| {
+                stopped() || {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    false
+                }
+            }) {
+                return Err(Fail::Skip("the other process does not stop".into()));
+            }
+        }
         if how == "traced" {
             let seize =
                 || sys::ok("PTRACE_SEIZE", unsafe { libc::ptrace(libc::PTRACE_SEIZE, foreign, 0, 0) }).map(|_| ());

@@ -46,6 +46,7 @@ mod inqueue;
 mod kernelfds;
 mod links;
 mod locks;
+mod memory;
 mod mounts;
 mod netdev;
 mod netlink;
@@ -90,6 +91,7 @@ const FAMILIES: &[&[Kind]] = &[
     kernelfds::KINDS,
     links::KINDS,
     locks::KINDS,
+    memory::KINDS,
     mounts::KINDS,
     netdev::KINDS,
     netlink::KINDS,
