@@ -1,6 +1,7 @@
 use super::*;
 use crate::rules::testkit;
-use crate::scan::{walked, ScanSession};
+use crate::scan::walk::walked;
+use crate::scan::ScanSession;
 use serde_json::Value;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 

@@ -3,7 +3,8 @@
 mod actor;
 
 use super::*;
-use crate::snapshot::OpenFile;
+use crate::scan::proc::Dir;
+use crate::snapshot::{OpenFile, Task};
 use actor::{look_at, Actor};
 use std::process::{Command, Stdio};
 

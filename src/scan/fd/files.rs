@@ -135,18 +135,23 @@ fn anon_has_records(link: &[u8], caps: &Caps) -> bool {
 #[derive(Default)]
 pub struct Memo {
     known: Vec<(Bytes, OpenFile)>,
-    /// By process, the descriptors that were such files in the look before, ascending: what to expect, not what is.
-    before: HashMap<i32, Vec<i32>>,
+    /// Of the look before.
+    before: Anonymous,
 }
 
-/// [`Memo::before`] of the next look, at the end of one before freezing.
-pub fn remember(tasks: &[Task]) -> HashMap<i32, Vec<i32>> {
-    let anon = |t: &Task| t.files.iter().filter(|f| f.is_anon()).filter_map(OpenFile::fd).collect();
-    tasks.iter().map(|t| (t.pid, anon(t))).collect()
+/// By process, the descriptors that were anonymous inodes, ascending: what the next look has to expect, not what is.
+#[derive(Debug, Default)]
+pub struct Anonymous(HashMap<i32, Vec<i32>>);
+
+impl Anonymous {
+    pub fn of(tasks: &[Task]) -> Anonymous {
+        let anon = |t: &Task| t.files.iter().filter(|f| f.is_anon()).filter_map(OpenFile::fd).collect();
+        Anonymous(tasks.iter().map(|t| (t.pid, anon(t))).collect())
+    }
 }
 
 impl Memo {
-    pub fn new(before: HashMap<i32, Vec<i32>>) -> Memo {
+    pub fn new(before: Anonymous) -> Memo {
         Memo { known: Vec::new(), before }
     }
 
@@ -156,7 +161,7 @@ impl Memo {
 
     /// Whether to ask for the link first. Descriptors of a class come in runs.
     fn expects_anon(&self, pid: i32, fd: i32, run: usize) -> bool {
-        self.before.get(&pid).map_or(run >= RUN, |fds| fds.binary_search(&fd).is_ok())
+        self.before.0.get(&pid).map_or(run >= RUN, |fds| fds.binary_search(&fd).is_ok())
     }
 
     /// Keeps a file of the shared inode. Classes with inodes of their own are not kept: their numbers differ.
@@ -341,7 +346,8 @@ mod tests {
         let cx = Context { own: &own, mounts: &mounts, locks: &locks, caps: Caps::default() };
         let dir = Dir::proc().unwrap().process(me).ok().unwrap();
         let seen = |before: Option<Vec<i32>>| {
-            let mut memo = Memo { before: before.map(|fds| (me, fds)).into_iter().collect(), ..Memo::default() };
+            let mut memo =
+                Memo { before: Anonymous(before.map(|fds| (me, fds)).into_iter().collect()), ..Memo::default() };
             let files =
                 collect(&dir, &cx, &mut memo, &mut Vec::new(), &mut Buffers::new(), &mut UncheckedList::default());
             [event, file].map(|fd| files.iter().find(|f| f.fd() == Some(fd)).cloned())
