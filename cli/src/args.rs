@@ -1,6 +1,8 @@
 //! The command line.
 
 use crate::criu_options;
+use crate::driver;
+use crate::file_caps::{self, FileCaps};
 use criu_preflight::bytes::escape;
 use criu_preflight::criu::{Host, Release};
 use criu_preflight::rules::{registry, Rule};
@@ -25,6 +27,8 @@ pub struct Check {
     pub json: bool,
     /// The CRIU to be judged as, with the options that its dump would be given.
     pub host: Host,
+    /// What its executable gives whoever runs it.
+    pub file_caps: Option<FileCaps>,
     /// Where to save what was seen, and whether with other names.
     pub save: Option<PathBuf>,
     pub anonymize: bool,
@@ -85,6 +89,8 @@ criu-preflight names everything in a process tree that CRIU could not dump
 
 Options of check and judge:
   --criu PATH|VERSION   judge as this CRIU, a binary or a release (default: the newest known, 4.3)
+  --as RUNTIME          give what this runtime gives CRIU by itself:
+                        runc, crun, docker, containerd, cri-o, podman, podman-runc, lxc
   --json                the whole report as JSON
   --trace RULE          instead of the report: each candidate of one rule, and why it is or is not a finding
 of check only:
@@ -96,8 +102,7 @@ and the options that `criu dump` would be given, by their own names:
 
 const USAGE_TAIL: &str = "\
 All others of criu dump are taken and change nothing. Of a container, give
---external 'mnt[]:m' --external 'mnt[]:s' for the mounts that its runtime names
-to CRIU by itself.
+--as and the program that checkpoints it.
 
 Exit status of both: 0 it can be dumped, 1 it cannot, 2 it could not be told, 3 it can be dumped,
 but that dump cannot be restored.
@@ -131,6 +136,7 @@ struct Given {
     save: Option<PathBuf>,
     anonymize: bool,
     trace: Option<&'static Rule>,
+    file_caps: Option<FileCaps>,
     /// What is no option, and the value of `--tree`.
     values: Vec<OsString>,
 }
@@ -146,7 +152,12 @@ fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
             Arg::Long("save") => given.save = Some(parser.value().map_err(escape_error)?.into()),
             Arg::Long("anonymize") => given.anonymize = true,
             Arg::Long("trace") => given.trace = Some(rule(&parser.value().map_err(escape_error)?)?),
-            Arg::Long("criu") => judged_as(host, &parser.value().map_err(escape_error)?)?,
+            Arg::Long("criu") => {
+                let criu = parser.value().map_err(escape_error)?;
+                judged_as(host, &criu)?;
+                given.file_caps = if is_release(&criu) { None } else { file_caps::of(criu.as_ref()) };
+            }
+            Arg::Long("as") => driver::apply(host, &parser.value().map_err(escape_error)?)?,
             Arg::Long("config") => drop(parser.value().map_err(escape_error)?),
             Arg::Long("no-default-config") => {}
             Arg::Long("tree") | Arg::Short('t') => given.values.push(parser.value().map_err(escape_error)?),
@@ -164,7 +175,7 @@ fn check(parser: &mut Parser) -> Result<Command, String> {
     // CRIU reads its configuration files before its command line, whatever stands where: so this line is read twice.
     let rest: Vec<OsString> = parser.raw_args().map_err(escape_error)?.collect();
     let mut host = crate::criu_config::start(&rest)?;
-    let Given { help, json, save, anonymize, trace, values } = read(&mut host, rest)?;
+    let Given { help, json, save, anonymize, trace, file_caps, values } = read(&mut host, rest)?;
     if help {
         return Ok(Command::Help);
     }
@@ -174,7 +185,7 @@ fn check(parser: &mut Parser) -> Result<Command, String> {
     if anonymize && save.is_none() {
         return Err("--anonymize wants --save FILE".into());
     }
-    Ok(Command::Check(Box::new(Check { pid, json, host, save, anonymize, trace })))
+    Ok(Command::Check(Box::new(Check { pid, json, host, file_caps, save, anonymize, trace })))
 }
 
 fn judge(parser: &mut Parser) -> Result<Command, String> {
@@ -214,9 +225,12 @@ fn set_pid(pid: &mut Option<i32>, value: &OsStr) -> Result<(), String> {
 }
 
 /// A release begins with a digit; anything else is a file.
+fn is_release(value: &OsStr) -> bool {
+    value.as_bytes().first().is_some_and(u8::is_ascii_digit) && !value.as_bytes().contains(&b'/')
+}
+
 fn judged_as(host: &mut Host, value: &OsStr) -> Result<(), String> {
-    let release = value.as_bytes().first().is_some_and(u8::is_ascii_digit) && !value.as_bytes().contains(&b'/');
-    let like = if release {
+    let like = if is_release(value) {
         let known = Release::by_name(value.as_bytes());
         Host::dry_run(
             known.ok_or_else(|| format!("CRIU {} is not known here: {} are", display(value), Release::names()))?,

@@ -47,6 +47,11 @@ fn apply_option(host: &mut Host, named: Option<&Path>) -> Result<(), String> {
     Ok(())
 }
 
+/// The file that a runtime's request names. CRIU goes on without one that is not there.
+pub fn apply_of_request(host: &mut Host, file: &Path) -> Result<(), String> {
+    apply(host, file).map(drop).map_err(|why| why.of(file))
+}
+
 fn files(args: &[OsString]) -> Result<ConfigFiles, String> {
     let args: Vec<&[u8]> = args.iter().map(|word| word.as_bytes()).collect();
     config_files::of(&args).ok_or_else(|| "--config: it wants a value".into())

@@ -3,7 +3,9 @@
 mod args;
 mod criu_config;
 mod criu_options;
+mod driver;
 mod elf;
+mod file_caps;
 
 use args::{Check, Command, Judge};
 use criu_preflight::bytes::escape;
@@ -64,19 +66,28 @@ fn look(check: &Check) -> Result<(String, u8), String> {
     // What the plugin would do with its answer is not what is asked here; what it would be told not to look for is.
     config.mode = Mode::Enforce;
     let blind = |e| blind(check.pid, e);
+    // Judged is not this process, but criu as it would be started.
+    let scan = |pid, look, host: &Host| {
+        let mut seen = (Probes::live().scan)(pid, look, host)?;
+        if let Some(caps) = check.file_caps {
+            caps.give(&mut seen.criu);
+        }
+        Ok(seen)
+    };
+    let probes = Probes { scan: &scan, ..Probes::live() };
     if let Some(rule) = check.trace {
-        let seen = (Probes::live().scan)(check.pid, ScanPhase::Early, &check.host).map_err(blind)?;
+        let seen = (probes.scan)(check.pid, ScanPhase::Early, &check.host).map_err(blind)?;
         return Ok((trace::text(&judge::trace(rule, &seen, &check.host, &config)), 0));
     }
     let report = match &check.save {
-        None => early(&Probes::live(), check.pid, &check.host, &config).map_err(blind)?,
+        None => early(&probes, check.pid, &check.host, &config).map_err(blind)?,
         Some(path) => {
             // Not after a long look.
             if path.symlink_metadata().is_ok() {
                 return Err(format!("{}: it exists already", display(path)));
             }
             let look = |probes: &Probes| early(probes, check.pid, &check.host, &config);
-            let (report, snapshots) = saved::record(&Probes::live(), look).map_err(blind)?;
+            let (report, snapshots) = saved::record(&probes, look).map_err(blind)?;
             let mut saved = SavedCheck::new(&check.host, &config, snapshots);
             if check.anonymize {
                 saved = saved.anonymize().map_err(|why| format!("--anonymize: {why}"))?;

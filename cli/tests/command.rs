@@ -309,3 +309,21 @@ fn a_trace_tells_why_a_rule_did_not_refuse() {
         (2, "criu-preflight: there is no rule 'nonsense': criu-preflight rules lists them\n")
     );
 }
+
+/// The hints of a container are for the runtime that checkpoints it, which gives CRIU more than its user types.
+#[test]
+fn as_a_runtime() {
+    let tree = Tree::new("as", "exec 3>lock; flock 3; : > ready; exec sleep 1000");
+    let text = |args: &[&str]| {
+        let out = tree.check(args);
+        (out.status.code(), String::from_utf8(out.stdout).unwrap() + &String::from_utf8(out.stderr).unwrap())
+    };
+    let (status, told) = text(&["--no-default-config", "--as", "docker"]);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("file-lock") && told.contains("write 'file-locks' in /etc/criu/runc.conf"), "{told}");
+    let (_, told) = text(&["--no-default-config", "--as", "cri-o"]);
+    assert!(!told.contains("file-lock:"), "{told}");
+    let (status, told) = text(&["--as", "rkt"]);
+    assert_eq!(status, Some(2));
+    assert!(told.contains("--as rkt: known are runc|"), "{told}");
+}

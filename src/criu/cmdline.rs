@@ -37,8 +37,12 @@ fn of(cmdline: &[u8]) -> Option<Found> {
 /// The same for a CRIU that was asked over a socket, by a runtime whose requests have neither `enable_fs` nor `skip_mnt`.
 /// `config`: the file that the request names.
 pub fn read_rpc(runtime: Runtime, config: Option<&[u8]>) -> Option<Found> {
-    use Runtime::{Containerd, Crun, PodmanCrun, PodmanRunc, Runc, Youki};
-    if !matches!(runtime, Runc | Crun | Containerd | PodmanCrun | PodmanRunc | Youki) {
+    use Runtime::{Containerd, ContainerdCrun, Crio, CrioCrun, Crun, PodmanCrun, PodmanRunc, Runc, Youki};
+    let is_known = matches!(
+        runtime,
+        Runc | Crun | Containerd | ContainerdCrun | Crio | CrioCrun | PodmanCrun | PodmanRunc | Youki
+    );
+    if !is_known {
         return None;
     }
     // `criu swrk FD` has no options, so its own files are the usual ones.

@@ -145,7 +145,8 @@ fn rpc_config(rpc_cfg_file: Option<symbols::Object>) -> Option<Option<Vec<u8>>> 
 /// Whether the file that a request names is where an option would be written. crun names runc.conf as long as there is no
 /// crun.conf; where there is neither, its own is the place.
 fn is_read(runtime: Runtime, file: &[u8]) -> bool {
-    let stand_in = matches!(runtime, Runtime::Crun | Runtime::PodmanCrun) && file == b"/etc/criu/runc.conf";
+    let stand_in = matches!(runtime, Runtime::Crun | Runtime::PodmanCrun | Runtime::ContainerdCrun | Runtime::CrioCrun)
+        && file == b"/etc/criu/runc.conf";
     !file.is_empty() && (!stand_in || Path::new("/etc/criu/runc.conf").exists())
 }
 

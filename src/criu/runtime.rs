@@ -12,8 +12,12 @@ pub enum Runtime {
     Cli,
     Runc,
     Crun,
-    /// runc below containerd's shim.
+    /// runc or crun below containerd's shim: Docker, Kubernetes.
     Containerd,
+    ContainerdCrun,
+    /// runc or crun below CRI-O.
+    Crio,
+    CrioCrun,
     /// crun or runc below podman or conmon.
     PodmanCrun,
     PodmanRunc,
@@ -32,7 +36,8 @@ impl Runtime {
             Runtime::Cli | Runtime::None => "criu",
             Runtime::Runc => "runc",
             Runtime::Crun => "crun",
-            Runtime::Containerd => "containerd",
+            Runtime::Containerd | Runtime::ContainerdCrun => "containerd",
+            Runtime::Crio | Runtime::CrioCrun => "CRI-O",
             Runtime::PodmanCrun | Runtime::PodmanRunc => "podman",
             Runtime::Lxc => "LXC",
             Runtime::Youki => "youki",
@@ -102,17 +107,22 @@ pub fn classify(above: &[Ancestor], rpc: bool) -> Runtime {
     let Some((parent, beyond)) = above.split_first() else {
         return if rpc { Runtime::Rpc } else { Runtime::Cli };
     };
+    // A container of CRI-O has conmon above it, too, but criu has not: CRI-O runs the runtime itself.
+    let crio = || beyond.iter().any(|a| a.is(b"crio"));
     let podman = || beyond.iter().any(|a| a.is(b"podman") || a.is(b"conmon"));
     let shim = || beyond.iter().any(|a| a.starts(b"containerd-shim"));
+    // [by itself, below podman, below containerd, below CRI-O]
+    let below = |[alone, in_podman, in_containerd, in_crio]: [Runtime; 4]| match (crio(), podman(), shim()) {
+        (true, _, _) => in_crio,
+        (_, true, _) => in_podman,
+        (_, _, true) => in_containerd,
+        _ => alone,
+    };
     if parent.is(b"runc") {
-        return match (podman(), shim()) {
-            (true, _) => Runtime::PodmanRunc,
-            (_, true) => Runtime::Containerd,
-            _ => Runtime::Runc,
-        };
+        return below([Runtime::Runc, Runtime::PodmanRunc, Runtime::Containerd, Runtime::Crio]);
     }
     if parent.is(b"crun") {
-        return if podman() { Runtime::PodmanCrun } else { Runtime::Crun };
+        return below([Runtime::Crun, Runtime::PodmanCrun, Runtime::ContainerdCrun, Runtime::CrioCrun]);
     }
     if parent.starts(b"lxc-") || parent.is(b"lxd") || parent.is(b"incusd") {
         return Runtime::Lxc;
@@ -145,6 +155,9 @@ mod tests {
             (&["crun", "podman"], true, Runtime::PodmanCrun),
             (&["crun", "conmon"], true, Runtime::PodmanCrun),
             (&["crun", "sh"], true, Runtime::Crun),
+            (&["crun", "containerd-shim-runc-v2", "systemd"], true, Runtime::ContainerdCrun),
+            (&["runc", "crio", "systemd"], true, Runtime::Crio),
+            (&["crun", "crio", "systemd"], true, Runtime::CrioCrun),
             (&["lxc-checkpoint", "bash"], false, Runtime::Lxc),
             (&["youki"], true, Runtime::Youki),
             (&["bash", "podman"], false, Runtime::Cli),

@@ -46,7 +46,8 @@ pub(super) fn way(setting: &Setting, host: &Host) -> Route {
     match host.runtime {
         Runtime::Cli | Runtime::None => flag(""),
         Runtime::Runc => flag_or_file(always_sent, "runc checkpoint", RUNC_CONF),
-        Runtime::Containerd => named(RUNC_CONF),
+        // Neither hands a flag of its user to the runtime.
+        Runtime::Containerd | Runtime::Crio => named(RUNC_CONF),
         Runtime::PodmanRunc => flag_or_file(podman_flag, "podman container checkpoint", RUNC_CONF_OR_ANNOTATION),
         Runtime::Crun if crun_has_file => flag_or_file(always_sent, "crun checkpoint", CRUN_CONF),
         Runtime::Crun if always_sent => flag("crun checkpoint"),
@@ -61,13 +62,26 @@ pub(super) fn way(setting: &Setting, host: &Host) -> Route {
             )),
             ..Route::default()
         },
+        Runtime::ContainerdCrun | Runtime::CrioCrun if crun_has_file => named(CRUN_CONF),
+        Runtime::ContainerdCrun | Runtime::CrioCrun if always_sent => Route {
+            blocked: Some(format!(
+                "{} gives crun no flags, and crun reads {CRUN_CONF} only with libcriu 4.2 or newer",
+                host.runtime.name()
+            )),
+            ..Route::default()
+        },
         Runtime::Youki if always_sent => flag("youki's checkpoint command"),
         // Its request says link_remap = false.
         Runtime::Youki if setting.opt == Some(Opt::LinkRemap) => {
             Route { blocked: Some("youki gives no way to pass --link-remap".to_string()), ..Route::default() }
         }
         // lxc-checkpoint runs the plain command line with options of its own choice; default.conf adds to them.
-        Runtime::Crun | Runtime::PodmanCrun | Runtime::Lxc | Runtime::Youki => file(DEFAULT_CONF),
+        Runtime::Crun
+        | Runtime::PodmanCrun
+        | Runtime::ContainerdCrun
+        | Runtime::CrioCrun
+        | Runtime::Lxc
+        | Runtime::Youki => file(DEFAULT_CONF),
         Runtime::Rpc => match field_of(setting) {
             Some(field) => Route { field: Some(field), ..Route::default() },
             None => named("the request's config_file or /etc/criu/default.conf"),

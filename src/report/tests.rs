@@ -198,6 +198,9 @@ fn the_hint_names_the_place_of_the_runtime() {
         Runtime::Runc,
         Runtime::Crun,
         Runtime::Containerd,
+        Runtime::ContainerdCrun,
+        Runtime::Crio,
+        Runtime::CrioCrun,
         Runtime::PodmanCrun,
         Runtime::PodmanRunc,
         Runtime::Lxc,
@@ -205,7 +208,7 @@ fn the_hint_names_the_place_of_the_runtime() {
         Runtime::Rpc,
     ] {
         for release in [Release::V4_1, Release::V4_2] {
-            let crun = matches!(runtime, Runtime::Crun | Runtime::PodmanCrun);
+            let crun = format!("{runtime:?}").ends_with("Crun");
             if release == Release::V4_1 && !crun {
                 continue;
             }
@@ -248,6 +251,36 @@ fn the_hint_names_the_place_of_the_runtime() {
           Option: write 'shell-job' in /etc/criu/runc.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+        ContainerdCrun, libcriu 4.1
+          Option: write 'tcp-close' in /etc/criu/default.conf; or close the connection; containerd gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
+          NoRemedy: containerd gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
+          Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+        ContainerdCrun
+          Option: write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf; or close the connection
+          Option: write 'shell-job' in /etc/criu/crun.conf
+          Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+        Crio
+          Option: write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
+          Option: write 'shell-job' in /etc/criu/runc.conf
+          Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+        CrioCrun, libcriu 4.1
+          Option: write 'tcp-close' in /etc/criu/default.conf; or close the connection; CRI-O gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
+          NoRemedy: CRI-O gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
+          Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+        CrioCrun
+          Option: write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf; or close the connection
+          Option: write 'shell-job' in /etc/criu/crun.conf
+          Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         PodmanCrun, libcriu 4.1
           Option: pass --tcp-established to podman container checkpoint (again to the restore), or write 'tcp-close' in /etc/criu/default.conf; or close the connection
