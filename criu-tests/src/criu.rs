@@ -41,11 +41,14 @@ fn limit(args: &[String]) -> Duration {
 /// A restore of a fixture takes a second at most; CRIU's own limit of 10 s comes before.
 const RESTORE_LIMIT: Duration = Duration::from_secs(30);
 
-/// A program that is built beside this one.
+/// A program that is built beside this one; a test is one directory down.
 pub fn beside(name: &str) -> PathBuf {
     let mut p = std::env::current_exe().unwrap_or_default();
     p.set_file_name(name);
-    p
+    match p.parent() {
+        Some(deps) if deps.ends_with("deps") => deps.with_file_name(name),
+        _ => p,
+    }
 }
 
 impl Criu {

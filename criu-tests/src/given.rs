@@ -23,18 +23,21 @@ fn owned<T: Into<OwnedFd>>(r: std::io::Result<T>) -> Result<OwnedFd, String> {
     r.map(Into::into).map_err(|e| e.to_string())
 }
 
-/// A new terminal: its master and its slave.
+/// A new terminal: its master and its slave. No other child of this program may have the master, or it would never hang up.
 fn terminal() -> Result<(OwnedFd, OwnedFd), String> {
-    let (mut master, mut slave) = (0, 0);
-    let null = std::ptr::null_mut();
-    let r = unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) };
-    if r != 0 {
-        return Err(format!("openpty: {}", std::io::Error::last_os_error()));
-    }
-    for fd in [master, slave] {
-        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-    }
-    unsafe { Ok((OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave))) }
+    let flags = libc::O_RDWR | libc::O_NOCTTY;
+    let made = |fd: i32| match fd {
+        -1 => Err(format!("a terminal: {}", std::io::Error::last_os_error())),
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    };
+    let master = made(unsafe { libc::posix_openpt(flags | libc::O_CLOEXEC) })?;
+    let slave = made(unsafe {
+        libc::unlockpt(master.as_raw_fd());
+        libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags)
+    })?;
+    // Not by O_CLOEXEC: CRIU opens it again with the flags that it has.
+    unsafe { libc::fcntl(slave.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    Ok((master, slave))
 }
 
 impl Given {

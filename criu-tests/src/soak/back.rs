@@ -38,6 +38,8 @@ const KNOWN: &[(&[&str], &str)] = &[
     (&["mnt-v2: Can't stat mountpoint"], "a mountpoint with a newline"),
     (&["tty: Can't setup uid"], "an O_PATH descriptor of a terminal"),
     (&["tty: No task found with sid"], "a terminal of a session outside"),
+    (&["packet: No open packet socket"], "a ring of a packet socket that its process does not have open"),
+    (&["Can't link", "link_remap.", "No such file"], "a link that --leave-running has taken away again"),
     (
         &["inet: Connected TCP socket in image"],
         "a connection that was reset, which needs --tcp-established at the restore alone",
@@ -54,6 +56,12 @@ const HARNESS: &[&str] = &[
     // Secret memory cannot be opened again, and a mapped file is not handed in.
     "on restore: No such device or address",
     "Can't open file ile[",
+    // Nor is what was open in a file system from outside.
+    "Can't open file mnt/file on restore",
+    // The directory that is handed in is not like the mount was.
+    "File . has bad mode",
+    // Nor can it be of a peer group of the tree.
+    "Failed to copy sharing",
     // Groups of the freezer are this program's, and taken away.
     "cg: bad cgroup path",
     "cg: Abort restore of existing cgroups",
@@ -137,6 +145,7 @@ impl Ready {
 
 /// Restores it; what came of it is right, or a disagreement.
 pub(super) fn restore(
+    case: &Case,
     ready: &Ready,
     criu: &Criu,
     stage: &mut Stage,
@@ -165,7 +174,7 @@ pub(super) fn restore(
     let Some(ran) = last else { return Verdict::NotMade("no restore".into()) };
     let announced = report.unrestorable();
     if !ran.ok {
-        return failed(&ran, !announced.is_empty());
+        return failed(case, &ran, !announced.is_empty());
     }
     let pid = std::fs::read_to_string(&pidfile).unwrap_or_default().trim().parse().unwrap_or(0);
     stage.tree.pid = pid;
@@ -180,7 +189,7 @@ fn said(ran: &Ran, says: &str) -> bool {
     ran.errors().iter().any(|e| e.contains(says))
 }
 
-fn failed(ran: &Ran, announced: bool) -> Verdict {
+fn failed(case: &Case, ran: &Ran, announced: bool) -> Verdict {
     if announced {
         return Verdict::Dumped(Fate::Announced);
     }
@@ -188,8 +197,16 @@ fn failed(ran: &Ran, announced: bool) -> Verdict {
     if let Some((_, why)) = KNOWN.iter().find(|(parts, _)| is(parts)) {
         return Verdict::Dumped(Fate::Known(why));
     }
+    if case.words.iter().any(|w| w == "exe-unlinked") && said(ran, "killed by signal 11") {
+        return Verdict::Dumped(Fate::Known("an exe that CRIU has not recorded"));
+    }
+    // What is made "outside" by the first process of a pid namespace is in the tree: both ends are, and one is handed in.
+    let in_pidns = case.words.iter().any(|w| w.starts_with("newns:") && w.contains("pid"));
+    if ran.timed_out && in_pidns && case.opts.iter().any(|o| o.contains("unix[")) {
+        return Verdict::Dumped(Fate::Harness("one end of a pair in the tree is handed in".into()));
+    }
     match HARNESS.iter().chain(TAKEN).find(|says| said(ran, says)) {
         Some(says) => Verdict::Dumped(Fate::Harness(says.to_string())),
-        None => disagree(Kind::Unrestored, super::first(&ran.errors())),
+        None => disagree(Kind::Unrestored, format!("{}: {}", ran.reason(), super::first(&ran.errors()))),
     }
 }

@@ -171,7 +171,7 @@ fn judge(case: &Case, criu: &Criu, setup: &Setup, dir: &Path) -> Result<Verdict,
     };
     let refused = report.refused_rules();
     if ran.ok {
-        return Ok(passed(&report, || back::restore(&ready, criu, &mut stage, plugin, &with, &report)));
+        return Ok(passed(&report, || back::restore(case, &ready, criu, &mut stage, plugin, &with, &report)));
     }
     if refused.is_empty() {
         drop(stage);

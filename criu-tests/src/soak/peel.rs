@@ -61,10 +61,11 @@ impl Finding {
     }
 }
 
-/// `pass --a or --b 'v'; or do something else`: the options.
+/// `pass --a (again to the restore) or --b 'v'; or do something else`: the options.
 fn named_options(hint: &str) -> Vec<String> {
     let ways = hint.split(';').find_map(|part| part.trim().strip_prefix("pass "));
-    let option = |o: &str| o.starts_with("--").then(|| o.replace('\'', ""));
+    let without = |o: &str| o.split(" (").next().unwrap_or(o).replace('\'', "");
+    let option = |o: &str| o.starts_with("--").then(|| without(o));
     ways.map(|ways| ways.split(" or ").filter_map(option).collect()).unwrap_or_default()
 }
 
@@ -267,7 +268,7 @@ fn look(
         Err(verdict) => return Ok(Ok(verdict)),
     };
     if ran.ok {
-        return Ok(Ok(passed(&report, || back::restore(&ready, criu, stage, plugin, dir, &report))));
+        return Ok(Ok(passed(&report, || back::restore(case, &ready, criu, stage, plugin, dir, &report))));
     }
     let findings: Vec<Finding> = report.refusals().filter_map(Finding::of).collect();
     if !findings.is_empty() {
@@ -293,6 +294,10 @@ mod tests {
         assert_eq!(
             named_options("pass --shell-job or --external 'tty[8800:1a]'; or start it detached"),
             ["--shell-job", "--external tty[8800:1a]"]
+        );
+        assert_eq!(
+            named_options("pass --ext-unix-sk (again to the restore) or --external 'unix[5]' (restore with --ext-unix-sk); or end it"),
+            ["--ext-unix-sk", "--external unix[5]"]
         );
         assert_eq!(named_options("release the lock before the dump"), Vec::<String>::new());
     }
