@@ -42,6 +42,8 @@ pub struct Config {
     pub refuse_unrestorable: bool,
     /// Whether `preflight.json` is written into the work directory.
     pub report: ReportFile,
+    /// Where the report goes when the work directory will be removed.
+    pub report_directory: String,
     /// Send the summary of a refusal to the system log.
     pub syslog: bool,
     /// What the look at the running tree may take.
@@ -61,6 +63,7 @@ impl Default for Config {
             allowed: Vec::new(),
             refuse_unrestorable: false,
             report: ReportFile::Always,
+            report_directory: crate::criu::report_place::DEFAULT_DIRECTORY.to_owned(),
             syslog: true,
             early_limit: Duration::from_secs(30),
             frozen_limit: Duration::from_secs(10),
@@ -85,13 +88,14 @@ impl Config {
 
 /// Every setting, as it is spelled in the file and after `--plugin-option preflight.`; in the environment in capitals
 /// after `CRIU_PREFLIGHT_`.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     "mode",
     "early",
     "disable",
     "allow",
     "unrestorable",
     "report",
+    "report-directory",
     "syslog",
     "early-limit",
     "frozen-limit",
@@ -124,6 +128,8 @@ pub fn apply(config: &mut Config, name: &str, value: Option<&str>) -> Result<(),
                 false => ReportFile::Never,
             }
         }
+        ("report-directory", Some(dir)) if dir.starts_with('/') => dir.clone_into(&mut config.report_directory),
+        ("report-directory", Some(_)) => return Err("report-directory is an absolute path".to_owned()),
         ("syslog", _) => config.syslog = flag()?,
         ("early-limit", Some(text)) => config.early_limit = time(name, text)?,
         ("frozen-limit", Some(text)) => config.frozen_limit = time(name, text)?,
@@ -139,9 +145,11 @@ pub fn apply(config: &mut Config, name: &str, value: Option<&str>) -> Result<(),
             Some((rule, _)) => return Err(format!("there is no rule '{}'", beginning(rule))),
         },
         ("disable", Some(rule)) => return Err(format!("there is no rule '{}'", beginning(rule))),
-        ("mode" | "disable" | "allow" | "unrestorable" | "early-limit" | "frozen-limit" | "memory-limit", None) => {
-            return Err(format!("{name} wants a value"))
-        }
+        (
+            "mode" | "disable" | "allow" | "unrestorable" | "report-directory" | "early-limit" | "frozen-limit"
+            | "memory-limit",
+            None,
+        ) => return Err(format!("{name} wants a value")),
         _ => return Err(format!("there is no setting '{}'", beginning(name))),
     }
     Ok(())

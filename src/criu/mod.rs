@@ -16,6 +16,7 @@ pub mod layout;
 pub mod log;
 pub mod options;
 pub mod release;
+pub mod report_place;
 pub mod runtime;
 pub mod safe_read;
 pub mod settings;

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Mode};
 use crate::criu::gather::{gather, Facts};
+use crate::criu::report_place::Place;
 use crate::criu::{log, settings, Release, Stage};
 use crate::plugin::panic_guard::catch_panic;
 use crate::plugin::{descriptor, hook_interpose};
@@ -21,6 +22,8 @@ static STATE: Mutex<Option<PluginState>> = Mutex::new(None);
 struct PluginState {
     stage: Stage,
     config: Config,
+    /// Of the report of this dump.
+    place: Place,
     root: Option<i32>,
     /// `init` could not learn the pid, the first PAUSE_DEVICES tells it.
     early_due: bool,
@@ -129,6 +132,7 @@ fn begin(stage: c_int) -> c_int {
         early_due: config.early && facts.root.is_none(),
         frozen_due: stage == Stage::Dump && facts.host.caps.checkpoint_hook,
         root: facts.root,
+        place: Place::of_dump(facts.host.runtime, config.report_directory.as_ref()),
         config,
         host_logged: false,
         facts,
@@ -171,7 +175,7 @@ impl PluginState {
     fn look(&mut self, look: ScanPhase, root: i32) -> bool {
         let scanner = match self.scanner.take() {
             Some(scanner) => Ok(scanner),
-            None => Scanner::start(&self.facts.host, &self.config),
+            None => Scanner::start(&self.facts.host, &self.config, &self.place),
         };
         let refused = scanner.and_then(|scanner| match look {
             ScanPhase::Early => {

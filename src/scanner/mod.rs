@@ -13,6 +13,7 @@ mod serve;
 pub mod wire;
 
 use crate::config::Config;
+use crate::criu::report_place::Place;
 use crate::criu::{log, syslog, workdir, Host};
 use crate::scan::sys::retry;
 use crate::scan::task::registers;
@@ -22,7 +23,6 @@ pub use process::abandon;
 use process::{End, Keeper};
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 use wire::{FromScanner, ToScanner};
 
@@ -36,6 +36,8 @@ const REPORT: usize = 64 << 20;
 pub struct Scanner {
     keeper: Keeper,
     channel: OwnedFd,
+    /// Of the report.
+    place: Place,
 }
 
 /// Why a look was not taken to its end.
@@ -56,7 +58,7 @@ pub enum Failure {
 
 impl Scanner {
     /// Makes one that judges by these facts and settings.
-    pub fn start(host: &Host, config: &Config) -> Result<Scanner, Failure> {
+    pub fn start(host: &Host, config: &Config, place: &Place) -> Result<Scanner, Failure> {
         let criu = nix::unistd::getpid().as_raw();
         let mut facts = Some((host.clone(), config.clone()));
         let mut serve = |channel: OwnedFd, far: Option<u64>| {
@@ -65,7 +67,7 @@ impl Scanner {
             }
         };
         let (keeper, channel) = process::start(&mut serve).map_err(Failure::NotMade)?;
-        Ok(Scanner { keeper, channel })
+        Ok(Scanner { keeper, channel, place: place.clone() })
     }
 
     /// Has it look at a running tree; whether the dump is refused, and the scanner for the frozen look.
@@ -187,7 +189,7 @@ impl Exchange {
             }
             FromScanner::Report(piece) => self.report(piece)?,
             FromScanner::ReportEnd => self.report_end()?,
-            FromScanner::NoReport => workdir::remove(workdir::REPORT),
+            FromScanner::NoReport => self.scanner.place.remove(),
             FromScanner::Syslog(text) => self.syslog = Some(text.to_owned()),
             FromScanner::Registers(tids) => {
                 let one = |tid| registers::read(tid).map_or((0, 0), |r| (u32::try_from(r.size).unwrap_or(0), r.cs));
@@ -226,7 +228,7 @@ impl Exchange {
             return Err(Failure::Malformed);
         }
         if self.report.is_none() && self.unwritten.is_none() {
-            match workdir::Replacement::create(workdir::REPORT) {
+            match self.scanner.place.create() {
                 Ok(report) => self.report = Some(report),
                 Err(e) => self.unwritten = Some(e.to_string()),
             }
@@ -244,8 +246,7 @@ impl Exchange {
             (_, Some(why)) => Err(why),
             (None, None) => Err("it is empty".to_owned()),
         };
-        let path = || std::env::current_dir().map(|d| d.join(workdir::REPORT).into_os_string().into_vec());
-        let written = written.and_then(|()| path().map_err(|e| e.to_string()));
+        let written = written.and_then(|()| self.scanner.place.path().map_err(|e| e.to_string()));
         self.reported = 0;
         match &written {
             Ok(path) => self.send(&ToScanner::Written(Ok(path))),
@@ -255,7 +256,7 @@ impl Exchange {
 
     /// Ends a scanner that did not answer as it should, and finds out why.
     fn failed(self, failure: Failure) -> Failure {
-        let Scanner { keeper, channel } = self.scanner;
+        let Scanner { keeper, channel, .. } = self.scanner;
         drop(channel);
         match failure {
             // It has ended, and its status says more.
