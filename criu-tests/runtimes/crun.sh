@@ -3,7 +3,7 @@
 # shellcheck disable=SC2034 # read by the files sourced
 runtime=crun oci=crun shows_log=yes C=preflight-crun default_conf_link_remap=yes
 COMMAND="crun checkpoint"
-HINT="pass --file-locks to crun checkpoint, or write .file-locks. in /etc/criu/crun.conf;"
+HINT="pass --file-locks to crun checkpoint .again to the restore., or write .file-locks. in /etc/criu/crun.conf;"
 . /t/lib.sh
 . /t/oci.sh
 unconfigured
@@ -13,7 +13,7 @@ syslog_on
 [[ $(crun --version) =~ version\ 1\.(1?[0-9]|2[0-7])[^0-9] ]] && shows_log=no
 
 # It names a configuration file only by libcriu 4.2 or newer.
-[[ $(criu --version) =~ Version:\ (3|4\.[01]) ]] && reads_file=no HINT="pass --file-locks to crun checkpoint;"
+[[ $(criu --version) =~ Version:\ (3|4\.[01]) ]] && reads_file=no HINT="pass --file-locks to crun checkpoint .again to the restore.;"
 
 # crun hands CRIU one cgroup path, which is wrong for the v1 hierarchies that a machine may have beside cgroup2.
 echo 'manage-cgroups=ignore' >/etc/criu/crun.conf

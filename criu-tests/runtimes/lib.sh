@@ -275,7 +275,7 @@ asked() {
     }
 }
 # How many of which rule a summary tells.
-counted() { sed -n 's/.* blockers\? in [^:]*: //p' "$1" | head -1 | sed 's/; report: .*//; s/, /\n/g' | sort; }
+counted() { sed -n 's/.* blockers\? in [^:]*: //p' "$1" | head -1 | sed 's/; report: .*//; s/; with .*//; s/, /\n/g' | sort; }
 
 # The kinds of blockers that a container of every runtime is refused for, and what names them: pid and resource.
 BLOCKERS=(tcp-pair lock:type=flock pipe-packet io-uring dev:path=/dev/fuse)
@@ -331,7 +331,7 @@ cured() {
         down
         return
     fi
-    for way in $(grep -oE "pass --[^;]* to ${COMMAND:-nothing}[,;]" <<<"$hint" | grep -oE -- '--[a-z-]+'); do
+    for way in $(grep -oE "pass --[^;]* to ${COMMAND:-nothing}( \\(again[^)]*\\))?[,;]" <<<"$hint" | grep -oE -- '--[a-z-]+'); do
         checkpoint "${leave[@]}" "$way"
         lets_through "$name, $way"
     done

@@ -91,7 +91,7 @@ cgroups_ignored() { echo 'manage-cgroups=ignore' >/etc/criu/$oci.conf; }
 for oci in crun runc; do
     runtime="podman with $oci"
     COMMAND="podman container checkpoint"
-    HINT="pass --file-locks to podman container checkpoint, or write .file-locks. in /etc/criu/$oci.conf \(or"
+    HINT="pass --file-locks to podman container checkpoint .again to the restore., or write .file-locks. in /etc/criu/$oci.conf \(or"
     unconfigured
     cgroups_ignored
     prepare

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2034 # read by the files sourced
 runtime=runc oci=runc shows_log=yes C=preflight-runc default_conf_link_remap=no
 COMMAND="runc checkpoint"
-HINT="pass --file-locks to runc checkpoint, or write .file-locks. in /etc/criu/runc.conf;"
+HINT="pass --file-locks to runc checkpoint .again to the restore., or write .file-locks. in /etc/criu/runc.conf;"
 . /t/lib.sh
 . /t/oci.sh
 unconfigured
