@@ -335,7 +335,7 @@ cured() {
         checkpoint "${leave[@]}" "$way"
         lets_through "$name, $way"
     done
-    file=$(grep -oE "write '[^;]*' in [^ ;]+" <<<"$hint")
+    file=$(grep -oE "write '[^;]* in /[^ ;]+" <<<"$hint")
     while read -r way; do
         [ -n "$way" ] || continue
         kept=$(cat "${file##* in }" 2>/dev/null)
