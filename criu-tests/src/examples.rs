@@ -62,9 +62,9 @@ impl Examples {
             }
             let same = Same::of(seen);
             let in_queue = finding["queued"].as_array().is_some_and(|path| !path.is_empty());
-            // Of several things CRIU names one.
-            let said =
-                seen.alone.filter(|line| rules.len() == 1 && !seen.fixture.in_queue && !line.contains(LAST_WORDS));
+            // Of several things CRIU names one, and what lies in a queue it names by the queue.
+            let queued = seen.fixture.in_queue || seen.fixture.tree.contains("in-queue");
+            let said = seen.alone.filter(|line| rules.len() == 1 && !queued && !line.contains(LAST_WORDS));
             let example = Example {
                 rule: rule.to_string(),
                 from: format!("CRIU {}::{}", seen.criu.version, seen.fixture.name),

@@ -53,8 +53,9 @@ pub const KINDS: &[Kind] = &[
         Lookup::Whole,
         note(
             "The socket is saved without its other end.",
-            "--ext-unix-sk, by which it is connected anew to the name of its other end; or, for a stream, a connected socket \
-             handed in by --inherit-fd 'fd[N]:socket:[INO]' (with the second colon, which CRIU's manual lacks).",
+            "--ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]', which connects it anew to \
+             that name or hands in a connected socket (the second colon is not in CRIU's manual; a datagram socket cannot be \
+             handed in, and with --ext-unix-sk CRIU crashes where there is no name).",
         ),
     ),
     // dump_one_reg_file, criu/files-reg.c.
@@ -294,7 +295,7 @@ mod tests {
                         continue;
                     }
                     Remedy::Modelled("external", value) => (value, Lookup::Named),
-                    Remedy::External(value) => (value, Lookup::Whole),
+                    Remedy::External(value) | Remedy::ExternalInVain(value) => (value, Lookup::Whole),
                     _ => continue,
                 };
                 // The whole key may be a fact, which the rule has made here.

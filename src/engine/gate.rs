@@ -30,7 +30,7 @@ fn of_remedy(remedy: &Remedy, finding: Option<&Finding>, host: &Host) -> Gate {
             Some(_) => host.gate(&[*opt]),
             None => Gate::InForce,
         },
-        Remedy::External(template) => match finding.and_then(|f| key(template, f)) {
+        Remedy::External(template) | Remedy::ExternalInVain(template) => match finding.and_then(|f| key(template, f)) {
             Some(key) => host.gate_external(&key),
             None => Gate::InForce,
         },
@@ -116,7 +116,7 @@ mod tests {
     fn every_remedy_of_every_rule_can_be_applied() {
         for rule in registry::RULES {
             for remedy in rule.remedies {
-                if let Remedy::External(template) = remedy {
+                if let Remedy::External(template) | Remedy::ExternalInVain(template) = remedy {
                     assert_eq!(template.matches('{').count(), template.matches('}').count(), "{}", rule.id);
                     assert!(!template.contains("NAME"), "{}: no exact key: {template}", rule.id);
                 }

@@ -64,6 +64,9 @@ pub(super) fn long_lift(lift: &Remedy) -> String {
             Some(name) => format!("option --{name} ('{name}' in a configuration file)"),
             None => "orphan_pts_master in the RPC request (no command line option)".to_string(),
         },
+        Remedy::ExternalInVain(value) => {
+            format!("option --external {} lets the dump pass, and no restore succeeds", value_wording(value))
+        }
         Remedy::External(value) => format!("option --external {}", value_wording(value)),
         Remedy::Modelled(name, value) => format!("option --{name} {}", value_wording(value)),
         Remedy::AtRestore(name, value) => format!("at the restore, option --{name} {}", value_wording(value)),

@@ -67,9 +67,10 @@ impl fmt::Display for Example {
 /// A remedy's template and how it is read.
 pub(super) fn remedy_template(remedy: &Remedy) -> Option<(&'static str, Style)> {
     match remedy {
-        Remedy::External(value) | Remedy::Modelled(_, value) | Remedy::AtRestore(_, value) => {
-            Some((value, Style::OptionValue))
-        }
+        Remedy::External(value)
+        | Remedy::ExternalInVain(value)
+        | Remedy::Modelled(_, value)
+        | Remedy::AtRestore(_, value) => Some((value, Style::OptionValue)),
         Remedy::Workload(words) => Some((words, Style::Sentence)),
         _ => None,
     }

@@ -110,6 +110,7 @@ fn remedies(rule: &Rule, finding: &Finding, host: &Host) -> Remedies {
                     settings.push(Setting { opt: None, name, values });
                 }
             }
+            Remedy::ExternalInVain(_) => {}
             Remedy::AtRestore(name, template) => {
                 let value = render(template, Style::OptionValue, &fact);
                 if value.complete {

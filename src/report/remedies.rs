@@ -21,9 +21,10 @@ pub struct Shown {
     pub restore: Option<&'static str>,
 }
 
-/// All remedies of a rule, with what the examples tell in the place of facts.
+/// All remedies of a rule that are advised, with what the examples tell in the place of facts.
 pub fn of(rule: &Rule, examples: &[&Example]) -> Vec<Shown> {
-    rule.remedies.iter().map(|remedy| shown(remedy, examples)).collect()
+    let advised = rule.remedies.iter().filter(|remedy| !matches!(remedy, Remedy::ExternalInVain(_)));
+    advised.map(|remedy| shown(remedy, examples)).collect()
 }
 
 fn shown(remedy: &Remedy, examples: &[&Example]) -> Shown {
@@ -35,7 +36,7 @@ fn shown(remedy: &Remedy, examples: &[&Example]) -> Shown {
                 None => ("orphan_pts_master in an RPC request".to_string(), false, note),
             }
         }
-        Remedy::External(value) => option("external", value, examples),
+        Remedy::External(value) | Remedy::ExternalInVain(value) => option("external", value, examples),
         Remedy::Modelled(name, value) => option(name, value, examples),
         Remedy::AtRestore(name, value) => {
             let value = quoted(&fill(value, Style::OptionValue, examples));

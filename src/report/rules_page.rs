@@ -238,9 +238,10 @@ mod tests {
 
             What to do:
 
-            * `--external 'unix[4711]'`. The socket is saved without its other end. The restore needs --ext-unix-sk, by which it
-              is connected anew to the name of its other end; or, for a stream, a connected socket handed in by --inherit-fd
-              'fd[N]:socket:[INO]' (with the second colon, which CRIU's manual lacks).
+            * `--external 'unix[4711]'`. The socket is saved without its other end. The restore needs --ext-unix-sk where its
+              other end has a name and else --inherit-fd 'fd[N]:socket:[INO]', which connects it anew to that name or hands in a
+              connected socket (the second colon is not in CRIU's manual; a datagram socket cannot be handed in, and with --ext-unix-sk
+              CRIU crashes where there is no name).
             * plugin hook DUMP_UNIX_SK. The plugin decides. The restore needs the same plugin.
 
             Exactly: What `it` is \<not>. More of it.

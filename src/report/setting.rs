@@ -114,3 +114,41 @@ impl Setting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// The short forms are the beginnings of the notes: one that is reworded has to stay something that can be typed.
+    #[test]
+    fn what_the_restore_is_given_in_short() {
+        let setting = |opt: Option<Opt>, name, value: &str| Setting {
+            opt,
+            name,
+            values: if value.is_empty() { Vec::new() } else { vec![value.to_owned()] },
+        };
+        let options = options::OPTIONS.iter().filter_map(|o| Some(setting(o.opt, o.name?, "")));
+        let keys =
+            ["unix[7]", "file[1:2]", "tty[8800:1a]", "mnt[/a]:ext1", "dev[0/39]:ext1", "net[9]:NAME", "pid[9]:pidns"];
+        let all = options.chain(keys.iter().map(|key| setting(None, "external", key)));
+        let short: BTreeSet<String> = all.filter_map(|s| s.at_restore()).collect();
+        expect_test::expect![[r#"
+            --allow-uprobes again
+            --empty-ns net again
+            --ext-unix-sk again
+            --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]'
+            --external 'dev[ext1]:/dev/DEVICE'
+            --external 'mnt[]' again
+            --external 'mnt[ext1]:PATH'
+            --file-locks again
+            --inherit-fd 'fd[N]:NAME'
+            --inherit-fd 'fd[N]:file[1:2]'
+            --inherit-fd 'fd[N]:pidns'
+            --inherit-fd 'fd[N]:tty[8800:1a]'
+            --shell-job again
+            --tcp-close again
+            --tcp-established again
+            --unprivileged again"#]].assert_eq(&short.into_iter().collect::<Vec<_>>().join("\n"));
+    }
+}

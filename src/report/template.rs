@@ -408,9 +408,10 @@ mod tests {
             let mut templates = vec![(rule.message, Style::Sentence)];
             for lift in rule.remedies {
                 match lift {
-                    Remedy::External(value) | Remedy::Modelled(_, value) | Remedy::AtRestore(_, value) => {
-                        templates.push((value, Style::OptionValue))
-                    }
+                    Remedy::External(value)
+                    | Remedy::ExternalInVain(value)
+                    | Remedy::Modelled(_, value)
+                    | Remedy::AtRestore(_, value) => templates.push((value, Style::OptionValue)),
                     Remedy::Workload(words) => templates.push((words, Style::Sentence)),
                     Remedy::Option(_) | Remedy::OptionFor(..) | Remedy::Hook(_) | Remedy::Release(_) => {}
                 }

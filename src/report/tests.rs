@@ -154,7 +154,7 @@ fn a_refusal() {
         expect![[r#"
             Error (preflight): refusing to dump pid 4211 (nginx), nothing was frozen: 5 blockers in 4 of 17 tasks: tcp-connected x1, unix-external-stream x1, tty-session x1, fd-chrdev x1, vma-device x1
             Error (preflight): tcp-connected: pid 4213 (nginx) fd 12: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED, 5 bytes queued; pass --tcp-established or --tcp-close (again to the restore); or close the connection
-            Error (preflight): unix-external-stream: pid 4213 (nginx) fd 9: stream socket /run/x.sock is connected to the outside; other end: pid 90 (dbus-daemon) fd 0, pid 91 (dbus-daemon) fd 1, pid 92 (dbus-daemon) fd 2 and 2 more; also fd 10, pid 4214 fd 9, pid 4214 and 1 more; pass --external 'unix[4711]' (restore with --ext-unix-sk); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+            Error (preflight): unix-external-stream: pid 4213 (nginx) fd 9: stream socket /run/x.sock is connected to the outside; other end: pid 90 (dbus-daemon) fd 0, pid 91 (dbus-daemon) fd 1, pid 92 (dbus-daemon) fd 2 and 2 more; also fd 10, pid 4214 fd 9, pid 4214 and 1 more; pass --external 'unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]'); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
             Error (preflight): tty-session: pid 4220 (worker): session leader 77 is outside; other process: pid 77; pass --shell-job (again to the restore)
             Error (preflight): fd-chrdev: pid 4220 (worker) fd 7: character device 506:0 (gdrdrv) /dev/gdrdrv; close /dev/gdrdrv; or use CRIU 4.3 or newer
             Error (preflight): vma-device: pid 4220 (worker) thread 4222: mapping 7f000000-7f001000 of a device; no workaround known
@@ -226,97 +226,97 @@ fn the_hint_names_the_place_of_the_runtime() {
           Option: pass --tcp-established or --tcp-close (again to the restore); or close the connection
           Option: pass --shell-job (again to the restore)
           Option: pass --ghost-limit 2000000
-          Option: pass --external 'unix[4711]' (restore with --ext-unix-sk); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: pass --external 'unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]'); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Runc
           Option: pass --tcp-established to runc checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
           Option: pass --shell-job to runc checkpoint (again to the restore), or write 'shell-job' in /etc/criu/runc.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Crun, libcriu 4.1
           Option: pass --tcp-established to crun checkpoint (again to the restore), or write 'tcp-close' in /etc/criu/default.conf; or close the connection
           Option: pass --shell-job to crun checkpoint (again to the restore)
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Crun
           Option: pass --tcp-established to crun checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf; or close the connection
           Option: pass --shell-job to crun checkpoint (again to the restore), or write 'shell-job' in /etc/criu/crun.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Containerd
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/runc.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         ContainerdCrun, libcriu 4.1
           Option: write 'tcp-close' in /etc/criu/default.conf; or close the connection; containerd gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           NoRemedy: containerd gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         ContainerdCrun
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/crun.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Crio
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/runc.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         CrioCrun, libcriu 4.1
           Option: write 'tcp-close' in /etc/criu/default.conf; or close the connection; CRI-O gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           NoRemedy: CRI-O gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         CrioCrun
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/crun.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         PodmanCrun, libcriu 4.1
           Option: pass --tcp-established to podman container checkpoint (again to the restore), or write 'tcp-close' in /etc/criu/default.conf; or close the connection
           NoRemedy: podman has no flag for --shell-job, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         PodmanCrun
           Option: pass --tcp-established to podman container checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf (or the file of annotation org.criu.config); or close the connection
           Option: write 'shell-job' in /etc/criu/crun.conf (or the file of annotation org.criu.config)
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf (or the file of annotation org.criu.config)
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         PodmanRunc
           Option: pass --tcp-established to podman container checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf (or the file of annotation org.criu.config); or close the connection
           Option: write 'shell-job' in /etc/criu/runc.conf (or the file of annotation org.criu.config)
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf (or the file of annotation org.criu.config)
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/runc.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/runc.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Lxc
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/default.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/default.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Youki
           Option: pass --tcp-established to youki's checkpoint command (again to the restore), or write 'tcp-close' in /etc/criu/default.conf; or close the connection
           Option: pass --shell-job to youki's checkpoint command (again to the restore)
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
-          Option: write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
         Rpc
           Option: set tcp_established = true or tcp_close = true in the RPC request (again to the restore); or close the connection
           Option: set shell_job = true in the RPC request (again to the restore)
           Option: set ghost_limit = 2000000 in the RPC request
-          Option: set external = unix[4711] (restore with --ext-unix-sk) in the RPC request; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
+          Option: set external = unix[4711] (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in the RPC request; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
           Option: set orphan_pts_master = true in the RPC request
     "#]].assert_eq(&text);
 }
@@ -372,9 +372,9 @@ fn a_hint_leaves_out_what_does_not_help() {
     let given = Host { externals: Some(vec!["unix[it's 5]".into()]), ..host.clone() };
     assert_eq!(hints::cure(&UNIX, &odd, &given).text, "load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)");
     let text = |runtime| hints::cure(&UNIX, &odd, &Host { runtime, ..host.clone() }).text;
-    expect![[r#"pass --external 'unix[it'\''s 5]' (restore with --ext-unix-sk); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"#]]
+    expect![[r#"pass --external 'unix[it'\''s 5]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]'); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"#]]
         .assert_eq(&text(Runtime::Cli));
-    expect![[r#"write 'external "unix[it's 5]"' (restore with --ext-unix-sk) in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"#]].assert_eq(&text(Runtime::Lxc));
+    expect![[r#"write 'external "unix[it's 5]"' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"#]].assert_eq(&text(Runtime::Lxc));
 }
 
 #[test]
@@ -734,7 +734,7 @@ fn the_file_for_programs() {
                 }
               ],
               "message": "stream socket @\\x00a\\xff is connected to the outside",
-              "hint": "write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"
+              "hint": "write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)"
             },
             {
               "rule": "vma-device",
@@ -764,7 +764,7 @@ fn the_file_for_programs() {
           ],
           "log": [
             "Error (preflight): refusing to dump pid 4211 (nginx), nothing was frozen: 1 blocker in 2 of 17 tasks: unix-external-stream x1",
-            "Error (preflight): unix-external-stream: pid 4213 (ngi\\x1bnx) fd 9: stream socket @\\x00a\\xff is connected to the outside; held by: pid 90 (dbus) fd 1; also pid 4214; write 'external unix[4711]' (restore with --ext-unix-sk) in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)",
+            "Error (preflight): unix-external-stream: pid 4213 (ngi\\x1bnx) fd 9: stream socket @\\x00a\\xff is connected to the outside; held by: pid 90 (dbus) fd 1; also pid 4214; write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)",
             "Warn  (preflight): vma-device: pid 4220 (worker) thread 4221: mapping 7f000000-7f001000 of a device; no workaround known",
             "Warn  (preflight): 1 thing could not be looked at: fdinfo EACCES (pid 7 fd 3)"
           ]

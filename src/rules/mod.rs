@@ -68,6 +68,8 @@ pub enum Remedy {
     OptionFor(Opt, &'static str),
     /// `--external` with exactly this string, a template with the finding's facts in braces (`unix[{ino}]`).
     External(&'static str),
+    /// The same, but no restore of that dump succeeds: it is taken into account and never advised.
+    ExternalInVain(&'static str),
     /// An option with a value that a model of CRIU, or `find` itself, takes into account: its name and a template of the
     /// value (`("ghost-limit", "{size}")`, `("external", "mnt[{path}]:NAME")`). The engine does not apply it.
     Modelled(&'static str, &'static str),

@@ -11,8 +11,6 @@ use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Va
 
 const BOTH: u8 = 3;
 const EXTERNAL_KEY: Remedy = Remedy::External("unix[{ino}]");
-const ANY_KEY: &[Remedy] =
-    &[EXTERNAL_KEY, Remedy::Hook(Hook::DumpUnixSk), Remedy::Workload("close the connection before the dump")];
 
 pub static UNIX_EXTERNAL_PEER: Rule = Rule {
     id: "unix-external-peer",
@@ -51,7 +49,7 @@ pub static UNIX_EXTERNAL_STREAM: Rule = Rule {
     criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump half of stream unix connection."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: Versions::All,
-    remedies: ANY_KEY,
+    remedies: &[EXTERNAL_KEY, Remedy::Hook(Hook::DumpUnixSk), Remedy::Workload("close the connection before the dump")],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Peer,
@@ -64,13 +62,18 @@ pub static UNIX_EXTERNAL_NAMELESS: Rule = Rule {
     group: "UNIX sockets",
     condition:
         "A datagram socket is connected to a socket without a name (one end of a socketpair) that no descriptor of the \
-           tree refers to. --ext-unix-sk accepts only peers with a name. CRIU's own RPC socket and queues: see \
+           tree refers to. --ext-unix-sk accepts only peers with a name. --external unix[INO] lets the dump pass, and no \
+           restore of that succeeds: CRIU crashes, and with a socket that is handed in it never ends. CRIU's own RPC socket and queues: see \
            unix-external-peer.",
     message: "UNIX {type} socket[ {name}] (inode {ino}): its peer, inode {peer} without a name, is outside of the tree[, {doubt?queue=unless it lies unread in a queue of the tree}]",
     criu: &["External socket is used. Consider using --ext-unix-sk option.", "{with --ext-unix-sk} Can't dump name-less external socket."],
     source: "criu/sk-unix.c:__dump_external_socket",
     versions: Versions::All,
-    remedies: ANY_KEY,
+    remedies: &[
+        Remedy::ExternalInVain("unix[{ino}]"),
+        Remedy::Hook(Hook::DumpUnixSk),
+        Remedy::Workload("close the connection before the dump"),
+    ],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Peer,
