@@ -149,6 +149,7 @@ mod tests {
             --shell-job again
             --tcp-close again
             --tcp-established again
-            --unprivileged again"#]].assert_eq(&short.into_iter().collect::<Vec<_>>().join("\n"));
+            --unprivileged again"#]]
+        .assert_eq(&short.into_iter().collect::<Vec<_>>().join("\n"));
     }
 }
