@@ -13,7 +13,7 @@ pub struct Bytes(pub Vec<u8>);
 
 impl Bytes {
     /// The text for a log line or a terminal: see [`escape`].
-    pub fn escaped(&self) -> String {
+    pub(crate) fn escaped(&self) -> String {
         escape(&self.0)
     }
 }
@@ -133,12 +133,12 @@ impl<'de> Deserialize<'de> for Bytes {
 }
 
 /// Lower-case hex digits, two a byte.
-pub fn to_hex(bytes: &[u8]) -> String {
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The reverse of [`to_hex`]; `None` for an odd number of digits or anything that is no digit.
-pub fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
     let nibble = |d: u8| char::from(d).to_digit(16).and_then(|n| u8::try_from(n).ok());
     let pair = |pair: &[u8]| match *pair {
         [high, low] => Some(nibble(high)? << 4 | nibble(low)?),

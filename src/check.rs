@@ -118,7 +118,7 @@ fn enriched(probes: &Probes, snap: &Snapshot, mut findings: Vec<Finding>, host: 
 
 /// Looks by this alone: whatever is asked again is as it was, nobody is searched.
 #[cfg(test)]
-pub fn probes(scan: &dyn Fn(i32, ScanPhase, &Host) -> Result<Snapshot, ScanError>) -> Probes<'_> {
+pub(crate) fn probes(scan: &dyn Fn(i32, ScanPhase, &Host) -> Result<Snapshot, ScanError>) -> Probes<'_> {
     Probes {
         scan,
         paths: &|_, _| (),
@@ -129,7 +129,7 @@ pub fn probes(scan: &dyn Fn(i32, ScanPhase, &Host) -> Result<Snapshot, ScanError
 }
 
 #[cfg(test)]
-pub fn hold(findings: &mut [Finding], held: bool) {
+pub(crate) fn hold(findings: &mut [Finding], held: bool) {
     findings.iter_mut().for_each(|f| f.held = Some(held));
 }
 

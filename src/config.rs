@@ -73,12 +73,12 @@ impl Default for Config {
 }
 
 impl Config {
-    pub fn is_disabled(&self, rule: &str) -> bool {
+    pub(crate) fn is_disabled(&self, rule: &str) -> bool {
         self.disabled.iter().any(|d| d == rule)
     }
 
     /// Whether the finding's resource is allowed: an `allow RULE:RESOURCE` whose RESOURCE is the text of one of its facts.
-    pub fn allows(&self, finding: &Finding) -> bool {
+    pub(crate) fn allows(&self, finding: &Finding) -> bool {
         self.allowed.iter().any(|(rule, resource)| {
             rule == finding.rule.as_ref()
                 && finding.facts.iter().any(|(_, v)| crate::report::render_value(v) == *resource)
@@ -104,7 +104,7 @@ pub const NAMES: [&str; 11] = [
 
 /// Applies one setting. Lists grow: what the file switches off stays off. `Err`: what is wrong with it, and nothing was
 /// changed.
-pub fn apply(config: &mut Config, name: &str, value: Option<&str>) -> Result<(), String> {
+pub(crate) fn apply(config: &mut Config, name: &str, value: Option<&str>) -> Result<(), String> {
     let flag = || match value {
         None | Some("on" | "yes" | "true" | "1") => Ok(true),
         Some("off" | "no" | "false" | "0") => Ok(false),
@@ -191,7 +191,7 @@ fn digits(text: &str) -> Option<u64> {
 }
 
 /// A setting from the environment: `disable` and `allow` may hold several, separated by commas.
-pub fn apply_list(config: &mut Config, name: &str, value: &str) -> Result<(), String> {
+pub(crate) fn apply_list(config: &mut Config, name: &str, value: &str) -> Result<(), String> {
     if !matches!(name, "disable" | "allow") {
         return apply(config, name, Some(value.trim()));
     }
@@ -209,7 +209,7 @@ pub fn apply_list(config: &mut Config, name: &str, value: &str) -> Result<(), St
 }
 
 /// `NAME[=VALUE]` of `--plugin-option`.
-pub fn apply_argument(config: &mut Config, text: &str) -> Result<(), String> {
+pub(crate) fn apply_argument(config: &mut Config, text: &str) -> Result<(), String> {
     match text.split_once('=') {
         Some((name, value)) => apply(config, name, Some(value)),
         None => apply(config, text, None),

@@ -22,7 +22,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// It says that something fails for certain: it needs the same evidence, whether that is the dump or the restore.
-    pub fn is_certain(self) -> bool {
+    pub(crate) fn is_certain(self) -> bool {
         self > Verdict::Warn
     }
 }
@@ -114,7 +114,7 @@ pub struct Place {
 
 impl Place {
     /// A descriptor of a process, or what lies in its queue.
-    pub fn of(task: &Task, file: &OpenFile) -> Place {
+    pub(crate) fn of(task: &Task, file: &OpenFile) -> Place {
         match file.queued() {
             Some(at) => Place { pid: task.pid, fd: Some(at.fd), queued: at.path.clone() },
             None => Place { pid: task.pid, fd: file.fd(), queued: Vec::new() },
@@ -188,13 +188,13 @@ pub enum TaskLink {
 }
 
 /// An unsigned number as a fact.
-pub fn number(n: impl TryInto<i64>) -> Value {
+pub(crate) fn number(n: impl TryInto<i64>) -> Value {
     Value::Num(n.try_into().unwrap_or(i64::MAX))
 }
 
 impl Finding {
     /// A finding about the task itself.
-    pub fn on_task(rule: &Rule, task: &Task) -> Self {
+    pub(crate) fn on_task(rule: &Rule, task: &Task) -> Self {
         Finding {
             rule: Cow::Borrowed(rule.id),
             verdict: Verdict::Refuse,
@@ -220,7 +220,7 @@ impl Finding {
     }
 
     /// A finding about a descriptor; its key is the file's device and inode. `path` is given when the link was read.
-    pub fn on_file(rule: &Rule, task: &Task, file: &OpenFile) -> Self {
+    pub(crate) fn on_file(rule: &Rule, task: &Task, file: &OpenFile) -> Self {
         let mut f = Finding::on_task(rule, task);
         Place { fd: f.fd, queued: f.queued, .. } = Place::of(task, file);
         f.key = format!("file:{}:{}:{}", file.attr.dev.major, file.attr.dev.minor, file.attr.ino);
@@ -231,69 +231,69 @@ impl Finding {
     }
 
     /// A finding about a mapping.
-    pub fn on_mapping(rule: &Rule, task: &Task, start: u64, end: u64) -> Self {
+    pub(crate) fn on_mapping(rule: &Rule, task: &Task, start: u64, end: u64) -> Self {
         let mut f = Finding::on_task(rule, task);
         f.addr = Some(start);
         f.key = format!("map:{}:{start:x}", task.pid);
         f.fact("range", Value::Range(start, end))
     }
 
-    pub fn fact(mut self, name: &'static str, value: Value) -> Self {
+    pub(crate) fn fact(mut self, name: &'static str, value: Value) -> Self {
         self.facts.push((Cow::Borrowed(name), value));
         self
     }
     /// A fact that may be absent: nothing is added for `None`.
-    pub fn fact_opt(self, name: &'static str, value: Option<Value>) -> Self {
+    pub(crate) fn fact_opt(self, name: &'static str, value: Option<Value>) -> Self {
         match value {
             Some(v) => self.fact(name, v),
             None => self,
         }
     }
-    pub fn text(self, name: &'static str, value: impl Into<Bytes>) -> Self {
+    pub(crate) fn text(self, name: &'static str, value: impl Into<Bytes>) -> Self {
         self.fact(name, Value::Text(value.into()))
     }
-    pub fn term(self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn term(self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.fact(name, Value::Term(value.into()))
     }
-    pub fn num(self, name: &'static str, value: impl Into<i64>) -> Self {
+    pub(crate) fn num(self, name: &'static str, value: impl Into<i64>) -> Self {
         self.fact(name, Value::Num(value.into()))
     }
     /// A number of any width; one that does not fit is the largest.
-    pub fn count(self, name: &'static str, value: impl TryInto<i64>) -> Self {
+    pub(crate) fn count(self, name: &'static str, value: impl TryInto<i64>) -> Self {
         self.num(name, value.try_into().unwrap_or(i64::MAX))
     }
     /// Where it is.
     pub fn place(&self) -> Place {
         Place { pid: self.pid, fd: self.fd, queued: self.queued.clone() }
     }
-    pub fn tid(mut self, tid: i32) -> Self {
+    pub(crate) fn tid(mut self, tid: i32) -> Self {
         self.tid = Some(tid);
         self
     }
-    pub fn key(mut self, key: String) -> Self {
+    pub(crate) fn key(mut self, key: String) -> Self {
         self.key = key;
         self
     }
-    pub fn other(mut self, other: Other) -> Self {
+    pub(crate) fn other(mut self, other: Other) -> Self {
         self.other = Some(other);
         self
     }
     /// Something that decides could not be found out: it may fail.
-    pub fn doubt(mut self) -> Self {
+    pub(crate) fn doubt(mut self) -> Self {
         self.demote(WarnReason::FactUnknown);
         self
     }
     /// CRIU dumps it, and the restore fails for certain.
-    pub fn unrestorable(mut self) -> Self {
+    pub(crate) fn unrestorable(mut self) -> Self {
         self.verdict = Verdict::Unrestorable;
         self
     }
     /// Lets it only warn; the first reason stays.
-    pub fn demote(&mut self, reason: WarnReason) {
+    pub(crate) fn demote(&mut self, reason: WarnReason) {
         self.verdict = Verdict::Warn;
         self.warns = self.warns.or(Some(reason));
     }
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.facts.iter().find(|(n, _)| n == name).map(|(_, v)| v)
     }
 }

@@ -2,5 +2,5 @@
 
 use foldhash::fast::RandomState;
 
-pub type Map<K, V> = std::collections::HashMap<K, V, RandomState>;
-pub type Set<K> = std::collections::HashSet<K, RandomState>;
+pub(crate) type Map<K, V> = std::collections::HashMap<K, V, RandomState>;
+pub(crate) type Set<K> = std::collections::HashSet<K, RandomState>;

@@ -20,6 +20,7 @@
         clippy::unreachable
     )
 )]
+#![warn(unreachable_pub)]
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 
 pub mod bytes;
@@ -28,11 +29,11 @@ pub mod capi;
 pub mod check;
 pub mod config;
 pub mod criu;
-pub mod criu_model;
+mod criu_model;
 pub mod engine;
 pub mod enrich;
-pub mod finding;
-pub mod hash;
+mod finding;
+mod hash;
 pub mod parse;
 pub mod plugin;
 pub mod report;
@@ -40,5 +41,5 @@ pub mod rules;
 pub mod saved;
 pub mod scan;
 pub mod scanner;
-pub mod session;
+mod session;
 pub mod snapshot;

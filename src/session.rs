@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 /// Where what is found goes.
-pub trait Output {
+pub(crate) trait Output {
     /// A complete line for CRIU's log.
     fn line(&self, level: Level, text: &str);
     /// The report as JSON, to be put into the work directory; its path, or why it was not written.
@@ -27,7 +27,7 @@ pub trait Output {
 
 /// Reports the looks of one dump.
 #[derive(Default)]
-pub struct Reporter {
+pub(crate) struct Reporter {
     /// Lines already in the log: the frozen look does not repeat what the early one said.
     logged: HashSet<String>,
     /// What the early look has left to the frozen one.
@@ -37,7 +37,7 @@ pub struct Reporter {
 impl Reporter {
     /// Takes a look, reports what there is to report, and answers whether the dump is refused. A tree that cannot be looked
     /// at is said once and not refused.
-    pub fn run(
+    pub(crate) fn run(
         &mut self,
         probes: &Probes,
         look: ScanPhase,
@@ -87,7 +87,7 @@ impl Reporter {
     }
 
     /// The dump is over. If it failed before there was a frozen look, what may have stopped CRIU on the way there is reported.
-    pub fn end(&mut self, failed: bool, config: &Config, output: &dyn Output) {
+    pub(crate) fn end(&mut self, failed: bool, config: &Config, output: &dyn Output) {
         let Some((mut report, host)) = self.deferred.take().filter(|_| failed) else { return };
         let early = |f: &Finding| registry::by_id(&f.rule).is_some_and(|rule| rule.phase <= Phase::Freezing);
         report.findings.retain(early);

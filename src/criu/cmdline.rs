@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 /// The options that are read so.
 #[derive(Debug, PartialEq)]
-pub struct Found(Options);
+pub(crate) struct Found(Options);
 
 /// Reads them. `None`: this process has no command line of CRIU's to show, or one of its files cannot be found from here.
-pub fn read() -> Option<Found> {
+pub(crate) fn read() -> Option<Found> {
     of(&sys::read_file(Path::new("/proc/self/cmdline")).ok()?)
 }
 
@@ -36,7 +36,7 @@ fn of(cmdline: &[u8]) -> Option<Found> {
 
 /// The same for a CRIU that was asked over a socket, by a runtime whose requests have neither `enable_fs` nor `skip_mnt`.
 /// `config`: the file that the request names.
-pub fn read_rpc(runtime: Runtime, config: Option<&[u8]>) -> Option<Found> {
+pub(crate) fn read_rpc(runtime: Runtime, config: Option<&[u8]>) -> Option<Found> {
     use Runtime::{Containerd, ContainerdCrun, Crio, CrioCrun, Crun, PodmanCrun, PodmanRunc, Runc, Youki};
     let is_known = matches!(
         runtime,
@@ -54,7 +54,7 @@ pub fn read_rpc(runtime: Runtime, config: Option<&[u8]>) -> Option<Found> {
 }
 
 impl Found {
-    pub fn copy_to(&self, options: &mut Options) {
+    pub(crate) fn copy_to(&self, options: &mut Options) {
         for option in OPTIONS {
             if let Kept::CommandLine { copy } = option.kept {
                 copy(&self.0, options);

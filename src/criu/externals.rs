@@ -103,7 +103,7 @@ pub const KINDS: &[Kind] = &[
 ];
 
 /// What comes with giving `--external KEY`.
-pub fn note_of(key: &str) -> Option<Note> {
+pub(crate) fn note_of(key: &str) -> Option<Note> {
     if key.starts_with("mnt[]") {
         return Opt::AutodetectExtMounts.row()?.note("");
     }
@@ -117,49 +117,49 @@ fn kind_of(key: &str) -> Option<&'static Kind> {
 }
 
 /// A UNIX socket, by its inode.
-pub fn unix(inode: u64) -> String {
+pub(crate) fn unix(inode: u64) -> String {
     format!("unix[{inode}]")
 }
 
 /// A file of a mount; both numbers in hexadecimal.
-pub fn file(mnt_id: u32, inode: u64) -> String {
+pub(crate) fn file(mnt_id: u32, inode: u64) -> String {
     format!("file[{mnt_id:x}:{inode:x}]")
 }
 
 /// A terminal, and any other character device: by its own number and that of the file system its node is on, as stat has
 /// them, in hexadecimal.
-pub fn tty(rdev: u64, dev: u64) -> String {
+pub(crate) fn tty(rdev: u64, dev: u64) -> String {
     format!("tty[{rdev:x}:{dev:x}]")
 }
 
 /// A mount, by its mountpoint.
-pub fn mnt(mountpoint: &[u8]) -> Vec<u8> {
+pub(crate) fn mnt(mountpoint: &[u8]) -> Vec<u8> {
     [b"mnt[", mountpoint, b"]"].concat()
 }
 
 /// A file system, by its device.
-pub fn dev(major: u32, minor: u32) -> String {
+pub(crate) fn dev(major: u32, minor: u32) -> String {
     format!("dev[{major}/{minor}]")
 }
 
 /// A network namespace.
-pub fn net(inode: u64) -> String {
+pub(crate) fn net(inode: u64) -> String {
     format!("net[{inode}]")
 }
 
 /// A pid namespace.
-pub fn pid(inode: u64) -> String {
+pub(crate) fn pid(inode: u64) -> String {
     format!("pid[{inode}]")
 }
 
 impl Host {
     /// What a key of [`Lookup::Whole`] decides.
-    pub fn gate_external(&self, key: &[u8]) -> Gate {
+    pub(crate) fn gate_external(&self, key: &[u8]) -> Gate {
         gate(&self.externals, |list| list.iter().any(|given| **given == *key))
     }
 
     /// What a key of [`Lookup::Named`] decides: the first that begins so counts, and one without a name is none.
-    pub fn gate_named_external(&self, key: &[u8]) -> Gate {
+    pub(crate) fn gate_named_external(&self, key: &[u8]) -> Gate {
         gate(&self.externals, |list| {
             let named = list.iter().find_map(|given| match given.strip_prefix(key)? {
                 [] => Some(false),
@@ -172,7 +172,7 @@ impl Host {
 
     /// The same for a key that is looked for among those of `--inherit-fd` too. Mostly none of this kind is given, and none need
     /// be made.
-    pub fn gate_external_or_inherited(&self, kind: &[u8], key: impl Fn() -> String) -> Gate {
+    pub(crate) fn gate_external_or_inherited(&self, kind: &[u8], key: impl Fn() -> String) -> Gate {
         let has = |list: &[Bytes]| list.iter().any(|given| given.starts_with(kind) && **given == *key().as_bytes());
         gate(&self.externals, has).or(gate(&self.inherit_ids, has))
     }
@@ -187,13 +187,13 @@ fn gate(list: &Option<Vec<Bytes>>, is_given: impl FnOnce(&[Bytes]) -> bool) -> G
 }
 
 /// Gives the host a key (`add_external`): in front of the others.
-pub fn add(host: &mut Host, key: Vec<u8>) {
+pub(crate) fn add(host: &mut Host, key: Vec<u8>) {
     host.externals.get_or_insert_default().insert(0, Bytes(key));
 }
 
 /// The value of `--external`. `mnt[]` finds mounts by itself (`ext_mount_parse_auto`, criu/mount.c): one letter after a colon
 /// lets it take slaves or shared ones too, and CRIU does not look at a second one.
-pub fn parse(host: &mut Host, value: &[u8]) -> Result<(), String> {
+pub(crate) fn parse(host: &mut Host, value: &[u8]) -> Result<(), String> {
     let Some(flags) = value.strip_prefix(b"mnt[]") else {
         add(host, value.to_vec());
         return Ok(());
@@ -210,7 +210,7 @@ pub fn parse(host: &mut Host, value: &[u8]) -> Result<(), String> {
 
 /// The values by which CRIU would find a mount of this propagation by itself (`resolve_external_mounts`, criu/mount.c), with a blank
 /// between them. `None`: what it takes is given.
-pub fn auto(host: &Host, shared: bool, slave: bool) -> Option<&'static str> {
+pub(crate) fn auto(host: &Host, shared: bool, slave: bool) -> Option<&'static str> {
     let lacks = |given: Option<bool>| given != Some(true);
     let masters = slave && lacks(host.options.enable_external_masters);
     let sharing = shared && lacks(host.options.enable_external_sharing);
@@ -223,7 +223,7 @@ pub fn auto(host: &Host, shared: bool, slave: bool) -> Option<&'static str> {
 }
 
 /// The value of `--ext-mount-map`, an older way to write `mnt[]` and `mnt[KEY]:VALUE`.
-pub fn parse_mount_map(host: &mut Host, value: &[u8]) -> Result<(), String> {
+pub(crate) fn parse_mount_map(host: &mut Host, value: &[u8]) -> Result<(), String> {
     if value == b"auto" {
         host.options.autodetect_ext_mounts = Some(true);
         return Ok(());

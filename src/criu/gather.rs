@@ -16,7 +16,7 @@ const REAL_IN_PID: usize = 8;
 
 /// The facts of one command.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     pub host: Host,
     /// Root of the tree, in CRIU's pid namespace; `None`: not known (yet).
     pub root: Option<i32>,
@@ -28,7 +28,7 @@ pub struct Facts {
 
 /// Looks around. `own_desc` is the address of our descriptor. `all_loaded`: the directory has been read to its end, as
 /// is the case in every hook.
-pub fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, symbols::NoCriu> {
+pub(crate) fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<Facts, symbols::NoCriu> {
     let sym = symbols::table()?;
     let own_path = symbols::own_path();
     let root = root_pid(sym.root_item.addr);
@@ -110,7 +110,7 @@ impl Facts {
     /// The same in a hook later on, when every plugin is loaded: only what they are is asked anew. The rest stays as it
     /// was, for CRIU is done with the request, its files and its command line before it loads the first plugin.
     /// `None`: not all was known, so all is to be asked again.
-    pub fn later(&self, own_desc: usize) -> Option<Facts> {
+    pub(crate) fn later(&self, own_desc: usize) -> Option<Facts> {
         if self.root.is_none() || self.options_unknown.is_some() {
             return None;
         }

@@ -16,7 +16,7 @@ const UNSUPPORTED: u64 = u64::MAX;
 const MAX_WORDS: usize = 512;
 
 /// The device numbers, as stat shows them; `None`: not found.
-pub fn known(kdat: Option<symbols::Object>) -> Option<Vec<u64>> {
+pub(crate) fn known(kdat: Option<symbols::Object>) -> Option<Vec<u64>> {
     let kdat = kdat?;
     let count = (kdat.size? / 8).min(MAX_WORDS);
     let mut bytes = vec![0; count.checked_mul(8)?];

@@ -85,7 +85,7 @@ const SHAPES: [Shape; 4] = [V3_17, V3_18, V4_2, V4_3];
 
 /// What is known from elsewhere and must be found in the object.
 #[derive(Clone, Debug)]
-pub struct Known<'a> {
+pub(crate) struct Known<'a> {
     pub stage: Stage,
     /// The path the plugin was loaded by.
     pub own_path: Option<&'a [u8]>,
@@ -99,7 +99,7 @@ pub struct Known<'a> {
 
 /// What the options object says.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Read {
+pub(crate) struct Read {
     pub options: Options,
     pub inherit_ids: Option<Vec<Bytes>>,
     /// `--tree`: zero under RPC.
@@ -108,7 +108,7 @@ pub struct Read {
 
 /// Why the object was not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unusable {
+pub(crate) enum Unusable {
     /// No release we know has an object of this size (`None`: the loader did not tell the size).
     UnknownSize(Option<usize>),
     /// This field does not say what it must.
@@ -128,7 +128,7 @@ impl std::fmt::Display for Unusable {
 }
 
 /// Reads and verifies the object.
-pub fn read(opts: Object, known: &Known) -> Result<Read, Unusable> {
+pub(crate) fn read(opts: Object, known: &Known) -> Result<Read, Unusable> {
     let shape = SHAPES.iter().find(|s| Some(s.size) == opts.size).ok_or(Unusable::UnknownSize(opts.size))?;
     let at = |offset: usize| opts.addr.wrapping_add(offset);
     let bad = Unusable::Mismatch;

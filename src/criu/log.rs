@@ -18,7 +18,7 @@ pub enum Level {
 const MAX_LINE: usize = 4000;
 
 /// Writes one line as it is; the newline is added here. Never fails and leaves errno as it was.
-pub fn line(level: Level, text: &str) {
+pub(crate) fn line(level: Level, text: &str) {
     let saved = nix::errno::Errno::last_raw();
     let mut end = text.len().min(MAX_LINE);
     while !text.is_char_boundary(end) {
@@ -44,14 +44,14 @@ pub fn line(level: Level, text: &str) {
 }
 
 /// As CRIU marks its warnings (`Warn  (file:line): `).
-pub fn warn(text: &str) {
+pub(crate) fn warn(text: &str) {
     line(Level::Warn, &format!("Warn  (preflight): {text}"));
 }
 
-pub fn info(text: &str) {
+pub(crate) fn info(text: &str) {
     line(Level::Info, &format!("preflight: {text}"));
 }
 
-pub fn debug(text: &str) {
+pub(crate) fn debug(text: &str) {
     line(Level::Debug, &format!("preflight: {text}"));
 }

@@ -7,30 +7,34 @@
 //! `None` always means *not known*: an option layout that was not recognised and verified, a symbol that is not there. A
 //! rule whose gate is unknown warns, it never refuses.
 
-pub mod cmdline;
+pub(crate) mod cmdline;
 pub mod config_files;
 pub mod externals;
-pub mod gather;
-pub mod hugetlb;
-pub mod layout;
-pub mod log;
+pub(crate) mod gather;
+pub(crate) mod hugetlb;
+pub(crate) mod layout;
+pub(crate) mod log;
 pub mod options;
-pub mod release;
-pub mod report_place;
-pub mod runtime;
-pub mod safe_read;
+pub(crate) mod release;
+pub(crate) mod report_place;
+pub(crate) mod runtime;
+pub(crate) mod safe_read;
 pub mod settings;
-pub mod siblings;
+pub(crate) mod siblings;
 pub mod symbols;
-pub mod syslog;
-pub mod workdir;
+pub(crate) mod syslog;
+pub(crate) mod workdir;
 
 use crate::bytes::Bytes;
-pub use options::{LockMethod, Opt, Options};
-pub use release::{Cap, Caps, Release};
+pub(crate) use options::Opt;
+pub use options::{LockMethod, Options};
+pub(crate) use release::Cap;
+pub use release::{Caps, Release};
 pub use runtime::Runtime;
 use serde::{Deserialize, Serialize};
-pub use siblings::{Hook, Sibling, Siblings};
+#[cfg(test)]
+pub(crate) use siblings::Sibling;
+pub(crate) use siblings::{Hook, Siblings};
 
 /// Which command CRIU carries out (`CR_PLUGIN_STAGE__*` of criu-plugin.h), or none at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +71,7 @@ pub struct Host {
 
 /// What the options say about a finding that some of them could lift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub(crate) enum Gate {
     /// One of them is given: CRIU does not refuse.
     Waived,
     /// All are known and none is given: CRIU refuses.
@@ -78,7 +82,7 @@ pub enum Gate {
 
 /// What would have to be known to decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub(crate) enum Missing {
     /// An option of CRIU.
     Option,
     /// The other plugins, which are not loaded yet.
@@ -110,7 +114,7 @@ impl Host {
     }
 
     /// Whether this CRIU has what came with a release. One that is not known counts as the newest.
-    pub fn has(&self, cap: Cap) -> bool {
+    pub(crate) fn has(&self, cap: Cap) -> bool {
         match cap {
             Cap::CheckpointHook => self.caps.checkpoint_hook,
             Cap::Uprobes => self.caps.uprobes,
@@ -126,7 +130,7 @@ impl Host {
     }
 
     /// The gate made of several boolean options, any of which is enough.
-    pub fn gate(&self, any_of: &[Opt]) -> Gate {
+    pub(crate) fn gate(&self, any_of: &[Opt]) -> Gate {
         let mut gate = Gate::InForce;
         for opt in any_of {
             match self.options.flag(*opt) {
@@ -139,7 +143,7 @@ impl Host {
     }
 
     /// The gate of a GPU's device, by the name of its driver: the CUDA plugin takes all of them away before they are dumped.
-    pub fn gate_gpu(&self, driver: Option<&[u8]>) -> Gate {
+    pub(crate) fn gate_gpu(&self, driver: Option<&[u8]>) -> Gate {
         if !driver.is_some_and(|d| d.starts_with(b"nvidia")) {
             Gate::InForce
         } else if self.siblings.cuda() {
@@ -152,7 +156,7 @@ impl Host {
     }
 
     /// The gate of a plugin hook: what a loaded sibling could accept is not ours to refuse.
-    pub fn gate_hook(&self, hook: Hook) -> Gate {
+    pub(crate) fn gate_hook(&self, hook: Hook) -> Gate {
         if self.siblings.claims(hook) {
             Gate::Waived
         } else if self.siblings.pending {
@@ -164,12 +168,12 @@ impl Host {
 }
 
 impl Gate {
-    pub const OPTION_UNKNOWN: Gate = Gate::Unknown(Missing::Option);
-    pub const PLUGINS_UNKNOWN: Gate = Gate::Unknown(Missing::Plugins);
-    pub const FACT_UNKNOWN: Gate = Gate::Unknown(Missing::Fact);
+    pub(crate) const OPTION_UNKNOWN: Gate = Gate::Unknown(Missing::Option);
+    pub(crate) const PLUGINS_UNKNOWN: Gate = Gate::Unknown(Missing::Plugins);
+    pub(crate) const FACT_UNKNOWN: Gate = Gate::Unknown(Missing::Fact);
 
     /// Any of several gates is enough.
-    pub fn or(self, other: Gate) -> Gate {
+    pub(crate) fn or(self, other: Gate) -> Gate {
         match (self, other) {
             (Gate::Waived, _) | (_, Gate::Waived) => Gate::Waived,
             (Gate::Unknown(missing), _) | (_, Gate::Unknown(missing)) => Gate::Unknown(missing),

@@ -97,7 +97,7 @@ pub enum Cap {
 
 impl Cap {
     /// The first release, as published, that has it.
-    pub const fn since(self) -> Release {
+    pub(crate) const fn since(self) -> Release {
         match self {
             Cap::StopSignals
             | Cap::ThreadCgroups
@@ -119,7 +119,7 @@ impl Cap {
 }
 
 /// A release line as it was published. To add one: docs/adding-a-criu-release.md.
-pub struct Published {
+pub(crate) struct Published {
     pub release: Release,
     /// The lines of versions it stands for, oldest first, without the third number.
     pub lines: &'static [&'static str],
@@ -141,7 +141,7 @@ const DONT_USE_FREEZE_CGROUP: &CStr = c"dont_use_freeze_cgroup";
 const INTERRUPT_ONLY_MODE: &CStr = c"set_compel_interrupt_only_mode";
 
 /// All that the rules were held against, oldest first.
-pub const PUBLISHED: [Published; 6] = [
+pub(crate) const PUBLISHED: [Published; 6] = [
     Published {
         release: Release::V3_17,
         lines: &["3.17"],
@@ -215,7 +215,7 @@ impl Release {
     pub const NEWEST: Release = Release::V4_3;
 
     /// Its row; [`Release::Unknown`] has none.
-    pub fn published(self) -> Option<&'static Published> {
+    pub(crate) fn published(self) -> Option<&'static Published> {
         PUBLISHED.iter().find(|row| row.release == self)
     }
 
@@ -247,12 +247,12 @@ impl Release {
     }
 
     /// Its first version: what documents name.
-    pub fn first(self) -> &'static str {
+    pub(crate) fn first(self) -> &'static str {
         self.published().map_or("", |row| row.first)
     }
 
     /// The last version before this release.
-    pub fn last_before(self) -> &'static str {
+    pub(crate) fn last_before(self) -> &'static str {
         PUBLISHED.iter().rev().find(|row| row.release < self).map_or("", |row| row.last)
     }
 }

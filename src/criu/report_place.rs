@@ -19,7 +19,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub const DEFAULT_DIRECTORY: &str = "/var/lib/criu-preflight";
+pub(crate) const DEFAULT_DIRECTORY: &str = "/var/lib/criu-preflight";
 
 /// The oldest are removed beyond these.
 const MAX_REPORTS: usize = 64;
@@ -31,7 +31,7 @@ const MAX_NAME: usize = 80;
 
 /// One dump has one place: its second look replaces the report of its first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     WorkDirectory,
     /// A file of this name in this directory.
     Kept {
@@ -42,7 +42,7 @@ pub enum Place {
 
 impl Place {
     /// For the dump of this process, whose current directory is CRIU's work directory.
-    pub fn of_dump(runtime: Runtime, directory: &Path) -> Place {
+    pub(crate) fn of_dump(runtime: Runtime, directory: &Path) -> Place {
         let container = std::env::current_dir().ok().and_then(|work| removed_with(runtime, &work));
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         match container {
@@ -54,7 +54,7 @@ impl Place {
         }
     }
 
-    pub fn create(&self) -> io::Result<Replacement> {
+    pub(crate) fn create(&self) -> io::Result<Replacement> {
         match self {
             Place::WorkDirectory => Replacement::create(None, REPORT),
             Place::Kept { dir, name } => {
@@ -66,7 +66,7 @@ impl Place {
     }
 
     /// Removes what an attempt has left there; that there is none is as good.
-    pub fn remove(&self) {
+    pub(crate) fn remove(&self) {
         let _ = match self {
             Place::WorkDirectory => nix::unistd::unlinkat(AT_FDCWD, REPORT, UnlinkatFlags::NoRemoveDir),
             Place::Kept { dir, name } => match open(dir) {
@@ -77,7 +77,7 @@ impl Place {
     }
 
     /// As lines name it.
-    pub fn path(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn path(&self) -> io::Result<Vec<u8>> {
         let path = match self {
             Place::WorkDirectory => std::env::current_dir()?.join(REPORT),
             Place::Kept { dir, name } => dir.join(name),

@@ -31,7 +31,7 @@ pub enum Runtime {
 
 impl Runtime {
     /// As its users call it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Runtime::Cli | Runtime::None => "criu",
             Runtime::Runc => "runc",
@@ -48,7 +48,7 @@ impl Runtime {
 
 /// A process above criu, nearest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ancestor {
+pub(crate) struct Ancestor {
     /// At most 15 bytes (TASK_COMM_LEN).
     pub comm: Vec<u8>,
     /// File name of the executable; empty when it cannot be read.
@@ -61,7 +61,7 @@ pub struct Ancestor {
 const MAX_ANCESTORS: usize = 5;
 
 /// The processes above this one, as far as this pid namespace shows them.
-pub fn ancestors() -> Vec<Ancestor> {
+pub(crate) fn ancestors() -> Vec<Ancestor> {
     let mut out = Vec::new();
     let mut pid = i32::try_from(std::os::unix::process::parent_id()).unwrap_or(0);
     while pid > 0 && out.len() < MAX_ANCESTORS {
@@ -103,7 +103,7 @@ impl Ancestor {
 }
 
 /// The runtime by its process names. `rpc`: criu was asked over a socket, not by a command line.
-pub fn classify(above: &[Ancestor], rpc: bool) -> Runtime {
+pub(crate) fn classify(above: &[Ancestor], rpc: bool) -> Runtime {
     let Some((parent, beyond)) = above.split_first() else {
         return if rpc { Runtime::Rpc } else { Runtime::Cli };
     };

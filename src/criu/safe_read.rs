@@ -11,7 +11,7 @@ use std::io::{IoSlice, IoSliceMut};
 const PAGE: usize = 4096;
 
 /// Fills the buffer from our own memory; `None` unless all of it could be read.
-pub fn read(addr: usize, buf: &mut [u8]) -> Option<()> {
+pub(crate) fn read(addr: usize, buf: &mut [u8]) -> Option<()> {
     let len = buf.len();
     let remote = [RemoteIoVec { base: addr, len }];
     let got = process_vm_readv(Pid::this(), &mut [IoSliceMut::new(buf)], &remote).ok()?;
@@ -19,42 +19,42 @@ pub fn read(addr: usize, buf: &mut [u8]) -> Option<()> {
 }
 
 /// Writes to our own memory where its protection allows it, all or nothing as far as it does not cross a page.
-pub fn write(addr: usize, bytes: &[u8]) -> Option<()> {
+pub(crate) fn write(addr: usize, bytes: &[u8]) -> Option<()> {
     let remote = [RemoteIoVec { base: addr, len: bytes.len() }];
     let put = process_vm_writev(Pid::this(), &[IoSlice::new(bytes)], &remote).ok()?;
     (put == bytes.len()).then_some(())
 }
 
 /// N bytes.
-pub fn array<const N: usize>(addr: usize) -> Option<[u8; N]> {
+pub(crate) fn array<const N: usize>(addr: usize) -> Option<[u8; N]> {
     let mut buf = [0; N];
     read(addr, &mut buf)?;
     Some(buf)
 }
 
-pub fn u8(addr: usize) -> Option<u8> {
+pub(crate) fn u8(addr: usize) -> Option<u8> {
     array(addr).map(u8::from_ne_bytes)
 }
 
-pub fn u32(addr: usize) -> Option<u32> {
+pub(crate) fn u32(addr: usize) -> Option<u32> {
     array(addr).map(u32::from_ne_bytes)
 }
 
-pub fn i32(addr: usize) -> Option<i32> {
+pub(crate) fn i32(addr: usize) -> Option<i32> {
     array(addr).map(i32::from_ne_bytes)
 }
 
-pub fn u64(addr: usize) -> Option<u64> {
+pub(crate) fn u64(addr: usize) -> Option<u64> {
     array(addr).map(u64::from_ne_bytes)
 }
 
 /// A pointer or size_t.
-pub fn word(addr: usize) -> Option<usize> {
+pub(crate) fn word(addr: usize) -> Option<usize> {
     array(addr).map(usize::from_ne_bytes)
 }
 
 /// A terminated string of less than `max` bytes, without its terminator.
-pub fn cstr(addr: usize, max: usize) -> Option<Vec<u8>> {
+pub(crate) fn cstr(addr: usize, max: usize) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut at = addr;
     if addr == 0 {
@@ -77,7 +77,7 @@ pub fn cstr(addr: usize, max: usize) -> Option<Vec<u8>> {
 /// The nodes of a `struct list_head` ring, first to last, without the head. CRIU's has `prev` before `next`
 /// (include/common/list.h). `None`: it is not a ring (a back pointer is wrong, an address cannot be read, it has more
 /// than `max` nodes).
-pub fn list(head: usize, max: usize) -> Option<Vec<usize>> {
+pub(crate) fn list(head: usize, max: usize) -> Option<Vec<usize>> {
     let next = |node: usize| word(node.checked_add(8)?);
     let mut nodes = Vec::new();
     let mut before = head;

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 /// Read unless CRIU_PREFLIGHT_CONFIG names another.
-pub const DEFAULT_FILE: &str = "/etc/criu/preflight.conf";
+pub(crate) const DEFAULT_FILE: &str = "/etc/criu/preflight.conf";
 const MAX_FILE: u64 = 64 * 1024;
 const MAX_ARGS: usize = 4096;
 /// How many complaints are told, and how long each may be: the log is for other things.
@@ -95,7 +95,7 @@ fn has_more_rights_than_its_user() -> bool {
 
 /// At most 64 KiB of a regular file; /dev/null is an empty one. Nothing else is even opened: a FIFO would let its writer
 /// know, a device might do something.
-pub fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let place = std::fs::File::from(sys::open(AT_FDCWD, &name, OFlag::O_PATH)?);
     let meta = place.metadata()?;

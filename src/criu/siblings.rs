@@ -19,7 +19,7 @@ pub enum Hook {
 
 impl Hook {
     /// CRIU's own name of the hook.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Hook::DumpUnixSk => "DUMP_UNIX_SK",
             Hook::DumpExtFile => "DUMP_EXT_FILE",
@@ -55,7 +55,7 @@ impl Siblings {
     /// Whether CRIU's CUDA plugin is loaded and enabled. It has no hook that accepts a descriptor: between
     /// CHECKPOINT_DEVICES and the dump it makes the devices of a process disappear (plugins/cuda/cuda_plugin.c, the same
     /// from 4.0 to 4.3). That needs the driver too, but without the driver nobody has its device open.
-    pub fn cuda(&self) -> bool {
+    pub(crate) fn cuda(&self) -> bool {
         /// CR_PLUGIN_HOOK__CHECKPOINT_DEVICES.
         const CHECKPOINT_DEVICES: u32 = 11;
         let is = |s: &Sibling| *s.name == *b"cuda_plugin" && s.hooks.contains(&CHECKPOINT_DEVICES);
@@ -63,7 +63,7 @@ impl Siblings {
     }
 
     /// Whether a loaded plugin has the hook.
-    pub fn claims(&self, hook: Hook) -> bool {
+    pub(crate) fn claims(&self, hook: Hook) -> bool {
         self.loaded.iter().any(|s| s.hooks.contains(&(hook as u32)))
     }
 }
@@ -80,7 +80,7 @@ const MAX_HOOKS: usize = 64;
 
 /// A plugin as CRIU's list has it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// Address of its descriptor.
     pub desc: usize,
     pub sibling: Sibling,
@@ -90,7 +90,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// Where in its descriptor the pointer of this hook is; `None`: it does not have that many hooks.
-    pub fn hook_slot(&self, hook: u32) -> Option<usize> {
+    pub(crate) fn hook_slot(&self, hook: u32) -> Option<usize> {
         (hook < mem::u32(self.desc.checked_add(DESC_MAX_HOOKS)?)?)
             .then(|| self.desc.checked_add(DESC_HOOKS + 8 * hook as usize))
             .flatten()
@@ -99,7 +99,7 @@ impl Loaded {
 
 /// All plugins CRIU has loaded, in its order, ours among them. In `init` those are the ones loaded before us and
 /// ourselves (cr_lib_load puts a plugin into the list before it calls its `init`). `None`: the list is not as known.
-pub fn loaded(cr_plugin_ctl: usize) -> Option<Vec<Loaded>> {
+pub(crate) fn loaded(cr_plugin_ctl: usize) -> Option<Vec<Loaded>> {
     let nodes = mem::list(cr_plugin_ctl, MAX_PLUGINS)?;
     nodes
         .into_iter()
@@ -123,7 +123,7 @@ pub fn loaded(cr_plugin_ctl: usize) -> Option<Vec<Loaded>> {
 
 /// Whether the plugin directory has plugins that are not in the list yet. CRIU takes every name that ends in `.so`
 /// (cr_plugin_init); one file under two names is one plugin.
-pub fn pending(libdir: &Path, loaded: &[Loaded]) -> bool {
+pub(crate) fn pending(libdir: &Path, loaded: &[Loaded]) -> bool {
     let identity = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
     let known: Vec<_> = loaded
         .iter()
@@ -141,7 +141,7 @@ pub fn pending(libdir: &Path, loaded: &[Loaded]) -> bool {
 }
 
 /// Whether `cuda-checkpoint` is, or may be, in the PATH that the CUDA plugin searches it in.
-pub fn cuda_checkpoint() -> bool {
+pub(crate) fn cuda_checkpoint() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let absent = |e: &std::io::Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
     std::env::split_paths(&path).any(|dir| match std::fs::metadata(dir.join("cuda-checkpoint")) {

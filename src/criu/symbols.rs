@@ -9,20 +9,20 @@ use once_cell::sync::OnceCell;
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
 
 /// `print_on_level(unsigned level, const char *format, ...)` (criu/log.c).
-pub type PrintOnLevel = unsafe extern "C" fn(c_uint, *const c_char, ...);
+pub(crate) type PrintOnLevel = unsafe extern "C" fn(c_uint, *const c_char, ...);
 /// `external_for_each_type(char *type, int (*cb)(struct external *, void *), void *arg)` (criu/external.c).
-pub type ExternalForEachType =
+pub(crate) type ExternalForEachType =
     unsafe extern "C" fn(*const c_char, unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int, *mut c_void) -> c_int;
 /// `criu_plugin_get_options(int *argc, char ***argv)` (criu/plugin-options.c, 4.3).
-pub type GetOptions = unsafe extern "C" fn(*mut c_int, *mut *mut *mut c_char) -> c_int;
+pub(crate) type GetOptions = unsafe extern "C" fn(*mut c_int, *mut *mut *mut c_char) -> c_int;
 /// `bool cgp_should_skip_controller(const char *name)` (criu/cgroup-props.c).
-pub type SkipController = unsafe extern "C" fn(*const c_char) -> bool;
+pub(crate) type SkipController = unsafe extern "C" fn(*const c_char) -> bool;
 /// `unsigned log_get_loglevel(void)` (criu/log.c).
-pub type GetLoglevel = unsafe extern "C" fn() -> c_uint;
+pub(crate) type GetLoglevel = unsafe extern "C" fn() -> c_uint;
 
 /// A data object of CRIU: where it is and how big its ELF symbol says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Object {
+pub(crate) struct Object {
     pub addr: usize,
     /// st_size in bytes; `None`: the loader did not tell.
     pub size: Option<usize>,
@@ -30,7 +30,7 @@ pub struct Object {
 
 /// What was found. Functions are only ever called with the signatures above, which have not changed from CRIU 3.17 to 4.3.
 #[derive(Clone, Copy, Debug)]
-pub struct Symbols {
+pub(crate) struct Symbols {
     pub opts: Object,
     pub root_item: Object,
     pub cr_plugin_ctl: Object,
@@ -48,12 +48,12 @@ pub struct Symbols {
 
 /// There is no CRIU around us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoCriu;
+pub(crate) struct NoCriu;
 
 static TABLE: OnceCell<Symbols> = OnceCell::new();
 
 /// The table, made at the first call that finds a CRIU.
-pub fn table() -> Result<&'static Symbols, NoCriu> {
+pub(crate) fn table() -> Result<&'static Symbols, NoCriu> {
     TABLE.get_or_try_init(find)
 }
 
@@ -119,7 +119,7 @@ pub fn identify(has: &dyn Fn(&CStr) -> bool, size: &dyn Fn(&CStr) -> Option<usiz
 }
 
 /// CRIU's log function. Not in the table: it must work before anything else is known.
-pub fn print_on_level() -> Option<PrintOnLevel> {
+pub(crate) fn print_on_level() -> Option<PrintOnLevel> {
     static FOUND: OnceCell<Option<PrintOnLevel>> = OnceCell::new();
     *FOUND.get_or_init(|| {
         address(c"print_on_level").map(|p| {
@@ -131,14 +131,14 @@ pub fn print_on_level() -> Option<PrintOnLevel> {
 
 /// How many hooks this CRIU has (CR_PLUGIN_HOOK__MAX), from the size of `cr_plugin_ctl`: a list head and one more per
 /// hook (criu/include/plugin.h). `None`: not to be told by the size.
-pub fn hook_count(ctl_size: Option<usize>) -> Option<usize> {
+pub(crate) fn hook_count(ctl_size: Option<usize>) -> Option<usize> {
     let chains = ctl_size?.checked_sub(LIST_HEAD)?;
     (chains % LIST_HEAD == 0 && (1..=MAX_SANE_HOOKS * LIST_HEAD).contains(&chains)).then_some(chains / LIST_HEAD)
 }
 
 /// Whether this CRIU calls CHECKPOINT_DEVICES (hook 11, 4.0+). 4.0 does so in a loop of its own, later ones in a function
 /// that shows.
-pub fn checkpoint_hook(hooks: Option<usize>, has: &dyn Fn(&CStr) -> bool) -> bool {
+pub(crate) fn checkpoint_hook(hooks: Option<usize>, has: &dyn Fn(&CStr) -> bool) -> bool {
     hooks.map_or_else(|| has(c"checkpoint_devices") || has(c"dont_use_freeze_cgroup"), |n| n > 11)
 }
 
@@ -173,19 +173,19 @@ fn release(caps: &Caps, hooks: Option<usize>, opts_size: Option<usize>, has: &dy
 }
 
 /// Whether the global scope has a name.
-pub fn has(name: &CStr) -> bool {
+pub(crate) fn has(name: &CStr) -> bool {
     address(name).is_some()
 }
 
 /// The address of a name in the global scope (the executable first), `None` when nobody has it.
-pub fn address(name: &CStr) -> Option<*mut c_void> {
+pub(crate) fn address(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: dlsym only reads the name, which is terminated.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     (!found.is_null()).then_some(found)
 }
 
 /// A data object with the size of its symbol.
-pub fn object(name: &CStr) -> Option<Object> {
+pub(crate) fn object(name: &CStr) -> Option<Object> {
     let addr = address(name)?;
     Some(Object { addr: addr as usize, size: symbol_size(addr) })
 }
@@ -208,13 +208,13 @@ fn symbol_size(addr: *mut c_void) -> Option<usize> {
 }
 
 /// The path this plugin was loaded by, as CRIU gave it to dlopen: `libdir/NAME.so`.
-pub fn own_path() -> Option<Vec<u8>> {
+pub(crate) fn own_path() -> Option<Vec<u8>> {
     static INSIDE: u8 = 0;
     path_of_address((&raw const INSIDE) as usize)
 }
 
 /// The path of the loaded object that an address belongs to.
-pub fn path_of_address(addr: usize) -> Option<Vec<u8>> {
+pub(crate) fn path_of_address(addr: usize) -> Option<Vec<u8>> {
     let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
     // SAFETY: the address is only compared with those of loaded objects; the result is a local.
     if unsafe { libc::dladdr(addr as *const c_void, info.as_mut_ptr()) } == 0 {
@@ -230,7 +230,7 @@ pub fn path_of_address(addr: usize) -> Option<Vec<u8>> {
 }
 
 /// The path of a library by its dlopen handle.
-pub fn path_of_handle(handle: usize) -> Option<Vec<u8>> {
+pub(crate) fn path_of_handle(handle: usize) -> Option<Vec<u8>> {
     /// The public start of struct link_map (link.h).
     #[repr(C)]
     struct LinkMap {

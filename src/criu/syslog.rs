@@ -10,7 +10,7 @@ const PRIORITY: u32 = (3 << 3) | 3;
 const MAX: usize = 1024;
 
 /// Sends the line without ever waiting. No system log is no error.
-pub fn send(text: &str) {
+pub(crate) fn send(text: &str) {
     send_to("/dev/log", text);
 }
 

@@ -9,12 +9,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Its name in CRIU's work directory.
-pub const REPORT: &str = "preflight.json";
+pub(crate) const REPORT: &str = "preflight.json";
 
 /// A file in the making: written aside and renamed, so that a reader finds the old one or the whole new one. A symbolic link in
 /// its place is replaced, not followed. Dropped before [`Replacement::commit`], it leaves nothing.
 #[derive(Debug)]
-pub struct Replacement {
+pub(crate) struct Replacement {
     /// `None`: the current one.
     dir: Option<OwnedFd>,
     name: String,
@@ -23,7 +23,7 @@ pub struct Replacement {
 }
 
 impl Replacement {
-    pub fn create(dir: Option<OwnedFd>, name: &str) -> io::Result<Replacement> {
+    pub(crate) fn create(dir: Option<OwnedFd>, name: &str) -> io::Result<Replacement> {
         let aside = format!(".{name}.{}", std::process::id());
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let at = borrowed(dir.as_ref());
@@ -40,7 +40,7 @@ impl Replacement {
         Ok(Replacement { dir, name: name.to_owned(), aside, file })
     }
 
-    pub fn write(&mut self, mut piece: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, mut piece: &[u8]) -> io::Result<()> {
         while !piece.is_empty() {
             let n = retry(|| nix::unistd::write(&self.file, piece))?;
             piece = piece.get(n..).filter(|_| n > 0).ok_or(io::ErrorKind::WriteZero)?;
@@ -48,7 +48,7 @@ impl Replacement {
         Ok(())
     }
 
-    pub fn commit(self) -> io::Result<()> {
+    pub(crate) fn commit(self) -> io::Result<()> {
         let at = borrowed(self.dir.as_ref());
         Ok(nix::fcntl::renameat(at, self.aside.as_str(), at, self.name.as_str())?)
     }

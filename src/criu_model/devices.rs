@@ -7,7 +7,7 @@ use crate::snapshot::{Dev, OpenFile};
 
 /// CRIU's drivers of terminals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Driver {
+pub(crate) enum Driver {
     Master,
     Slave,
     /// /dev/tty
@@ -21,7 +21,7 @@ pub enum Driver {
 
 /// The driver of a character device number; `None`: no terminal of a kind that CRIU knows. Note what is missing: /dev/tty0
 /// (4:0), the UARTs (4:64 and up), the majors 137 to 143.
-pub fn tty_driver(rdev: Dev) -> Option<Driver> {
+pub(crate) fn tty_driver(rdev: Dev) -> Option<Driver> {
     const PTY_MASTERS: std::ops::Range<u32> =
         major::UNIX98_PTY_MASTER..major::UNIX98_PTY_MASTER + major::UNIX98_PTY_COUNT;
     Some(match (rdev.major, rdev.minor) {
@@ -37,17 +37,17 @@ pub fn tty_driver(rdev: Dev) -> Option<Driver> {
 }
 
 /// Whether CRIU takes the character device without asking a plugin.
-pub fn is_accepted(rdev: Dev) -> bool {
+pub(crate) fn is_accepted(rdev: Dev) -> bool {
     // Of memory devices every minor: memory, port and kmsg as well.
     rdev.major == major::MEM || matches!(rdev, Dev::TUN | Dev::AUTOFS) || tty_driver(rdev).is_some()
 }
 
 /// The key that makes any character device an external terminal.
-pub fn tty_key(file: &OpenFile) -> String {
+pub(crate) fn tty_key(file: &OpenFile) -> String {
     externals::tty(file.attr.rdev.userspace(), file.attr.dev.userspace())
 }
 
 /// Whether the device is named by `--external tty[...]` or an inherit-fd key.
-pub fn tty_external(host: &Host, file: &OpenFile) -> Gate {
+pub(crate) fn tty_external(host: &Host, file: &OpenFile) -> Gate {
     host.gate_external_or_inherited(b"tty[", || tty_key(file))
 }

@@ -13,13 +13,13 @@ const CRIU_NL_BUF: u32 = 16384;
 
 /// The record at which CRIU's list ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
+pub(crate) struct End {
     pub ino: u32,
     pub length: u32,
 }
 
 /// The sockets of these tables that CRIU does not learn of, by inode.
-pub fn unreached(tables: &[SocketTable]) -> Map<u64, End> {
+pub(crate) fn unreached(tables: &[SocketTable]) -> Map<u64, End> {
     let mut all = Map::default();
     for table in tables {
         behind(table.unix.iter().map(|s| (s.ino, s.length)), &mut all);

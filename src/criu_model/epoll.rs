@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 /// A watched descriptor that CRIU does not find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnresolvedEpollTarget {
+pub(crate) struct UnresolvedEpollTarget {
     /// Its number when it was added.
     pub tfd: u32,
     /// It still has that number, but another watched descriptor, this, has not: then CRIU looks for all of them.
@@ -21,7 +21,7 @@ pub struct UnresolvedEpollTarget {
 
 /// Why CRIU does not find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnresolvedReason {
+pub(crate) enum UnresolvedReason {
     /// The process has no descriptor of the open file left.
     Closed,
     /// A process that is dumped before has one, too.
@@ -33,7 +33,7 @@ pub enum UnresolvedReason {
 }
 
 /// Those of one epoll descriptor. `queued`: see [`crate::criu_model::queued::met_in_queues`].
-pub fn unresolved(task: &Task, file: &OpenFile, queued: &HashSet<Fd>) -> Vec<UnresolvedEpollTarget> {
+pub(crate) fn unresolved(task: &Task, file: &OpenFile, queued: &HashSet<Fd>) -> Vec<UnresolvedEpollTarget> {
     let Some((facts, fd)) = file.epoll().zip(file.fd()) else { return Vec::new() };
     // CRIU does not verify an epoll file that it meets in a queue.
     if queued.contains(&(task.pid, fd)) {

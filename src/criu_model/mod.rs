@@ -1,18 +1,18 @@
 //! What CRIU makes of the tree before it decides: its mount tree, its tests of paths, its pairing of terminals, its sockets.
 //! Pure: from the snapshot and the host alone.
 
-pub mod devices;
-pub mod diag_list;
-pub mod epoll;
-pub mod mount_binds;
-pub mod mounts;
-pub mod outside_mounts;
-pub mod own_proc;
-pub mod paths;
-pub mod prefixes;
-pub mod queued;
-pub mod socket;
-pub mod sockets;
-pub mod superblock;
-pub mod ttys;
-pub mod watches;
+pub(crate) mod devices;
+pub(crate) mod diag_list;
+pub(crate) mod epoll;
+pub(crate) mod mount_binds;
+pub(crate) mod mounts;
+pub(crate) mod outside_mounts;
+pub(crate) mod own_proc;
+pub(crate) mod paths;
+pub(crate) mod prefixes;
+pub(crate) mod queued;
+pub(crate) mod socket;
+pub(crate) mod sockets;
+pub(crate) mod superblock;
+pub(crate) mod ttys;
+pub(crate) mod watches;

@@ -23,7 +23,7 @@ pub(crate) struct Binds {
 }
 
 impl Binds {
-    pub fn new(model: &Model, members: Vec<usize>) -> Binds {
+    pub(crate) fn new(model: &Model, members: Vec<usize>) -> Binds {
         let nodes = || members.iter().filter_map(|i| Some((*i, model.nodes.get(*i)?)));
         let roots = |pick: &dyn Fn(&Node) -> bool| -> Prefixes {
             Prefixes::of_directories(nodes().filter(|(_, n)| pick(n)).map(|(_, n)| n.root))
@@ -52,7 +52,7 @@ impl Binds {
     }
 
     /// Whether another is of the whole, or is without a parent and its root begins this one's.
-    pub fn has_fsroot_for(&self, node: &Node) -> bool {
+    pub(crate) fn has_fsroot_for(&self, node: &Node) -> bool {
         let itself = usize::from(node.root == b"/");
         let top_itself = usize::from(node.parent.is_none());
         let as_top = || {

@@ -107,7 +107,7 @@ pub(crate) fn is_skipped(host: &Host, info: &MountInfo) -> bool {
 }
 
 impl<'a> Model<'a> {
-    pub fn new(snap: &'a Snapshot, host: &Host) -> Model<'a> {
+    pub(crate) fn new(snap: &'a Snapshot, host: &Host) -> Model<'a> {
         let criu_ns = snap.criu.ns.mnt;
         let root_ns = snap.root_task().and_then(|t| t.ns.mnt);
         let cgroup_ns = snap.root_shares(|n| n.cgroup) == Some(false);
@@ -264,7 +264,7 @@ impl<'a> Model<'a> {
 
     /// Whether CRIU knows the file system, by itself or by `--enable-fs`; `None`: it depends on `--enable-fs`, which is
     /// not known.
-    pub fn supported(&self, node: &Node, host: &Host) -> Option<bool> {
+    pub(crate) fn supported(&self, node: &Node, host: &Host) -> Option<bool> {
         let name = type_of(node.info);
         if SUPPORTED.contains(&name) {
             return Some(true);
@@ -283,12 +283,12 @@ impl<'a> Model<'a> {
     }
 
     /// mnt_is_external_bind: it, or a mount of the same superblock that holds its root, is external.
-    pub fn is_external_bind(&self, node: &Node) -> bool {
+    pub(crate) fn is_external_bind(&self, node: &Node) -> bool {
         self.binds(node).is_some_and(|b| b.external.hold(node.root))
     }
 
     /// mnt_is_root_bind: the same for the root mount of the root task's namespace.
-    pub fn is_root_bind(&self, node: &Node) -> bool {
+    pub(crate) fn is_root_bind(&self, node: &Node) -> bool {
         self.binds(node).is_some_and(|b| b.tree_root.hold(node.root))
     }
 
@@ -297,64 +297,69 @@ impl<'a> Model<'a> {
     }
 
     /// find_fsroot_mount_for: another mount, of the whole or the root of a tree, that this one can be bound from.
-    pub fn has_fsroot(&self, node: &Node) -> bool {
+    pub(crate) fn has_fsroot(&self, node: &Node) -> bool {
         self.binds(node).is_some_and(|b| b.has_fsroot_for(node))
     }
 
     /// can_receive_master_from_external, can_receive_master_from_root.
-    pub fn master_from_outside(&self, node: &Node) -> bool {
+    pub(crate) fn master_from_outside(&self, node: &Node) -> bool {
         self.binds(node).and_then(|b| b.masters.get(&node.info.master)).is_some_and(|roots| roots.hold(node.root))
     }
 
     /// The mounts of the whole of its superblock.
-    pub fn wholes(&self, node: &Node) -> impl Iterator<Item = &Node<'a>> + '_ {
+    pub(crate) fn wholes(&self, node: &Node) -> impl Iterator<Item = &Node<'a>> + '_ {
         self.binds(node).into_iter().flat_map(|b| &b.wholes).filter_map(|i| self.nodes.get(*i))
     }
 
     /// Something that is the same for all mounts of a superblock.
-    pub fn of_superblock(&self, node: &Node, pick: fn(&Binds) -> &OnceCell<bool>, find: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn of_superblock(
+        &self,
+        node: &Node,
+        pick: fn(&Binds) -> &OnceCell<bool>,
+        find: impl FnOnce() -> bool,
+    ) -> bool {
         self.binds(node).is_some_and(|b| *pick(b).get_or_init(find))
     }
 
     /// Another collected mount is in the peer group that this one is a slave of.
-    pub fn has_master(&self, node: &Node) -> bool {
+    pub(crate) fn has_master(&self, node: &Node) -> bool {
         let Some(master) = node.info.master else { return true };
         let itself = usize::from(node.info.shared == Some(master));
         self.peers.get(&master).is_some_and(|members| *members > itself)
     }
 
     /// The root of the tree of mounts in its namespace.
-    pub fn is_namespace_root(&self, node: &Node) -> bool {
+    pub(crate) fn is_namespace_root(&self, node: &Node) -> bool {
         self.roots.get(&node.table.ns) == Some(&node.info.mnt_id)
     }
 
     /// The first mount of a device that CRIU collects.
-    pub fn first_of_device(&self, dev: Dev) -> Option<&Node<'a>> {
+    pub(crate) fn first_of_device(&self, dev: Dev) -> Option<&Node<'a>> {
         self.nodes.get(*self.by_device.get(&dev)?)
     }
 
-    pub fn parent(&self, node: &Node) -> Option<&Node<'a>> {
+    pub(crate) fn parent(&self, node: &Node) -> Option<&Node<'a>> {
         self.nodes.get(node.parent?)
     }
 
-    pub fn children(&self, node: &Node) -> impl Iterator<Item = &Node<'a>> + '_ {
+    pub(crate) fn children(&self, node: &Node) -> impl Iterator<Item = &Node<'a>> + '_ {
         self.nodes.get(node_index(self, node)).into_iter().flat_map(|n| &n.children).filter_map(|i| self.nodes.get(*i))
     }
 
     /// The mount with this id, if CRIU collects it.
-    pub fn by_id(&self, mnt_id: u64) -> Option<&Node<'a>> {
+    pub(crate) fn by_id(&self, mnt_id: u64) -> Option<&Node<'a>> {
         self.nodes.get(*self.by_id.get(&i32::try_from(mnt_id).ok()?)?)
     }
 
     /// mnt_is_overmounted: covered by a sibling of it or of an ancestor, or by a child on the same mountpoint.
-    pub fn is_overmounted(&self, node: &Node) -> bool {
+    pub(crate) fn is_overmounted(&self, node: &Node) -> bool {
         node.covered || self.children(node).any(|c| c.info.mountpoint == node.info.mountpoint)
     }
 
     /// Whether a dropped mount hides this one: CRIU opens the mountpoint of a mount without children that no other one covers,
     /// as far as it knows, and finds what is on top (`open_mountpoint`, criu/mount.c). It does not notice if that is of the
     /// same device.
-    pub fn is_hidden(&self, node: &Node) -> bool {
+    pub(crate) fn is_hidden(&self, node: &Node) -> bool {
         *node.hidden.get_or_init(|| self.finds_dropped(node))
     }
 
@@ -375,12 +380,12 @@ impl<'a> Model<'a> {
     }
 
     /// What [`Model::same_mount`] compares.
-    pub fn identity(&self, node: &Node<'a>) -> Option<impl Eq + std::hash::Hash + use<'a>> {
+    pub(crate) fn identity(&self, node: &Node<'a>) -> Option<impl Eq + std::hash::Hash + use<'a>> {
         Some((superblock(node.info, self.cgroup_ns)?, node.root, node.external))
     }
 
     /// mounts_equal, once the external ones are known: their types and sources do not count any more.
-    pub fn same_mount(&self, a: &Node, b: &Node) -> bool {
+    pub(crate) fn same_mount(&self, a: &Node, b: &Node) -> bool {
         let external = a.external != External::No || b.external != External::No;
         let same_dev = (a.info.major, a.info.minor) == (b.info.major, b.info.minor);
         let same = if external { same_options(a.info, b.info) } else { sb_equal(a.info, b.info, self.cgroup_ns) };
@@ -388,7 +393,7 @@ impl<'a> Model<'a> {
     }
 
     /// What a finding about a mount is worth when the mounts, the externals or the skipped mounts are not known.
-    pub fn gate(&self) -> Gate {
+    pub(crate) fn gate(&self) -> Gate {
         if self.known {
             Gate::InForce
         } else {

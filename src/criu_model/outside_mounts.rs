@@ -21,7 +21,7 @@ pub(crate) struct Outside<'a> {
 }
 
 impl<'a> Outside<'a> {
-    pub fn new(table: &'a MountTable, cgroup_ns: bool) -> Self {
+    pub(crate) fn new(table: &'a MountTable, cgroup_ns: bool) -> Self {
         let mut mounts: HashMap<_, Vec<_>> = HashMap::new();
         for info in table.mounts.iter().rev() {
             if let Some(sb) = superblock(info, cgroup_ns) {
@@ -31,7 +31,7 @@ impl<'a> Outside<'a> {
         Outside { cgroup_ns, mounts }
     }
 
-    pub fn has(&self, node: &Node, host: &Host) -> bool {
+    pub(crate) fn has(&self, node: &Node, host: &Host) -> bool {
         let same = superblock(node.info, self.cgroup_ns).and_then(|sb| self.mounts.get(&sb));
         autodetect(same.map(Vec::as_slice).unwrap_or_default(), node, host, self.cgroup_ns)
     }

@@ -4,7 +4,7 @@ use crate::snapshot::{ProcSelf, Snapshot};
 
 /// What the task finds at /proc/self.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OwnProc {
+pub(crate) enum OwnProc {
     /// Itself.
     Own,
     /// It is not there.
@@ -16,7 +16,7 @@ pub enum OwnProc {
 }
 
 /// `None`: not known.
-pub fn own_proc(snap: &Snapshot) -> Option<OwnProc> {
+pub(crate) fn own_proc(snap: &Snapshot) -> Option<OwnProc> {
     let task = snap.root_task().filter(|t| !t.is_zombie())?;
     let shares = || snap.root_shares(|n| n.pid);
     Some(match task.proc_self? {

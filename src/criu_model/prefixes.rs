@@ -6,7 +6,7 @@
 pub(crate) struct Prefixes(Vec<Vec<u8>>);
 
 impl Prefixes {
-    pub fn of(texts: impl Iterator<Item = Vec<u8>>) -> Prefixes {
+    pub(crate) fn of(texts: impl Iterator<Item = Vec<u8>>) -> Prefixes {
         let mut all: Vec<Vec<u8>> = texts.collect();
         all.sort_unstable();
         all.dedup_by(|later, kept| later.starts_with(kept));
@@ -14,19 +14,19 @@ impl Prefixes {
     }
 
     /// Directories, for [`Prefixes::shortest`] with the [`as_directory`] of a path.
-    pub fn of_directories<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Prefixes {
+    pub(crate) fn of_directories<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Prefixes {
         Prefixes::of(paths.map(as_directory))
     }
 
     /// The shortest that the text begins with.
-    pub fn shortest(&self, text: &[u8]) -> Option<&[u8]> {
+    pub(crate) fn shortest(&self, text: &[u8]) -> Option<&[u8]> {
         let above = self.0.partition_point(|p| p.as_slice() <= text);
         let last = self.0.get(above.checked_sub(1)?)?;
         text.starts_with(last).then_some(last)
     }
 
     /// Whether the path is one of the directories, or below one.
-    pub fn hold(&self, path: &[u8]) -> bool {
+    pub(crate) fn hold(&self, path: &[u8]) -> bool {
         !self.0.is_empty() && self.shortest(&as_directory(path)).is_some()
     }
 }

@@ -6,34 +6,34 @@ use crate::snapshot::{Dev, OpenFile, Snapshot};
 use std::collections::{HashMap, HashSet};
 
 /// A descriptor: process, number.
-pub type Fd = (i32, i32);
+pub(crate) type Fd = (i32, i32);
 
 /// `CMSG_MAX_SIZE` (criu/sk-queue.c) up to 4.2: a descriptor that has no room there CRIU does not see. 4.3 has room for all.
-pub const OLD_CONTROL: usize = 1024;
+pub(crate) const OLD_CONTROL: usize = 1024;
 
 /// Room for control messages, if that is not enough for all.
-pub fn control_room(host: &Host) -> Option<usize> {
+pub(crate) fn control_room(host: &Host) -> Option<usize> {
     (host.release < Release::V4_3).then_some(OLD_CONTROL)
 }
 
 /// Whether CRIU dumps what lies in a message of this length: it stops at one of none.
-pub fn is_dumped(length: u64) -> bool {
+pub(crate) fn is_dumped(length: u64) -> bool {
     length > 0
 }
 
 /// Descriptors of processes whose open file CRIU meets in a socket's queue before.
-pub fn met_in_queues(snap: &Snapshot) -> HashSet<Fd> {
+pub(crate) fn met_in_queues(snap: &Snapshot) -> HashSet<Fd> {
     let files = snap.tasks.iter().flat_map(|t| &t.files);
     files.filter_map(OpenFile::queued).flat_map(|q| &q.later).copied().collect()
 }
 
 /// A descriptor in a queue: the process and its file behind which it belongs, the number that we have for it, the file.
-pub type Met<'a> = ((usize, usize), i32, &'a OpenFile);
+pub(crate) type Met<'a> = ((usize, usize), i32, &'a OpenFile);
 
 /// For each, in the order in which they are met: the descriptors of the tree that are the same open file, if none of them, and
 /// no other that lies in a queue, is met before (`None`: one is). `me`: whose descriptors those in queues are. `same` tells
 /// which of these descriptors are the same open file as one of ours, each group in their order.
-pub fn first_references(
+pub(crate) fn first_references(
     snap: &Snapshot,
     met: &[Met],
     me: i32,

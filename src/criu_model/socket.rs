@@ -19,43 +19,43 @@ pub struct Sock<'a> {
 
 impl<'a> Sock<'a> {
     /// An answer of the socket itself.
-    pub fn fact<T>(&self, pick: impl Fn(&'a SocketFacts) -> Option<T>) -> Option<T> {
+    pub(crate) fn fact<T>(&self, pick: impl Fn(&'a SocketFacts) -> Option<T>) -> Option<T> {
         self.facts.and_then(pick)
     }
 
     /// What it tells of its unread messages; `None`: it is no UNIX socket, has none, or was not asked.
-    pub fn queue(&self) -> Option<&'a UnixQueueFacts> {
+    pub(crate) fn queue(&self) -> Option<&'a UnixQueueFacts> {
         self.facts?.unix.queue.as_deref()
     }
 
     /// What CRIU's own table says about it. `None`: not listed, or only in a namespace that CRIU does not collect.
-    pub fn diag(&self) -> Option<Socket<'a>> {
+    pub(crate) fn diag(&self) -> Option<Socket<'a>> {
         self.listed.filter(|_| self.collected != Some(false) && self.unreached.is_none()).map(|(_, s)| s)
     }
 
     /// The record at which CRIU's list ends, if that is before this one.
-    pub fn unreached(&self) -> Option<End> {
+    pub(crate) fn unreached(&self) -> Option<End> {
         self.unreached
     }
-    pub fn unix(&self) -> Option<&'a UnixDiag> {
+    pub(crate) fn unix(&self) -> Option<&'a UnixDiag> {
         match self.diag()? {
             Socket::Unix(s) => Some(s),
             _ => None,
         }
     }
-    pub fn inet(&self) -> Option<&'a InetDiag> {
+    pub(crate) fn inet(&self) -> Option<&'a InetDiag> {
         match self.diag()? {
             Socket::Inet(s) => Some(s),
             _ => None,
         }
     }
-    pub fn packet(&self) -> Option<&'a PacketDiag> {
+    pub(crate) fn packet(&self) -> Option<&'a PacketDiag> {
         match self.diag()? {
             Socket::Packet(s) => Some(s),
             _ => None,
         }
     }
-    pub fn netlink(&self) -> Option<&'a NetlinkDiag> {
+    pub(crate) fn netlink(&self) -> Option<&'a NetlinkDiag> {
         match self.diag()? {
             Socket::Netlink(s) => Some(s),
             _ => None,
@@ -63,7 +63,7 @@ impl<'a> Sock<'a> {
     }
 
     /// The entry of a namespace that CRIU certainly does not collect.
-    pub fn mismatch(&self) -> Option<(&'a SocketTable, Socket<'a>)> {
+    pub(crate) fn mismatch(&self) -> Option<(&'a SocketTable, Socket<'a>)> {
         self.listed.filter(|_| self.collected == Some(false))
     }
 
@@ -76,12 +76,12 @@ impl<'a> Sock<'a> {
     }
 
     /// The address and port of an IP socket, as getsockname() tells them.
-    pub fn local(&self) -> Option<SocketAddr> {
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
         self.listed_inet().map(|s| SocketAddr::new(s.src, s.sport)).or_else(|| self.fact(|f| f.local))
     }
 
     /// Whether it is bound to an interface; `None`: not known.
-    pub fn has_device(&self) -> Option<bool> {
+    pub(crate) fn has_device(&self) -> Option<bool> {
         let asked = || match &self.facts?.bound_device {
             Answer::Unknown => None,
             device => Some(!device.is().is_some_and(|name| name.is_empty())),
@@ -90,15 +90,15 @@ impl<'a> Sock<'a> {
     }
 
     /// SO_DOMAIN.
-    pub fn family(&self) -> Option<i32> {
+    pub(crate) fn family(&self) -> Option<i32> {
         self.listed.map(|(_, s)| family_of(s)).or_else(|| self.fact(|f| f.domain))
     }
-    pub fn is_ip(&self) -> bool {
+    pub(crate) fn is_ip(&self) -> bool {
         matches!(self.family(), Some(libc::AF_INET | libc::AF_INET6))
     }
 
     /// SO_TYPE of an IP socket.
-    pub fn ip_type(&self) -> Option<i32> {
+    pub(crate) fn ip_type(&self) -> Option<i32> {
         self.fact(|f| f.kind).or_else(|| match self.listed?.1 {
             Socket::Inet(s) => match i32::from(s.protocol) {
                 libc::IPPROTO_TCP | libc::IPPROTO_MPTCP => Some(libc::SOCK_STREAM),
@@ -112,7 +112,7 @@ impl<'a> Sock<'a> {
 
     /// SO_PROTOCOL of an IP socket that is not raw. An MPTCP socket shows as its first subflow where the kernel cannot list
     /// MPTCP (no mptcp_diag).
-    pub fn ip_protocol(&self) -> Option<i32> {
+    pub(crate) fn ip_protocol(&self) -> Option<i32> {
         if let Some(p) = self.fact(|f| f.protocol) {
             return Some(p);
         }
@@ -122,14 +122,14 @@ impl<'a> Sock<'a> {
             _ => None,
         }
     }
-    pub fn is_tcp(&self) -> bool {
+    pub(crate) fn is_tcp(&self) -> bool {
         self.is_ip()
             && self.ip_protocol() == Some(libc::IPPROTO_TCP)
             && self.ip_type().is_none_or(|t| t == libc::SOCK_STREAM)
     }
 
     /// Inode of its network namespace.
-    pub fn netns(&self) -> Option<u64> {
+    pub(crate) fn netns(&self) -> Option<u64> {
         self.listed.map(|(t, _)| t.netns).or_else(|| self.fact(|f| f.netns))
     }
 }

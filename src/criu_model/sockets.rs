@@ -3,7 +3,7 @@
 
 use crate::bytes::Bytes;
 use crate::criu_model::diag_list::{self, End};
-pub use crate::criu_model::socket::Sock;
+pub(crate) use crate::criu_model::socket::Sock;
 use crate::hash::{Map, Set};
 use crate::parse::diag::UnixDiag;
 use crate::snapshot::{Index, Snapshot, SocketTable};
@@ -36,7 +36,7 @@ pub struct Socks<'a> {
 type Addr = (IpAddr, u16);
 
 impl<'a> Socks<'a> {
-    pub fn new(snap: &'a Snapshot, index: &Index<'a>) -> Self {
+    pub(crate) fn new(snap: &'a Snapshot, index: &Index<'a>) -> Self {
         let live = || snap.tasks.iter().filter(|t| !t.is_zombie());
         let mut socks = Socks {
             snap,
@@ -74,7 +74,7 @@ impl<'a> Socks<'a> {
     }
 
     /// The inode of the IP socket with these addresses, in any namespace of the tree.
-    pub fn between(&self, local: Addr, remote: Addr) -> Option<u64> {
+    pub(crate) fn between(&self, local: Addr, remote: Addr) -> Option<u64> {
         let plain = |(ip, port): Addr| (ip.to_canonical(), port);
         let ends = self.ends.get_or_init(|| {
             let mut ends = HashMap::new();
@@ -89,7 +89,7 @@ impl<'a> Socks<'a> {
 
     /// Whether CRIU lists the sockets of this network namespace: those of the tree's processes, but its own only if the
     /// root task is in it (`walk_namespaces`, criu/namespaces.c). `None`: not known.
-    pub fn collects(&self, netns: u64) -> Option<bool> {
+    pub(crate) fn collects(&self, netns: u64) -> Option<bool> {
         if !self.nets.contains(&netns) {
             return if self.nets_unknown { None } else { Some(false) };
         }
@@ -100,7 +100,7 @@ impl<'a> Socks<'a> {
     }
 
     /// Whether CRIU knows this network namespace at all: the tree's and its own (`lookup_ns_by_kid`).
-    pub fn knows(&self, netns: u64) -> Option<bool> {
+    pub(crate) fn knows(&self, netns: u64) -> Option<bool> {
         if self.nets.contains(&netns) || self.snap.criu.ns.net? == netns {
             return Some(true);
         }
@@ -112,20 +112,20 @@ impl<'a> Socks<'a> {
     }
 
     /// Whether our own list of these sockets in this namespace is there and whole.
-    pub fn listed_whole(&self, netns: u64, family: i32, protocol: i32) -> bool {
+    pub(crate) fn listed_whole(&self, netns: u64, family: i32, protocol: i32) -> bool {
         self.tables.get(&netns).is_some_and(|t| !t.failed.iter().any(|f| is(f, family, protocol)))
     }
 
     /// Whether the kernel has told in full what there is of these sockets in this namespace, or that it cannot list them; or
     /// CRIU does not ask.
-    pub fn is_told(&self, netns: u64, family: i32) -> bool {
+    pub(crate) fn is_told(&self, netns: u64, family: i32) -> bool {
         self.collects(netns) == Some(false)
             || self.listed_whole(netns, family, 0)
             || self.diag_missing(netns, family, 0).is_some()
     }
 
     /// Whether that list has not a single UNIX or packet socket.
-    pub fn lists_none(&self, netns: u64, family: i32) -> bool {
+    pub(crate) fn lists_none(&self, netns: u64, family: i32) -> bool {
         self.tables.get(&netns).is_none_or(|t| match family {
             libc::AF_UNIX => t.unix.is_empty(),
             _ => t.packet.is_empty(),
@@ -133,12 +133,12 @@ impl<'a> Socks<'a> {
     }
 
     /// Whether CRIU's list lacks this socket, though the kernel's has it.
-    pub fn is_unreached(&self, ino: u64) -> bool {
+    pub(crate) fn is_unreached(&self, ino: u64) -> bool {
         self.unreached.contains_key(&ino)
     }
 
     /// Whether our list of the UNIX sockets of every namespace that CRIU collects is there and whole.
-    pub fn all_unix_listed(&self) -> bool {
+    pub(crate) fn all_unix_listed(&self) -> bool {
         let listed = || {
             let collected = self.nets.iter().filter(|ns| self.collects(**ns) != Some(false));
             !self.nets_unknown && collected.into_iter().all(|ns| self.listed_whole(*ns, libc::AF_UNIX, 0))
@@ -147,19 +147,19 @@ impl<'a> Socks<'a> {
     }
 
     /// Whether the kernel has told of the UNIX sockets of every namespace of the tree, or that it cannot list them.
-    pub fn all_unix_told(&self) -> bool {
+    pub(crate) fn all_unix_told(&self) -> bool {
         !self.nets_unknown && self.nets.iter().all(|ns| self.is_told(*ns, libc::AF_UNIX))
     }
 
     /// The errno with which the kernel refused to list sockets of this kind in the namespace, if CRIU would be refused the
     /// same way: the module is missing (`collect_err`, criu/sockets.c).
-    pub fn diag_missing(&self, netns: u64, family: i32, protocol: i32) -> Option<i32> {
+    pub(crate) fn diag_missing(&self, netns: u64, family: i32, protocol: i32) -> Option<i32> {
         let table = self.tables.get(&netns)?;
         table.failed.iter().find(|f| is(f, family, protocol) && module_missing(f)).map(|f| f.2)
     }
 
     /// Whether CRIU has CAP_NET_ADMIN over the socket's network namespace; of one in no list, over all that the tree is in.
-    pub fn net_admin(&self, s: &Sock) -> Option<bool> {
+    pub(crate) fn net_admin(&self, s: &Sock) -> Option<bool> {
         match s.netns() {
             Some(netns) => self.tables.get(&netns)?.net_admin,
             None => {
@@ -169,7 +169,7 @@ impl<'a> Socks<'a> {
     }
 
     /// The listening socket at which this connection waits to be accepted.
-    pub fn listener_of(&self, client: u32) -> Option<&'a UnixDiag> {
+    pub(crate) fn listener_of(&self, client: u32) -> Option<&'a UnixDiag> {
         self.waiting.get(&client).copied()
     }
 }
@@ -183,14 +183,14 @@ fn is(failed: &(u8, u16, i32), family: i32, protocol: i32) -> bool {
 ///
 /// It goes on where raw sockets cannot be listed, by their number, 255 (`collect_err`, criu/sockets.c); which is also how all
 /// protocols of netlink are asked for.
-pub fn module_missing(failed: &(u8, u16, i32)) -> bool {
+pub(crate) fn module_missing(failed: &(u8, u16, i32)) -> bool {
     let family = i32::from(failed.0);
     let by_family = matches!(family, libc::AF_UNIX | libc::AF_PACKET | libc::AF_NETLINK);
     (failed.2 == libc::ENOENT && family != libc::AF_NETLINK) || (by_family && failed.2 == libc::EINVAL)
 }
 
 /// A UNIX name as people write it: an abstract one with `@` in place of its NUL.
-pub fn shown_name(name: &Bytes) -> Bytes {
+pub(crate) fn shown_name(name: &Bytes) -> Bytes {
     match name.0.split_first() {
         Some((0, rest)) => Bytes([b"@", rest].concat()),
         _ => name.clone(),

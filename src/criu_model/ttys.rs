@@ -5,7 +5,7 @@
 //! (`tty_gen_id`, `dump_one_tty`, criu/tty.c, the same in 3.17.1 to 4.2). What the checks at the end see are these records.
 
 use crate::criu::{Gate, Host};
-pub use crate::criu_model::devices::Driver;
+pub(crate) use crate::criu_model::devices::Driver;
 use crate::criu_model::devices::{tty_driver, tty_external};
 use crate::snapshot::device::major;
 use crate::snapshot::{Dev, OpenFile, Snapshot, Task};
@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 
 /// What the task would be told by TIOCGSID and TIOCGPGRP, numbers in our pid namespace, 0 for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Session {
+pub(crate) struct Session {
     pub sid: i32,
     pub pgrp: i32,
 }
@@ -22,7 +22,7 @@ const NO_SESSION: Session = Session { sid: 0, pgrp: 0 };
 
 /// The first descriptor of a terminal, as CRIU records it.
 #[derive(Clone, Copy, Debug)]
-pub struct Terminal<'a> {
+pub(crate) struct Terminal<'a> {
     pub task: &'a Task,
     pub file: &'a OpenFile,
     pub driver: Driver,
@@ -40,23 +40,23 @@ pub struct Terminal<'a> {
 
 impl Terminal<'_> {
     /// The first descriptor's open file, by which CRIU reads what is queued, cannot be read.
-    pub fn is_write_only(&self) -> bool {
+    pub(crate) fn is_write_only(&self) -> bool {
         let flags = self.file.flags.or_else(|| self.file.info.as_ref()?.flags);
         flags.is_some_and(|f| f as i32 & libc::O_ACCMODE == libc::O_WRONLY)
     }
 
-    pub fn is_pty(&self) -> bool {
+    pub(crate) fn is_pty(&self) -> bool {
         matches!(self.driver, Driver::Master | Driver::Slave)
     }
 }
 
 /// A terminal device that CRIU takes as one, whatever its state.
-pub fn is_terminal(host: &Host, file: &OpenFile) -> bool {
+pub(crate) fn is_terminal(host: &Host, file: &OpenFile) -> bool {
     file.is_chrdev() && (tty_driver(file.attr.rdev).is_some() || tty_external(host, file) == Gate::Waived)
 }
 
 /// The driver, and whether it is certain that the terminal is not named as external.
-pub fn driver(host: &Host, file: &OpenFile) -> (Driver, Gate) {
+pub(crate) fn driver(host: &Host, file: &OpenFile) -> (Driver, Gate) {
     match tty_external(host, file) {
         Gate::Waived => (Driver::External, Gate::Waived),
         gate => (tty_driver(file.attr.rdev).unwrap_or(Driver::Serial), gate),
@@ -70,7 +70,7 @@ fn files(snap: &Snapshot) -> impl Iterator<Item = (&Task, &OpenFile)> {
 
 /// The index CRIU gives a pseudoterminal. For a slave it reads the last part of the *path*, so that /dev/console of a
 /// container has index 0 whatever its number is (`pts_fd_get_index`).
-pub fn index(driver: Driver, file: &OpenFile) -> Option<i64> {
+pub(crate) fn index(driver: Driver, file: &OpenFile) -> Option<i64> {
     match driver {
         Driver::Slave => {
             let name = file.link.as_ref()?.rsplit(|b| *b == b'/').next()?;
@@ -87,7 +87,7 @@ pub fn index(driver: Driver, file: &OpenFile) -> Option<i64> {
 }
 
 /// CRIU's records, in its order.
-pub fn terminals<'a>(snap: &'a Snapshot, host: &Host) -> Vec<Terminal<'a>> {
+pub(crate) fn terminals<'a>(snap: &'a Snapshot, host: &Host) -> Vec<Terminal<'a>> {
     let instances = ambiguous_slaves(snap);
     let mut seen = HashSet::new();
     let mut list = Vec::new();

@@ -11,7 +11,7 @@ use crate::snapshot::{Dev, MountTable, Snapshot, Watch};
 
 /// How the search for a watched inode goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WatchResolution {
+pub(crate) enum WatchResolution {
     /// Opens by its handle, and the path that it shows leads to it.
     Path,
     /// Opens by its handle, but no path leads to it.
@@ -29,7 +29,7 @@ pub enum WatchResolution {
 }
 
 /// What becomes of a watch.
-pub fn resolution(watch: &Watch, host: &Host) -> WatchResolution {
+pub(crate) fn resolution(watch: &Watch, host: &Host) -> WatchResolution {
     // Without a handle CRIU does not understand the line at all.
     let Some(handle) = watch.handle else { return WatchResolution::Nowhere };
     if handle.path {
@@ -57,7 +57,7 @@ pub fn resolution(watch: &Watch, host: &Host) -> WatchResolution {
 }
 
 /// Whether CRIU searches for what did not open, or to which no path leads.
-pub fn is_searched_for(watch: &Watch, host: &Host) -> bool {
+pub(crate) fn is_searched_for(watch: &Watch, host: &Host) -> bool {
     watch.handle.is_some_and(|answers| {
         let undecided = answers.path || answers.deferred || answers.unknown;
         !undecided && (!answers.no_path || host.options.force_irmap == Some(true))
@@ -65,15 +65,15 @@ pub fn is_searched_for(watch: &Watch, host: &Host) -> bool {
 }
 
 /// The mount tables that CRIU collects, the root task's first.
-pub fn tables(snap: &Snapshot, root_ns: Option<u64>) -> Vec<&MountTable> {
+pub(crate) fn tables(snap: &Snapshot, root_ns: Option<u64>) -> Vec<&MountTable> {
     snap.mounts.iter().filter(|t| Some(t.ns) == root_ns || Some(t.ns) != snap.criu.ns.mnt).collect()
 }
 
 /// Mounts of each device that CRIU tries, in its order, each with its table.
-pub type Mounts<'a> = Map<Dev, Vec<(&'a MountTable, &'a MountInfo)>>;
+pub(crate) type Mounts<'a> = Map<Dev, Vec<(&'a MountTable, &'a MountInfo)>>;
 
 /// See [`Mounts`] and [`tables`].
-pub fn tried_mounts<'a>(tables: &[&'a MountTable], host: &Host) -> Mounts<'a> {
+pub(crate) fn tried_mounts<'a>(tables: &[&'a MountTable], host: &Host) -> Mounts<'a> {
     let mut all = Mounts::default();
     for table in tables.iter().copied() {
         for mount in table.mounts.iter().filter(|m| !host.options.skips(&m.mountpoint)) {
@@ -96,10 +96,10 @@ const HINTS: [&str; 8] = [
 ];
 
 /// It is the last of them, without what is below it.
-pub const IRMAP_LAST: &[u8] = b"/";
+pub(crate) const IRMAP_LAST: &[u8] = b"/";
 
 /// Directories that CRIU searches, in its order, and whether all of them are known.
-pub fn irmap_dirs(host: &Host) -> (impl Iterator<Item = &[u8]>, bool) {
+pub(crate) fn irmap_dirs(host: &Host) -> (impl Iterator<Item = &[u8]>, bool) {
     let given = host.options.irmap_scan_paths.as_deref();
     // /usr/share/dbus-1/services came with 3.18.
     let old = host.release == Release::V3_17;

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 const MEASURES: [&str; 8] = ["size", "used", "enough", "count", "length", "record", "waiting", "backlog"];
 
 /// What both looks saw: the refusals of `second` that `first` had too, with the same facts; everything else only warns.
-pub fn confirm(first: (&Snapshot, &[Finding]), second: &Snapshot, findings: &mut [Finding]) {
+pub(crate) fn confirm(first: (&Snapshot, &[Finding]), second: &Snapshot, findings: &mut [Finding]) {
     let earlier = Earlier::of(first);
     for f in findings.iter_mut().filter(|f| f.verdict.is_certain()) {
         if earlier.find(second, f).is_none() {
@@ -65,7 +65,7 @@ fn other_start(snap: &Snapshot, f: &Finding) -> Option<u64> {
 
 /// Marks the refusals that two looks agree on but that could be a coincidence of two moments, and lets them only warn. What two
 /// looks before these have settled stays so.
-pub fn settle(first: (&Snapshot, &[Finding]), second: &Snapshot, findings: &mut [Finding]) {
+pub(crate) fn settle(first: (&Snapshot, &[Finding]), second: &Snapshot, findings: &mut [Finding]) {
     let earlier = Earlier::of(first);
     let first = first.0;
     let still = Still::between(first, second);

@@ -30,7 +30,7 @@ pub enum Evidence {
 
 impl Evidence {
     /// Whether every descriptor and task of the tree counts: with a list that is not complete nothing is known.
-    pub fn needs_whole_tree(self) -> bool {
+    pub(crate) fn needs_whole_tree(self) -> bool {
         matches!(self, Evidence::Peer | Evidence::Outsider | Evidence::Tree)
     }
 }

@@ -7,12 +7,12 @@ use crate::rules::{Remedy, Rule};
 use std::io::Write as _;
 
 /// What the remedies say about a finding that its rule has made.
-pub fn of(rule: &Rule, finding: &Finding, host: &Host) -> Gate {
+pub(crate) fn of(rule: &Rule, finding: &Finding, host: &Host) -> Gate {
     any(rule.remedies.iter().map(|remedy| of_remedy(remedy, Some(finding), host)))
 }
 
 /// Whether an option or a hook that allows everything of the rule is known to be given: nothing need be looked for.
-pub fn waives_all(rule: &Rule, host: &Host) -> bool {
+pub(crate) fn waives_all(rule: &Rule, host: &Host) -> bool {
     rule.remedies.iter().any(|remedy| of_remedy(remedy, None, host) == Gate::Waived)
 }
 

@@ -9,12 +9,12 @@ use crate::rules::{registry, Ctx, Finding, Phase, Remedy, Rule, Verdict, WarnRea
 use crate::snapshot::{ScanPhase, Snapshot};
 
 /// All findings of one look, merged by resource, refusals first.
-pub fn judge(snap: &Snapshot, host: &Host, config: &Config) -> Vec<Finding> {
+pub(crate) fn judge(snap: &Snapshot, host: &Host, config: &Config) -> Vec<Finding> {
     judge_with(registry::RULES, snap, host, config)
 }
 
 /// [`judge`] over a given table (tests).
-pub fn judge_with(rules: &[&Rule], snap: &Snapshot, host: &Host, config: &Config) -> Vec<Finding> {
+pub(crate) fn judge_with(rules: &[&Rule], snap: &Snapshot, host: &Host, config: &Config) -> Vec<Finding> {
     let ctx = Ctx::new(snap, host);
     let mut found = Vec::new();
     for rule in rules {
@@ -33,7 +33,7 @@ pub fn judge_with(rules: &[&Rule], snap: &Snapshot, host: &Host, config: &Config
 }
 
 /// A stable order: refusals first, then what cannot be restored, each as the table and the tree have them.
-pub fn sort(findings: &mut [Finding]) {
+pub(crate) fn sort(findings: &mut [Finding]) {
     findings.sort_by_key(|f| std::cmp::Reverse(f.verdict));
 }
 

@@ -4,8 +4,8 @@
 //! ([`gate`]), merges the places of one resource ([`sink`]), lets findings only warn where they must ([`judge`]) and asks
 //! for evidence while the tree runs ([`confirm`]). Each warning says why it is one ([`crate::finding::WarnReason`]).
 
-pub mod confirm;
-pub mod evidence;
-pub mod gate;
+pub(crate) mod confirm;
+pub(crate) mod evidence;
+pub(crate) mod gate;
 pub mod judge;
-pub mod sink;
+pub(crate) mod sink;

@@ -26,22 +26,22 @@ pub struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    pub fn new(rule: &'a Rule, host: &'a Host) -> Self {
+    pub(crate) fn new(rule: &'a Rule, host: &'a Host) -> Self {
         Sink { rule, host, found: Vec::new(), known: HashMap::new(), trace: None }
     }
 
     /// The same, and remembers every candidate.
-    pub fn traced(rule: &'a Rule, host: &'a Host) -> Self {
+    pub(crate) fn traced(rule: &'a Rule, host: &'a Host) -> Self {
         Sink { trace: Some(Vec::new()), ..Sink::new(rule, host) }
     }
 
     /// A finding: refused unless one of the rule's remedies is given; a warning if that is not known.
-    pub fn push(&mut self, finding: Finding) {
+    pub(crate) fn push(&mut self, finding: Finding) {
         self.push_unless(Gate::InForce, finding);
     }
 
     /// The same for what CRIU does not even look at under a condition that is no remedy of the rule and may not be known.
-    pub fn push_unless(&mut self, condition: Gate, mut finding: Finding) {
+    pub(crate) fn push_unless(&mut self, condition: Gate, mut finding: Finding) {
         let gate = gate::of(self.rule, &finding, self.host).or(condition);
         if let Gate::Unknown(missing) = gate {
             finding.demote(missing.into());
@@ -76,12 +76,12 @@ impl<'a> Sink<'a> {
     }
 
     /// Each resource once, in the order they were met.
-    pub fn into_findings(self) -> Vec<Finding> {
+    pub(crate) fn into_findings(self) -> Vec<Finding> {
         self.found
     }
 
     /// The findings, and what became of each candidate.
-    pub fn into_parts(self) -> (Vec<Finding>, Vec<Decision>) {
+    pub(crate) fn into_parts(self) -> (Vec<Finding>, Vec<Decision>) {
         (self.found, self.trace.unwrap_or_default())
     }
 }

@@ -2,5 +2,5 @@
 //! for it.
 
 pub mod holders;
-pub mod names;
-pub mod recheck;
+pub(crate) mod names;
+pub(crate) mod recheck;

@@ -10,7 +10,7 @@ use crate::snapshot::{OpenFile, Snapshot, Task};
 use std::ffi::CString;
 
 /// Gives the findings about files with a name (`path`) that name.
-pub fn fill_in(findings: &mut [Finding], snap: &Snapshot) {
+pub(crate) fn fill_in(findings: &mut [Finding], snap: &Snapshot) {
     let of = |f: &Finding| f.fd.filter(|_| f.get("path").is_none() && f.queued.is_empty()).map(|fd| (f.pid, fd));
     let wanted: Set<(i32, i32)> = findings.iter().filter_map(of).collect();
     if wanted.is_empty() {
@@ -36,7 +36,7 @@ fn has_name(file: &OpenFile) -> bool {
 
 /// Reads links, mostly several of one process in a row.
 #[derive(Default)]
-pub struct Links {
+pub(crate) struct Links {
     /// The process that was asked last; held, so that its number cannot come to mean another.
     last: Option<(i32, Seen<Dir>)>,
     b: Buffers,
@@ -44,7 +44,7 @@ pub struct Links {
 
 impl Links {
     /// The link text of one descriptor. [`Seen::Gone`] also when the pid belongs to another process by now.
-    pub fn of(&mut self, task: &Task, fd: i32) -> Seen<Bytes> {
+    pub(crate) fn of(&mut self, task: &Task, fd: i32) -> Seen<Bytes> {
         if self.last.as_ref().is_none_or(|(pid, _)| *pid != task.pid) {
             self.last = Some((task.pid, process(task, &mut self.b)));
         }

@@ -48,7 +48,7 @@ struct TaskState {
 }
 
 /// Waits for a moment and asks for what the refusals are about all the while: which of them stayed as they were.
-pub fn watch(findings: &mut [Finding], snap: &Snapshot, moment: Duration) {
+pub(crate) fn watch(findings: &mut [Finding], snap: &Snapshot, moment: Duration) {
     let Ok(proc) = Dir::proc() else {
         std::thread::sleep(moment);
         findings.iter_mut().for_each(|f| f.held = Some(false));
@@ -185,7 +185,7 @@ fn process(proc: &Dir, pid: i32, start_time: u64, b: &mut Buffers) -> Option<Dir
 
 /// Which of the refusals that rest on a path hold: the descriptor (or mapping, or directory) before and after, and in between
 /// where its path leads.
-pub fn paths(findings: &mut [Finding], snap: &Snapshot) {
+pub(crate) fn paths(findings: &mut [Finding], snap: &Snapshot) {
     let rests_on_path = |f: &Finding| registry::by_id(&f.rule).is_some_and(|r| r.evidence == Evidence::Path);
     let asked = |f: &Finding| f.verdict.is_certain() && rests_on_path(f);
     if !findings.iter().any(asked) {

@@ -15,12 +15,12 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    pub fn is_v2(&self) -> bool {
+    pub(crate) fn is_v2(&self) -> bool {
         self.hierarchy == 0 && self.controllers.is_empty()
     }
 
     /// The hierarchy as the file names it: controllers with commas between; empty for version 2.
-    pub fn name(&self) -> Bytes {
+    pub(crate) fn name(&self) -> Bytes {
         let parts: Vec<&[u8]> = self.controllers.iter().map(|c| c.0.as_slice()).collect();
         Bytes(parts.join(&b','))
     }

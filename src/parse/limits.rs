@@ -14,13 +14,13 @@ pub struct Limit {
 }
 
 /// RLIMIT_NOFILE
-pub const OPEN_FILES: &[u8] = b"Max open files";
+pub(crate) const OPEN_FILES: &[u8] = b"Max open files";
 /// RLIMIT_AS
-pub const ADDRESS_SPACE: &[u8] = b"Max address space";
+pub(crate) const ADDRESS_SPACE: &[u8] = b"Max address space";
 
 impl Parsed<Limit> {
     /// The limit of this name.
-    pub fn get(&self, name: &[u8]) -> Option<&Limit> {
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&Limit> {
         self.items.iter().find(|limit| &*limit.name == name)
     }
 }

@@ -81,7 +81,7 @@ pub fn parse(text: &[u8]) -> Parsed<Lock> {
 }
 
 /// Parses one line of `/proc/locks`, or what follows `lock:` in fdinfo.
-pub fn line(line: &[u8]) -> Option<Lock> {
+pub(crate) fn line(line: &[u8]) -> Option<Lock> {
     let (id, rest) = take_field(line)?;
     let id = dec(id.strip_suffix(b":")?)?;
     let rest = trim_start(rest);
@@ -143,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Printed by Linux 6.18.
-    pub const PROC_LOCKS: &[u8] = b"\
+    pub(crate) const PROC_LOCKS: &[u8] = b"\
 1: LEASE  BREAKING  UNLCK 7452 fe:00:10010756 0 EOF
 1: -> LEASE  BREAKER   WRITE 7496 <none>:0 0 EOF
 2: OFDLCK ADVISORY  READ -1 fe:00:10010755 0 EOF

@@ -47,17 +47,12 @@ impl Vma {
     }
 
     /// Length in bytes.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.end.saturating_sub(self.start)
     }
 
-    /// True only for a line no kernel prints.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// True if smaps was read and lists this flag.
-    pub fn has_flag(&self, flag: &[u8; 2]) -> bool {
+    pub(crate) fn has_flag(&self, flag: &[u8; 2]) -> bool {
         self.flags.as_ref().is_some_and(|flags| flags.has(flag))
     }
 }
@@ -69,7 +64,7 @@ impl Vma {
 pub struct VmFlags(pub Vec<[u8; 2]>);
 
 impl VmFlags {
-    pub fn has(&self, flag: &[u8; 2]) -> bool {
+    pub(crate) fn has(&self, flag: &[u8; 2]) -> bool {
         self.0.contains(flag)
     }
 }
@@ -116,7 +111,7 @@ pub fn parse(text: &[u8]) -> Parsed<Vma> {
 }
 
 /// Parses one line of `maps`.
-pub fn line_of_maps(line: &[u8]) -> Option<Vma> {
+pub(crate) fn line_of_maps(line: &[u8]) -> Option<Vma> {
     let (range, rest) = take_field(line)?;
     let (start, end) = split_once(range, b'-')?;
     let (perms, rest) = take_field(rest)?;

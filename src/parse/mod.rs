@@ -8,7 +8,7 @@
 //! at its first colon and replaces bytes in that of `stat`. A tree's owner can do each of these on purpose. What procfs
 //! reads well serves as the second opinion in the tests here (`procfs_tests.rs`).
 
-pub mod capability;
+pub(crate) mod capability;
 pub mod cgroup;
 pub mod devices;
 pub mod diag;
@@ -21,7 +21,7 @@ pub mod mountinfo;
 pub mod nslink;
 #[cfg(test)]
 mod procfs_tests;
-pub mod sockets;
+pub(crate) mod sockets;
 pub mod stat;
 pub mod status;
 pub(crate) mod text;

@@ -38,7 +38,7 @@ pub struct MountInfo {
 impl MountInfo {
     /// A filesystem option: `Some(None)` for a bare `key`, `Some(Some(value))`, unescaped, for `key=value`.
     /// The first one counts.
-    pub fn super_option(&self, key: &[u8]) -> Option<Option<Bytes>> {
+    pub(crate) fn super_option(&self, key: &[u8]) -> Option<Option<Bytes>> {
         option(&self.super_options, key)
     }
 
@@ -48,13 +48,13 @@ impl MountInfo {
     }
 
     /// All values of an option that may be given more than once: `lowerdir+`.
-    pub fn super_values<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = Bytes> + 'a {
+    pub(crate) fn super_values<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = Bytes> + 'a {
         let words = self.super_options.split(|&b| b == b',').filter_map(|word| split_once(word, b'='));
         words.filter(move |(k, _)| *k == key).map(|(_, value)| unescape_octal(value))
     }
 
     /// True if the per-mount options list `key` (`ro`, `nosuid`, ...).
-    pub fn has_option(&self, key: &[u8]) -> bool {
+    pub(crate) fn has_option(&self, key: &[u8]) -> bool {
         option(&self.options, key).is_some()
     }
 }
@@ -72,7 +72,7 @@ pub fn parse(text: &[u8]) -> Parsed<MountInfo> {
 }
 
 /// Parses one line.
-pub fn line(line: &[u8]) -> Option<MountInfo> {
+pub(crate) fn line(line: &[u8]) -> Option<MountInfo> {
     let mut rest = line;
     let mut next = || {
         let (field, tail) = split_once(rest, b' ')?;

@@ -3,21 +3,21 @@
 use std::borrow::Cow;
 
 /// Address families, as wide as sock_diag has them.
-pub mod family {
-    pub const UNIX: u8 = libc::AF_UNIX as u8;
-    pub const INET: u8 = libc::AF_INET as u8;
-    pub const INET6: u8 = libc::AF_INET6 as u8;
-    pub const NETLINK: u8 = libc::AF_NETLINK as u8;
-    pub const PACKET: u8 = libc::AF_PACKET as u8;
+pub(crate) mod family {
+    pub(crate) const UNIX: u8 = libc::AF_UNIX as u8;
+    pub(crate) const INET: u8 = libc::AF_INET as u8;
+    pub(crate) const INET6: u8 = libc::AF_INET6 as u8;
+    pub(crate) const NETLINK: u8 = libc::AF_NETLINK as u8;
+    pub(crate) const PACKET: u8 = libc::AF_PACKET as u8;
 }
 
 /// Protocols of IP sockets: one above 255 has no room in the request's own field.
-pub mod protocol {
-    pub const TCP: u16 = libc::IPPROTO_TCP as u16;
-    pub const UDP: u16 = libc::IPPROTO_UDP as u16;
-    pub const UDPLITE: u16 = libc::IPPROTO_UDPLITE as u16;
-    pub const RAW: u16 = libc::IPPROTO_RAW as u16;
-    pub const MPTCP: u16 = libc::IPPROTO_MPTCP as u16;
+pub(crate) mod protocol {
+    pub(crate) const TCP: u16 = libc::IPPROTO_TCP as u16;
+    pub(crate) const UDP: u16 = libc::IPPROTO_UDP as u16;
+    pub(crate) const UDPLITE: u16 = libc::IPPROTO_UDPLITE as u16;
+    pub(crate) const RAW: u16 = libc::IPPROTO_RAW as u16;
+    pub(crate) const MPTCP: u16 = libc::IPPROTO_MPTCP as u16;
 }
 
 // Not in the crate libc.
@@ -28,13 +28,13 @@ const IPPROTO_L2TP: i32 = 115;
 const IPPROTO_SMC: i32 = 256;
 
 /// Socket states of include/net/tcp_states.h, which UNIX and netlink sockets borrow.
-pub mod state {
-    pub const ESTABLISHED: u8 = 1;
-    pub const SYN_RECV: u8 = 3;
-    pub const TIME_WAIT: u8 = 6;
-    pub const CLOSE: u8 = 7;
-    pub const LISTEN: u8 = 10;
-    pub const NEW_SYN_RECV: u8 = 12;
+pub(crate) mod state {
+    pub(crate) const ESTABLISHED: u8 = 1;
+    pub(crate) const SYN_RECV: u8 = 3;
+    pub(crate) const TIME_WAIT: u8 = 6;
+    pub(crate) const CLOSE: u8 = 7;
+    pub(crate) const LISTEN: u8 = 10;
+    pub(crate) const NEW_SYN_RECV: u8 = 12;
 
     /// The kernel's own name.
     pub(super) fn name(state: u8) -> Option<&'static str> {
@@ -57,7 +57,7 @@ pub mod state {
 }
 
 /// A family's usual name (linux/socket.h).
-pub fn family_name(family: i32) -> Cow<'static, str> {
+pub(crate) fn family_name(family: i32) -> Cow<'static, str> {
     Cow::Borrowed(match family {
         libc::AF_UNIX => "UNIX",
         libc::AF_INET => "IPv4",
@@ -83,7 +83,7 @@ pub fn family_name(family: i32) -> Cow<'static, str> {
 }
 
 /// The name of an IP protocol that has sockets of its own.
-pub fn protocol_name(protocol: i32) -> Cow<'static, str> {
+pub(crate) fn protocol_name(protocol: i32) -> Cow<'static, str> {
     Cow::Borrowed(match protocol {
         libc::IPPROTO_ICMP => "ICMP",
         libc::IPPROTO_TCP => "TCP",
@@ -100,7 +100,7 @@ pub fn protocol_name(protocol: i32) -> Cow<'static, str> {
 }
 
 /// linux/netlink.h
-pub fn netlink_protocol_name(protocol: i32) -> Cow<'static, str> {
+pub(crate) fn netlink_protocol_name(protocol: i32) -> Cow<'static, str> {
     Cow::Borrowed(match protocol {
         0 => "ROUTE",
         2 => "USERSOCK",
@@ -123,7 +123,7 @@ pub fn netlink_protocol_name(protocol: i32) -> Cow<'static, str> {
 }
 
 /// A word for SO_TYPE.
-pub fn type_name(kind: i32) -> String {
+pub(crate) fn type_name(kind: i32) -> String {
     match kind {
         libc::SOCK_STREAM => "stream".into(),
         libc::SOCK_DGRAM => "datagram".into(),
@@ -136,6 +136,6 @@ pub fn type_name(kind: i32) -> String {
 }
 
 /// The kernel's name of a state, or its number.
-pub fn state_name(state: u8) -> String {
+pub(crate) fn state_name(state: u8) -> String {
     self::state::name(state).map_or_else(|| format!("state {state}"), str::to_owned)
 }

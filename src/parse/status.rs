@@ -90,7 +90,7 @@ fn read_line(s: &mut Status, line: &[u8]) -> Option<()> {
 }
 
 /// The lines about memory (`task_mem()` in fs/proc/task_mmu.c): of one address space the same in every process that has it.
-pub fn memory(text: &[u8]) -> Vec<Bytes> {
+pub(crate) fn memory(text: &[u8]) -> Vec<Bytes> {
     let about_memory = |line: &&[u8]| line.starts_with(b"Vm") || line.starts_with(b"Rss");
     lines(text).filter(about_memory).map(Bytes::from).collect()
 }

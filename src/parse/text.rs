@@ -2,24 +2,24 @@
 use crate::bytes::Bytes;
 
 /// The lines of a /proc file. The newline after the last line opens no further one.
-pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.strip_suffix(b"\n").unwrap_or(text).split(|&b| b == b'\n').filter(|line| !line.is_empty())
 }
 
 /// The fields of a line, separated by runs of blanks and tabs.
-pub fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&b| b == b' ' || b == b'\t').filter(|field| !field.is_empty())
 }
 
 /// The bytes before the first `separator` and those after it.
-pub fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|&b| b == separator)?;
     let (head, tail) = text.split_at_checked(at)?;
     Some((head, tail.get(1..)?))
 }
 
 /// One blank-ended field off the front, without the blanks before it: (field, rest with its leading blanks).
-pub fn take_field(text: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn take_field(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = trim_start(text);
     let end = text.iter().position(|&b| b == b' ' || b == b'\t').unwrap_or(text.len());
     if end == 0 {
@@ -29,7 +29,7 @@ pub fn take_field(text: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// `text` without leading blanks and tabs.
-pub fn trim_start(mut text: &[u8]) -> &[u8] {
+pub(crate) fn trim_start(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = text {
         text = rest;
     }
@@ -37,7 +37,7 @@ pub fn trim_start(mut text: &[u8]) -> &[u8] {
 }
 
 /// `text` without blanks and tabs at either end.
-pub fn trim(text: &[u8]) -> &[u8] {
+pub(crate) fn trim(text: &[u8]) -> &[u8] {
     let mut text = trim_start(text);
     while let [rest @ .., b' ' | b'\t'] = text {
         text = rest;
@@ -46,7 +46,7 @@ pub fn trim(text: &[u8]) -> &[u8] {
 }
 
 /// An integer type [`number`] can make.
-pub trait Number: Sized {
+pub(crate) trait Number: Sized {
     fn from_radix(text: &str, radix: u32) -> Option<Self>;
 }
 
@@ -62,7 +62,7 @@ macro_rules! number {
 number!(u8 u16 u32 u64 usize i32 i64);
 
 /// A whole field as a number; `None` if it is anything else (a sign that is not a minus, an overflow, a byte too many).
-pub fn number<T: Number>(field: &[u8], radix: u32) -> Option<T> {
+pub(crate) fn number<T: Number>(field: &[u8], radix: u32) -> Option<T> {
     match field.first() {
         None | Some(b'+') => None,
         Some(_) => T::from_radix(std::str::from_utf8(field).ok()?, radix),
@@ -70,17 +70,17 @@ pub fn number<T: Number>(field: &[u8], radix: u32) -> Option<T> {
 }
 
 /// [`number`] in base 10.
-pub fn dec<T: Number>(field: &[u8]) -> Option<T> {
+pub(crate) fn dec<T: Number>(field: &[u8]) -> Option<T> {
     number(field, 10)
 }
 
 /// [`number`] in base 16, without a `0x`.
-pub fn hex<T: Number>(field: &[u8]) -> Option<T> {
+pub(crate) fn hex<T: Number>(field: &[u8]) -> Option<T> {
     number(field, 16)
 }
 
 /// Undoes the kernel's `\ooo` (`mangle_path()` and `seq_escape()`, fs/seq_file.c). Anything else stays as it is.
-pub fn unescape_octal(text: &[u8]) -> Bytes {
+pub(crate) fn unescape_octal(text: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&first, tail)) = rest.split_first() {

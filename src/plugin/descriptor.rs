@@ -6,14 +6,14 @@ use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
 /// More than CRIU has (17 in 4.3); a host with still more is told this number, which it accepts.
-pub const HOOKS: usize = 32;
+pub(crate) const HOOKS: usize = 32;
 /// CR_PLUGIN_HOOK__MAX of 3.17 to 3.19, the smallest of all supported releases.
 const HOOKS_BEFORE_4_0: usize = 10;
 /// CR_PLUGIN_HOOK__MAX of 4.0 and 4.1, the first with the device hooks.
 const HOOKS_4_0: usize = 12;
 
-pub const PAUSE_DEVICES: usize = 10;
-pub const CHECKPOINT_DEVICES: usize = 11;
+pub(crate) const PAUSE_DEVICES: usize = 10;
+pub(crate) const CHECKPOINT_DEVICES: usize = 11;
 
 /// 0.2.0: CRIU refuses a plugin whose version is greater than its own (criu/plugin.c:verify_plugin), and 4.3 (0.3.0)
 /// still takes this one.
@@ -21,7 +21,7 @@ const VERSION: c_uint = 0x200;
 
 /// `cr_plugin_desc_t` (criu/include/criu-plugin.h) with the longest hook table of ours.
 #[repr(C)]
-pub struct Descriptor {
+pub(crate) struct Descriptor {
     pub name: *const c_char,
     pub init: Option<unsafe extern "C" fn(c_int) -> c_int>,
     pub exit: Option<unsafe extern "C" fn(c_int, c_int)>,
@@ -32,14 +32,14 @@ pub struct Descriptor {
 
 /// Memory that CRIU and the constructor write to.
 #[repr(transparent)]
-pub struct Shared(UnsafeCell<Descriptor>);
+pub(crate) struct Shared(UnsafeCell<Descriptor>);
 
 // SAFETY: the constructor writes before CRIU can read, and CRIU runs plugins on one thread.
 unsafe impl Sync for Shared {}
 
 /// Looked up by CRIU with dlsym.
 #[no_mangle]
-pub static CR_PLUGIN_DESC: Shared = Shared(UnsafeCell::new(Descriptor {
+pub(crate) static CR_PLUGIN_DESC: Shared = Shared(UnsafeCell::new(Descriptor {
     name: c"preflight".as_ptr(),
     init: Some(hooks::init),
     exit: Some(hooks::exit),
@@ -76,7 +76,7 @@ extern "C" fn fit() {
 }
 
 /// The address CRIU's list of plugins has for us.
-pub fn address() -> usize {
+pub(crate) fn address() -> usize {
     (&raw const CR_PLUGIN_DESC) as usize
 }
 

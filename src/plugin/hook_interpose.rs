@@ -50,7 +50,7 @@ fn stand_in() -> usize {
 
 /// Gets in front of the plugins that were loaded before us. To be called when `init` is certain to succeed: after a
 /// failed one CRIU unloads us without calling our `exit`. Whether our hook is certain to be called.
-pub fn install(plugins: &[Loaded], own_desc: usize) -> bool {
+pub(crate) fn install(plugins: &[Loaded], own_desc: usize) -> bool {
     let hook = CHECKPOINT_DEVICES as u32;
     let before = plugins.iter().take_while(|p| p.desc != own_desc);
     let Some(head) = before.into_iter().find(|p| p.sibling.hooks.contains(&hook)) else { return true };
@@ -76,7 +76,7 @@ pub fn install(plugins: &[Loaded], own_desc: usize) -> bool {
 /// CRIU has finished the plugins before us by then (cr_plugin_fini walks in load order), and most are gone. One that stays
 /// mapped (-z nodelete, STB_GNU_UNIQUE symbols) keeps its descriptor, and a later request of the same process would find
 /// our pointer in it.
-pub fn restore() {
+pub(crate) fn restore() {
     let Some(replaced) = REPLACED.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     let listed = || {
         symbols::table()

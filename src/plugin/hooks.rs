@@ -12,7 +12,7 @@ use std::ffi::c_int;
 use std::sync::{Mutex, PoisonError};
 
 /// "Nothing to object": the next plugin is asked. Any other answer, 0 too, would hide the plugins behind us.
-pub const NOT_HANDLED: c_int = -libc::ENOTSUP;
+pub(crate) const NOT_HANDLED: c_int = -libc::ENOTSUP;
 /// Negative and not -ENOTSUP: the dump ends here.
 const REFUSED: c_int = -libc::ECANCELED;
 
@@ -40,7 +40,7 @@ struct PluginState {
 ///
 /// # Safety
 /// To be called by CRIU, on its only thread.
-pub unsafe extern "C" fn init(stage: c_int) -> c_int {
+pub(crate) unsafe extern "C" fn init(stage: c_int) -> c_int {
     catch_panic("init", 0, || begin(stage))
 }
 
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn init(stage: c_int) -> c_int {
 ///
 /// # Safety
 /// To be called by CRIU, on its only thread.
-pub unsafe extern "C" fn exit(_stage: c_int, ret: c_int) {
+pub(crate) unsafe extern "C" fn exit(_stage: c_int, ret: c_int) {
     catch_panic("exit", (), || {
         if let Some(mut with_state) = with_state(Option::take) {
             with_state.end(ret != 0);
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn exit(_stage: c_int, ret: c_int) {
 ///
 /// # Safety
 /// To be called by CRIU, on its only thread.
-pub unsafe extern "C" fn pause_devices(pid: c_int) -> c_int {
+pub(crate) unsafe extern "C" fn pause_devices(pid: c_int) -> c_int {
     catch_panic("PAUSE_DEVICES", NOT_HANDLED, || {
         with_state(|slot| {
             let Some(with_state) = slot.as_mut().filter(|d| d.early_due) else { return NOT_HANDLED };
@@ -77,12 +77,12 @@ pub unsafe extern "C" fn pause_devices(pid: c_int) -> c_int {
 ///
 /// # Safety
 /// To be called by CRIU, on its only thread.
-pub unsafe extern "C" fn checkpoint_devices(pid: c_int) -> c_int {
+pub(crate) unsafe extern "C" fn checkpoint_devices(pid: c_int) -> c_int {
     catch_panic("CHECKPOINT_DEVICES", NOT_HANDLED, || frozen(pid))
 }
 
 /// The frozen look, at the first call of a dump, whether it came to us or to the plugin we stand in front of.
-pub fn frozen(pid: c_int) -> c_int {
+pub(crate) fn frozen(pid: c_int) -> c_int {
     with_state(|slot| {
         let Some(with_state) = slot.as_mut().filter(|d| d.frozen_due) else { return NOT_HANDLED };
         with_state.frozen_due = false;

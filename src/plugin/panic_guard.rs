@@ -50,7 +50,7 @@ pub fn catch_panic<T>(entry: &str, silent: T, body: impl FnOnce() -> T) -> T {
 }
 
 /// What a panic said.
-pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
     let owned = payload.downcast_ref::<String>().map(String::as_str);
     payload.downcast_ref::<&str>().copied().or(owned).unwrap_or("no text")
 }
@@ -64,7 +64,7 @@ pub fn broken() -> bool {
 mod fault {
     /// Panics in the entry that the environment names; only in builds made for the test of the guard.
     #[allow(clippy::panic)]
-    pub fn inject(entry: &str) {
+    pub(crate) fn inject(entry: &str) {
         if std::env::var("CRIU_PREFLIGHT_FAULT").is_ok_and(|e| e == entry) {
             panic!("injected fault");
         }
@@ -72,7 +72,7 @@ mod fault {
 
     /// Tells whoever answers our system calls (`make faults`) where an entry begins and ends: an option that prctl(2) does not
     /// have.
-    pub fn mark(begins: bool) {
+    pub(crate) fn mark(begins: bool) {
         const MARK: libc::c_int = 0x7072_6566;
         // SAFETY: numbers, which mean nothing to the kernel.
         unsafe { libc::prctl(MARK, libc::c_ulong::from(begins), 0, 0, 0) };
@@ -81,6 +81,6 @@ mod fault {
 
 #[cfg(not(feature = "fault-injection"))]
 mod fault {
-    pub fn inject(_entry: &str) {}
-    pub fn mark(_begins: bool) {}
+    pub(crate) fn inject(_entry: &str) {}
+    pub(crate) fn mark(_begins: bool) {}
 }

@@ -35,7 +35,7 @@ pub struct Remaining {
 }
 
 /// The answer to these findings. `None`: no option helps, or too many would be needed.
-pub fn of(snap: &Snapshot, host: &Host, config: &Config, findings: &[Finding]) -> Option<Answer> {
+pub(crate) fn of(snap: &Snapshot, host: &Host, config: &Config, findings: &[Finding]) -> Option<Answer> {
     // What two looks did not agree on is no refusal with the options either.
     let doubted: HashSet<(&str, &str)> =
         findings.iter().filter(|f| f.verdict != Verdict::Refuse).map(|f| (&*f.rule, &*f.key)).collect();
@@ -119,17 +119,17 @@ fn add(settings: &mut Vec<Setting>, mut setting: Setting) {
 
 impl Answer {
     /// As arguments of criu, quoted for a shell.
-    pub fn flags(&self) -> Vec<String> {
+    pub(crate) fn flags(&self) -> Vec<String> {
         self.settings.iter().map(Setting::flag).collect()
     }
 
     /// The same, one argument a string.
-    pub fn arguments(&self) -> Vec<String> {
+    pub(crate) fn arguments(&self) -> Vec<String> {
         self.settings.iter().flat_map(Setting::arguments).collect()
     }
 
     /// What the restore is given then.
-    pub fn at_restore(&self) -> Vec<String> {
+    pub(crate) fn at_restore(&self) -> Vec<String> {
         let mut all: Vec<String> = Vec::new();
         for setting in &self.settings {
             let text = match (setting.is_given_again(), setting.at_restore()) {
@@ -145,7 +145,7 @@ impl Answer {
     }
 
     /// `with --file-locks --tcp-established none would remain`, in the words of who drives CRIU.
-    pub fn text(&self, host: &Host) -> String {
+    pub(crate) fn text(&self, host: &Host) -> String {
         let (mut flags, mut fields, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         let (mut command, mut file) = ("", String::new());
         for setting in &self.settings {
@@ -175,7 +175,7 @@ impl Answer {
     }
 
     /// `none would remain`, `2 would remain: fd-io-uring x1, pipe-packet x1`.
-    pub fn remaining(&self) -> String {
+    pub(crate) fn remaining(&self) -> String {
         let count: usize = self.remain.iter().map(|r| r.count).sum();
         if count == 0 {
             return if self.doubtful { "none would remain for certain" } else { "none would remain" }.to_owned();

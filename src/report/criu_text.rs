@@ -4,7 +4,7 @@ use crate::rules::Rule;
 
 /// One of [`Rule::criu`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CriuText {
+pub(crate) struct CriuText {
     /// When it is this text; without a text: what there is in its place.
     pub note: Option<&'static str>,
     /// A format string.
@@ -21,7 +21,7 @@ impl CriuText {
     }
 
     /// `TEXT (note)`, the text as `show` has it.
-    pub fn wording(&self, show: impl Fn(&str) -> String) -> String {
+    pub(crate) fn wording(&self, show: impl Fn(&str) -> String) -> String {
         match (self.text, self.note) {
             (Some(text), Some(note)) => format!("{} ({note})", show(text)),
             (Some(text), None) => show(text),
@@ -31,12 +31,12 @@ impl CriuText {
 }
 
 /// What CRIU may say when it meets what the rule is about; nothing: it says nothing.
-pub fn of(rule: &Rule) -> impl Iterator<Item = CriuText> + '_ {
+pub(crate) fn of(rule: &Rule) -> impl Iterator<Item = CriuText> + '_ {
     rule.criu.iter().map(|quoted| CriuText::parse(quoted))
 }
 
 /// All of them in one line.
-pub fn line(rule: &Rule) -> String {
+pub(crate) fn line(rule: &Rule) -> String {
     let all: Vec<String> = of(rule).map(|text| text.wording(str::to_string)).collect();
     if all.is_empty() {
         "nothing".to_string()
@@ -64,12 +64,12 @@ enum Piece<'t> {
 
 /// A format string as a pattern for what it prints.
 #[derive(Clone, Debug)]
-pub struct Pattern<'t> {
+pub(crate) struct Pattern<'t> {
     pieces: Vec<Piece<'t>>,
 }
 
 impl<'t> Pattern<'t> {
-    pub fn new(format: &'t str) -> Self {
+    pub(crate) fn new(format: &'t str) -> Self {
         let mut pieces = Vec::new();
         let mut rest = format;
         while let Some((text, tail)) = rest.split_once('%') {
@@ -99,13 +99,13 @@ impl<'t> Pattern<'t> {
     }
 
     /// Bytes that are always there: how much a match is worth.
-    pub fn fixed(&self) -> usize {
+    pub(crate) fn fixed(&self) -> usize {
         let text = |p: &Piece| if let Piece::Text(text) = p { text.len() } else { 0 };
         self.pieces.iter().map(text).sum()
     }
 
     /// Something that this format prints.
-    pub fn filled(&self) -> String {
+    pub(crate) fn filled(&self) -> String {
         let fill = |p: &Piece<'t>| match p {
             Piece::Text(text) => *text,
             Piece::Any(Class::Number) => "1",
@@ -115,12 +115,12 @@ impl<'t> Pattern<'t> {
     }
 
     /// The whole text is what this format prints.
-    pub fn prints(&self, text: &str) -> bool {
+    pub(crate) fn prints(&self, text: &str) -> bool {
         self.ends(text, vec![0]).contains(&text.len())
     }
 
     /// What this format prints stands somewhere in the text.
-    pub fn is_in(&self, text: &str) -> bool {
+    pub(crate) fn is_in(&self, text: &str) -> bool {
         let starts = (0..=text.len()).filter(|at| text.is_char_boundary(*at)).collect();
         !self.ends(text, starts).is_empty()
     }

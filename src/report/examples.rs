@@ -27,7 +27,7 @@ pub struct Example {
 }
 
 /// All of the file; a part that is none is left out, which a test would see.
-pub fn all() -> Vec<Example> {
+pub(crate) fn all() -> Vec<Example> {
     parse(FILE).unwrap_or_default()
 }
 

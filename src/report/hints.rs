@@ -8,7 +8,7 @@ use crate::rules::{Finding, Remedy, Rule};
 
 /// How far away a cure is: reports are ordered by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rank {
+pub(crate) enum Rank {
     /// An option, and this user can give it.
     Option,
     /// The workload, a plugin, another CRIU.
@@ -19,7 +19,7 @@ pub enum Rank {
 
 /// What would make the dump pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hint {
+pub(crate) struct Hint {
     pub rank: Rank,
     pub text: String,
 }
@@ -43,7 +43,7 @@ pub(super) fn settings(rule: &Rule, finding: &Finding, host: &Host) -> Vec<Setti
 }
 
 /// The cure of a finding.
-pub fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
+pub(crate) fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
     let Remedies { settings, changes, mut blocked } = remedies(rule, finding, host);
     // Nobody can restore what these let pass: they are named last.
     let (hopeless, settings): (Vec<Setting>, Vec<Setting>) =

@@ -125,7 +125,7 @@ const OF_RULE: &[(&str, Commands)] = &[
 ];
 
 /// The commands for what the rule is about; none for a rule of no known group.
-pub fn commands(rule: &Rule) -> Commands {
+pub(crate) fn commands(rule: &Rule) -> Commands {
     let of = |table: &[(&str, Commands)], name| table.iter().find(|(n, _)| *n == name).map(|(_, commands)| *commands);
     of(OF_RULE, rule.id).or_else(|| of(OF_GROUP, rule.group)).unwrap_or_default()
 }

@@ -105,7 +105,7 @@ pub fn warnings(report: &Report, host: &Host) -> Vec<String> {
 
 /// One line for the system log: containerd, LXC, youki and older runc and crun show their user nothing of CRIU's log.
 /// `report_path`: where the whole report is, if it could be written.
-pub fn syslog_summary(report: &Report, host: &Host, report_path: Option<&[u8]>) -> String {
+pub(crate) fn syslog_summary(report: &Report, host: &Host, report_path: Option<&[u8]>) -> String {
     let line = match report.verdict() {
         Outcome::Refuse => summary(&refusal(report, host.stage), report, &kinds(report, host, Verdict::Refuse)),
         _ => summary(&no_restore(report), report, &kinds(report, host, Verdict::Unrestorable)),

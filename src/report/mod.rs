@@ -7,7 +7,7 @@
 //! * [`hints`]: what remedies a finding, and where this user can write it;
 //! * [`template`]: how a rule's item says its sentence.
 
-pub mod answer;
+pub(crate) mod answer;
 pub mod catalogue;
 mod criu_text;
 mod docs;
@@ -15,7 +15,7 @@ mod docs;
 mod documents;
 pub mod examples;
 pub mod explain;
-pub mod hints;
+pub(crate) mod hints;
 mod inspect;
 mod inventory;
 #[cfg(test)]
@@ -30,7 +30,7 @@ mod route;
 mod rules_page;
 mod setting;
 mod symptom;
-pub mod template;
+pub(crate) mod template;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
@@ -47,7 +47,7 @@ use template::Style;
 /// What the whole report means for the dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Nothing was found and everything could be looked at.
     Pass,
     /// Something may fail, is lost silently, or could not be looked at. With `mode warn` also what CRIU will refuse.
@@ -103,7 +103,7 @@ impl LookedAt {
 }
 
 impl Report {
-    pub fn new(snap: &Snapshot, findings: Vec<Finding>, config: &Config) -> Self {
+    pub(crate) fn new(snap: &Snapshot, findings: Vec<Finding>, config: &Config) -> Self {
         Report {
             look: snap.look,
             mode: config.mode,
@@ -118,7 +118,7 @@ impl Report {
         }
     }
 
-    pub fn verdict(&self) -> Outcome {
+    pub(crate) fn verdict(&self) -> Outcome {
         if self.findings.iter().any(|f| f.verdict == Verdict::Refuse) {
             match self.mode {
                 Mode::Enforce => Outcome::Refuse,
@@ -140,7 +140,7 @@ impl Report {
 }
 
 /// A fact as text, escaped: never a control character, whatever the tree called its things.
-pub fn render_value(value: &Value) -> String {
+pub(crate) fn render_value(value: &Value) -> String {
     match value {
         Value::Text(b) => b.escaped(),
         Value::Term(t) => t.to_string(),
@@ -153,9 +153,6 @@ pub fn render_value(value: &Value) -> String {
         Value::Pids(p) => p.iter().map(i32::to_string).collect::<Vec<_>>().join(", "),
     }
 }
-
-/// Names that a template may use besides the finding's own facts.
-pub const BUILTIN_FACTS: [&str; 5] = ["pid", "comm", "tid", "fd", "addr"];
 
 /// What a template's `{name}` stands for in this finding, in full.
 pub(crate) fn fact_text(finding: &Finding, name: &str) -> Option<String> {

@@ -12,7 +12,7 @@ const RELEASE: Note = Note { value: "", costs: "None.", restore: "that CRIU, too
 
 /// A remedy as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub(crate) struct Shown {
     /// An option, or words.
     pub written: String,
     /// It goes on a command line.
@@ -22,7 +22,7 @@ pub struct Shown {
 }
 
 /// All remedies of a rule that are advised, with what the examples tell in the place of facts.
-pub fn of(rule: &Rule, examples: &[&Example]) -> Vec<Shown> {
+pub(crate) fn of(rule: &Rule, examples: &[&Example]) -> Vec<Shown> {
     let advised = rule.remedies.iter().filter(|remedy| !matches!(remedy, Remedy::ExternalInVain(_)));
     advised.map(|remedy| shown(remedy, examples)).collect()
 }
@@ -79,7 +79,7 @@ fn fill(text: &str, style: Style, examples: &[&Example]) -> String {
 
 impl Shown {
     /// `WRITTEN. COSTS For the restore: RESTORE`.
-    pub fn sentence(&self, code: impl Fn(&str) -> String, plain: impl Fn(&str) -> String) -> String {
+    pub(crate) fn sentence(&self, code: impl Fn(&str) -> String, plain: impl Fn(&str) -> String) -> String {
         let mut out = if self.is_code { code(&self.written) } else { plain(&self.written) };
         if let Some(costs) = self.costs {
             out.push_str(". ");

@@ -24,7 +24,7 @@ pub(super) fn quoted(value: &str) -> String {
 
 impl Setting {
     /// For a command line, quoted for a shell where that is needed: brackets are patterns there.
-    pub fn flag(&self) -> String {
+    pub(crate) fn flag(&self) -> String {
         if self.values.is_empty() {
             return format!("--{}", self.name);
         }
@@ -33,7 +33,7 @@ impl Setting {
     }
 
     /// As arguments, one a string.
-    pub fn arguments(&self) -> Vec<String> {
+    pub(crate) fn arguments(&self) -> Vec<String> {
         let flag = format!("--{}", self.name);
         match self.values.as_slice() {
             [] => vec![flag],
@@ -42,7 +42,7 @@ impl Setting {
     }
 
     /// For a configuration file: without dashes; a value with a blank in double quotes (criu/config.c:parse_statement).
-    pub fn config_lines(&self) -> String {
+    pub(crate) fn config_lines(&self) -> String {
         if self.values.is_empty() {
             return format!("'{}'", self.name);
         }
@@ -54,7 +54,7 @@ impl Setting {
         lines.join(" and ")
     }
 
-    pub fn field(&self, field: &str) -> String {
+    pub(crate) fn field(&self, field: &str) -> String {
         // `external mnt[]` has a field of its own.
         if self.opt.is_some() || self.values.is_empty() {
             return format!("{field} = true");
@@ -75,7 +75,7 @@ impl Setting {
     }
 
     /// What the restore is given then: `--file-locks again`. `None`: no option.
-    pub fn at_restore(&self) -> Option<String> {
+    pub(crate) fn at_restore(&self) -> Option<String> {
         let text = self.restore_words()?;
         let value = self.values.first().map_or("", String::as_str);
         let name = value.rsplit_once("]:").map_or("NAME", |(_, name)| name);
@@ -90,17 +90,17 @@ impl Setting {
     }
 
     /// The restore is given the same once more.
-    pub fn is_given_again(&self) -> bool {
+    pub(crate) fn is_given_again(&self) -> bool {
         self.restore_words().is_some_and(|text| text.ends_with(" again"))
     }
 
     /// Whoever restores has to hand in a descriptor, which only criu's own command line and RPC clients can.
-    pub fn hands_in(&self) -> bool {
+    pub(crate) fn hands_in(&self) -> bool {
         self.restore_words().is_some_and(|text| text.starts_with("--inherit-fd"))
     }
 
     /// What a host is with it.
-    pub fn give(&self, host: &mut Host) {
+    pub(crate) fn give(&self, host: &mut Host) {
         let Some(option) = self.row() else { return };
         match (self.opt, option.takes) {
             (Some(opt), _) => *host.options.flag_mut(opt) = Some(true),

@@ -5,7 +5,7 @@ use crate::rules::Rule;
 use std::collections::BTreeSet;
 
 /// What a line means.
-pub enum Meaning<'r> {
+pub(crate) enum Meaning<'r> {
     /// CRIU says so of what these rules are about; the most telling of its texts first.
     Rules(Vec<&'r Rule>),
     /// It is nothing that a rule quotes. These quote the most like it, if any.
@@ -20,7 +20,7 @@ const SHORT: usize = 8;
 const LINE: usize = 4096;
 
 /// The rules that quote the text: as it is; else in a part of it, or a part of theirs.
-pub fn meaning<'r>(rules: &[&'r Rule], line: &str) -> Meaning<'r> {
+pub(crate) fn meaning<'r>(rules: &[&'r Rule], line: &str) -> Meaning<'r> {
     let line = line.get(..(0..=LINE).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0)).unwrap_or(line);
     let text = message(line);
     // A part of CRIU may put its name before what it says: `inet: `.

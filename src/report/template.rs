@@ -12,7 +12,7 @@
 
 /// How brackets are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     /// `[...]` is an optional part.
     Sentence,
     /// Brackets are brackets: CRIU's own keys are full of them.
@@ -21,7 +21,7 @@ pub enum Style {
 
 /// A piece of a parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part<'t> {
+pub(crate) enum Part<'t> {
     Text(&'t str),
     Fact(&'t str),
     /// The text for each value that the fact may have.
@@ -31,7 +31,7 @@ pub enum Part<'t> {
 
 /// A rendered template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
+pub(crate) struct Rendered {
     pub text: String,
     /// Every fact outside of optional parts was there, and has a value that the template knows. The place of an absent one is
     /// filled with `?`, that of a value without a text with the value.
@@ -39,7 +39,7 @@ pub struct Rendered {
 }
 
 /// Splits a template into its parts; the text of an `Err` says what is wrong with it.
-pub fn parse(template: &str, style: Style) -> Result<Vec<Part<'_>>, String> {
+pub(crate) fn parse(template: &str, style: Style) -> Result<Vec<Part<'_>>, String> {
     let mut parts = Vec::new();
     let mut rest = template;
     let special: &[char] = match style {
@@ -162,14 +162,15 @@ fn split_brackets(tail: &str) -> Option<(&str, &str)> {
 }
 
 /// The names of the facts that a template refers to, in order; empty for one that does not parse.
-pub fn names(template: &str, style: Style) -> Vec<&str> {
+#[cfg(test)]
+pub(crate) fn names(template: &str, style: Style) -> Vec<&str> {
     let mut names = Vec::new();
     collect(&parse(template, style).unwrap_or_default(), &mut names);
     names
 }
 
 /// The names of the facts without which the template is not complete.
-pub fn needed(template: &str, style: Style) -> Vec<&str> {
+pub(crate) fn needed(template: &str, style: Style) -> Vec<&str> {
     let parts = parse(template, style).unwrap_or_default();
     let name = |part| match part {
         Part::Fact(name) | Part::Select(name, _) => Some(name),
@@ -179,7 +180,7 @@ pub fn needed(template: &str, style: Style) -> Vec<&str> {
 }
 
 /// A template as a reader knows it: facts as upper-case words, texts to choose from with ` / ` between them, optional parts in brackets.
-pub fn with_names(template: &str, style: Style) -> String {
+pub(crate) fn with_names(template: &str, style: Style) -> String {
     fn put(parts: &[Part], out: &mut String) {
         for part in parts {
             match part {
@@ -205,7 +206,8 @@ pub fn with_names(template: &str, style: Style) -> String {
 }
 
 /// Whether filling the sentence can have made this text.
-pub fn can_make(template: &str, text: &str) -> bool {
+#[cfg(test)]
+pub(crate) fn can_make(template: &str, text: &str) -> bool {
     fn ends(parts: &[Part], text: &str, starts: Vec<usize>) -> Vec<usize> {
         let mut at = starts;
         for part in parts {
@@ -237,6 +239,7 @@ pub fn can_make(template: &str, text: &str) -> bool {
     ends(&parse(template, Style::Sentence).unwrap_or_default(), text, vec![0]).contains(&text.len())
 }
 
+#[cfg(test)]
 fn collect<'t>(parts: &[Part<'t>], names: &mut Vec<&'t str>) {
     for part in parts {
         match part {
@@ -252,7 +255,7 @@ fn collect<'t>(parts: &[Part<'t>], names: &mut Vec<&'t str>) {
 }
 
 /// Fills in the facts. A template that does not parse is printed as it is: words never stop a report.
-pub fn render(template: &str, style: Style, fact: &dyn Fn(&str) -> Option<String>) -> Rendered {
+pub(crate) fn render(template: &str, style: Style, fact: &dyn Fn(&str) -> Option<String>) -> Rendered {
     let mut out = Rendered { text: String::with_capacity(template.len()), complete: true };
     let Ok(parts) = parse(template, style) else {
         out.text.push_str(template);

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 const SCHED_DEADLINE: i32 = 6;
 const SCHED_RESET_ON_FORK: i32 = 0x4000_0000;
 
-pub static LOST_RECEIVE_QUEUE: Rule = Rule {
+pub(crate) static LOST_RECEIVE_QUEUE: Rule = Rule {
     id: "lost-receive-queue",
     summary: "Datagrams that were received and not read: they are lost.",
     group: "Dumped, and lost",
@@ -25,7 +25,7 @@ pub static LOST_RECEIVE_QUEUE: Rule = Rule {
     find: |rule, ctx, sink| queue(rule, ctx, |s| s.rqueue, |f| sink.push(f)),
 };
 
-pub static LOST_SEND_QUEUE: Rule = Rule {
+pub(crate) static LOST_SEND_QUEUE: Rule = Rule {
     id: "lost-send-queue",
     summary: "Datagrams that were held back and not sent: they are lost.",
     group: "Dumped, and lost",
@@ -59,7 +59,7 @@ fn queue(rule: &Rule, ctx: &Ctx, bytes: impl Fn(&crate::parse::diag::InetDiag) -
     }
 }
 
-pub static LOST_WATCH_EVENTS: Rule = Rule {
+pub(crate) static LOST_WATCH_EVENTS: Rule = Rule {
     id: "lost-watch-events",
     summary: "Events of inotify or fanotify that were not read: they are lost.",
     group: "Dumped, and lost",
@@ -83,7 +83,7 @@ pub static LOST_WATCH_EVENTS: Rule = Rule {
     },
 };
 
-pub static LOST_SIGNAL_OWNER: Rule = Rule {
+pub(crate) static LOST_SIGNAL_OWNER: Rule = Rule {
     id: "lost-signal-owner",
     summary: "A descriptor that signals a process outside of the tree: after the restore, somebody else.",
     group: "Dumped, and lost",
@@ -131,7 +131,7 @@ fn on_thread(rule: &Rule, task: &Task, thread: &Thread) -> Finding {
     }
 }
 
-pub static LOST_DEADLINE: Rule = Rule {
+pub(crate) static LOST_DEADLINE: Rule = Rule {
     id: "lost-deadline",
     summary: "A real-time process (SCHED_DEADLINE), which cannot be restored.",
     group: "Dumped, but not restored",
@@ -152,7 +152,7 @@ pub static LOST_DEADLINE: Rule = Rule {
     },
 };
 
-pub static LOST_IO_PRIORITY: Rule = Rule {
+pub(crate) static LOST_IO_PRIORITY: Rule = Rule {
     id: "lost-io-priority",
     summary: "An I/O priority (ionice): it is lost.",
     group: "Dumped, and lost",
@@ -180,7 +180,7 @@ pub static LOST_IO_PRIORITY: Rule = Rule {
     },
 };
 
-pub static LOST_THREAD_OWN: Rule = Rule {
+pub(crate) static LOST_THREAD_OWN: Rule = Rule {
     id: "lost-thread-own",
     summary: "A thread with descriptors or a working directory of its own: they are lost.",
     group: "Dumped, and lost",
@@ -208,7 +208,7 @@ pub static LOST_THREAD_OWN: Rule = Rule {
     },
 };
 
-pub static LOST_NS_NESTED: Rule = Rule {
+pub(crate) static LOST_NS_NESTED: Rule = Rule {
     id: "lost-ns-nested",
     summary: "A process in other namespaces than the root process, in a way that cannot be restored.",
     group: "Dumped, but not restored",

@@ -4,24 +4,25 @@
 //! template of its sentence; [`crate::report`] renders both. To add a rule: its item and check in the file of its
 //! resource, a line in [`registry::RULES`], a fixture in `criu-tests/`.
 
-pub mod files;
-pub mod lossy;
-pub mod memory;
-pub mod mounts;
-pub mod namespaces;
+pub(crate) mod files;
+pub(crate) mod lossy;
+pub(crate) mod memory;
+pub(crate) mod mounts;
+pub(crate) mod namespaces;
 pub mod registry;
-pub mod sockets;
-pub mod tasks;
+pub(crate) mod sockets;
+pub(crate) mod tasks;
 #[cfg(test)]
-pub mod testkit;
+pub(crate) mod testkit;
 mod versions;
 
 use crate::criu::{Hook, Host, Opt, Release};
-pub use crate::engine::evidence::Evidence;
-pub use crate::engine::sink::Sink;
-pub use crate::finding::{number, Finding, Holder, Other, Place, Proof, TaskLink, Value, Verdict, WarnReason};
+pub(crate) use crate::engine::evidence::Evidence;
+pub(crate) use crate::engine::sink::Sink;
+pub(crate) use crate::finding::{number, Holder, Other, Proof, TaskLink, Value, WarnReason};
+pub use crate::finding::{Finding, Place, Verdict};
 use crate::snapshot::{Index, OpenFile, ScanPhase, Snapshot, Task};
-pub use versions::Versions;
+pub(crate) use versions::Versions;
 
 /// When CRIU itself would find out, and how much is lost by then (phases of criu/cr-dump.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,7 +129,7 @@ pub struct Ctx<'a> {
 }
 
 impl<'a> Ctx<'a> {
-    pub fn new(snap: &'a Snapshot, host: &'a Host) -> Self {
+    pub(crate) fn new(snap: &'a Snapshot, host: &'a Host) -> Self {
         let index = Index::new(snap);
         let socks = crate::criu_model::sockets::Socks::new(snap, &index);
         let mounts = crate::criu_model::mounts::Model::new(snap, host);
@@ -137,17 +138,17 @@ impl<'a> Ctx<'a> {
     }
 
     /// Every descriptor of the tree. A table shared with an earlier task is walked once, as CRIU does.
-    pub fn files(&self) -> impl Iterator<Item = (&'a Task, &'a OpenFile)> + '_ {
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&'a Task, &'a OpenFile)> + '_ {
         self.snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t, f)))
     }
 
     /// Every process that is not dead.
-    pub fn live_tasks(&self) -> impl Iterator<Item = &'a Task> + '_ {
+    pub(crate) fn live_tasks(&self) -> impl Iterator<Item = &'a Task> + '_ {
         self.snap.live_tasks()
     }
 
     /// Whether the whole tree is stopped and we are its tracer.
-    pub fn frozen(&self) -> bool {
+    pub(crate) fn frozen(&self) -> bool {
         self.snap.look == ScanPhase::Frozen
     }
 }

@@ -210,7 +210,7 @@ mod tests {
         let mut written = BTreeSet::new();
         for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rules")) {
             let text = std::fs::read_to_string(&path).unwrap();
-            for item in text.split("\npub static ").skip(1) {
+            for item in text.split("\npub(crate) static ").skip(1) {
                 let Some((name, rest)) = item.split_once(": Rule = Rule {") else { continue };
                 let Some(id) = rest.split_once("id: \"").and_then(|(_, rest)| rest.split('"').next()) else { continue };
                 assert_eq!(name, id.to_uppercase().replace('-', "_"), "{}", path.display());
@@ -237,7 +237,7 @@ mod tests {
             }
             let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
             let without_items: String = code
-                .split("\npub static ")
+                .split("\npub(crate) static ")
                 .map(|item| match item.split_once(": Rule = Rule {") {
                     Some((_, item)) => item.split_once("\n    find: ").map_or("", |(_, find)| find),
                     None => item,

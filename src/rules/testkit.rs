@@ -17,16 +17,16 @@ use crate::snapshot::{
 };
 
 /// Inode of every namespace of CRIU, and of a default task.
-pub const CRIU_NS: u64 = 4026531840;
+pub(crate) const CRIU_NS: u64 = 4026531840;
 
 /// All namespaces with one inode.
-pub fn namespaces(ino: u64) -> Namespaces {
+pub(crate) fn namespaces(ino: u64) -> Namespaces {
     let ns = Some(ino);
     Namespaces { mnt: ns, net: ns, pid: ns, ipc: ns, uts: ns, user: ns, cgroup: ns, time: ns, time_for_children: ns }
 }
 
 /// A sleeping process with one thread and no descriptor, in CRIU's namespaces.
-pub fn task(pid: i32) -> Task {
+pub(crate) fn task(pid: i32) -> Task {
     Task {
         pid,
         ppid: 1,
@@ -46,7 +46,7 @@ pub fn task(pid: i32) -> Task {
 }
 
 /// The root process 100 with these descriptors.
-pub fn snap(files: Vec<OpenFile>) -> Snapshot {
+pub(crate) fn snap(files: Vec<OpenFile>) -> Snapshot {
     let mut root = task(100);
     root.fd_count = files.len();
     root.files = files;
@@ -74,13 +74,13 @@ pub fn snap(files: Vec<OpenFile>) -> Snapshot {
 }
 
 /// The mounts of a namespace, read through this process.
-pub fn mount_table(ns: u64, pid: i32, lines: &str) -> MountTable {
+pub(crate) fn mount_table(ns: u64, pid: i32, lines: &str) -> MountTable {
     let mounts = lines.lines().map(|l| crate::parse::mountinfo::line(l.as_bytes()).expect(l)).collect();
     MountTable { ns, pid, mounts, filled: Vec::new(), masters: Vec::new(), bad: 0 }
 }
 
 /// The root process in mount namespace 7, with these mounts; CRIU's own are there too, for `--external mnt[]`.
-pub fn in_mntns(lines: &str) -> Snapshot {
+pub(crate) fn in_mntns(lines: &str) -> Snapshot {
     let mut s = snap(vec![]);
     s.tasks.first_mut().expect("the root").ns.mnt = Some(7);
     s.mounts.push(mount_table(7, 100, lines));
@@ -93,43 +93,43 @@ pub fn in_mntns(lines: &str) -> Snapshot {
 }
 
 /// A file of this type (`libc::S_IF*`, 0 for an anonymous inode) that is mapped, or the target of a link.
-pub fn linked(kind: u32, ino: u64) -> OpenFile {
+pub(crate) fn linked(kind: u32, ino: u64) -> OpenFile {
     OpenFile::linked(FileAttr { ino, mode: kind | 0o600, nlink: 1, mnt_id: Some(15), ..FileAttr::default() })
 }
 
 /// The same file with other attributes.
-pub fn with_attr(mut file: OpenFile, change: impl FnOnce(&mut FileAttr)) -> OpenFile {
+pub(crate) fn with_attr(mut file: OpenFile, change: impl FnOnce(&mut FileAttr)) -> OpenFile {
     change(&mut file.attr);
     file
 }
 
 /// A descriptor of such a file.
-pub fn file(fd: i32, kind: u32, ino: u64) -> OpenFile {
+pub(crate) fn file(fd: i32, kind: u32, ino: u64) -> OpenFile {
     OpenFile { origin: Origin::Fd(fd), ..linked(kind, ino) }
 }
 
 /// A descriptor of the socket with this inode.
-pub fn socket(fd: i32, ino: u64) -> OpenFile {
+pub(crate) fn socket(fd: i32, ino: u64) -> OpenFile {
     with_attr(file(fd, libc::S_IFSOCK | 0o777, ino), |a| a.dev = Dev { major: 0, minor: 8 })
 }
 
 /// The facts of a UNIX socket with unread messages.
-pub fn with_queue(queue: UnixQueueFacts) -> SocketFacts {
+pub(crate) fn with_queue(queue: UnixQueueFacts) -> SocketFacts {
     SocketFacts { unix: UnixFacts { queue: Some(Box::new(queue)), ..UnixFacts::default() }, ..SocketFacts::default() }
 }
 
 /// The same with getsockopt answers.
-pub fn socket_with(fd: i32, ino: u64, facts: SocketFacts) -> OpenFile {
+pub(crate) fn socket_with(fd: i32, ino: u64, facts: SocketFacts) -> OpenFile {
     OpenFile { detail: Some(Box::new(Detail::Socket(facts))), ..socket(fd, ino) }
 }
 
 /// The sockets of CRIU's network namespace, which is that of a default task.
-pub fn table() -> SocketTable {
+pub(crate) fn table() -> SocketTable {
     SocketTable { netns: CRIU_NS, ..SocketTable::default() }
 }
 
 /// A connected stream socket without a name.
-pub fn unix(ino: u32, peer: u32) -> UnixDiag {
+pub(crate) fn unix(ino: u32, peer: u32) -> UnixDiag {
     UnixDiag {
         type_: 1,
         state: 1,
@@ -147,7 +147,7 @@ pub fn unix(ino: u32, peer: u32) -> UnixDiag {
 }
 
 /// An IPv4 socket of this protocol, 10.0.0.2:80 connected to 10.0.0.9:5000.
-pub fn inet(inode: u32, protocol: u16, state: u8) -> InetDiag {
+pub(crate) fn inet(inode: u32, protocol: u16, state: u8) -> InetDiag {
     InetDiag {
         family: 2,
         protocol,
@@ -170,7 +170,7 @@ pub fn inet(inode: u32, protocol: u16, state: u8) -> InetDiag {
 }
 
 /// A dump by CRIU 4.2 from a command line, with no option given and no other plugin.
-pub fn host() -> Host {
+pub(crate) fn host() -> Host {
     Host {
         stage: Stage::Dump,
         release: Release::V4_2,
@@ -187,7 +187,7 @@ pub fn host() -> Host {
 }
 
 /// What the symbols of a usual build of this release tell.
-pub fn caps(release: Release) -> Caps {
+pub(crate) fn caps(release: Release) -> Caps {
     match release {
         // One that is not known has what is newest.
         Release::Unknown => Caps::of(Release::NEWEST),
@@ -196,42 +196,42 @@ pub fn caps(release: Release) -> Caps {
 }
 
 /// The same host at another release.
-pub fn at_release(release: Release) -> Host {
+pub(crate) fn at_release(release: Release) -> Host {
     Host { release, caps: caps(release), ..host() }
 }
 
 /// The host with one boolean option given.
-pub fn with(opt: Opt) -> Host {
+pub(crate) fn with(opt: Opt) -> Host {
     let mut h = host();
     *h.options.flag_mut(opt) = Some(true);
     h
 }
 
 /// The host with one boolean option not known.
-pub fn unknown(opt: Opt) -> Host {
+pub(crate) fn unknown(opt: Opt) -> Host {
     let mut h = host();
     *h.options.flag_mut(opt) = None;
     h
 }
 
 /// The host with one `--external` string.
-pub fn with_external(key: &str) -> Host {
+pub(crate) fn with_external(key: &str) -> Host {
     Host { externals: Some(vec![Bytes::from(key)]), ..host() }
 }
 
 /// The host with another plugin that has this hook.
-pub fn with_hook(hook: crate::criu::Hook) -> Host {
+pub(crate) fn with_hook(hook: crate::criu::Hook) -> Host {
     let plugin = crate::criu::Sibling { name: Bytes::from("other"), hooks: vec![hook as u32] };
     Host { siblings: Siblings { loaded: vec![plugin], ..Siblings::default() }, ..host() }
 }
 
 /// What one rule finds.
-pub fn found(rule: &Rule, snap: &Snapshot, host: &Host) -> Vec<Finding> {
+pub(crate) fn found(rule: &Rule, snap: &Snapshot, host: &Host) -> Vec<Finding> {
     judge_with(&[rule], snap, host, &Config::default())
 }
 
 /// The verdict of the only finding; `None`: nothing is found. More than one is a failed test.
-pub fn verdict(rule: &Rule, snap: &Snapshot, host: &Host) -> Option<Verdict> {
+pub(crate) fn verdict(rule: &Rule, snap: &Snapshot, host: &Host) -> Option<Verdict> {
     let found = found(rule, snap, host);
     assert!(found.len() <= 1, "{found:#?}");
     // Every fact that the sentence needs must be there, with a value that it has words for.

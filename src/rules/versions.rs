@@ -21,7 +21,7 @@ pub enum Versions {
 
 impl Versions {
     /// Whether this CRIU is among them.
-    pub fn cover(self, host: &Host) -> bool {
+    pub(crate) fn cover(self, host: &Host) -> bool {
         match self {
             Versions::All | Versions::Partly(_) => true,
             Versions::Since(first) => host.release >= first,

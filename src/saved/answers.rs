@@ -25,7 +25,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    pub fn of(f: &Finding) -> Subject {
+    pub(crate) fn of(f: &Finding) -> Subject {
         Subject {
             rule: f.rule.clone().into_owned(),
             pid: f.pid,
@@ -79,13 +79,13 @@ pub struct Answers {
 }
 
 /// Finds the answer to a finding.
-pub struct Lookup<'a, T> {
+pub(crate) struct Lookup<'a, T> {
     by_place: HashMap<(i32, Option<i32>), Vec<Answer<'a, T>>>,
 }
 type Answer<'a, T> = (&'a Subject, T);
 
 impl<'a, T> Lookup<'a, T> {
-    pub fn new(answers: impl Iterator<Item = (&'a Subject, T)>) -> Self {
+    pub(crate) fn new(answers: impl Iterator<Item = (&'a Subject, T)>) -> Self {
         let mut by_place: HashMap<_, Vec<_>> = HashMap::new();
         for (subject, answer) in answers {
             by_place.entry((subject.pid, subject.fd)).or_default().push((subject, answer));
@@ -93,7 +93,7 @@ impl<'a, T> Lookup<'a, T> {
         Lookup { by_place }
     }
 
-    pub fn of(&self, f: &Finding) -> Option<&T> {
+    pub(crate) fn of(&self, f: &Finding) -> Option<&T> {
         let here = self.by_place.get(&(f.pid, f.fd))?;
         let of_key = here.iter().find(|(subject, _)| subject.key == f.key && subject.is_about(f));
         of_key.or_else(|| here.iter().find(|(subject, _)| subject.is_about(f))).map(|(_, answer)| answer)

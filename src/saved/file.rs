@@ -9,10 +9,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Raised when an older reader would misunderstand a newer file.
-pub const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 2;
 
 /// Bytes of a file, to be read and to be written. A snapshot of a tree with a million descriptors has about 300 MB.
-pub const MOST: u64 = 256 << 20;
+const MOST: u64 = 256 << 20;
 
 /// Characters of what the parser says about a file, which may quote it.
 const COMPLAINT: usize = 200;

@@ -11,8 +11,9 @@ mod names;
 mod record;
 mod replay;
 
-pub use answers::{Answers, Subject};
-pub use file::{read, read_file, write_new, FORMAT, MOST};
+pub(crate) use answers::Answers;
+pub(crate) use file::FORMAT;
+pub use file::{read, read_file, write_new};
 pub use record::record;
 
 use crate::config::Config;

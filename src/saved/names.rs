@@ -130,7 +130,7 @@ const ENDS: [&[u8]; 2] = [b" (deleted)", b"//deleted"];
 
 /// The names that were given in place of others.
 #[derive(Default)]
-pub struct Names {
+pub(crate) struct Names {
     words: HashMap<Vec<u8>, Vec<u8>>,
     given: HashSet<Vec<u8>>,
     /// By length, how many were tried.
@@ -140,7 +140,7 @@ pub struct Names {
 
 impl Names {
     /// A name without slashes.
-    pub fn word(&mut self, word: &[u8]) -> Vec<u8> {
+    pub(crate) fn word(&mut self, word: &[u8]) -> Vec<u8> {
         if is_kept(word) {
             return word.to_vec();
         }
@@ -170,7 +170,7 @@ impl Names {
     }
 
     /// A path, a link of /proc, the name of a socket.
-    pub fn text(&mut self, text: &[u8]) -> Vec<u8> {
+    pub(crate) fn text(&mut self, text: &[u8]) -> Vec<u8> {
         if let Some((end, head)) = ENDS.iter().find_map(|end| Some((*end, text.strip_suffix(*end)?))) {
             return [&*self.text(head), end].concat();
         }
@@ -200,7 +200,7 @@ impl Names {
     }
 
     /// Options of a file system as the kernel prints them.
-    pub fn options(&mut self, text: &[u8]) -> Vec<u8> {
+    pub(crate) fn options(&mut self, text: &[u8]) -> Vec<u8> {
         let options: Vec<Vec<u8>> = text.split(|b| *b == b',').map(|option| self.option(option)).collect();
         options.join(&b',')
     }
@@ -218,7 +218,7 @@ impl Names {
     }
 
     /// An `--external` string or the key of an inherited descriptor: `TYPE[NAME]:NAME`.
-    pub fn external(&mut self, text: &[u8]) -> Vec<u8> {
+    pub(crate) fn external(&mut self, text: &[u8]) -> Vec<u8> {
         let parts = text.iter().position(|b| *b == b'[').zip(text.iter().rposition(|b| *b == b']'));
         let Some((open, close)) = parts.filter(|(open, close)| open < close) else { return self.text(text) };
         let (kind, rest) = text.split_at(open.saturating_add(1));
@@ -232,7 +232,7 @@ impl Names {
     }
 
     /// An address, alone or with a port.
-    pub fn address(&mut self, text: &str) -> String {
+    pub(crate) fn address(&mut self, text: &str) -> String {
         if let Ok(ip) = text.parse::<IpAddr>() {
             self.ip(ip).to_string()
         } else if let Ok(mut address) = text.parse::<SocketAddr>() {
@@ -321,7 +321,7 @@ fn escape_octal(text: &[u8]) -> Vec<u8> {
 }
 
 /// A path as /proc/PID/maps has it, where only newlines are escaped.
-pub fn mapped(names: &mut Names, path: &[u8]) -> Bytes {
+pub(crate) fn mapped(names: &mut Names, path: &[u8]) -> Bytes {
     let new = names.text(&unescape_octal(path));
     let one = |b: u8| if b == b'\n' { b"\\012".to_vec() } else { vec![b] };
     Bytes(new.into_iter().flat_map(one).collect())

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 
 /// What two tasks may share (linux/kcmp.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The address space.
     Vm,
     /// The descriptor table.
@@ -36,49 +36,49 @@ impl Kind {
 }
 
 /// A descriptor of a process.
-pub type Fd = (i32, i32);
+pub(crate) type Fd = (i32, i32);
 
 /// Groups tasks by what they share. Dead tasks have none of it and would count as one group: leave them out.
-pub fn groups(pids: &[i32], kind: Kind) -> Grouped<i32> {
+pub(crate) fn groups(pids: &[i32], kind: Kind) -> Grouped<i32> {
     order::group(pids, |a, b| tasks(*a, *b, kind))
 }
 
 /// Groups descriptors by their open file (`struct file`). For files that statx already shows to be equal: CRIU too asks
 /// only then (kcmp-ids.c).
-pub fn open_files(fds: &[Fd]) -> Grouped<Fd> {
+pub(crate) fn open_files(fds: &[Fd]) -> Grouped<Fd> {
     order::group(fds, |a, b| files(*a, *b))
 }
 
 /// Tasks by what they share, met one after another: who shares the thing with a further one is found with log n calls.
-pub struct Sharers {
+pub(crate) struct Sharers {
     kind: Kind,
     placed: Placed<i32>,
 }
 
 impl Sharers {
-    pub fn of(kind: Kind) -> Sharers {
+    pub(crate) fn of(kind: Kind) -> Sharers {
         Sharers { kind, placed: Placed::default() }
     }
 
     /// The first of the tasks met so far that shares the thing with this one. [`Seen::Denied`]: it could not be compared.
-    pub fn meet(&mut self, pid: i32) -> Seen<Option<i32>> {
+    pub(crate) fn meet(&mut self, pid: i32) -> Seen<Option<i32>> {
         let kind = self.kind;
         self.placed.meet(&pid, |a, b| tasks(*a, *b, kind))
     }
 }
 
 /// Whether two tasks share one descriptor table.
-pub fn same_files(a: i32, b: i32) -> Seen<bool> {
+pub(crate) fn same_files(a: i32, b: i32) -> Seen<bool> {
     tasks(a, b, Kind::Files).map(Ordering::is_eq)
 }
 
 /// How the kernel orders a thing of two tasks.
-pub fn tasks(a: i32, b: i32, kind: Kind) -> Seen<Ordering> {
+pub(crate) fn tasks(a: i32, b: i32, kind: Kind) -> Seen<Ordering> {
     kcmp(a, b, kind.number(), 0, 0)
 }
 
 /// How the kernel orders the open files of two descriptors. A descriptor that is not open is [`Seen::Gone`].
-pub fn files(a: Fd, b: Fd) -> Seen<Ordering> {
+pub(crate) fn files(a: Fd, b: Fd) -> Seen<Ordering> {
     kcmp(a.0, b.0, KCMP_FILE, as_index(a.1), as_index(b.1))
 }
 
@@ -87,7 +87,7 @@ pub fn files(a: Fd, b: Fd) -> Seen<Ordering> {
 /// (`kcmp_epoll_target()`). Linux 4.13+, CONFIG_EPOLL and CONFIG_KCMP.
 ///
 /// [`Seen::Gone`]: the entry or a descriptor is not there.
-pub fn epoll_target(fd: Fd, epoll: Fd, tfd: u32, toff: u32) -> Seen<Ordering> {
+pub(crate) fn epoll_target(fd: Fd, epoll: Fd, tfd: u32, toff: u32) -> Seen<Ordering> {
     // struct kcmp_epoll_slot: efd, tfd, toff.
     let slot = [epoll.1 as u32, tfd, toff];
     let address = std::ptr::from_ref(&slot).addr();

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Devices and inodes of the kernel's internal file systems, learned from short-lived files of our own.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PseudoFsIds {
+pub(crate) struct PseudoFsIds {
     /// The inode that most anonymous files share.
     pub anon: Option<(Dev, u64)>,
     /// pipefs
@@ -29,7 +29,7 @@ pub struct PseudoFsIds {
 }
 
 impl PseudoFsIds {
-    pub fn learn(log: &mut UncheckedList) -> PseudoFsIds {
+    pub(crate) fn learn(log: &mut UncheckedList) -> PseudoFsIds {
         let mut stat = |probe, fd: nix::Result<OwnedFd>| -> Option<FileAttr> {
             match fd.and_then(|fd| sys::statx(fd, c"")) {
                 Ok(file) => Some(file),
@@ -57,13 +57,13 @@ impl PseudoFsIds {
 
 impl PseudoFsIds {
     /// Whether this is a socket, and not the file of one that was opened with O_PATH.
-    pub fn is_socket(&self, file: &OpenFile) -> bool {
+    pub(crate) fn is_socket(&self, file: &OpenFile) -> bool {
         file.is_socket() && self.socket.map_or_else(|| names(file, b"socket:["), |dev| dev == file.attr.dev)
     }
 }
 
 /// Whether the link says so of a file whose device is not known. (The link is read then.)
-pub fn names(file: &OpenFile, kind: &[u8]) -> bool {
+pub(crate) fn names(file: &OpenFile, kind: &[u8]) -> bool {
     file.link.as_ref().is_some_and(|link| link.starts_with(kind))
 }
 
@@ -107,7 +107,7 @@ fn is_of(path: &CStr, magic: statfs::FsType) -> Option<bool> {
 
 /// What is the same in both looks of a process.
 #[derive(Clone, Debug)]
-pub struct SystemFacts {
+pub(crate) struct SystemFacts {
     pub criu: Observer,
     pub kernel: Kernel,
     pub own: PseudoFsIds,
@@ -118,7 +118,7 @@ pub struct SystemFacts {
 ///
 /// `before`: what an earlier look has learned. None of it changes: CRIU gives up no right and enters no namespace before it
 /// dumps the first process.
-pub fn facts(
+pub(crate) fn facts(
     before: &mut Option<SystemFacts>,
     criu: i32,
     proc: &Dir,
@@ -167,7 +167,7 @@ fn version(proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) -> Option<(u32,
 }
 
 /// The drivers' names, if there is a device to be named: /proc/devices is long, and asks the drivers for more.
-pub fn drivers(cx: &mut PassContext) {
+pub(crate) fn drivers(cx: &mut PassContext) {
     name_drivers(cx.snap, cx.own, cx.proc, cx.b, cx.log);
 }
 
@@ -190,7 +190,7 @@ fn name_drivers(snap: &mut Snapshot, own: &PseudoFsIds, proc: &Dir, b: &mut Buff
 }
 
 /// The drivers that share a major (4 and 5), if a descriptor of theirs may have to be named.
-pub fn ttys(cx: &mut PassContext) {
+pub(crate) fn ttys(cx: &mut PassContext) {
     let PassContext { snap, own, proc, b, .. } = cx;
     let mut files = snap.tasks.iter().flat_map(|t| &t.files);
     let named = |f: &OpenFile| f.is_chrdev() && matches!(f.attr.rdev.major, 4 | 5) && classify(f, own) == Class::Device;

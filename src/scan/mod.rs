@@ -5,26 +5,26 @@
 //! kernel denies stands in [`Snapshot::unchecked`].
 
 mod cache;
-pub mod fd;
-pub mod kcmp;
-pub mod kernel;
-pub mod mount;
-pub mod net;
-pub mod ns_child;
-pub mod order;
-pub mod passes;
-pub mod proc;
-pub mod programs;
-pub mod sys;
-pub mod task;
+pub(crate) mod fd;
+pub(crate) mod kcmp;
+pub(crate) mod kernel;
+pub(crate) mod mount;
+pub(crate) mod net;
+pub(crate) mod ns_child;
+pub(crate) mod order;
+pub(crate) mod passes;
+pub(crate) mod proc;
+pub(crate) mod programs;
+pub(crate) mod sys;
+pub(crate) mod task;
 mod unchecked;
 mod walk;
 
 use crate::criu::Host;
 use crate::snapshot::{Regs, ScanPhase, Snapshot};
-pub use cache::ScanCache;
-pub use sys::Seen;
-pub use unchecked::UncheckedList;
+pub(crate) use cache::ScanCache;
+pub(crate) use sys::Seen;
+pub(crate) use unchecked::UncheckedList;
 
 /// Why there is no picture at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub fn collect(root: i32, look: ScanPhase, host: &Host, session: &mut ScanSessio
 }
 
 /// One look by this process on its own behalf, with nothing known before.
-pub fn collect_once(root: i32, phase: ScanPhase, host: &Host) -> Result<Snapshot, ScanError> {
+pub(crate) fn collect_once(root: i32, phase: ScanPhase, host: &Host) -> Result<Snapshot, ScanError> {
     collect(root, phase, host, &mut ScanSession::in_place())
 }
 

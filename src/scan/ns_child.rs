@@ -21,7 +21,7 @@ use std::time::Instant;
 ///
 /// `run` makes system calls on open descriptors and on its own memory, and ends in `_exit`: no lock of another thread is
 /// needed, no destructor runs.
-pub unsafe fn ask<T>(
+pub(crate) unsafe fn ask<T>(
     run: impl FnOnce(RawFd) -> Infallible,
     hear: impl FnOnce(BorrowedFd) -> nix::Result<T>,
 ) -> nix::Result<T> {
@@ -59,7 +59,7 @@ pub unsafe fn ask<T>(
 }
 
 /// Waits for the next packet, or the child's end.
-pub fn wait(from: BorrowedFd, until: Instant) -> nix::Result<()> {
+pub(crate) fn wait(from: BorrowedFd, until: Instant) -> nix::Result<()> {
     let ready = retry(|| {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);

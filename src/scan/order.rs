@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 /// Things grouped by being one and the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grouped<T> {
+pub(crate) struct Grouped<T> {
     /// Each group in the order of the input, groups in the order of their first members.
     pub groups: Vec<Vec<T>>,
     /// What could not be compared, with the errno. What has ended is left out without a word.
@@ -16,7 +16,7 @@ pub struct Grouped<T> {
 }
 
 /// Groups by equality.
-pub fn group<T: Copy>(items: &[T], order: impl Fn(&T, &T) -> Seen<Ordering>) -> Grouped<T> {
+pub(crate) fn group<T: Copy>(items: &[T], order: impl Fn(&T, &T) -> Seen<Ordering>) -> Grouped<T> {
     let numbered: Vec<(usize, T)> = items.iter().copied().enumerate().collect();
     let Sorted { mut groups, denied } = sort(&numbered, |(_, a), (_, b)| order(a, b));
     groups.sort_by_key(|group| group.first().map(|(nth, _)| *nth));
@@ -29,7 +29,7 @@ pub fn group<T: Copy>(items: &[T], order: impl Fn(&T, &T) -> Seen<Ordering>) -> 
 
 /// Things in ascending order, those that are the same in one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sorted<T> {
+pub(crate) struct Sorted<T> {
     /// Each group in the order of the input.
     pub groups: Vec<Vec<T>>,
     /// See [`Grouped::denied`].
@@ -39,7 +39,7 @@ pub struct Sorted<T> {
 impl<T> Sorted<T> {
     /// Which group is the one sought, by how its members compare with that; log n questions. `Err`: that could not be found
     /// out, because a group on the way has no member that can be compared.
-    pub fn find(&self, order: impl Fn(&T) -> Seen<Ordering>) -> Result<Option<usize>, Seen<()>> {
+    pub(crate) fn find(&self, order: impl Fn(&T) -> Seen<Ordering>) -> Result<Option<usize>, Seen<()>> {
         let (mut low, mut high) = (0, self.groups.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -64,7 +64,7 @@ impl<T> Sorted<T> {
 
 /// Things that come one after another, each placed among those before it.
 #[derive(Clone, Debug)]
-pub struct Placed<T>(Vec<Vec<T>>);
+pub(crate) struct Placed<T>(Vec<Vec<T>>);
 
 impl<T> Default for Placed<T> {
     fn default() -> Self {
@@ -74,7 +74,7 @@ impl<T> Default for Placed<T> {
 
 impl<T: Copy> Placed<T> {
     /// The first of those before that is the same; log n questions. Otherwise it is the first of its kind.
-    pub fn meet(&mut self, item: &T, order: impl Fn(&T, &T) -> Seen<Ordering>) -> Seen<Option<T>> {
+    pub(crate) fn meet(&mut self, item: &T, order: impl Fn(&T, &T) -> Seen<Ordering>) -> Seen<Option<T>> {
         let groups = &mut self.0;
         let (mut low, mut high) = (0, groups.len());
         // Who is alone is not compared with anybody, and may be gone all the same.
@@ -118,7 +118,7 @@ impl<T: Copy> Placed<T> {
 }
 
 /// A merge sort from below: of what is the same only one is compared further.
-pub fn sort<T: Copy>(items: &[T], order: impl Fn(&T, &T) -> Seen<Ordering>) -> Sorted<T> {
+pub(crate) fn sort<T: Copy>(items: &[T], order: impl Fn(&T, &T) -> Seen<Ordering>) -> Sorted<T> {
     let mut denied = Vec::new();
     let mut runs: Vec<Vec<Vec<T>>> = items.iter().map(|item| vec![vec![*item]]).collect();
     while runs.len() > 1 {

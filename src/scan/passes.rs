@@ -10,7 +10,7 @@ use crate::scan::{fd, mount, net, task, ScanCache, UncheckedList};
 use crate::snapshot::{Regs, ScanPhase, Snapshot};
 
 /// What a pass works with.
-pub struct PassContext<'a> {
+pub(crate) struct PassContext<'a> {
     pub snap: &'a mut Snapshot,
     pub proc: &'a Dir,
     pub own: &'a PseudoFsIds,
@@ -24,7 +24,7 @@ pub struct PassContext<'a> {
 
 /// A part of the snapshot, as far as one pass fills it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// CRIU's ids, namespaces and capabilities; the kernel but for the next two.
     System,
     /// Names of drivers by device number.
@@ -76,7 +76,7 @@ pub enum Part {
 
 /// In which looks a pass is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Looks {
+pub(crate) enum Looks {
     All,
     /// That at the running tree.
     Early,
@@ -86,8 +86,9 @@ pub enum Looks {
     Last,
 }
 
-/// One of them.
-pub struct Pass {
+/// One of them. Its name and what it declares are for the tests, which hold the order and each pass to it.
+#[cfg_attr(not(test), expect(dead_code))]
+pub(crate) struct Pass {
     pub name: &'static str,
     pub looks: Looks,
     pub reads: &'static [Part],
@@ -96,10 +97,11 @@ pub struct Pass {
 }
 
 /// What the walk over the tree has filled before the first pass.
-pub const WALK: &[Part] = &[Part::System, Part::Tasks, Part::Files, Part::Maps, Part::Mounts];
+#[cfg(test)]
+pub(crate) const WALK: &[Part] = &[Part::System, Part::Tasks, Part::Files, Part::Maps, Part::Mounts];
 
 /// All of them, in their order.
-pub static PASSES: &[Pass] = &[
+pub(crate) static PASSES: &[Pass] = &[
     Pass {
         name: "registers",
         looks: Looks::Frozen,
@@ -268,7 +270,7 @@ impl Looks {
 }
 
 /// Runs those that belong to this look.
-pub fn run(cx: &mut PassContext) {
+pub(crate) fn run(cx: &mut PassContext) {
     for pass in PASSES {
         if pass.looks.have(cx.snap.look, cx.host) {
             (pass.run)(cx);

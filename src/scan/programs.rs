@@ -12,17 +12,17 @@ const WITHOUT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 
 /// Whether execvp(3) would find it (`cr_system`, criu/util.c). `None`: perhaps, in a directory that depends on where CRIU is
 /// by then.
-pub fn by_execvp(program: &str) -> Option<bool> {
+pub(crate) fn by_execvp(program: &str) -> Option<bool> {
     find(&std::env::var_os("PATH").unwrap_or_else(|| OsString::from(WITHOUT_PATH)), program)
 }
 
 /// Whether a shell would; without a PATH each has its own.
-pub fn by_shell(program: &str) -> Option<bool> {
+pub(crate) fn by_shell(program: &str) -> Option<bool> {
     find(&std::env::var_os("PATH")?, program)
 }
 
 /// The tool for addresses and routes, which a variable may name (`run_ip_tool`, criu/net.c).
-pub fn ip() -> Option<bool> {
+pub(crate) fn ip() -> Option<bool> {
     let Some(named) = std::env::var_os("CR_IP_TOOL") else { return by_execvp("ip") };
     by_execvp(named.to_str()?)
 }

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// What became of one question to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen<T> {
+pub(crate) enum Seen<T> {
+    #[allow(clippy::enum_variant_names)] // It is what the type is named for.
     Seen(T),
     /// The process, thread, descriptor or mapping is not there any more: never a finding, never reported.
     Gone,
@@ -19,7 +20,7 @@ pub enum Seen<T> {
 }
 
 impl<T> Seen<T> {
-    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Seen<U> {
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Seen<U> {
         match self {
             Seen::Seen(v) => Seen::Seen(f(v)),
             Seen::Gone => Seen::Gone,
@@ -28,7 +29,7 @@ impl<T> Seen<T> {
     }
 
     /// The value, if it was seen.
-    pub fn ok(self) -> Option<T> {
+    pub(crate) fn ok(self) -> Option<T> {
         match self {
             Seen::Seen(v) => Some(v),
             _ => None,
@@ -52,7 +53,7 @@ const MOST_SIGNALS: usize = 32;
 
 /// Repeats a call that a signal interrupted: CRIU's alarm has no SA_RESTART. Something else than a signal that answers EINTR (a
 /// filter of system calls) is not asked for ever.
-pub fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+pub(crate) fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     for _ in 0..MOST_SIGNALS {
         match call() {
             Err(Errno::EINTR) => {}
@@ -66,7 +67,7 @@ pub fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
 /// of the asking (no such call, none for us, no memory or descriptor left, a signal), and nothing is known.
 ///
 /// `answers`: those by which this call tells a fact, and by which CRIU will be told the same.
-pub fn answer<T>(result: nix::Result<T>, answers: &[Errno]) -> nix::Result<Result<T, Errno>> {
+pub(crate) fn answer<T>(result: nix::Result<T>, answers: &[Errno]) -> nix::Result<Result<T, Errno>> {
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(errno) if answers.contains(&errno) => Ok(Err(errno)),
@@ -75,7 +76,7 @@ pub fn answer<T>(result: nix::Result<T>, answers: &[Errno]) -> nix::Result<Resul
 }
 
 /// A name below an open directory. Only for names in /proc, and O_PATH where the object itself belongs to the tree.
-pub fn open(dir: impl AsFd, name: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
+pub(crate) fn open(dir: impl AsFd, name: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
     retry(|| nix::fcntl::openat(dir.as_fd(), name, flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY, Mode::empty()))
 }
 
@@ -85,12 +86,12 @@ pub fn open(dir: impl AsFd, name: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
 /// meanwhile is longer, never torn within a record.
 ///
 /// `one`: the file is a single record. Then less than what there was room for is all of it (`seq_read_iter()`).
-pub fn slurp(dir: impl AsFd, name: &CStr, text: &mut Vec<u8>, one: bool) -> nix::Result<()> {
+pub(crate) fn slurp(dir: impl AsFd, name: &CStr, text: &mut Vec<u8>, one: bool) -> nix::Result<()> {
     slurp_if(dir, name, text, one, || true).map(drop)
 }
 
 /// A file of the kernel's by its path. Not by the library of Rust, which asks for ever where a filter of system calls answers EINTR.
-pub fn read_file(path: &std::path::Path) -> nix::Result<Vec<u8>> {
+pub(crate) fn read_file(path: &std::path::Path) -> nix::Result<Vec<u8>> {
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| Errno::EINVAL)?;
     let mut text = Vec::new();
     slurp(nix::fcntl::AT_FDCWD, &path, &mut text, false)?;
@@ -101,7 +102,7 @@ pub fn read_file(path: &std::path::Path) -> nix::Result<Vec<u8>> {
 const FIRST_PIECE: usize = 16 * 1024;
 
 /// The same of a file that may be long: after the first piece `wanted` is asked. `false`: it was not.
-pub fn slurp_if(
+pub(crate) fn slurp_if(
     dir: impl AsFd,
     name: &CStr,
     text: &mut Vec<u8>,
@@ -132,7 +133,7 @@ pub fn slurp_if(
 }
 
 /// The text of a link. The kernel makes it in one page (`do_proc_readlink`); a longer path is ENAMETOOLONG.
-pub fn readlink<'b>(dir: impl AsFd, name: &CStr, buf: &'b mut [u8; 4096]) -> nix::Result<&'b [u8]> {
+pub(crate) fn readlink<'b>(dir: impl AsFd, name: &CStr, buf: &'b mut [u8; 4096]) -> nix::Result<&'b [u8]> {
     // SAFETY: `name` ends in NUL, and the kernel writes at most `buf.len()` bytes into `buf`.
     let n = unsafe {
         libc::readlinkat(dir.as_fd().as_raw_fd(), name.as_ptr(), buf.as_mut_ptr().cast::<libc::c_char>(), buf.len())
@@ -145,13 +146,13 @@ pub fn readlink<'b>(dir: impl AsFd, name: &CStr, buf: &'b mut [u8; 4096]) -> nix
 ///
 /// AT_STATX_DONT_SYNC: the attributes a network or FUSE file system has at hand, not fresh ones (`fuse_update_get_attr`,
 /// `nfs_getattr`); the server may be a frozen task of this very tree. AT_NO_AUTOMOUNT: nothing is mounted on the way.
-pub fn statx(dir: impl AsFd, name: &CStr) -> nix::Result<FileAttr> {
+pub(crate) fn statx(dir: impl AsFd, name: &CStr) -> nix::Result<FileAttr> {
     statx_with(dir, name, 0)
 }
 
 /// The same for a link of /proc itself, or for a path of a running tree, whose last component is not followed if it is a
 /// symbolic link. The directories on the way are looked up: not for a frozen tree, see [`open_path`].
-pub fn lstatx(dir: impl AsFd, path: &CStr) -> nix::Result<FileAttr> {
+pub(crate) fn lstatx(dir: impl AsFd, path: &CStr) -> nix::Result<FileAttr> {
     statx_with(dir, path, libc::AT_SYMLINK_NOFOLLOW)
 }
 
@@ -184,14 +185,14 @@ fn statx_with(dir: impl AsFd, name: &CStr, flags: libc::c_int) -> nix::Result<Fi
 }
 
 /// The next piece of a directory listing; 0 at its end.
-pub fn getdents(dir: impl AsFd, buf: &mut [u8]) -> nix::Result<usize> {
+pub(crate) fn getdents(dir: impl AsFd, buf: &mut [u8]) -> nix::Result<usize> {
     // SAFETY: the kernel writes at most `buf.len()` bytes into `buf`.
     let n = unsafe { libc::syscall(libc::SYS_getdents64, dir.as_fd().as_raw_fd(), buf.as_mut_ptr(), buf.len()) };
     Ok(usize::try_from(Errno::result(n)?).unwrap_or_default())
 }
 
 /// The names in a piece that [`getdents`] filled, without `.` and `..` (`struct linux_dirent64` in linux/dirent.h).
-pub fn names(mut piece: &[u8]) -> impl Iterator<Item = &CStr> {
+pub(crate) fn names(mut piece: &[u8]) -> impl Iterator<Item = &CStr> {
     std::iter::from_fn(move || loop {
         let len = u16::from_ne_bytes([*piece.get(16)?, *piece.get(17)?]);
         let (record, rest) = piece.split_at_checked(usize::from(len))?;
@@ -213,12 +214,12 @@ fn fd_of(r: libc::c_long) -> nix::Result<OwnedFd> {
 
 /// O_PATH of a path below a directory, following no symbolic link: neither it nor its directories can lead elsewhere.
 /// ELOOP where one is met.
-pub fn open_path(root: impl AsFd, path: &CStr) -> nix::Result<OwnedFd> {
+pub(crate) fn open_path(root: impl AsFd, path: &CStr) -> nix::Result<OwnedFd> {
     resolve(root, path, nix::fcntl::ResolveFlag::RESOLVE_NO_SYMLINKS)
 }
 
 /// The same, with symbolic links followed, none of which leads out of `root`.
-pub fn open_linked(root: impl AsFd, path: &CStr) -> nix::Result<OwnedFd> {
+pub(crate) fn open_linked(root: impl AsFd, path: &CStr) -> nix::Result<OwnedFd> {
     resolve(root, path, nix::fcntl::ResolveFlag::RESOLVE_IN_ROOT | nix::fcntl::ResolveFlag::RESOLVE_NO_MAGICLINKS)
 }
 
@@ -238,7 +239,7 @@ fn resolve(root: impl AsFd, path: &CStr, flags: nix::fcntl::ResolveFlag) -> nix:
 const MAX_HANDLE_SZ: usize = 128;
 
 /// O_PATH of the inode with this handle, on the file system that `mount` is a directory of. Needs CAP_DAC_READ_SEARCH.
-pub fn open_by_handle(mount: impl AsFd, handle_type: u32, handle: &[u8]) -> nix::Result<OwnedFd> {
+pub(crate) fn open_by_handle(mount: impl AsFd, handle_type: u32, handle: &[u8]) -> nix::Result<OwnedFd> {
     #[repr(C)]
     struct FileHandle {
         bytes: u32,
@@ -254,19 +255,19 @@ pub fn open_by_handle(mount: impl AsFd, handle_type: u32, handle: &[u8]) -> nix:
 }
 
 /// A memfd of our own, with these MFD_* flags besides close-on-exec.
-pub fn memfd(flags: libc::c_uint) -> nix::Result<OwnedFd> {
+pub(crate) fn memfd(flags: libc::c_uint) -> nix::Result<OwnedFd> {
     // SAFETY: the name ends in NUL.
     fd_of(unsafe { libc::syscall(libc::SYS_memfd_create, c"criu-preflight".as_ptr(), libc::MFD_CLOEXEC | flags) })
 }
 
 /// An eventfd of our own.
-pub fn eventfd() -> nix::Result<OwnedFd> {
+pub(crate) fn eventfd() -> nix::Result<OwnedFd> {
     // SAFETY: takes two numbers.
     fd_of(unsafe { libc::syscall(libc::SYS_eventfd2, 0, libc::EFD_CLOEXEC) })
 }
 
 /// Clock ticks since boot, as field 22 of /proc/PID/stat counts them in our time namespace; 0: not known.
-pub fn uptime() -> u64 {
+pub(crate) fn uptime() -> u64 {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one `struct timespec`.
     if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut t) } != 0 {
@@ -276,7 +277,7 @@ pub fn uptime() -> u64 {
 }
 
 /// Processor time that the calling thread has had.
-pub fn thread_time() -> std::time::Duration {
+pub(crate) fn thread_time() -> std::time::Duration {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one `struct timespec`.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
@@ -284,7 +285,7 @@ pub fn thread_time() -> std::time::Duration {
 }
 
 /// A soft limit (RLIMIT_*) of a process. EPERM: other ids, and no CAP_SYS_RESOURCE.
-pub fn soft_limit(pid: i32, which: libc::__rlimit_resource_t) -> nix::Result<u64> {
+pub(crate) fn soft_limit(pid: i32, which: libc::__rlimit_resource_t) -> nix::Result<u64> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one `struct rlimit64`; no new limit is given.
     let r = unsafe { libc::prlimit64(pid, which, std::ptr::null(), &mut limit) };
@@ -292,13 +293,13 @@ pub fn soft_limit(pid: i32, which: libc::__rlimit_resource_t) -> nix::Result<u64
 }
 
 /// The SCHED_* policy of a thread.
-pub fn sched_policy(tid: i32) -> nix::Result<i32> {
+pub(crate) fn sched_policy(tid: i32) -> nix::Result<i32> {
     // SAFETY: a number.
     Errno::result(unsafe { libc::sched_getscheduler(tid) })
 }
 
 /// The I/O priority of a thread; 0: none of its own.
-pub fn io_priority(tid: i32) -> nix::Result<i32> {
+pub(crate) fn io_priority(tid: i32) -> nix::Result<i32> {
     /// linux/ioprio.h
     const IOPRIO_WHO_PROCESS: libc::c_int = 1;
     // SAFETY: two numbers.
@@ -307,7 +308,7 @@ pub fn io_priority(tid: i32) -> nix::Result<i32> {
 }
 
 /// A pidfd (always close-on-exec). Linux 5.3+.
-pub fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
+pub(crate) fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
     // SAFETY: takes two numbers.
     fd_of(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }
@@ -315,7 +316,7 @@ pub fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
 /// SIOCPROTOPRIVATE + 0 (linux/un.h): an O_PATH descriptor of the file a UNIX socket is bound to. Linux 4.10+.
 const SIOCUNIXFILE: libc::c_ulong = 0x89e0;
 
-pub fn siocunixfile(sk: RawFd) -> nix::Result<OwnedFd> {
+pub(crate) fn siocunixfile(sk: RawFd) -> nix::Result<OwnedFd> {
     // SAFETY: this request takes no argument.
     fd_of(libc::c_long::from(unsafe { libc::ioctl(sk, SIOCUNIXFILE as _) }))
 }
@@ -324,7 +325,7 @@ pub fn siocunixfile(sk: RawFd) -> nix::Result<OwnedFd> {
 const SIOCGSKNS: libc::c_ulong = 0x894c;
 
 /// The network namespace of a socket or a tun descriptor. EPERM: no CAP_NET_ADMIN over it.
-pub fn netns_of(sk: RawFd) -> nix::Result<OwnedFd> {
+pub(crate) fn netns_of(sk: RawFd) -> nix::Result<OwnedFd> {
     // SAFETY: this request takes no argument.
     fd_of(libc::c_long::from(unsafe { libc::ioctl(sk, SIOCGSKNS as _) }))
 }
@@ -332,7 +333,7 @@ pub fn netns_of(sk: RawFd) -> nix::Result<OwnedFd> {
 /// ARCH_MAP_VDSO_32 (asm/prctl.h), made so that it cannot succeed: the errno. `None`: our process has no vdso, then
 /// the request would map one and is not made.
 #[cfg(target_arch = "x86_64")]
-pub fn map_vdso_32_refused() -> Option<Errno> {
+pub(crate) fn map_vdso_32_refused() -> Option<Errno> {
     const ARCH_MAP_VDSO_32: libc::c_int = 0x2002;
     // SAFETY: reads the auxiliary vector of our process.
     if unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } == 0 {
@@ -344,6 +345,6 @@ pub fn map_vdso_32_refused() -> Option<Errno> {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub fn map_vdso_32_refused() -> Option<Errno> {
+pub(crate) fn map_vdso_32_refused() -> Option<Errno> {
     None
 }

@@ -5,12 +5,12 @@ use crate::snapshot::{Probe, Unchecked};
 
 /// Collects what could not be looked at.
 #[derive(Debug, Default)]
-pub struct UncheckedList(pub Vec<Unchecked>);
+pub(crate) struct UncheckedList(pub Vec<Unchecked>);
 
 impl UncheckedList {
     /// Notes one refusal of the kernel, or (errno 0) text that was not understood. Repeats about one process in a row
     /// are noted once.
-    pub fn deny(&mut self, pid: i32, fd: Option<i32>, probe: Probe, errno: i32) {
+    pub(crate) fn deny(&mut self, pid: i32, fd: Option<i32>, probe: Probe, errno: i32) {
         let entry = Unchecked { pid, fd, probe, errno };
         if self.0.last() != Some(&entry) {
             self.0.push(entry);
@@ -19,13 +19,13 @@ impl UncheckedList {
 
     /// Whether no list of tasks or descriptors was denied, in whole or in part. What is wrong with the file behind a single
     /// descriptor (a dead server) says nothing of the others. EIO may have other reasons.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let of_file = |errno| matches!(errno, libc::ENOTCONN | libc::ESTALE | libc::EHOSTDOWN | libc::ETIMEDOUT);
         !self.0.iter().any(|u| u.probe.is_list() && !(u.fd.is_some() && of_file(u.errno)))
     }
 
     /// The value if it was seen; a refusal is noted.
-    pub fn take<T>(&mut self, seen: Seen<T>, pid: i32, fd: Option<i32>, probe: Probe) -> Option<T> {
+    pub(crate) fn take<T>(&mut self, seen: Seen<T>, pid: i32, fd: Option<i32>, probe: Probe) -> Option<T> {
         match seen {
             Seen::Seen(value) => Some(value),
             Seen::Gone => None,

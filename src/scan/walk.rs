@@ -74,7 +74,7 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    pub fn context<'a>(
+    pub(crate) fn context<'a>(
         &'a mut self,
         snap: &'a mut Snapshot,
         own: &'a kernel::PseudoFsIds,

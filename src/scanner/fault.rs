@@ -4,7 +4,7 @@
 /// packet to CRIU's process.
 #[allow(clippy::panic)]
 // In a build with faults the rest is linked code all the same, but this is not shipped.
-pub fn inject(frozen: bool, send: &dyn Fn(&[u8])) {
+pub(crate) fn inject(frozen: bool, send: &dyn Fn(&[u8])) {
     let Ok(fault) = std::env::var("CRIU_PREFLIGHT_FAULT") else { return };
     let Some((phase, what)) = fault.split_once('-') else { return };
     if phase != if frozen { "frozen" } else { "early" } {

@@ -13,7 +13,7 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the scanner exits with when it cannot have memory.
-pub const NO_MEMORY: i32 = 112;
+pub(crate) const NO_MEMORY: i32 = 112;
 
 #[global_allocator]
 static HEAP: Heap =
@@ -83,7 +83,7 @@ unsafe impl GlobalAlloc for Heap {
 
 /// Keeps other threads of ours from the heap meanwhile, so that a copy of the process finds it whole. `body` may not
 /// allocate, and the copy has to call [`enter_scanner`] before it does.
-pub fn locked<T>(body: impl FnOnce() -> T) -> T {
+pub(crate) fn locked<T>(body: impl FnOnce() -> T) -> T {
     HEAP.lock();
     let result = body();
     HEAP.unlock();
@@ -91,7 +91,7 @@ pub fn locked<T>(body: impl FnOnce() -> T) -> T {
 }
 
 /// In the copy, first of all: its heap is free, and what it cannot have ends it.
-pub fn enter_scanner() {
+pub(crate) fn enter_scanner() {
     HEAP.scanner.store(true, Ordering::Relaxed);
     HEAP.unlock();
 }

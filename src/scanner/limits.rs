@@ -10,7 +10,7 @@ use std::ffi::{c_int, c_uint};
 ///
 /// # Safety
 /// In a process that owns nothing it would miss.
-pub unsafe fn close_descriptors(but: c_int) {
+pub(crate) unsafe fn close_descriptors(but: c_int) {
     const USUAL: c_int = 1024;
     // SAFETY: numbers; what is closed belongs to nobody, as the caller promises.
     let close = |first: c_uint, last: c_uint| unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 };
@@ -30,7 +30,7 @@ pub unsafe fn close_descriptors(but: c_int) {
 
 /// Limits the memory of this process to what it has and `more` bytes, and sees to it that a crash leaves no core file and that
 /// the kernel, short of memory, takes this process before any other. What the kernel refuses here is no reason not to look.
-pub fn apply(more: u64) {
+pub(crate) fn apply(more: u64) {
     if let (Some(now), Ok((_, hard))) = (address_space(), getrlimit(Resource::RLIMIT_AS)) {
         let limit = now.saturating_add(more).min(hard);
         let _ = setrlimit(Resource::RLIMIT_AS, limit, limit);

@@ -19,7 +19,7 @@ use crate::scan::sys::retry;
 use crate::scan::task::registers;
 use nix::errno::Errno;
 use nix::sys::socket::{self, MsgFlags};
-pub use process::abandon;
+pub(crate) use process::abandon;
 use process::{End, Keeper};
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -33,7 +33,7 @@ const REPORT: usize = 64 << 20;
 
 /// A scanner that runs.
 #[derive(Debug)]
-pub struct Scanner {
+pub(crate) struct Scanner {
     keeper: Keeper,
     channel: OwnedFd,
     /// Of the report.
@@ -42,7 +42,7 @@ pub struct Scanner {
 
 /// Why a look was not taken to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     NotMade(Errno),
     TimeLimit,
     MemoryLimit,
@@ -58,7 +58,7 @@ pub enum Failure {
 
 impl Scanner {
     /// Makes one that judges by these facts and settings.
-    pub fn start(host: &Host, config: &Config, place: &Place) -> Result<Scanner, Failure> {
+    pub(crate) fn start(host: &Host, config: &Config, place: &Place) -> Result<Scanner, Failure> {
         let criu = nix::unistd::getpid().as_raw();
         let mut facts = Some((host.clone(), config.clone()));
         let mut serve = |channel: OwnedFd, far: Option<u64>| {
@@ -71,7 +71,7 @@ impl Scanner {
     }
 
     /// Has it look at a running tree; whether the dump is refused, and the scanner for the frozen look.
-    pub fn early(self, root: i32, limit: Duration) -> Result<(bool, Scanner), Failure> {
+    pub(crate) fn early(self, root: i32, limit: Duration) -> Result<(bool, Scanner), Failure> {
         let mut exchange = Exchange::new(self, limit);
         match exchange.run(&ToScanner::ScanPhase { frozen: false, root }) {
             Ok(Answer { refuse }) => Ok((refuse, exchange.scanner)),
@@ -80,7 +80,7 @@ impl Scanner {
     }
 
     /// Has it look at the seized tree, by what is known of CRIU now, and end.
-    pub fn frozen(self, root: i32, host: &Host, limit: Duration) -> Result<bool, Failure> {
+    pub(crate) fn frozen(self, root: i32, host: &Host, limit: Duration) -> Result<bool, Failure> {
         let facts = serde_json::to_vec(host).unwrap_or_default();
         let mut exchange = Exchange::new(self, limit);
         let sent = facts.chunks(wire::PACKET.saturating_sub(1)).try_for_each(|p| exchange.send(&ToScanner::Host(p)));
@@ -94,7 +94,7 @@ impl Scanner {
     }
 
     /// The dump is over, and there was no frozen look.
-    pub fn end(self, failed: bool, limit: Duration) -> Result<(), Failure> {
+    pub(crate) fn end(self, failed: bool, limit: Duration) -> Result<(), Failure> {
         let mut exchange = Exchange::new(self, limit);
         match exchange.run(&ToScanner::End { failed }) {
             Ok(_) => {
@@ -106,7 +106,7 @@ impl Scanner {
     }
 
     /// Ends it without a question.
-    pub fn close(self) -> End {
+    pub(crate) fn close(self) -> End {
         drop(self.channel);
         self.keeper.reap()
     }
@@ -278,7 +278,7 @@ impl Exchange {
 
 impl Failure {
     /// What became of the look, for a warning; `setting` is the limit of time that held, as it is spelled in the settings.
-    pub fn describe(&self, setting: &str, config: &Config) -> String {
+    pub(crate) fn describe(&self, setting: &str, config: &Config) -> String {
         let error = |errno: &Errno| std::io::Error::from(*errno).to_string();
         match self {
             Failure::NotMade(errno) => format!("no process could be made for the look ({})", error(errno)),

@@ -45,7 +45,7 @@ static KEEPER: AtomicI32 = AtomicI32::new(0);
 
 /// The keeper, a child of ours that nobody else waits for.
 #[derive(Debug)]
-pub struct Keeper {
+pub(crate) struct Keeper {
     pid: Pid,
     /// In use until it is reaped, and until then not given back: without it the keeper, and whoever shares its memory, would die.
     stack: ManuallyDrop<Stack>,
@@ -53,7 +53,7 @@ pub struct Keeper {
 
 /// How the scanner ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     Exited(i32),
     Killed(i32),
     /// It did not end in time: it hangs in the kernel, and belongs to init from now on.
@@ -73,7 +73,7 @@ struct Start<'a> {
 ///
 /// `serve` runs in the copy, where no other thread is: it may use what this library allocates, and must not wait for a lock of
 /// the C library.
-pub fn start(serve: &mut dyn FnMut(OwnedFd, Option<u64>)) -> Result<(Keeper, OwnedFd), Errno> {
+pub(crate) fn start(serve: &mut dyn FnMut(OwnedFd, Option<u64>)) -> Result<(Keeper, OwnedFd), Errno> {
     let (ours, theirs) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     let stack = Stack::new()?;
     let far = nix::sys::stat::fstat(&ours).ok().map(|stat| stat.st_ino);
@@ -117,7 +117,7 @@ pub fn start(serve: &mut dyn FnMut(OwnedFd, Option<u64>)) -> Result<(Keeper, Own
 }
 
 /// The next packet, or nothing: the other end is closed. Its length, which may be more than there was room for. ETIMEDOUT.
-pub fn receive(from: &OwnedFd, packet: &mut [u8], until: Instant) -> nix::Result<usize> {
+pub(crate) fn receive(from: &OwnedFd, packet: &mut [u8], until: Instant) -> nix::Result<usize> {
     let mut wakes = true;
     loop {
         if wakes {
@@ -156,7 +156,7 @@ fn wait(from: BorrowedFd, until: Instant) -> nix::Result<()> {
 
 impl Keeper {
     /// The scanner is about to end by itself: waits for that, and makes it so if it does not.
-    pub fn reap(mut self) -> End {
+    pub(crate) fn reap(mut self) -> End {
         match self.reaped_until(Instant::now() + END) {
             Some(end) => end,
             None => self.kill(),
@@ -164,7 +164,7 @@ impl Keeper {
     }
 
     /// Ends the scanner now.
-    pub fn kill(mut self) -> End {
+    pub(crate) fn kill(mut self) -> End {
         // Until it is reaped, the number belongs to our child.
         let _ = kill(self.pid, Signal::SIGTERM);
         if let Some(end) = self.reaped_until(Instant::now() + END) {
@@ -209,7 +209,7 @@ impl Keeper {
 }
 
 /// Ends whatever process of ours there still is: after a fault in CRIU's own process.
-pub fn abandon() {
+pub(crate) fn abandon() {
     let pid = KEEPER.swap(0, Ordering::Relaxed);
     if pid > 1 {
         let pid = Pid::from_raw(pid);

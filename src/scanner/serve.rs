@@ -18,10 +18,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 /// What the scanner exits with after a panic.
-pub const PANICKED: i32 = 101;
+pub(crate) const PANICKED: i32 = 101;
 
 /// Serves CRIU's process until it has no more questions. `criu`: its pid; `far`: the inode of its end of the channel.
-pub fn serve(channel: OwnedFd, far: Option<u64>, criu: i32, host: Host, config: &Config) {
+pub(crate) fn serve(channel: OwnedFd, far: Option<u64>, criu: i32, host: Host, config: &Config) {
     limits::apply(config.memory_limit);
     // There is no stderr to print to.
     std::panic::set_hook(Box::new(|_| {}));

@@ -7,11 +7,11 @@ use crate::criu::log::Level;
 use std::fmt::Write as _;
 
 /// No packet is longer: a piece of a report, or the answers about 2048 threads.
-pub const PACKET: usize = 32 * 1024;
+pub(crate) const PACKET: usize = 32 * 1024;
 /// Bytes of one line of the log.
-pub const LINE: usize = 4000;
+pub(crate) const LINE: usize = 4000;
 /// Threads of one question.
-pub const THREADS: usize = 2048;
+pub(crate) const THREADS: usize = 2048;
 
 /// A message that is not of its form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub enum FromScanner<'a> {
 pub struct Threads<'a>(&'a [u8]);
 
 impl Threads<'_> {
-    pub fn iter(&self) -> impl Iterator<Item = i32> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = i32> + '_ {
         self.0.chunks_exact(4).filter_map(|tid| Some(i32::from_ne_bytes(tid.try_into().ok()?)))
     }
 }
@@ -95,7 +95,7 @@ impl<'a> FromScanner<'a> {
 }
 
 /// The question for these threads, [`THREADS`] at most.
-pub fn registers(tids: &[i32]) -> Vec<u8> {
+pub(crate) fn registers(tids: &[i32]) -> Vec<u8> {
     std::iter::once(b't').chain(tids.iter().flat_map(|tid| tid.to_ne_bytes())).collect()
 }
 
@@ -127,7 +127,7 @@ fn json(piece: &[u8]) -> Result<&[u8], Malformed> {
 }
 
 /// Text that [`printable`] takes: cut at [`LINE`], control characters replaced.
-pub fn sanitized(text: &str) -> String {
+pub(crate) fn sanitized(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if out.len().saturating_add(c.len_utf8()) > LINE {

@@ -10,46 +10,46 @@ pub struct Dev {
 }
 
 /// Majors of character devices.
-pub mod major {
+pub(crate) mod major {
     /// Memory: null, zero, random, mem, kmsg.
-    pub const MEM: u32 = 1;
+    pub(crate) const MEM: u32 = 1;
     /// Virtual consoles, and the first serial ports.
-    pub const TTY: u32 = 4;
+    pub(crate) const TTY: u32 = 4;
     /// /dev/tty, /dev/console, /dev/ptmx.
-    pub const TTYAUX: u32 = 5;
-    pub const MISC: u32 = 10;
-    pub const UNIX98_PTY_MASTER: u32 = 128;
-    pub const UNIX98_PTY_COUNT: u32 = 8;
-    pub const UNIX98_PTY_SLAVE: u32 = 136;
-    pub const USB_SERIAL: u32 = 188;
-    pub const LOW_DENSE_SERIAL: u32 = 204;
+    pub(crate) const TTYAUX: u32 = 5;
+    pub(crate) const MISC: u32 = 10;
+    pub(crate) const UNIX98_PTY_MASTER: u32 = 128;
+    pub(crate) const UNIX98_PTY_COUNT: u32 = 8;
+    pub(crate) const UNIX98_PTY_SLAVE: u32 = 136;
+    pub(crate) const USB_SERIAL: u32 = 188;
+    pub(crate) const LOW_DENSE_SERIAL: u32 = 204;
 }
 
 impl Dev {
     /// /dev/zero, the only device whose mapping CRIU takes by itself.
-    pub const ZERO: Dev = Dev { major: major::MEM, minor: 5 };
+    pub(crate) const ZERO: Dev = Dev { major: major::MEM, minor: 5 };
     /// /dev/ptmx, and the ptmx of every devpts instance.
-    pub const PTMX: Dev = Dev { major: major::TTYAUX, minor: 2 };
-    pub const TUN: Dev = Dev { major: major::MISC, minor: 200 };
-    pub const AUTOFS: Dev = Dev { major: major::MISC, minor: 235 };
+    pub(crate) const PTMX: Dev = Dev { major: major::TTYAUX, minor: 2 };
+    pub(crate) const TUN: Dev = Dev { major: major::MISC, minor: 200 };
+    pub(crate) const AUTOFS: Dev = Dev { major: major::MISC, minor: 235 };
 
     /// The number glibc's `stat` shows, which CRIU prints in hex in its `tty[rdev:dev]` keys.
-    pub fn userspace(self) -> u64 {
+    pub(crate) fn userspace(self) -> u64 {
         libc::makedev(self.major, self.minor)
     }
 
     /// The slave of a pseudoterminal, of which TIOCGDEV tells for either side.
-    pub fn is_unix98_pty(self) -> bool {
+    pub(crate) fn is_unix98_pty(self) -> bool {
         (major::UNIX98_PTY_SLAVE..major::UNIX98_PTY_SLAVE + major::UNIX98_PTY_COUNT).contains(&self.major)
     }
 
     /// `sdev` in fdinfo: MKDEV of the kernel and MKKDEV of CRIU, 12 and 20 bits.
-    pub fn from_sdev(sdev: u32) -> Dev {
+    pub(crate) fn from_sdev(sdev: u32) -> Dev {
         Dev { major: sdev >> 20, minor: sdev & 0xf_ffff }
     }
 
     /// Field 7 of /proc/PID/stat and TIOCGDEV (`new_encode_dev`).
-    pub fn from_tty_nr(tty_nr: i32) -> Dev {
+    pub(crate) fn from_tty_nr(tty_nr: i32) -> Dev {
         let n = tty_nr as u32;
         Dev { major: (n >> 8) & 0xfff, minor: (n & 0xff) | ((n >> 12) & 0xfff00) }
     }

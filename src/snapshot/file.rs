@@ -103,89 +103,89 @@ impl std::fmt::Display for Origin {
 
 impl FileAttr {
     /// The S_IFMT bits.
-    pub fn kind(&self) -> u32 {
+    pub(crate) fn kind(&self) -> u32 {
         self.mode & libc::S_IFMT
     }
-    pub fn is_socket(&self) -> bool {
+    pub(crate) fn is_socket(&self) -> bool {
         self.kind() == libc::S_IFSOCK
     }
-    pub fn is_chrdev(&self) -> bool {
+    pub(crate) fn is_chrdev(&self) -> bool {
         self.kind() == libc::S_IFCHR
     }
-    pub fn is_blkdev(&self) -> bool {
+    pub(crate) fn is_blkdev(&self) -> bool {
         self.kind() == libc::S_IFBLK
     }
-    pub fn is_fifo(&self) -> bool {
+    pub(crate) fn is_fifo(&self) -> bool {
         self.kind() == libc::S_IFIFO
     }
     /// An anonymous inode: statx shows no type bits (fs/anon_inodes.c, up to 6.18 at least).
-    pub fn is_anon(&self) -> bool {
+    pub(crate) fn is_anon(&self) -> bool {
         self.kind() == 0
     }
 }
 
 impl OpenFile {
     /// What a link of /proc leads to, of which only the attributes are known.
-    pub fn linked(attr: FileAttr) -> OpenFile {
+    pub(crate) fn linked(attr: FileAttr) -> OpenFile {
         OpenFile { attr, ..OpenFile::default() }
     }
     /// Its number, of a descriptor of the process.
-    pub fn fd(&self) -> Option<i32> {
+    pub(crate) fn fd(&self) -> Option<i32> {
         match self.origin {
             Origin::Fd(fd) => Some(fd),
             _ => None,
         }
     }
     /// Where it lies, of what was sent and not received.
-    pub fn queued(&self) -> Option<&Queued> {
+    pub(crate) fn queued(&self) -> Option<&Queued> {
         match &self.origin {
             Origin::Queued(at) => Some(at),
             _ => None,
         }
     }
-    pub fn kind(&self) -> u32 {
+    pub(crate) fn kind(&self) -> u32 {
         self.attr.kind()
     }
-    pub fn is_socket(&self) -> bool {
+    pub(crate) fn is_socket(&self) -> bool {
         self.attr.is_socket()
     }
-    pub fn is_chrdev(&self) -> bool {
+    pub(crate) fn is_chrdev(&self) -> bool {
         self.attr.is_chrdev()
     }
-    pub fn is_blkdev(&self) -> bool {
+    pub(crate) fn is_blkdev(&self) -> bool {
         self.attr.is_blkdev()
     }
-    pub fn is_fifo(&self) -> bool {
+    pub(crate) fn is_fifo(&self) -> bool {
         self.attr.is_fifo()
     }
-    pub fn is_anon(&self) -> bool {
+    pub(crate) fn is_anon(&self) -> bool {
         self.attr.is_anon()
     }
-    pub fn socket(&self) -> Option<&SocketFacts> {
+    pub(crate) fn socket(&self) -> Option<&SocketFacts> {
         match self.detail.as_deref() {
             Some(Detail::Socket(s)) => Some(s),
             _ => None,
         }
     }
-    pub fn tty(&self) -> Option<&TtyFacts> {
+    pub(crate) fn tty(&self) -> Option<&TtyFacts> {
         match self.detail.as_deref() {
             Some(Detail::Tty(t)) => Some(t),
             _ => None,
         }
     }
-    pub fn tun(&self) -> Option<&TunFacts> {
+    pub(crate) fn tun(&self) -> Option<&TunFacts> {
         match self.detail.as_deref() {
             Some(Detail::Tun(t)) => Some(t),
             _ => None,
         }
     }
-    pub fn epoll(&self) -> Option<&EpollFacts> {
+    pub(crate) fn epoll(&self) -> Option<&EpollFacts> {
         match self.detail.as_deref() {
             Some(Detail::Epoll(e)) => Some(e),
             _ => None,
         }
     }
-    pub fn watches(&self) -> Option<&WatchFacts> {
+    pub(crate) fn watches(&self) -> Option<&WatchFacts> {
         match self.detail.as_deref() {
             Some(Detail::Watch(w)) => Some(w),
             _ => None,

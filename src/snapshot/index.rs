@@ -1,9 +1,8 @@
 //! Joins over a snapshot, made once per look: inode to socket, inode to the descriptors that hold it.
 
 use crate::hash::Map;
-use crate::parse::mountinfo::MountInfo;
 use crate::parse::sockets::protocol::MPTCP;
-use crate::snapshot::{MountTable, OpenFile, Snapshot, Socket, SocketTable, Task, Unchecked};
+use crate::snapshot::{OpenFile, Snapshot, Socket, SocketTable, Task, Unchecked};
 use std::cell::OnceCell;
 
 /// ScanPhase-up tables over one [`Snapshot`].
@@ -22,7 +21,7 @@ pub struct Index<'a> {
 
 impl<'a> Index<'a> {
     /// One pass over the sockets and one over the descriptors.
-    pub fn new(snap: &'a Snapshot) -> Self {
+    pub(crate) fn new(snap: &'a Snapshot) -> Self {
         let mut sockets = Map::default();
         for table in &snap.sockets {
             sockets.extend(table.unix.iter().map(|s| (u64::from(s.ino), (table, Socket::Unix(s)))));
@@ -56,23 +55,23 @@ impl<'a> Index<'a> {
     }
 
     /// The inodes of all sockets that a descriptor of the tree refers to, in walk order.
-    pub fn held_sockets(&self) -> &[u64] {
+    pub(crate) fn held_sockets(&self) -> &[u64] {
         &self.held
     }
 
     /// What sock_diag said about the socket with this inode, and in which namespace.
-    pub fn socket(&self, ino: u64) -> Option<(&'a SocketTable, Socket<'a>)> {
+    pub(crate) fn socket(&self, ino: u64) -> Option<(&'a SocketTable, Socket<'a>)> {
         self.sockets.get(&ino).copied()
     }
 
     /// The task with this pid.
-    pub fn task(&self, pid: i32) -> Option<&'a Task> {
+    pub(crate) fn task(&self, pid: i32) -> Option<&'a Task> {
         let numbered = || self.snap.tasks.iter().map(|t| t.pid).zip(0..).collect();
         self.snap.tasks.get(*self.tasks.get_or_init(numbered).get(&pid)?)
     }
 
     /// What could not be looked at of this process.
-    pub fn unchecked(&self, pid: i32) -> impl Iterator<Item = &'a Unchecked> + '_ {
+    pub(crate) fn unchecked(&self, pid: i32) -> impl Iterator<Item = &'a Unchecked> + '_ {
         let of_all = || {
             let mut all: Map<i32, Vec<usize>> = Map::default();
             self.snap.unchecked.iter().zip(0..).for_each(|(u, nth)| all.entry(u.pid).or_default().push(nth));
@@ -83,35 +82,21 @@ impl<'a> Index<'a> {
     }
 
     /// Index of the first task, in walk order, with a descriptor that refers to the socket with this inode.
-    pub fn first_holder(&self, ino: u64) -> Option<usize> {
+    pub(crate) fn first_holder(&self, ino: u64) -> Option<usize> {
         self.socket_fds.get(&ino)?.first().map(|(task, _)| *task)
     }
 
     /// Whether a descriptor of the tree refers to the socket with this inode.
-    pub fn holds_socket(&self, ino: u64) -> bool {
+    pub(crate) fn holds_socket(&self, ino: u64) -> bool {
         self.socket_fds.contains_key(&ino)
     }
 
     /// The descriptors of the tree that refer to the socket with this inode.
-    pub fn socket_holders(&self, ino: u64) -> impl Iterator<Item = (&'a Task, &'a OpenFile)> + '_ {
+    pub(crate) fn socket_holders(&self, ino: u64) -> impl Iterator<Item = (&'a Task, &'a OpenFile)> + '_ {
         let snap = self.snap;
         self.socket_fds.get(&ino).into_iter().flatten().filter_map(move |(t, f)| {
             let task = snap.tasks.get(*t)?;
             Some((task, task.files.get(*f)?))
         })
-    }
-
-    /// The mount table of a task's namespace.
-    pub fn mounts_of(&self, task: &Task) -> Option<&'a MountTable> {
-        let ns = task.ns.mnt?;
-        self.snap.mounts.iter().find(|t| t.ns == ns)
-    }
-
-    /// The mount with this id in any collected table (ids are unique in the system).
-    pub fn mount(&self, mnt_id: u64) -> Option<(&'a MountTable, &'a MountInfo)> {
-        self.snap
-            .mounts
-            .iter()
-            .find_map(|t| t.mounts.iter().find(|m| u64::try_from(m.mnt_id) == Ok(mnt_id)).map(|m| (t, m)))
     }
 }

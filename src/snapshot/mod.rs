@@ -4,32 +4,34 @@
 //! replayed as a test without root and without CRIU. What could not be looked at is not missing in silence: it stands in
 //! [`Snapshot::unchecked`]; what vanished while we looked is simply not there.
 
-pub mod cgroups;
-pub mod detail;
-pub mod device;
-pub mod file;
-pub mod index;
-pub mod probe;
-pub mod socket;
-pub mod still;
-pub mod task;
+pub(crate) mod cgroups;
+pub(crate) mod detail;
+pub(crate) mod device;
+pub(crate) mod file;
+pub(crate) mod index;
+pub(crate) mod probe;
+pub(crate) mod socket;
+pub(crate) mod still;
+pub(crate) mod task;
 
 use crate::bytes::Bytes;
 use crate::parse::devices::TtyDriver;
 use crate::parse::diag::NetLink;
 use crate::parse::mountinfo::MountInfo;
-pub use cgroups::{Cgroups, Freezer, Inside, Member, Places};
-pub use detail::{
+pub(crate) use cgroups::{Cgroups, Freezer, Inside, Member, Places};
+pub(crate) use detail::{
     Detail, EpollEntry, EpollFacts, HandleAnswers, SearchAnswer, TargetHolders, TtyFacts, TunFacts, Watch, WatchFacts,
 };
-pub use device::Dev;
-pub use file::{FileAttr, OpenFile, Origin, PathMismatch, Queued};
-pub use index::Index;
-pub use probe::Probe;
+pub(crate) use device::Dev;
+pub(crate) use file::{FileAttr, OpenFile, Origin, PathMismatch, Queued};
+pub(crate) use index::Index;
+pub(crate) use probe::Probe;
 use serde::{Deserialize, Serialize};
-pub use socket::{Answer, Socket, SocketFacts, SocketTable, TcpFacts, UnixFacts, UnixQueueFacts};
+pub(crate) use socket::{Answer, Socket, SocketFacts, SocketTable, UnixQueueFacts};
+#[cfg(test)]
+pub(crate) use socket::{TcpFacts, UnixFacts};
 use std::collections::BTreeMap;
-pub use task::{
+pub(crate) use task::{
     AioHead, Link, Mapping, Namespaces, ProcSelf, Regs, Shares, Task, Thread, UnsavedThreadState, UnstattableFile,
     UserNs,
 };
@@ -200,30 +202,30 @@ pub struct Unchecked {
 
 impl Snapshot {
     /// The task with this pid.
-    pub fn task(&self, pid: i32) -> Option<&Task> {
+    pub(crate) fn task(&self, pid: i32) -> Option<&Task> {
         self.tasks.iter().find(|t| t.pid == pid)
     }
 
     /// Whether the mounts of every namespace of the tree, and which of them is CRIU's, are known: what is in no table is
     /// nowhere then.
-    pub fn knows_mounts(&self) -> bool {
+    pub(crate) fn knows_mounts(&self) -> bool {
         let table = |ns: u64| self.mounts.iter().any(|t| t.ns == ns && t.bad == 0);
         let live = self.tasks.iter().filter(|t| !t.is_zombie());
         self.criu.ns.mnt.is_some() && live.map(|t| t.ns.mnt).all(|ns| ns.is_some_and(table))
     }
 
     /// Every process that is not dead.
-    pub fn live_tasks(&self) -> impl Iterator<Item = &Task> {
+    pub(crate) fn live_tasks(&self) -> impl Iterator<Item = &Task> {
         self.tasks.iter().filter(|t| !t.is_zombie())
     }
 
     /// The root task.
-    pub fn root_task(&self) -> Option<&Task> {
+    pub(crate) fn root_task(&self) -> Option<&Task> {
         self.tasks.first()
     }
 
     /// Whether the root task shares this namespace with the observer; `None` when either is not known.
-    pub fn root_shares(&self, pick: impl Fn(&Namespaces) -> Option<u64>) -> Option<bool> {
+    pub(crate) fn root_shares(&self, pick: impl Fn(&Namespaces) -> Option<u64>) -> Option<bool> {
         Some(pick(&self.root_task()?.ns)? == pick(&self.criu.ns)?)
     }
 }

@@ -71,7 +71,7 @@ pub enum Probe {
 impl Probe {
     /// Whether this lists tasks or descriptors of the tree, or tells where the walk goes on: without it something of the tree
     /// may be missing.
-    pub fn is_list(self) -> bool {
+    pub(crate) fn is_list(self) -> bool {
         use Probe::{Children, Descriptors, Process, Stat, Status, Threads};
         matches!(self, Process | Status | Stat | Threads | Children | Descriptors)
     }

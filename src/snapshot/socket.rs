@@ -24,7 +24,7 @@ pub struct SocketTable {
 
 /// One socket of any kind.
 #[derive(Clone, Copy, Debug)]
-pub enum Socket<'a> {
+pub(crate) enum Socket<'a> {
     Unix(&'a UnixDiag),
     Inet(&'a InetDiag),
     Packet(&'a PacketDiag),
@@ -47,13 +47,13 @@ impl<T> Answer<T> {
     fn is_unknown(&self) -> bool {
         matches!(self, Answer::Unknown)
     }
-    pub fn is(&self) -> Option<&T> {
+    pub(crate) fn is(&self) -> Option<&T> {
         match self {
             Answer::Is(value) => Some(value),
             _ => None,
         }
     }
-    pub fn errno(&self) -> Option<i32> {
+    pub(crate) fn errno(&self) -> Option<i32> {
         match self {
             Answer::Errno(errno) => Some(*errno),
             _ => None,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 /// What stood still from one look to the next.
 #[derive(Debug, Default)]
-pub struct Still {
+pub(crate) struct Still {
     /// Tasks none of whose threads ran, by pid and start time.
     tasks: std::collections::HashSet<(i32, u64)>,
     /// The same tasks were there, in the same order.
@@ -19,7 +19,7 @@ pub struct Still {
 }
 
 impl Still {
-    pub fn between(first: &Snapshot, second: &Snapshot) -> Still {
+    pub(crate) fn between(first: &Snapshot, second: &Snapshot) -> Still {
         let id = |t: &Task| (t.pid, t.start_time);
         let before: HashMap<(i32, u64), &Task> = first.tasks.iter().map(|t| (id(t), t)).collect();
         let slept = |t: &&Task| before.get(&id(t)).is_some_and(|was| sleeps_on(was, t));
@@ -30,17 +30,17 @@ impl Still {
     }
 
     /// This process did not run.
-    pub fn task(&self, pid: i32, start_time: u64) -> bool {
+    pub(crate) fn task(&self, pid: i32, start_time: u64) -> bool {
         self.tasks.contains(&(pid, start_time))
     }
 
     /// No task has come or gone.
-    pub fn same_tasks(&self) -> bool {
+    pub(crate) fn same_tasks(&self) -> bool {
         self.same_tasks
     }
 
     /// No task of the tree ran, and none came or went.
-    pub fn tree(&self) -> bool {
+    pub(crate) fn tree(&self) -> bool {
         self.all
     }
 }

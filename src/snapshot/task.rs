@@ -21,7 +21,7 @@ pub struct Namespaces {
 
 impl Namespaces {
     /// Whether one of them is known to be another than the other process's.
-    pub fn differ(&self, other: &Namespaces) -> bool {
+    pub(crate) fn differ(&self, other: &Namespaces) -> bool {
         let all = |n: &Namespaces| [n.mnt, n.net, n.pid, n.ipc, n.uts, n.user, n.cgroup, n.time];
         all(self).into_iter().zip(all(other)).any(|(a, b)| a.is_some() && b.is_some() && a != b)
     }
@@ -232,29 +232,29 @@ pub struct UnstattableFile {
 
 impl Mapping {
     /// A mapping of which nothing but its line is known.
-    pub fn new(vma: crate::parse::maps::Vma, file: Option<OpenFile>) -> Mapping {
+    pub(crate) fn new(vma: crate::parse::maps::Vma, file: Option<OpenFile>) -> Mapping {
         Mapping { vma, file, aio_head: None }
     }
 
     /// A ring of io_setup(2), as CRIU tells it: by its name, and an inode without a type (`vma_get_mapfile`).
-    pub fn is_aio_ring(&self) -> bool {
+    pub(crate) fn is_aio_ring(&self) -> bool {
         self.vma.major == 0 && self.vma.path.starts_with(b"/[aio]") && self.file.as_ref().is_some_and(OpenFile::is_anon)
     }
 }
 
 impl Task {
     /// Whether the process is dead and only waits for its parent.
-    pub fn is_zombie(&self) -> bool {
+    pub(crate) fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
 
     /// The pid as the task's own pid namespace knows it.
-    pub fn own_pid(&self) -> i32 {
+    pub(crate) fn own_pid(&self) -> i32 {
         self.ns_pid.last().copied().unwrap_or(self.pid)
     }
 
     /// The session as the task's own pid namespace knows it; 0: its leader is not visible there.
-    pub fn own_sid(&self) -> i32 {
+    pub(crate) fn own_sid(&self) -> i32 {
         self.ns_sid.last().copied().unwrap_or(self.sid)
     }
 }

@@ -10,12 +10,12 @@ pub(in crate::criu) const MAX_NODES: usize = 100_000;
 const MAX_TEXT: usize = 4096;
 
 /// An int that is true or false.
-pub fn int(at: usize) -> Option<bool> {
+pub(crate) fn int(at: usize) -> Option<bool> {
     truth(mem::u32(at)?)
 }
 
 /// A bool.
-pub fn byte(at: usize) -> Option<bool> {
+pub(crate) fn byte(at: usize) -> Option<bool> {
     truth(mem::u8(at)?.into())
 }
 
@@ -28,12 +28,12 @@ fn truth(value: u32) -> Option<bool> {
 }
 
 /// size_t.
-pub fn size(at: usize) -> Option<u64> {
+pub(crate) fn size(at: usize) -> Option<u64> {
     mem::u64(at)
 }
 
 /// `char *`; NULL: not given.
-pub fn text(at: usize) -> Option<Option<Bytes>> {
+pub(crate) fn text(at: usize) -> Option<Option<Bytes>> {
     match mem::word(at)? {
         0 => Some(None),
         text => Some(Some(Bytes(mem::cstr(text, MAX_TEXT)?))),
@@ -41,7 +41,7 @@ pub fn text(at: usize) -> Option<Option<Bytes>> {
 }
 
 /// `enum NETWORK_LOCK_METHOD`.
-pub fn lock_method(at: usize) -> Option<LockMethod> {
+pub(crate) fn lock_method(at: usize) -> Option<LockMethod> {
     match mem::u32(at)? {
         0 => Some(LockMethod::Iptables),
         1 => Some(LockMethod::Nftables),
@@ -51,17 +51,17 @@ pub fn lock_method(at: usize) -> Option<LockMethod> {
 }
 
 /// `enum FILE_VALIDATION_OPTIONS`: whether it is FILE_VALIDATION_FILE_SIZE.
-pub fn is_file_size(at: usize) -> Option<bool> {
+pub(crate) fn is_file_size(at: usize) -> Option<bool> {
     Some(!truth(mem::u32(at)?)?)
 }
 
 /// CLONE_NEW* bits, of which `--empty-ns` takes CLONE_NEWNET alone.
-pub fn empty_ns(at: usize) -> Option<u32> {
+pub(crate) fn empty_ns(at: usize) -> Option<u32> {
     mem::u32(at).filter(|bits| matches!(*bits, 0 | super::CLONE_NEWNET))
 }
 
 /// A list of `struct irmap_path_opt { struct list_head; struct irmap *ir; }`, the path at 16 of struct irmap (criu/irmap.c).
-pub fn irmap_paths(head: usize) -> Option<Vec<Bytes>> {
+pub(crate) fn irmap_paths(head: usize) -> Option<Vec<Bytes>> {
     each(head, |node| {
         let irmap = mem::word(node.checked_add(16)?)?;
         mem::word(irmap.checked_add(16)?).and_then(|p| mem::cstr(p, MAX_TEXT))
@@ -69,7 +69,7 @@ pub fn irmap_paths(head: usize) -> Option<Vec<Bytes>> {
 }
 
 /// A list of `struct inherit_fd { struct list_head; char *inh_id; int inh_fd; ... }` (criu/files.c): the keys.
-pub fn inherit_ids(head: usize) -> Option<Vec<Bytes>> {
+pub(crate) fn inherit_ids(head: usize) -> Option<Vec<Bytes>> {
     each(head, |node| mem::word(node.checked_add(16)?).and_then(|p| mem::cstr(p, MAX_TEXT)))
 }
 

@@ -4,7 +4,7 @@
 //! functions' struct ([`c_api`]), the command line and the configuration files of `cli/`, the lists in its help and manual, and
 //! how hints write it.
 
-pub mod c_api;
+pub(crate) mod c_api;
 pub mod ignored;
 pub(in crate::criu) mod memory;
 #[macro_use]
@@ -13,13 +13,15 @@ mod table;
 mod written;
 
 use crate::criu::Host;
+pub(crate) use row::Note;
 pub(in crate::criu) use row::{note, Kept, Layout};
-pub use row::{CriuOption, Note, Takes};
+pub use row::{CriuOption, Takes};
 use serde::{Deserialize, Serialize};
-pub use table::{Opt, Options, OPTIONS, RESOURCES};
+pub(crate) use table::Opt;
+pub use table::{Options, OPTIONS, RESOURCES};
 
 /// The only namespace that `--empty-ns` takes.
-pub const CLONE_NEWNET: u32 = 0x4000_0000;
+pub(crate) const CLONE_NEWNET: u32 = 0x4000_0000;
 
 /// `opts.network_lock_method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +33,7 @@ pub enum LockMethod {
 }
 
 /// The option with this name, among those that decide anything. `None`: none, or CRIU's dump has it and does not care.
-pub fn named(name: &str) -> Option<&'static CriuOption> {
+pub(crate) fn named(name: &str) -> Option<&'static CriuOption> {
     let mut written = all().filter(|option| !matches!(option.takes, Takes::NotWritten));
     written.find(|option| option.name == Some(name))
 }
@@ -52,22 +54,22 @@ fn all() -> impl Iterator<Item = &'static CriuOption> {
 }
 
 impl Opt {
-    pub fn row(self) -> Option<&'static CriuOption> {
+    pub(crate) fn row(self) -> Option<&'static CriuOption> {
         OPTIONS.iter().find(|option| option.opt == Some(self))
     }
 
     /// See [`CriuOption::name`].
-    pub fn name(self) -> Option<&'static str> {
+    pub(crate) fn name(self) -> Option<&'static str> {
         self.row()?.name
     }
 
     /// See [`CriuOption::rpc_field`].
-    pub fn rpc_field(self) -> Option<&'static str> {
+    pub(crate) fn rpc_field(self) -> Option<&'static str> {
         self.row()?.rpc_field
     }
 
     /// See [`CriuOption::is_known_to`].
-    pub fn is_known_to(self, host: &Host) -> bool {
+    pub(crate) fn is_known_to(self, host: &Host) -> bool {
         self.row().is_some_and(|option| option.is_known_to(host))
     }
 }
@@ -75,7 +77,7 @@ impl Opt {
 impl Options {
     /// Whether `--skip-mnt` is known to name this mountpoint: CRIU leaves such mounts out of its tables
     /// (`should_skip_mount`, criu/proc_parse.c).
-    pub fn skips(&self, mountpoint: &[u8]) -> bool {
+    pub(crate) fn skips(&self, mountpoint: &[u8]) -> bool {
         self.skip_mnt.iter().flatten().any(|given| is_same_path(given, mountpoint))
     }
 }
@@ -92,11 +94,16 @@ fn is_same_path(a: &[u8], b: &[u8]) -> bool {
 mod known {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub fn serialize<T: Serialize, S: Serializer>(value: &Option<Option<T>>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(
+        value: &Option<Option<T>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         value.as_ref().map(|given| given.iter().collect::<Vec<_>>()).serialize(serializer)
     }
 
-    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+    pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Option<T>>, D::Error> {
         Ok(Option::<Vec<T>>::deserialize(from)?.map(|given| given.into_iter().next()))
     }
 }

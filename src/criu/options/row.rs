@@ -80,7 +80,7 @@ pub(in crate::criu) struct Member {
 
 impl Member {
     /// Its offset in this layout. `None`: the release has no such option.
-    pub fn place(&self, layout: Layout) -> Option<usize> {
+    pub(crate) fn place(&self, layout: Layout) -> Option<usize> {
         self.places.iter().rev().find(|(since, _)| *since <= layout).map(|(_, offset)| *offset)
     }
 }
@@ -115,7 +115,7 @@ impl CriuOption {
     };
 
     /// What comes with giving it, with this value if it has one.
-    pub fn note(&self, value: &str) -> Option<Note> {
+    pub(crate) fn note(&self, value: &str) -> Option<Note> {
         self.notes.iter().copied().find(|note| note.value.is_empty() || note.value == value)
     }
 
@@ -127,7 +127,7 @@ impl CriuOption {
     }
 
     /// Whether this CRIU has the option.
-    pub fn is_known_to(&self, host: &Host) -> bool {
+    pub(crate) fn is_known_to(&self, host: &Host) -> bool {
         self.since.is_none_or(|cap| host.has(cap))
     }
 }
@@ -182,7 +182,7 @@ macro_rules! options {
             }
 
             /// The state of a boolean option.
-            pub fn flag(&self, opt: Opt) -> Option<bool> {
+            pub(crate) fn flag(&self, opt: Opt) -> Option<bool> {
                 match opt {
                     $($(Opt::$opt => self.$field,)?)*
                 }

@@ -8,7 +8,7 @@ use crate::criu::{externals, Host};
 type Taken = Result<(), String>;
 
 /// `parse_size`: a unit may stand anywhere.
-pub fn size(slot: &mut Option<u64>, value: &[u8]) -> Taken {
+pub(crate) fn size(slot: &mut Option<u64>, value: &[u8]) -> Taken {
     let unit: u64 = match value.iter().find(|b| b"KMG".contains(b)) {
         Some(b'K') => 1 << 10,
         Some(b'M') => 1 << 20,
@@ -21,23 +21,23 @@ pub fn size(slot: &mut Option<u64>, value: &[u8]) -> Taken {
 }
 
 /// One of several.
-pub fn item(slot: &mut Option<Vec<Bytes>>, value: &[u8]) -> Taken {
+pub(crate) fn item(slot: &mut Option<Vec<Bytes>>, value: &[u8]) -> Taken {
     slot.get_or_insert_default().push(value.into());
     Ok(())
 }
 
 /// One of several, of which having none is another thing than an empty list.
-pub fn first_or_next(slot: &mut Option<Option<Vec<Bytes>>>, value: &[u8]) -> Taken {
+pub(crate) fn first_or_next(slot: &mut Option<Option<Vec<Bytes>>>, value: &[u8]) -> Taken {
     slot.get_or_insert_default().get_or_insert_default().push(value.into());
     Ok(())
 }
 
-pub fn text(slot: &mut Option<Option<Bytes>>, value: &[u8]) -> Taken {
+pub(crate) fn text(slot: &mut Option<Option<Bytes>>, value: &[u8]) -> Taken {
     *slot = Some(Some(value.into()));
     Ok(())
 }
 
-pub fn lock_method(slot: &mut Option<LockMethod>, value: &[u8]) -> Taken {
+pub(crate) fn lock_method(slot: &mut Option<LockMethod>, value: &[u8]) -> Taken {
     *slot = Some(match value {
         b"iptables" => LockMethod::Iptables,
         b"nftables" => LockMethod::Nftables,
@@ -47,7 +47,7 @@ pub fn lock_method(slot: &mut Option<LockMethod>, value: &[u8]) -> Taken {
     Ok(())
 }
 
-pub fn empty_ns(slot: &mut Option<u32>, value: &[u8]) -> Taken {
+pub(crate) fn empty_ns(slot: &mut Option<u32>, value: &[u8]) -> Taken {
     match value {
         b"net" => *slot = Some(slot.unwrap_or(0) | CLONE_NEWNET),
         _ => return Err(format!("'{}' is not net", escape(value))),
@@ -56,7 +56,7 @@ pub fn empty_ns(slot: &mut Option<u32>, value: &[u8]) -> Taken {
 }
 
 /// Whether it is by size.
-pub fn file_validation(slot: &mut Option<bool>, value: &[u8]) -> Taken {
+pub(crate) fn file_validation(slot: &mut Option<bool>, value: &[u8]) -> Taken {
     *slot = Some(match value {
         b"filesize" => true,
         b"buildid" => false,
@@ -66,7 +66,7 @@ pub fn file_validation(slot: &mut Option<bool>, value: &[u8]) -> Taken {
 }
 
 /// `unix_sk_ids_parse` (criu/sk-unix.c): sockets that are external besides.
-pub fn ext_unix_sk(host: &mut Host, value: Option<&[u8]>) -> Taken {
+pub(crate) fn ext_unix_sk(host: &mut Host, value: Option<&[u8]>) -> Taken {
     let list = value.unwrap_or_default();
     for inode in list.split(|b| *b == b',').filter(|i| !i.is_empty()) {
         match leading_number(inode).filter(|n| *n != 0 && n.to_string().len() == inode.len()) {
@@ -79,7 +79,7 @@ pub fn ext_unix_sk(host: &mut Host, value: Option<&[u8]>) -> Taken {
 }
 
 /// `fd[NUMBER]:KEY` (`inherit_fd_parse`, criu/files.c).
-pub fn inherit_fd(host: &mut Host, value: &[u8]) -> Taken {
+pub(crate) fn inherit_fd(host: &mut Host, value: &[u8]) -> Taken {
     let key = value.strip_prefix(b"fd[").and_then(|rest| {
         let end = rest.iter().position(|b| *b == b']')?;
         rest.get(end.checked_add(1)?..)?.strip_prefix(b":")

@@ -18,7 +18,7 @@ pub use link::{link, NetLink};
 pub use netlink::{netlink, NetlinkDiag};
 pub use packet::{packet, PacketDiag, PacketInfo, PacketMcList, PacketRing};
 use request::SOCK_DIAG_BY_FAMILY;
-pub use request::{inet_probe, inet_request, link_request, netlink_request, packet_request, unix_request};
+pub(crate) use request::{inet_probe, inet_request, link_request, netlink_request, packet_request, unix_request};
 pub use unix::{unix, UnixDiag, UnixVfs};
 
 /// Bytes waiting in a socket. For a listening unix stream socket: connections waiting to be accepted, and the backlog.
@@ -178,12 +178,12 @@ pub struct Dump<T> {
 
 impl<T> Dump<T> {
     /// Nothing yet of the answer to the request numbered `seq`.
-    pub fn new(seq: u32) -> Self {
+    pub(crate) fn new(seq: u32) -> Self {
         Dump { seq, sockets: Vec::new(), bad: 0, interrupted: false, end: None }
     }
 
     /// Takes in one datagram; `decode` is [`unix()`], [`inet()`], [`packet()`] or [`netlink()`]. True once the dump is over.
-    pub fn feed(&mut self, datagram: &[u8], decode: impl Fn(&[u8]) -> Option<T>) -> bool {
+    pub(crate) fn feed(&mut self, datagram: &[u8], decode: impl Fn(&[u8]) -> Option<T>) -> bool {
         for message in messages(datagram) {
             match message {
                 Message::Socket { seq, interrupted, payload } if seq == self.seq => {

@@ -12,7 +12,7 @@ const TCP_WITHOUT_FILE: u32 = 1 << 6 | 1 << 12;
 const NO_COOKIE: [u8; 8] = [0xff; 8];
 
 /// All unix sockets of the network namespace: UDIAG_SHOW_NAME, VFS, PEER, ICONS, RQLEN and UID.
-pub fn unix_request(seq: u32) -> Vec<u8> {
+pub(crate) fn unix_request(seq: u32) -> Vec<u8> {
     let show: u32 = 0x01 | 0x02 | 0x04 | 0x08 | 0x10 | 0x40;
     let ino: u32 = 0;
     request(seq, &[&[1, 0, 0, 0], &ALL_STATES.to_ne_bytes(), &ino.to_ne_bytes(), &show.to_ne_bytes(), &NO_COOKIE])
@@ -23,14 +23,14 @@ pub fn unix_request(seq: u32) -> Vec<u8> {
 ///
 /// A protocol above 255 does not fit its field and goes into INET_DIAG_REQ_PROTOCOL (Linux 5.9+, which has no such
 /// sockets in diag before).
-pub fn inet_request(seq: u32, family: u8, protocol: u16) -> Vec<u8> {
+pub(crate) fn inet_request(seq: u32, family: u8, protocol: u16) -> Vec<u8> {
     let states = if protocol == 6 { ALL_STATES & !TCP_WITHOUT_FILE } else { ALL_STATES };
     inet_states(seq, family, protocol, states)
 }
 
 /// As [`inet_request`], for sockets in no state at all: only whether the kernel would answer. For TCP it then does not walk
 /// its hash table (`inet_diag_dump_icsk()`), which takes the longer the more memory the host has.
-pub fn inet_probe(seq: u32, family: u8, protocol: u16) -> Vec<u8> {
+pub(crate) fn inet_probe(seq: u32, family: u8, protocol: u16) -> Vec<u8> {
     inet_states(seq, family, protocol, 0)
 }
 
@@ -50,19 +50,19 @@ fn inet_states(seq: u32, family: u8, protocol: u16, states: u32) -> Vec<u8> {
 }
 
 /// All packet sockets of the network namespace: PACKET_SHOW_INFO, MCLIST, RING_CFG and FANOUT.
-pub fn packet_request(seq: u32) -> Vec<u8> {
+pub(crate) fn packet_request(seq: u32) -> Vec<u8> {
     let (show, ino): (u32, u32) = (0x01 | 0x02 | 0x04 | 0x08, 0);
     request(seq, &[&[17, 0, 0, 0], &ino.to_ne_bytes(), &show.to_ne_bytes(), &NO_COOKIE])
 }
 
 /// All netlink sockets of the network namespace, every protocol (NDIAG_PROTO_ALL): NDIAG_SHOW_MEMINFO, GROUPS and FLAGS.
-pub fn netlink_request(seq: u32) -> Vec<u8> {
+pub(crate) fn netlink_request(seq: u32) -> Vec<u8> {
     let (show, ino): (u32, u32) = (0x01 | 0x02 | 0x08, 0);
     request(seq, &[&[16, 0xff, 0, 0], &ino.to_ne_bytes(), &show.to_ne_bytes(), &NO_COOKIE])
 }
 
 /// All interfaces of the network namespace of a NETLINK_ROUTE socket, for AF_PACKET as CRIU asks (`dump_links()`).
-pub fn link_request(seq: u32) -> Vec<u8> {
+pub(crate) fn link_request(seq: u32) -> Vec<u8> {
     const RTM_GETLINK: u16 = 18;
     // struct ifinfomsg
     let (family, any) = ([17u8, 0, 0, 0], [0u8; 12]);

@@ -27,7 +27,7 @@ fn unix_answer() {
 
     let listener = find(14897);
     assert_eq!((listener.type_, listener.state), (1, 10));
-    assert_eq!(listener.abstract_name(), Some(&b"hos\ntile\xff \x1b[0m"[..]));
+    assert_eq!(listener.name.as_deref(), Some(&b"\0hos\ntile\xff \x1b[0m"[..]));
     assert_eq!((listener.path(), &listener.icons), (None, &Some(vec![14898])));
     assert_eq!(listener.rqlen, Some(Queues { rqueue: 1, wqueue: 3 }));
 
@@ -35,7 +35,7 @@ fn unix_answer() {
     assert_eq!((find(14898).peer, &find(14898).name), (Some(0), &None));
 
     let bound = find(14899);
-    assert_eq!((bound.type_, bound.path(), bound.abstract_name()), (2, Some(&b"/tmp/parse/us"[..]), None));
+    assert_eq!((bound.type_, bound.path()), (2, Some(&b"/tmp/parse/us"[..])));
     assert_eq!((bound.vfs, bound.uid), (Some(UnixVfs { ino: 0x98c054, dev: 0xfe00000 }), Some(0)));
 
     let (a, b) = (find(14900), find(14901));

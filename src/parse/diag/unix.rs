@@ -38,13 +38,8 @@ pub struct UnixVfs {
 }
 
 impl UnixDiag {
-    /// The name without its leading NUL if it is an abstract one.
-    pub fn abstract_name(&self) -> Option<&[u8]> {
-        self.name.as_ref()?.strip_prefix(b"\0")
-    }
-
     /// The name if it is a path.
-    pub fn path(&self) -> Option<&[u8]> {
+    pub(crate) fn path(&self) -> Option<&[u8]> {
         self.name.as_deref().filter(|name| !name.starts_with(b"\0"))
     }
 }

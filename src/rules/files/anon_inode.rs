@@ -41,7 +41,7 @@ fn finding(rule: &Rule, task: &Task, file: &OpenFile, name: Bytes) -> Finding {
     Finding::on_file(rule, task, file).key(format!("fd:{}:{}", task.pid, file.origin)).fact("object", Value::Text(name))
 }
 
-pub static FD_ANON: Rule = Rule {
+pub(crate) static FD_ANON: Rule = Rule {
     id: "fd-anon",
     summary:
         "An open kernel object without a file name, of a kind CRIU cannot save: a perf event, a KVM, a userfaultfd.",
@@ -74,7 +74,7 @@ fn long_name(file: &OpenFile) -> bool {
     file.link.as_ref().is_some_and(|l| l.len() >= LINK_BUFFER)
 }
 
-pub static FD_ANON_LONG_NAME: Rule = Rule {
+pub(crate) static FD_ANON_LONG_NAME: Rule = Rule {
     id: "fd-anon-long-name",
     summary: "An open kernel object whose name is too long for CRIU to read.",
     group: "Anonymous inodes",
@@ -96,7 +96,7 @@ pub static FD_ANON_LONG_NAME: Rule = Rule {
     },
 };
 
-pub static FD_IO_URING: Rule = Rule {
+pub(crate) static FD_IO_URING: Rule = Rule {
     id: "fd-io-uring",
     summary: "An open io_uring: the kernel does not even let CRIU fetch the descriptor.",
     group: "Anonymous inodes",
@@ -151,7 +151,7 @@ fn pidfd_finding(rule: &Rule, task: &Task, file: &OpenFile) -> Finding {
         .fact_opt("target", pidfd_target(file).map(Value::Num))
 }
 
-pub static PIDFD_OLD: Rule = Rule {
+pub(crate) static PIDFD_OLD: Rule = Rule {
     id: "pidfd-old",
     summary: "A pidfd (a descriptor of a process), which CRIU saves from 4.1 on only.",
     group: "Anonymous inodes",
@@ -178,7 +178,7 @@ pub static PIDFD_OLD: Rule = Rule {
     },
 };
 
-pub static PIDFD_THREAD: Rule = Rule {
+pub(crate) static PIDFD_THREAD: Rule = Rule {
     id: "pidfd-thread",
     summary: "A pidfd of a single thread.",
     group: "Anonymous inodes",
@@ -201,7 +201,7 @@ pub static PIDFD_THREAD: Rule = Rule {
     },
 };
 
-pub static PIDFD_OUTSIDE: Rule = Rule {
+pub(crate) static PIDFD_OUTSIDE: Rule = Rule {
     id: "pidfd-outside",
     summary: "A pidfd of a living process that is not in the tree.",
     group: "Anonymous inodes",

@@ -20,7 +20,7 @@ fn named_secret(file: &OpenFile) -> bool {
     file.link.as_ref().is_some_and(|l| **l == *b"/secretmem (deleted)")
 }
 
-pub static BUILDID_OPEN: Rule = Rule {
+pub(crate) static BUILDID_OPEN: Rule = Rule {
     id: "buildid-open",
     summary: "An open file that nobody may open for reading, as CRIU does.",
     group: "Paths",

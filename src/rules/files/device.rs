@@ -23,7 +23,7 @@ pub(crate) fn driver(kernel: &Kernel, rdev: Dev, block: bool) -> Option<Bytes> {
     .cloned()
 }
 
-pub static FD_CHRDEV: Rule = Rule {
+pub(crate) static FD_CHRDEV: Rule = Rule {
     id: "fd-chrdev",
     summary: "An open device file whose driver CRIU knows nothing of: /dev/fuse, /dev/kvm, a GPU, a sound card.",
     group: "Devices",
@@ -48,7 +48,7 @@ pub static FD_CHRDEV: Rule = Rule {
     },
 };
 
-pub static FD_BLKDEV: Rule = Rule {
+pub(crate) static FD_BLKDEV: Rule = Rule {
     id: "fd-blkdev",
     summary: "An open disk or partition (block device).",
     group: "Devices",
@@ -74,7 +74,7 @@ fn device_finding(rule: &Rule, ctx: &Ctx, task: &crate::snapshot::Task, file: &O
         .fact_opt("driver", driver(&ctx.snap.kernel, file.attr.rdev, block).map(Value::Text))
 }
 
-pub static TUN_HOST_NETNS: Rule = Rule {
+pub(crate) static TUN_HOST_NETNS: Rule = Rule {
     id: "tun-host-netns",
     summary: "An open /dev/net/tun in a tree that uses the host's network namespace.",
     group: "Devices",

@@ -6,7 +6,7 @@ use crate::rules::sockets::unix_queue;
 use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use std::cell::LazyCell;
 
-pub static EPOLL_ESCAPED: Rule = Rule {
+pub(crate) static EPOLL_ESCAPED: Rule = Rule {
     id: "epoll-escaped",
     summary: "An epoll that still watches a file whose descriptor was closed.",
     group: "Event files",

@@ -53,7 +53,7 @@ impl Lost<'_> {
     }
 }
 
-pub static INOTIFY_HANDLE: Rule = Rule {
+pub(crate) static INOTIFY_HANDLE: Rule = Rule {
     id: "inotify-handle",
     summary: "A watched file or directory to which CRIU finds no way back.",
     group: "Event files",
@@ -99,7 +99,7 @@ pub static INOTIFY_HANDLE: Rule = Rule {
     },
 };
 
-pub static INOTIFY_TMPFS: Rule = Rule {
+pub(crate) static INOTIFY_TMPFS: Rule = Rule {
     id: "inotify-tmpfs",
     summary: "A watched file or directory on tmpfs that was deleted or is hidden.",
     group: "Event files",
@@ -122,7 +122,7 @@ pub static INOTIFY_TMPFS: Rule = Rule {
     },
 };
 
-pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
+pub(crate) static INOTIFY_FORCE_IRMAP: Rule = Rule {
     id: "inotify-force-irmap",
     summary: "A watched file or directory that was deleted or is hidden, with --force-irmap.",
     group: "Event files",
@@ -150,7 +150,7 @@ pub static INOTIFY_FORCE_IRMAP: Rule = Rule {
     },
 };
 
-pub static FANOTIFY_MOUNT: Rule = Rule {
+pub(crate) static FANOTIFY_MOUNT: Rule = Rule {
     id: "fanotify-mount",
     summary: "A fanotify mark on a mount that the tree does not see.",
     group: "Event files",

@@ -5,7 +5,7 @@ use crate::criu_model::paths::{Problem, Unlinkable};
 use crate::rules::files::path::paths_with;
 use crate::rules::{Evidence, Phase, Remedy, Rule, Value, Versions, When};
 
-pub static GHOST_TOO_BIG: Rule = Rule {
+pub(crate) static GHOST_TOO_BIG: Rule = Rule {
     id: "ghost-too-big",
     summary: "An open file that was deleted, and is too big to be saved with the process.",
     group: "Paths",
@@ -36,7 +36,7 @@ pub static GHOST_TOO_BIG: Rule = Rule {
     },
 };
 
-pub static LINK_REMAP_NEEDED: Rule = Rule {
+pub(crate) static LINK_REMAP_NEEDED: Rule = Rule {
     id: "link-remap-needed",
     summary: "An open file whose name was deleted while it has another name (a hard link).",
     group: "Paths",
@@ -61,7 +61,7 @@ pub static LINK_REMAP_NEEDED: Rule = Rule {
     },
 };
 
-pub static LINK_REMAP_FAILED: Rule = Rule {
+pub(crate) static LINK_REMAP_FAILED: Rule = Rule {
     id: "link-remap-failed",
     summary: "An open file or directory whose name was deleted, and to which no hard link can be made.",
     group: "Paths",
@@ -99,7 +99,7 @@ pub static LINK_REMAP_FAILED: Rule = Rule {
     },
 };
 
-pub static NFS_SILLY: Rule = Rule {
+pub(crate) static NFS_SILLY: Rule = Rule {
     id: "nfs-silly",
     summary: "An open file that was deleted on NFS (.nfs and a long number).",
     group: "Paths",

@@ -50,7 +50,7 @@ fn finding(rule: &Rule, task: &Task, file: &OpenFile, lock: &Lock) -> Finding {
     f
 }
 
-pub static LOCK_NOT_ALLOWED: Rule = Rule {
+pub(crate) static LOCK_NOT_ALLOWED: Rule = Rule {
     id: "lock-not-allowed",
     summary: "A file lock, which CRIU saves only with an option.",
     group: "File locks",
@@ -82,7 +82,7 @@ pub static LOCK_NOT_ALLOWED: Rule = Rule {
     },
 };
 
-pub static LOST_FILE_LOCK: Rule = Rule {
+pub(crate) static LOST_FILE_LOCK: Rule = Rule {
     id: "lost-file-lock",
     summary: "A file lock on a file that is shared with a parent, or lies in a socket's queue: it is lost.",
     group: "Dumped, and lost",
@@ -111,7 +111,7 @@ pub static LOST_FILE_LOCK: Rule = Rule {
     },
 };
 
-pub static LOCK_KIND: Rule = Rule {
+pub(crate) static LOCK_KIND: Rule = Rule {
     id: "lock-kind",
     summary: "A file lock of a kind CRIU does not know, as NFS servers take.",
     group: "File locks",

@@ -3,7 +3,7 @@
 use crate::criu_model::paths::is_internal;
 use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 
-pub static EXE_MEMFD: Rule = Rule {
+pub(crate) static EXE_MEMFD: Rule = Rule {
     id: "exe-memfd",
     summary: "A program executed from memory (a memfd): the dump is made and cannot be restored.",
     group: "Dumped, but not restored",

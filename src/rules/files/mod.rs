@@ -1,21 +1,21 @@
 //! Descriptors other than sockets, and files by their path.
 
-pub mod anon_inode;
-pub mod buildid;
-pub mod device;
-pub mod epoll;
-pub mod fsnotify;
-pub mod ghost;
-pub mod lock;
-pub mod memfd;
-pub mod o_path;
-pub mod path;
-pub mod pipe;
-pub mod timerfd;
-pub mod tty;
-pub mod tun;
-pub mod unknown_type;
-pub mod unstattable;
+pub(crate) mod anon_inode;
+pub(crate) mod buildid;
+pub(crate) mod device;
+pub(crate) mod epoll;
+pub(crate) mod fsnotify;
+pub(crate) mod ghost;
+pub(crate) mod lock;
+pub(crate) mod memfd;
+pub(crate) mod o_path;
+pub(crate) mod path;
+pub(crate) mod pipe;
+pub(crate) mod timerfd;
+pub(crate) mod tty;
+pub(crate) mod tun;
+pub(crate) mod unknown_type;
+pub(crate) mod unstattable;
 
 #[cfg(test)]
 mod path_tests;

@@ -12,7 +12,7 @@ fn is_o_path(file: &OpenFile) -> bool {
 
 const INOTIFY: &str = "inotify instance";
 
-pub static FD_O_PATH: Rule = Rule {
+pub(crate) static FD_O_PATH: Rule = Rule {
     id: "fd-o-path",
     summary: "A pipe, pidfd, eventfd or the like that was opened as a mere path (O_PATH).",
     group: "Pipes",

@@ -30,7 +30,7 @@ pub(crate) fn paths_with<'a>(ctx: &'a Ctx<'a>, problem: Problem) -> impl Iterato
 
 impl PathProblem<'_> {
     /// A finding with the facts that all path rules share.
-    pub fn finding(&self, rule: &Rule) -> Finding {
+    pub(crate) fn finding(&self, rule: &Rule) -> Finding {
         let mut f = Finding::on_file(rule, self.task, self.file);
         if self.forgotten {
             f = f.doubt();
@@ -70,7 +70,7 @@ impl PathProblem<'_> {
     }
 }
 
-pub static FILE_MOUNT_UNKNOWN: Rule = Rule {
+pub(crate) static FILE_MOUNT_UNKNOWN: Rule = Rule {
     id: "file-mount-unknown",
     summary: "A file on a mount that the tree does not see: of another mount namespace, or lazily unmounted.",
     group: "Paths",
@@ -93,7 +93,7 @@ pub static FILE_MOUNT_UNKNOWN: Rule = Rule {
     },
 };
 
-pub static MQUEUE_FD: Rule = Rule {
+pub(crate) static MQUEUE_FD: Rule = Rule {
     id: "mqueue-fd",
     summary: "An open POSIX message queue.",
     group: "Paths",
@@ -113,7 +113,7 @@ pub static MQUEUE_FD: Rule = Rule {
     },
 };
 
-pub static FILE_OVERMOUNTED: Rule = Rule {
+pub(crate) static FILE_OVERMOUNTED: Rule = Rule {
     id: "file-overmounted",
     summary: "A file that lies hidden under another mount.",
     group: "Paths",
@@ -138,7 +138,7 @@ pub static FILE_OVERMOUNTED: Rule = Rule {
     },
 };
 
-pub static FILE_ODD_PATH: Rule = Rule {
+pub(crate) static FILE_ODD_PATH: Rule = Rule {
     id: "file-odd-path",
     summary: "A file whose path does not begin with a slash.",
     group: "Paths",
@@ -158,7 +158,7 @@ pub static FILE_ODD_PATH: Rule = Rule {
     },
 };
 
-pub static PATH_REUSED: Rule = Rule {
+pub(crate) static PATH_REUSED: Rule = Rule {
     id: "path-reused",
     summary: "An open file whose path leads to another file now.",
     group: "Paths",
@@ -190,7 +190,7 @@ pub static PATH_REUSED: Rule = Rule {
     },
 };
 
-pub static PATH_STAT_ERROR: Rule = Rule {
+pub(crate) static PATH_STAT_ERROR: Rule = Rule {
     id: "path-stat-error",
     summary: "An open file whose path cannot be followed any more.",
     group: "Paths",
@@ -215,7 +215,7 @@ pub static PATH_STAT_ERROR: Rule = Rule {
     },
 };
 
-pub static CHROOT_ROOT_TASK: Rule = Rule {
+pub(crate) static CHROOT_ROOT_TASK: Rule = Rule {
     id: "chroot-root-task",
     summary: "A container that was made with chroot instead of pivot_root.",
     group: "Paths",
@@ -241,7 +241,7 @@ pub static CHROOT_ROOT_TASK: Rule = Rule {
     },
 };
 
-pub static PATH_TOO_LONG: Rule = Rule {
+pub(crate) static PATH_TOO_LONG: Rule = Rule {
     id: "path-too-long",
     summary: "A file with a path of about 4096 bytes or more.",
     group: "Paths",

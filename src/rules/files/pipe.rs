@@ -18,7 +18,7 @@ fn autofs_pipes(snap: &Snapshot) -> HashSet<u64> {
     mounts.filter_map(|m| std::str::from_utf8(&m.super_value(b"pipe_ino")?).ok()?.parse().ok()).collect()
 }
 
-pub static PIPE_PACKET: Rule = Rule {
+pub(crate) static PIPE_PACKET: Rule = Rule {
     id: "pipe-packet",
     summary: "A pipe in packet mode (O_DIRECT).",
     group: "Pipes",
@@ -56,7 +56,7 @@ pub static PIPE_PACKET: Rule = Rule {
     },
 };
 
-pub static PIPE_TOO_MANY: Rule = Rule {
+pub(crate) static PIPE_TOO_MANY: Rule = Rule {
     id: "pipe-too-many",
     summary: "More than 1024 readable pipes in one tree.",
     group: "Pipes",

@@ -2,7 +2,7 @@
 
 use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 
-pub static TIMERFD_CLOCK: Rule = Rule {
+pub(crate) static TIMERFD_CLOCK: Rule = Rule {
     id: "timerfd-clock",
     summary: "A timer that wakes the machine from sleep (CLOCK_BOOTTIME_ALARM).",
     group: "Event files",

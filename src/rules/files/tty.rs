@@ -18,7 +18,7 @@ fn finding(rule: &Rule, t: &Terminal) -> Finding {
     Finding::on_file(rule, t.task, t.file).term("key", tty_key(t.file))
 }
 
-pub static TTY_INDEX: Rule = Rule {
+pub(crate) static TTY_INDEX: Rule = Rule {
     id: "tty-index",
     summary: "A pseudoterminal with a number above 1000.",
     group: "Terminals",
@@ -47,7 +47,7 @@ pub static TTY_INDEX: Rule = Rule {
     },
 };
 
-pub static TTY_IOCTL: Rule = Rule {
+pub(crate) static TTY_IOCTL: Rule = Rule {
     id: "tty-ioctl",
     summary: "A terminal that cannot be asked for its settings.",
     group: "Terminals",
@@ -82,7 +82,7 @@ pub static TTY_IOCTL: Rule = Rule {
     },
 };
 
-pub static TTY_EXT_TOO_MANY: Rule = Rule {
+pub(crate) static TTY_EXT_TOO_MANY: Rule = Rule {
     id: "tty-ext-too-many",
     summary: "More than 64 open files of terminals that were declared external.",
     group: "Terminals",
@@ -139,7 +139,7 @@ fn dangling(ctx: &Ctx, firsts: &HashMap<i32, i32>, sid: i32) -> Option<&'static 
     }
 }
 
-pub static TTY_DANGLING_SID: Rule = Rule {
+pub(crate) static TTY_DANGLING_SID: Rule = Rule {
     id: "tty-dangling-sid",
     summary: "A terminal of a shell's session, with the shell outside of the tree.",
     group: "Terminals",
@@ -202,7 +202,7 @@ fn unpaired<'a>(ctx: &Ctx<'a>) -> BTreeMap<i64, Terminal<'a>> {
 
 const SLAVE_OPTIONS: [Opt; 2] = [Opt::ShellJob, Opt::OrphanPtsMaster];
 
-pub static TTY_SLAVE_UNPAIRED: Rule = Rule {
+pub(crate) static TTY_SLAVE_UNPAIRED: Rule = Rule {
     id: "tty-slave-unpaired",
     summary: "A terminal whose other side, the terminal emulator or sshd, is outside of the tree.",
     group: "Terminals",
@@ -229,7 +229,7 @@ pub static TTY_SLAVE_UNPAIRED: Rule = Rule {
     },
 };
 
-pub static TTY_WRITE_ONLY: Rule = Rule {
+pub(crate) static TTY_WRITE_ONLY: Rule = Rule {
     id: "tty-write-only",
     summary: "A terminal opened for writing only, with its other side in the tree.",
     group: "Terminals",
@@ -270,7 +270,7 @@ pub static TTY_WRITE_ONLY: Rule = Rule {
     },
 };
 
-pub static TTY_TWO_UNPAIRED: Rule = Rule {
+pub(crate) static TTY_TWO_UNPAIRED: Rule = Rule {
     id: "tty-two-unpaired",
     summary: "A second terminal whose other side is outside of the tree.",
     group: "Terminals",
@@ -303,7 +303,7 @@ pub static TTY_TWO_UNPAIRED: Rule = Rule {
     },
 };
 
-pub static TTY_CTTY_INHERIT: Rule = Rule {
+pub(crate) static TTY_CTTY_INHERIT: Rule = Rule {
     id: "tty-ctty-inherit",
     summary: "An open /dev/tty, as sudo and ssh keep it, without the terminal itself.",
     group: "Terminals",

@@ -20,7 +20,7 @@ fn finding(rule: &Rule, task: &Task, file: &OpenFile, tun: &TunFacts) -> Finding
         .fact_opt("name", tun.name.clone().map(Value::Text))
 }
 
-pub static TUN_NETNS_EXTERNAL: Rule = Rule {
+pub(crate) static TUN_NETNS_EXTERNAL: Rule = Rule {
     id: "tun-netns-external",
     summary: "An open /dev/net/tun that was opened in a network namespace no process of the tree is in.",
     group: "Devices",
@@ -47,7 +47,7 @@ pub static TUN_NETNS_EXTERNAL: Rule = Rule {
     },
 };
 
-pub static TUN_FILTER: Rule = Rule {
+pub(crate) static TUN_FILTER: Rule = Rule {
     id: "tun-filter",
     summary: "A TAP interface with a packet filter, which the kernel does not give back.",
     group: "Devices",
@@ -71,7 +71,7 @@ pub static TUN_FILTER: Rule = Rule {
     },
 };
 
-pub static TUN_NOFILTER_INFO: Rule = Rule {
+pub(crate) static TUN_NOFILTER_INFO: Rule = Rule {
     id: "tun-nofilter-info",
     summary: "A TUN interface on a kernel before 3.11, which does not tell whether there is a filter.",
     group: "Devices",

@@ -24,7 +24,7 @@ fn finding(rule: &Rule, task: &Task, file: &OpenFile, link: &[u8]) -> Finding {
     Finding::on_file(rule, task, file).fact("object", Value::Text(link.into()))
 }
 
-pub static FD_REG_NONAME: Rule = Rule {
+pub(crate) static FD_REG_NONAME: Rule = Rule {
     id: "fd-reg-noname",
     summary: "An open kernel object that looks like a regular file, of a kind CRIU does not know.",
     group: "Anonymous inodes",
@@ -51,7 +51,7 @@ pub static FD_REG_NONAME: Rule = Rule {
     },
 };
 
-pub static FD_UNKNOWN: Rule = Rule {
+pub(crate) static FD_UNKNOWN: Rule = Rule {
     id: "fd-unknown",
     summary: "An open kernel object without a file type, such as a DMA buffer.",
     group: "Anonymous inodes",

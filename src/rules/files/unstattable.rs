@@ -2,7 +2,7 @@
 
 use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 
-pub static FD_NO_STAT: Rule = Rule {
+pub(crate) static FD_NO_STAT: Rule = Rule {
     id: "fd-no-stat",
     summary: "An open file that the kernel tells nothing of any more: /proc/PID/fd of a process that has ended.",
     group: "Paths",

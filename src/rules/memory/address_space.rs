@@ -18,7 +18,7 @@ fn arguments(task: &Task) -> u64 {
     private.fold(0u64, |sum, vma| sum.saturating_add(vma.len() / PAGE)).saturating_mul(IOVEC)
 }
 
-pub static ADDRESS_SPACE_FULL: Rule = Rule {
+pub(crate) static ADDRESS_SPACE_FULL: Rule = Rule {
     id: "address-space-full",
     summary: "A process whose limit of address space (RLIMIT_AS, ulimit -v) leaves no room for CRIU's code.",
     group: "Processes",

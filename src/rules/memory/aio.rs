@@ -24,7 +24,7 @@ fn fault(m: &Mapping) -> Option<&'static str> {
     (events != Some(head.nr)).then_some("size")
 }
 
-pub static AIO_RING_BAD: Rule = Rule {
+pub(crate) static AIO_RING_BAD: Rule = Rule {
     id: "aio-ring-bad",
     summary: "The ring of a libaio context, which the program has overwritten, unmapped in part or protected.",
     group: "Mappings",

@@ -9,7 +9,7 @@ fn is_huge(kernel: &Kernel, file: &OpenFile) -> bool {
     kernel.shmem.iter().skip(1).any(|dev| *dev == file.attr.dev)
 }
 
-pub static HUGETLB_UNKNOWN: Rule = Rule {
+pub(crate) static HUGETLB_UNKNOWN: Rule = Rule {
     id: "hugetlb-unknown",
     summary: "Huge pages, while no free one is left by which CRIU could learn to recognise them.",
     group: "Mappings",

@@ -5,7 +5,7 @@ use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 /// The file that CRIU makes in a process for its code (`parasite_memfd_exchange`), and unmaps and closes when it is done.
 const PARASITE: &[u8] = b"/memfd:CRIUMFD (deleted)";
 
-pub static CRIU_LEFTOVER: Rule = Rule {
+pub(crate) static CRIU_LEFTOVER: Rule = Rule {
     id: "criu-leftover",
     summary: "What an earlier CRIU has left in a process in which its code could not work.",
     group: "Processes",

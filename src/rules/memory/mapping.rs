@@ -25,7 +25,7 @@ fn is_anon_object(m: &Mapping) -> bool {
     vma.major == 0 && *vma.path == *b"/secretmem (deleted)"
 }
 
-pub static VMA_ANON_INODE: Rule = Rule {
+pub(crate) static VMA_ANON_INODE: Rule = Rule {
     id: "vma-anon-inode",
     summary: "Mapped memory of a kernel object (io_uring, perf, KVM, BPF, memfd_secret) that cannot be opened again.",
     group: "Mappings",
@@ -50,7 +50,7 @@ pub static VMA_ANON_INODE: Rule = Rule {
     },
 };
 
-pub static VMA_DEVICE: Rule = Rule {
+pub(crate) static VMA_DEVICE: Rule = Rule {
     id: "vma-device",
     summary: "Mapped memory of a device.",
     group: "Mappings",
@@ -93,7 +93,7 @@ pub(crate) fn is_known_vvar(ctx: &Ctx, vma: &Vma) -> bool {
     }
 }
 
-pub static VMA_VVAR_VCLOCK: Rule = Rule {
+pub(crate) static VMA_VVAR_VCLOCK: Rule = Rule {
     id: "vma-vvar-vclock",
     summary: "The time page that kernels from 6.13 on map into every process, which CRIU before 4.1 does not know.",
     group: "Mappings",
@@ -116,7 +116,7 @@ pub static VMA_VVAR_VCLOCK: Rule = Rule {
     },
 };
 
-pub static VMA_IO_PFNMAP: Rule = Rule {
+pub(crate) static VMA_IO_PFNMAP: Rule = Rule {
     id: "vma-io-pfnmap",
     summary: "Mapped memory that is not memory: the registers or pages of a device.",
     group: "Mappings",
@@ -155,7 +155,7 @@ pub static VMA_IO_PFNMAP: Rule = Rule {
     },
 };
 
-pub static VMA_UPROBES: Rule = Rule {
+pub(crate) static VMA_UPROBES: Rule = Rule {
     id: "vma-uprobes",
     summary: "The area that the kernel maps into a process when a uprobe was set in it (perf, bpftrace).",
     group: "Mappings",
@@ -184,7 +184,7 @@ pub static VMA_UPROBES: Rule = Rule {
     },
 };
 
-pub static GUARD_PAGES_OLD_CRIU: Rule = Rule {
+pub(crate) static GUARD_PAGES_OLD_CRIU: Rule = Rule {
     id: "guard-pages-old-criu",
     summary: "Guard regions of thread stacks (glibc 2.42), which CRIU before 4.2 tries to read.",
     group: "Mappings",
@@ -211,7 +211,7 @@ pub static GUARD_PAGES_OLD_CRIU: Rule = Rule {
     },
 };
 
-pub static SYSV_SHM_NO_IPCNS: Rule = Rule {
+pub(crate) static SYSV_SHM_NO_IPCNS: Rule = Rule {
     id: "sysv-shm-no-ipcns",
     summary: "System V shared memory in a tree that uses the host's IPC namespace.",
     group: "System V shared memory",

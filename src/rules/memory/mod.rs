@@ -1,8 +1,8 @@
 //! Mappings.
 
-pub mod address_space;
-pub mod aio;
-pub mod hugetlb;
-pub mod leftover;
-pub mod mapping;
-pub mod placement;
+pub(crate) mod address_space;
+pub(crate) mod aio;
+pub(crate) mod hugetlb;
+pub(crate) mod leftover;
+pub(crate) mod mapping;
+pub(crate) mod placement;

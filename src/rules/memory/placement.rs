@@ -6,7 +6,7 @@ use crate::rules::memory::mapping::is_known_vvar;
 use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::Probe;
 
-pub static VMA_VVAR_GAP: Rule = Rule {
+pub(crate) static VMA_VVAR_GAP: Rule = Rule {
     id: "vma-vvar-gap",
     summary: "A program that has moved or unmapped a part of the kernel's time pages (vvar).",
     group: "Mappings",
@@ -41,7 +41,7 @@ fn same_file(a: &Vma, b: &Vma) -> bool {
     (a.major, a.minor, a.ino) == (b.major, b.minor, b.ino)
 }
 
-pub static VMA_SYSV_PRIVATE: Rule = Rule {
+pub(crate) static VMA_SYSV_PRIVATE: Rule = Rule {
     id: "vma-sysv-private",
     summary: "A private mapping of a System V shared memory segment.",
     group: "System V shared memory",
@@ -75,7 +75,7 @@ pub static VMA_SYSV_PRIVATE: Rule = Rule {
 /// The [vsyscall] page of x86-64 lies in the kernel's half of the addresses.
 const KERNEL_HALF: u64 = 1 << 63;
 
-pub static NO_EXEC_VMA: Rule = Rule {
+pub(crate) static NO_EXEC_VMA: Rule = Rule {
     id: "no-exec-vma",
     summary: "A process without any executable memory, in which CRIU cannot run its code.",
     group: "Mappings",
@@ -102,7 +102,7 @@ pub static NO_EXEC_VMA: Rule = Rule {
     },
 };
 
-pub static EXEC_VMA_SHARED: Rule = Rule {
+pub(crate) static EXEC_VMA_SHARED: Rule = Rule {
     id: "exec-vma-shared",
     summary: "A process whose first executable memory is shared and read-only, as that of PHP with the JIT of opcache.",
     group: "Mappings",

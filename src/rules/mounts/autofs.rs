@@ -6,7 +6,7 @@ use crate::rules::mounts::table::finding;
 use crate::rules::{Evidence, Other, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::MasterPipe;
 
-pub static MNT_AUTOFS: Rule = Rule {
+pub(crate) static MNT_AUTOFS: Rule = Rule {
     id: "mnt-autofs",
     summary: "An automount point whose automounter is not in the tree.",
     group: "Mounts",

@@ -26,7 +26,7 @@ pub(crate) fn each_looked_into(ctx: &Ctx, types: &[&[u8]], mut judge: impl FnMut
     });
 }
 
-pub static MNT_FUSE: Rule = Rule {
+pub(crate) static MNT_FUSE: Rule = Rule {
     id: "mnt-fuse",
     summary: "A mounted FUSE file system: sshfs, gvfs, lxcfs, s3fs.",
     group: "Mounts",
@@ -53,7 +53,7 @@ pub static MNT_FUSE: Rule = Rule {
     },
 };
 
-pub static MNT_UNREACHABLE: Rule = Rule {
+pub(crate) static MNT_UNREACHABLE: Rule = Rule {
     id: "mnt-unreachable",
     summary: "A tmpfs or the like whose contents CRIU cannot reach.",
     group: "Mounts",
@@ -98,7 +98,7 @@ pub static MNT_UNREACHABLE: Rule = Rule {
     },
 };
 
-pub static MNT_MQUEUE: Rule = Rule {
+pub(crate) static MNT_MQUEUE: Rule = Rule {
     id: "mnt-mqueue",
     summary: "POSIX message queues, which CRIU does not save.",
     group: "Mounts",

@@ -7,7 +7,7 @@ use crate::rules::mounts::content::each_looked_into;
 use crate::rules::mounts::table::{finding, on_mount, tables_read};
 use crate::rules::{Evidence, Phase, Remedy, Rule, Versions, When};
 
-pub static MNT_OWN_DEVPTS: Rule = Rule {
+pub(crate) static MNT_OWN_DEVPTS: Rule = Rule {
     id: "mnt-own-devpts",
     summary: "A devpts, while there is none on the /dev/pts of CRIU itself.",
     group: "Mounts",
@@ -40,7 +40,7 @@ pub static MNT_OWN_DEVPTS: Rule = Rule {
     },
 };
 
-pub static MNT_OWN_DEVTMPFS: Rule = Rule {
+pub(crate) static MNT_OWN_DEVTMPFS: Rule = Rule {
     id: "mnt-own-devtmpfs",
     summary: "A devtmpfs, while the /dev of CRIU itself is none.",
     group: "Mounts",

@@ -25,7 +25,7 @@ fn has_master(ctx: &Ctx, wanted: u32) -> Gate {
     gate
 }
 
-pub static MNT_DEVPTS_BIND: Rule = Rule {
+pub(crate) static MNT_DEVPTS_BIND: Rule = Rule {
     id: "mnt-devpts-bind",
     summary: "A bind mounted terminal, as /dev/console of a container is.",
     group: "Mounts",

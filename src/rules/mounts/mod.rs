@@ -1,8 +1,8 @@
 //! The mounts of the dumped mount namespaces, and what CRIU writes of them.
 
-pub mod autofs;
-pub mod content;
-pub mod dev_instances;
-pub mod devpts;
-pub mod peer_groups;
-pub mod table;
+pub(crate) mod autofs;
+pub(crate) mod content;
+pub(crate) mod dev_instances;
+pub(crate) mod devpts;
+pub(crate) mod peer_groups;
+pub(crate) mod table;

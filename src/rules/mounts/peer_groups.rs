@@ -26,7 +26,7 @@ fn by_place<'m, 'a>(model: &'m Model<'a>) -> HashMap<(u32, Vec<u8>), Vec<&'m Nod
     places
 }
 
-pub static MNT_PROPAGATED: Rule = Rule {
+pub(crate) static MNT_PROPAGATED: Rule = Rule {
     id: "mnt-propagated",
     summary: "Two mounts at one place of a peer group that are not the same, at which CRIU dies.",
     group: "Mounts",

@@ -66,7 +66,7 @@ fn has_blank(name: &[u8]) -> bool {
     name.iter().any(|b| matches!(b, 0x0b..=0x0d))
 }
 
-pub static MNT_LINE: Rule = Rule {
+pub(crate) static MNT_LINE: Rule = Rule {
     id: "mnt-line",
     summary: "A mount whose line in the mount table CRIU cannot read: too long, or an odd character.",
     group: "Mounts",
@@ -105,7 +105,7 @@ pub static MNT_LINE: Rule = Rule {
     },
 };
 
-pub static MNT_UNSUPPORTED_FS: Rule = Rule {
+pub(crate) static MNT_UNSUPPORTED_FS: Rule = Rule {
     id: "mnt-unsupported-fs",
     summary: "A mounted file system that CRIU cannot mount again: ext4, XFS, NFS and so on.",
     group: "Mounts",
@@ -149,7 +149,7 @@ pub static MNT_UNSUPPORTED_FS: Rule = Rule {
     },
 };
 
-pub static MNT_NO_ROOT_MOUNT: Rule = Rule {
+pub(crate) static MNT_NO_ROOT_MOUNT: Rule = Rule {
     id: "mnt-no-root-mount",
     summary: "A bind mount of something that lies outside of the tree's mount namespace: a volume.",
     group: "Mounts",
@@ -190,7 +190,7 @@ fn auto(ctx: &Ctx, node: &Node) -> Option<Value> {
     values.map(|values| Value::Term(values.into()))
 }
 
-pub static MNT_EXTERNAL_MASTER: Rule = Rule {
+pub(crate) static MNT_EXTERNAL_MASTER: Rule = Rule {
     id: "mnt-external-master",
     summary: "A mount that receives mounts from outside (propagation rslave).",
     group: "Mounts",
@@ -225,7 +225,7 @@ pub static MNT_EXTERNAL_MASTER: Rule = Rule {
     },
 };
 
-pub static MNT_SAME_POINT_CHILDREN: Rule = Rule {
+pub(crate) static MNT_SAME_POINT_CHILDREN: Rule = Rule {
     id: "mnt-same-point-children",
     summary: "Two mounts side by side on one mountpoint.",
     group: "Mounts",
@@ -255,7 +255,7 @@ pub static MNT_SAME_POINT_CHILDREN: Rule = Rule {
     },
 };
 
-pub static MNT_TREE: Rule = Rule {
+pub(crate) static MNT_TREE: Rule = Rule {
     id: "mnt-tree",
     summary: "A mount whose parent is not in the table that CRIU builds.",
     group: "Mounts",

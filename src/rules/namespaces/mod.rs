@@ -1,6 +1,6 @@
 //! Namespaces, and what is in the network namespaces.
 
-pub mod net;
-pub mod ns_fd;
-pub mod other;
-pub mod own_proc;
+pub(crate) mod net;
+pub(crate) mod ns_fd;
+pub(crate) mod other;
+pub(crate) mod own_proc;

@@ -65,7 +65,7 @@ fn is_supported(link: &NetLink, host: &Host) -> bool {
     }
 }
 
-pub static LINK_UNSUPPORTED: Rule = Rule {
+pub(crate) static LINK_UNSUPPORTED: Rule = Rule {
     id: "link-unsupported",
     summary: "A network interface CRIU cannot make again: hardware, vlan, vxlan, wireguard, dummy, bond.",
     group: "Network namespaces",
@@ -103,7 +103,7 @@ pub static LINK_UNSUPPORTED: Rule = Rule {
     },
 };
 
-pub static TUN_NONPERSIST_UNHELD: Rule = Rule {
+pub(crate) static TUN_NONPERSIST_UNHELD: Rule = Rule {
     id: "tun-nonpersist-unheld",
     summary: "A tun interface that a program outside of the tree holds.",
     group: "Network namespaces",
@@ -126,7 +126,7 @@ pub static TUN_NONPERSIST_UNHELD: Rule = Rule {
     find: |rule, ctx, sink| unheld(rule, ctx, sink, |l| l.tun_persist == Some(false)),
 };
 
-pub static TUN_PERSISTENT_HELD: Rule = Rule {
+pub(crate) static TUN_PERSISTENT_HELD: Rule = Rule {
     id: "tun-persistent-held",
     summary: "A persistent tun interface that a program outside of the tree uses.",
     group: "Network namespaces",
@@ -183,7 +183,7 @@ fn holds(file: &OpenFile, netns: u64, name: &[u8]) -> Gate {
     }
 }
 
-pub static NETNS_MULTI_EMPTY: Rule = Rule {
+pub(crate) static NETNS_MULTI_EMPTY: Rule = Rule {
     id: "netns-multi-empty",
     summary: "A second network namespace in the tree, with --empty-ns net.",
     group: "Network namespaces",
@@ -209,7 +209,7 @@ pub static NETNS_MULTI_EMPTY: Rule = Rule {
     },
 };
 
-pub static NETNS_LOCK: Rule = Rule {
+pub(crate) static NETNS_LOCK: Rule = Rule {
     id: "netns-lock",
     summary: "A network namespace whose traffic CRIU has to stop with iptables, which is not installed.",
     group: "Network namespaces",
@@ -250,7 +250,7 @@ pub static NETNS_LOCK: Rule = Rule {
     },
 };
 
-pub static NETNS_IP_TOOL: Rule = Rule {
+pub(crate) static NETNS_IP_TOOL: Rule = Rule {
     id: "netns-ip-tool",
     summary: "A network namespace whose addresses CRIU saves with the program ip, which is not installed.",
     group: "Network namespaces",
@@ -280,7 +280,7 @@ pub static NETNS_IP_TOOL: Rule = Rule {
     },
 };
 
-pub static NETNS_NO_NET_ADMIN: Rule = Rule {
+pub(crate) static NETNS_NO_NET_ADMIN: Rule = Rule {
     id: "netns-no-net-admin",
     summary: "A network namespace, and CRIU without the right to save any (CAP_NET_ADMIN).",
     group: "Network namespaces",

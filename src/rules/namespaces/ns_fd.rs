@@ -44,7 +44,7 @@ impl Collected {
     }
 }
 
-pub static NSFD_OUTSIDE: Rule = Rule {
+pub(crate) static NSFD_OUTSIDE: Rule = Rule {
     id: "nsfd-outside",
     summary: "An open namespace file (as of ip netns) of a namespace that no process of the tree lives in.",
     group: "Namespaces",

@@ -18,7 +18,7 @@ const KINDS: [(&str, Pick); 6] = [
     ("time", |n| n.time),
 ];
 
-pub static NS_NESTED: Rule = Rule {
+pub(crate) static NS_NESTED: Rule = Rule {
     id: "ns-nested",
     summary: "A process with namespaces of its own inside of the tree: a sandbox, a browser, a nested container.",
     group: "Namespaces",
@@ -56,7 +56,7 @@ fn inode(ino: u64) -> Value {
     Value::Num(i64::try_from(ino).unwrap_or(i64::MAX))
 }
 
-pub static NS_TIME_CHILDREN: Rule = Rule {
+pub(crate) static NS_TIME_CHILDREN: Rule = Rule {
     id: "ns-time-children",
     summary: "A process that has made a time namespace for its children.",
     group: "Namespaces",
@@ -79,7 +79,7 @@ pub static NS_TIME_CHILDREN: Rule = Rule {
     },
 };
 
-pub static PIDNS_WITHOUT_INIT: Rule = Rule {
+pub(crate) static PIDNS_WITHOUT_INIT: Rule = Rule {
     id: "pidns-without-init",
     summary: "A process inside of a container that is not the container's first one.",
     group: "Namespaces",
@@ -114,7 +114,7 @@ fn maps_root(map: &[IdRange]) -> bool {
     map.iter().any(|r| r.inside == 0 && r.count > 0 && r.outside != u32::MAX)
 }
 
-pub static NS_USER_OWNER: Rule = Rule {
+pub(crate) static NS_USER_OWNER: Rule = Rule {
     id: "ns-user-owner",
     summary: "A user namespace without root, or one that does not own the other namespaces of the tree.",
     group: "Namespaces",
@@ -159,7 +159,7 @@ pub static NS_USER_OWNER: Rule = Rule {
     },
 };
 
-pub static USERNS_BINFMT: Rule = Rule {
+pub(crate) static USERNS_BINFMT: Rule = Rule {
     id: "userns-binfmt",
     summary: "A user namespace without a mount namespace, on CRIU 4.3.",
     group: "Namespaces",

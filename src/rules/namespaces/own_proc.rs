@@ -33,7 +33,7 @@ fn no_mount(ctx: &Ctx, task: &Task) -> Option<&'static str> {
     (!capability::has(task.cap_eff?, CAP_SYS_ADMIN)).then_some("capability")
 }
 
-pub static PROC_FD_DENIED: Rule = Rule {
+pub(crate) static PROC_FD_DENIED: Rule = Rule {
     id: "proc-fd-denied",
     summary: "A root process that does not find itself in its /proc, as in a chroot or a new pid namespace.",
     group: "Processes",

@@ -9,7 +9,7 @@ use crate::snapshot::Index;
 
 impl<'a> Sock<'a> {
     /// A finding about this socket, with every descriptor that refers to it.
-    pub fn finding(&self, rule: &Rule, index: &Index<'a>) -> Finding {
+    pub(crate) fn finding(&self, rule: &Rule, index: &Index<'a>) -> Finding {
         let mut f = Finding::on_file(rule, self.task, self.file).key(format!("socket:{}", self.ino));
         f.also = index.socket_holders(self.ino).skip(1).map(|(task, file)| Place::of(task, file)).collect();
         f.fact("ino", number(self.ino))
@@ -18,13 +18,19 @@ impl<'a> Sock<'a> {
 
 impl Finding {
     /// The other end is the socket with this inode.
-    pub fn peer_socket(self, ino: u32) -> Self {
+    pub(crate) fn peer_socket(self, ino: u32) -> Self {
         self.other(Other::Socket(u64::from(ino))).num("peer", ino)
     }
 }
 
 /// Adds to a finding about a socket of a namespace that CRIU lists why that list lacks it, if it does.
-pub fn list_ends_before(f: Finding, socks: &Socks, s: &Sock, netns: u64, family: i32) -> Option<(Gate, Finding)> {
+pub(crate) fn list_ends_before(
+    f: Finding,
+    socks: &Socks,
+    s: &Sock,
+    netns: u64,
+    family: i32,
+) -> Option<(Gate, Finding)> {
     if let Some(end) = s.unreached() {
         let f = f.term("why", "list-ends");
         return Some((Gate::InForce, f.num("record", end.ino).fact("length", number(end.length))));
@@ -40,7 +46,7 @@ pub fn list_ends_before(f: Finding, socks: &Socks, s: &Sock, netns: u64, family:
     Some((gate, f.term("why", why)))
 }
 
-pub static SOCKET_FAMILY: Rule = Rule {
+pub(crate) static SOCKET_FAMILY: Rule = Rule {
     id: "socket-family",
     summary: "A socket of a family CRIU cannot save: vsock, AF_ALG, CAN, XDP, Bluetooth.",
     group: "Other sockets",
@@ -64,7 +70,7 @@ pub static SOCKET_FAMILY: Rule = Rule {
     },
 };
 
-pub static SOCKET_O_PATH: Rule = Rule {
+pub(crate) static SOCKET_O_PATH: Rule = Rule {
     id: "socket-o-path",
     summary: "A socket that was opened as a mere path (O_PATH).",
     group: "Other sockets",
@@ -89,7 +95,7 @@ pub static SOCKET_O_PATH: Rule = Rule {
     },
 };
 
-pub static SOCKET_EBPF_FILTER: Rule = Rule {
+pub(crate) static SOCKET_EBPF_FILTER: Rule = Rule {
     id: "socket-ebpf-filter",
     summary: "A socket with an eBPF filter, which the kernel does not give back.",
     group: "Other sockets",
@@ -112,7 +118,7 @@ pub static SOCKET_EBPF_FILTER: Rule = Rule {
     },
 };
 
-pub static SOCKET_BOUND_DEV: Rule = Rule {
+pub(crate) static SOCKET_BOUND_DEV: Rule = Rule {
     id: "socket-bound-dev",
     summary: "A socket bound to a network interface that is gone.",
     group: "Other sockets",
@@ -142,7 +148,7 @@ pub static SOCKET_BOUND_DEV: Rule = Rule {
     },
 };
 
-pub static SOCKET_OPT_PASSCRED: Rule = Rule {
+pub(crate) static SOCKET_OPT_PASSCRED: Rule = Rule {
     id: "socket-opt-passcred",
     summary: "Any IP or packet socket, on a kernel from 6.16 on with a CRIU before 4.2.",
     group: "Other sockets",

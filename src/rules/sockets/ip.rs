@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-pub static IP_PROTO: Rule = Rule {
+pub(crate) static IP_PROTO: Rule = Rule {
     id: "ip-proto",
     summary: "A socket of another protocol than TCP, UDP and ping: MPTCP (Go servers), SCTP, DCCP, L2TP, SMC.",
     group: "IP sockets",
@@ -52,7 +52,7 @@ pub static IP_PROTO: Rule = Rule {
     },
 };
 
-pub static RAW_CONNECTED: Rule = Rule {
+pub(crate) static RAW_CONNECTED: Rule = Rule {
     id: "raw-connected",
     summary: "A connected raw socket, which CRIU takes for a TCP connection.",
     group: "IP sockets",
@@ -80,7 +80,7 @@ pub static RAW_CONNECTED: Rule = Rule {
     },
 };
 
-pub static IP_TYPE: Rule = Rule {
+pub(crate) static IP_TYPE: Rule = Rule {
     id: "ip-type",
     summary: "An IP socket of an unknown type.",
     group: "IP sockets",
@@ -105,7 +105,7 @@ pub static IP_TYPE: Rule = Rule {
     },
 };
 
-pub static IP_NOT_COLLECTED: Rule = Rule {
+pub(crate) static IP_NOT_COLLECTED: Rule = Rule {
     id: "ip-not-collected",
     summary: "Sockets that this kernel cannot list, because a module of sock_diag is missing.",
     group: "IP sockets",
@@ -126,7 +126,7 @@ pub static IP_NOT_COLLECTED: Rule = Rule {
     find: not_collected,
 };
 
-pub static IP_NETNS_EXTERNAL: Rule = Rule {
+pub(crate) static IP_NETNS_EXTERNAL: Rule = Rule {
     id: "ip-netns-external",
     summary: "A socket of a network namespace that no process of the tree is in.",
     group: "IP sockets",
@@ -164,7 +164,7 @@ pub static IP_NETNS_EXTERNAL: Rule = Rule {
     },
 };
 
-pub static IP6_NO_SCOPE_DEV: Rule = Rule {
+pub(crate) static IP6_NO_SCOPE_DEV: Rule = Rule {
     id: "ip6-no-scope-dev",
     summary: "A socket bound to a link-local IPv6 address (fe80::) without an interface.",
     group: "IP sockets",

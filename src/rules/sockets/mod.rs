@@ -1,12 +1,12 @@
 //! Sockets of every family, and what is in their queues.
 
-pub mod common;
-pub mod ip;
-pub mod netlink;
-pub mod packet;
-pub mod tcp;
-pub mod udp;
-pub mod unix;
-pub mod unix_accept;
-pub mod unix_name;
-pub mod unix_queue;
+pub(crate) mod common;
+pub(crate) mod ip;
+pub(crate) mod netlink;
+pub(crate) mod packet;
+pub(crate) mod tcp;
+pub(crate) mod udp;
+pub(crate) mod unix;
+pub(crate) mod unix_accept;
+pub(crate) mod unix_name;
+pub(crate) mod unix_queue;

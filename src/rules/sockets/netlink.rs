@@ -5,7 +5,7 @@ use crate::parse::sockets::netlink_protocol_name;
 use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 use std::borrow::Cow;
 
-pub static NETLINK_DATA: Rule = Rule {
+pub(crate) static NETLINK_DATA: Rule = Rule {
     id: "netlink-data",
     summary: "A netlink socket with unread messages of the kernel.",
     group: "Netlink sockets",
@@ -29,7 +29,7 @@ pub static NETLINK_DATA: Rule = Rule {
     },
 };
 
-pub static NETLINK_GROUPS32: Rule = Rule {
+pub(crate) static NETLINK_GROUPS32: Rule = Rule {
     id: "netlink-groups32",
     summary: "A netlink socket in a multicast group above 32.",
     group: "Netlink sockets",
@@ -55,7 +55,7 @@ pub static NETLINK_GROUPS32: Rule = Rule {
     },
 };
 
-pub static NETLINK_GROUP_NO_PORT: Rule = Rule {
+pub(crate) static NETLINK_GROUP_NO_PORT: Rule = Rule {
     id: "netlink-group-no-port",
     summary: "A netlink socket in a multicast group that has no port.",
     group: "Netlink sockets",

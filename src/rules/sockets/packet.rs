@@ -9,7 +9,7 @@ use std::borrow::Cow;
 /// PACKET_MR_UNICAST, the last kind of membership that CRIU knows (PROMISC, ALLMULTI and MULTICAST come before it).
 const LAST_KNOWN: u16 = 3;
 
-pub static PACKET_MISSING: Rule = Rule {
+pub(crate) static PACKET_MISSING: Rule = Rule {
     id: "packet-missing",
     summary: "A packet socket that the kernel did not list to CRIU.",
     group: "Packet sockets",
@@ -58,7 +58,7 @@ pub static PACKET_MISSING: Rule = Rule {
     },
 };
 
-pub static PACKET_MCLIST: Rule = Rule {
+pub(crate) static PACKET_MCLIST: Rule = Rule {
     id: "packet-mclist",
     summary: "A packet socket that has joined a group twice, or in an unknown way.",
     group: "Packet sockets",
@@ -95,7 +95,7 @@ fn membership(kind: u16) -> Cow<'static, str> {
     })
 }
 
-pub static PACKET_RING_UNOPENED: Rule = Rule {
+pub(crate) static PACKET_RING_UNOPENED: Rule = Rule {
     id: "packet-ring-unopened",
     summary: "The mapped ring of a packet socket whose descriptor is closed.",
     group: "Packet sockets",

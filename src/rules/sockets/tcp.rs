@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 /// The states that CRIU asks sock_diag for, besides LISTEN (criu/sockets.c:collect_sockets).
 const CONNECTED: &[u8] = &[1, 2, 4, 5, 8, 9, 11];
 
-pub static TCP_CONNECTED: Rule = Rule {
+pub(crate) static TCP_CONNECTED: Rule = Rule {
     id: "tcp-connected",
     summary: "A TCP connection, which CRIU saves only with an option.",
     group: "TCP sockets",
@@ -33,11 +33,11 @@ pub static TCP_CONNECTED: Rule = Rule {
 };
 
 /// What makes CRIU take a connection, or what it takes for one; `words`: what does without.
-pub const fn accepted_by_option(words: &'static str) -> [Remedy; 3] {
+pub(crate) const fn accepted_by_option(words: &'static str) -> [Remedy; 3] {
     [Remedy::Option(Opt::TcpEstablished), Remedy::Option(Opt::TcpClose), Remedy::Workload(words)]
 }
 
-pub static TCP_INFLIGHT: Rule = Rule {
+pub(crate) static TCP_INFLIGHT: Rule = Rule {
     id: "tcp-inflight",
     summary: "TCP connections that a server has not accepted yet.",
     group: "TCP sockets",
@@ -65,7 +65,7 @@ pub static TCP_INFLIGHT: Rule = Rule {
     },
 };
 
-pub static TCP_ODD_STATE: Rule = Rule {
+pub(crate) static TCP_ODD_STATE: Rule = Rule {
     id: "tcp-odd-state",
     summary: "A TCP connection in the middle of its handshake, or at its very end.",
     group: "TCP sockets",
@@ -88,7 +88,7 @@ pub static TCP_ODD_STATE: Rule = Rule {
     },
 };
 
-pub static TCP_UNDIAGGED: Rule = Rule {
+pub(crate) static TCP_UNDIAGGED: Rule = Rule {
     id: "tcp-undiagged",
     summary: "A TCP socket of a network namespace that CRIU does not look into.",
     group: "TCP sockets",
@@ -106,7 +106,7 @@ pub static TCP_UNDIAGGED: Rule = Rule {
     find: undiagged,
 };
 
-pub static TCP_LOCK: Rule = Rule {
+pub(crate) static TCP_LOCK: Rule = Rule {
     id: "tcp-lock",
     summary: "A TCP connection that CRIU has to block with iptables, which is not installed.",
     group: "TCP sockets",
@@ -132,7 +132,7 @@ pub static TCP_LOCK: Rule = Rule {
     },
 };
 
-pub static TCP_CLOSED_LOCKED: Rule = Rule {
+pub(crate) static TCP_CLOSED_LOCKED: Rule = Rule {
     id: "tcp-closed-locked",
     summary: "A TCP connection that is closed by now, which CRIU blocks with iptables all the same.",
     group: "TCP sockets",
@@ -163,7 +163,7 @@ pub static TCP_CLOSED_LOCKED: Rule = Rule {
     },
 };
 
-pub static TCP_RECV_QUEUE: Rule = Rule {
+pub(crate) static TCP_RECV_QUEUE: Rule = Rule {
     id: "tcp-recv-queue",
     summary: "Received TCP data that CRIU cannot read without taking it: SO_PEEK_OFF, urgent data, kTLS.",
     group: "TCP sockets",
@@ -205,7 +205,7 @@ pub static TCP_RECV_QUEUE: Rule = Rule {
     },
 };
 
-pub static TCP_REPAIR: Rule = Rule {
+pub(crate) static TCP_REPAIR: Rule = Rule {
     id: "tcp-repair",
     summary: "A TCP connection, and CRIU without the right to save any (CAP_NET_ADMIN).",
     group: "TCP sockets",
@@ -272,10 +272,10 @@ fn tcp_sockets<'c, 'a>(ctx: &'c Ctx<'a>) -> impl Iterator<Item = (&'c Sock<'a>, 
     ctx.socks.all.iter().filter(|s| s.is_tcp()).filter_map(|s| s.inet().map(|t| (s, t)))
 }
 
-pub fn local(t: &InetDiag) -> Value {
+pub(crate) fn local(t: &InetDiag) -> Value {
     Value::Addr(SocketAddr::new(t.src, t.sport))
 }
-pub fn remote(t: &InetDiag) -> Value {
+pub(crate) fn remote(t: &InetDiag) -> Value {
     Value::Addr(SocketAddr::new(t.dst, t.dport))
 }
 

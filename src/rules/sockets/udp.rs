@@ -3,7 +3,7 @@
 use crate::rules::sockets::tcp::local;
 use crate::rules::{Evidence, Phase, Remedy, Rule, Versions, When};
 
-pub static UDP_CORKED: Rule = Rule {
+pub(crate) static UDP_CORKED: Rule = Rule {
     id: "udp-corked",
     summary: "A UDP socket that holds its data back (UDP_CORK).",
     group: "UDP sockets",

@@ -12,7 +12,7 @@ use crate::rules::{number, Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Va
 const BOTH: u8 = 3;
 const EXTERNAL_KEY: Remedy = Remedy::External("unix[{ino}]");
 
-pub static UNIX_EXTERNAL_PEER: Rule = Rule {
+pub(crate) static UNIX_EXTERNAL_PEER: Rule = Rule {
     id: "unix-external-peer",
     summary: "A datagram UNIX socket connected to a program outside of the tree: syslog, systemd's notify socket.",
     group: "UNIX sockets",
@@ -37,7 +37,7 @@ pub static UNIX_EXTERNAL_PEER: Rule = Rule {
     find: |rule, ctx, sink| external(rule, ctx, sink, Outside::Named),
 };
 
-pub static UNIX_EXTERNAL_STREAM: Rule = Rule {
+pub(crate) static UNIX_EXTERNAL_STREAM: Rule = Rule {
     id: "unix-external-stream",
     summary: "A stream UNIX socket connected to a program outside of the tree: D-Bus, a database, Docker.",
     group: "UNIX sockets",
@@ -56,7 +56,7 @@ pub static UNIX_EXTERNAL_STREAM: Rule = Rule {
     find: |rule, ctx, sink| external(rule, ctx, sink, Outside::Stream),
 };
 
-pub static UNIX_EXTERNAL_NAMELESS: Rule = Rule {
+pub(crate) static UNIX_EXTERNAL_NAMELESS: Rule = Rule {
     id: "unix-external-nameless",
     summary: "A datagram socketpair whose other end is outside of the tree.",
     group: "UNIX sockets",
@@ -80,7 +80,7 @@ pub static UNIX_EXTERNAL_NAMELESS: Rule = Rule {
     find: |rule, ctx, sink| external(rule, ctx, sink, Outside::Nameless),
 };
 
-pub static UNIX_NOT_COLLECTED: Rule = Rule {
+pub(crate) static UNIX_NOT_COLLECTED: Rule = Rule {
     id: "unix-not-collected",
     summary: "A UNIX socket that the kernel did not list to CRIU, mostly one of another network namespace.",
     group: "UNIX sockets",
@@ -109,7 +109,7 @@ pub static UNIX_NOT_COLLECTED: Rule = Rule {
     find: not_collected,
 };
 
-pub static UNIX_PEER_UNCOLLECTED: Rule = Rule {
+pub(crate) static UNIX_PEER_UNCOLLECTED: Rule = Rule {
     id: "unix-peer-uncollected",
     summary: "A UNIX socket connected to one that the kernel did not list to CRIU.",
     group: "UNIX sockets",
@@ -128,7 +128,7 @@ pub static UNIX_PEER_UNCOLLECTED: Rule = Rule {
     find: peer_uncollected,
 };
 
-pub static UNIX_UNREACHABLE_PEER: Rule = Rule {
+pub(crate) static UNIX_UNREACHABLE_PEER: Rule = Rule {
     id: "unix-unreachable-peer",
     summary: "A datagram UNIX socket connected to a nameless one that is not connected back.",
     group: "UNIX sockets",
@@ -146,7 +146,7 @@ pub static UNIX_UNREACHABLE_PEER: Rule = Rule {
     find: unreachable_peer,
 };
 
-pub static UNIX_DANGLING: Rule = Rule {
+pub(crate) static UNIX_DANGLING: Rule = Rule {
     id: "unix-dangling",
     summary: "A UNIX connection that a server outside of CRIU's sight has not accepted yet.",
     group: "UNIX sockets",
@@ -164,7 +164,7 @@ pub static UNIX_DANGLING: Rule = Rule {
     find: dangling,
 };
 
-pub static UNIX_TYPE: Rule = Rule {
+pub(crate) static UNIX_TYPE: Rule = Rule {
     id: "unix-type",
     summary: "A UNIX socket of an unknown type.",
     group: "UNIX sockets",
@@ -187,7 +187,7 @@ pub static UNIX_TYPE: Rule = Rule {
     },
 };
 
-pub static UNIX_STATE: Rule = Rule {
+pub(crate) static UNIX_STATE: Rule = Rule {
     id: "unix-state",
     summary: "A UNIX socket in an unknown state.",
     group: "UNIX sockets",
@@ -210,12 +210,12 @@ pub static UNIX_STATE: Rule = Rule {
 };
 
 /// The tree's UNIX sockets that CRIU has listed.
-pub fn unix_sockets<'c, 'a>(ctx: &'c Ctx<'a>) -> impl Iterator<Item = (&'c Sock<'a>, &'a UnixDiag)> {
+pub(crate) fn unix_sockets<'c, 'a>(ctx: &'c Ctx<'a>) -> impl Iterator<Item = (&'c Sock<'a>, &'a UnixDiag)> {
     ctx.socks.all.iter().filter_map(|s| s.unix().map(|u| (s, u)))
 }
 
 /// A finding with the socket's type and name.
-pub fn finding<'a>(rule: &Rule, ctx: &Ctx<'a>, s: &Sock<'a>, u: &'a UnixDiag) -> Finding {
+pub(crate) fn finding<'a>(rule: &Rule, ctx: &Ctx<'a>, s: &Sock<'a>, u: &'a UnixDiag) -> Finding {
     s.finding(rule, &ctx.index)
         .term("type", type_name(u.type_.into()))
         .fact_opt("name", u.name.as_ref().map(|n| Value::Text(shown_name(n))))

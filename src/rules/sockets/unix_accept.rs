@@ -7,7 +7,7 @@ use crate::parse::sockets::state;
 use crate::rules::sockets::unix::{finding, unix_sockets};
 use crate::rules::{number, Evidence, Phase, Remedy, Rule, Value, Versions, When};
 
-pub static UNIX_ICON_NOT_LISTENING: Rule = Rule {
+pub(crate) static UNIX_ICON_NOT_LISTENING: Rule = Rule {
     id: "unix-icon-not-listening",
     summary: "A UNIX connection waiting at a socket that does not listen.",
     group: "UNIX sockets",
@@ -29,7 +29,7 @@ pub static UNIX_ICON_NOT_LISTENING: Rule = Rule {
     },
 };
 
-pub static UNIX_ICON_DATA: Rule = Rule {
+pub(crate) static UNIX_ICON_DATA: Rule = Rule {
     id: "unix-icon-data",
     summary: "A UNIX connection that is not accepted yet, and over which something was sent already.",
     group: "UNIX sockets",
@@ -57,7 +57,7 @@ pub static UNIX_ICON_DATA: Rule = Rule {
     },
 };
 
-pub static UNIX_ICON_CLOSED: Rule = Rule {
+pub(crate) static UNIX_ICON_CLOSED: Rule = Rule {
     id: "unix-icon-closed",
     summary: "A UNIX connection that is not accepted yet, and whose client has gone again.",
     group: "UNIX sockets",

@@ -23,7 +23,7 @@ fn asked(ctx: &Ctx) -> Gate {
     }
 }
 
-pub static UNIX_NAME_UNRESOLVED: Rule = Rule {
+pub(crate) static UNIX_NAME_UNRESOLVED: Rule = Rule {
     id: "unix-name-unresolved",
     summary: "A UNIX socket bound to a relative path that CRIU cannot resolve.",
     group: "UNIX sockets",
@@ -54,7 +54,7 @@ pub static UNIX_NAME_UNRESOLVED: Rule = Rule {
     },
 };
 
-pub static UNIX_SIOCUNIXFILE: Rule = Rule {
+pub(crate) static UNIX_SIOCUNIXFILE: Rule = Rule {
     id: "unix-siocunixfile",
     summary: "A UNIX socket whose file the kernel does not open for CRIU.",
     group: "UNIX sockets",
@@ -91,7 +91,7 @@ pub static UNIX_SIOCUNIXFILE: Rule = Rule {
     },
 };
 
-pub static UNIX_PATH_NOT_SUFFIX: Rule = Rule {
+pub(crate) static UNIX_PATH_NOT_SUFFIX: Rule = Rule {
     id: "unix-path-not-suffix",
     summary: "A UNIX socket bound to a relative path, whose file was moved since or goes by another path.",
     group: "UNIX sockets",

@@ -20,7 +20,7 @@ const SCM_TIMESTAMP_NEW: i32 = 63;
 const SCM_TIMESTAMPNS_NEW: i32 = 64;
 const SCM_INQ: i32 = 84;
 
-pub static UNIX_QUEUE_CMSG: Rule = Rule {
+pub(crate) static UNIX_QUEUE_CMSG: Rule = Rule {
     id: "unix-queue-cmsg",
     summary: "Unread messages of a UNIX socket that come with credentials or other extras.",
     group: "UNIX sockets",
@@ -91,7 +91,7 @@ fn cmsg_name(kind: i32) -> &'static str {
     }
 }
 
-pub static UNIX_QUEUE_RESET: Rule = Rule {
+pub(crate) static UNIX_QUEUE_RESET: Rule = Rule {
     id: "unix-queue-reset",
     summary: "Unread messages of a UNIX socket whose other end has gone without reading its own.",
     group: "UNIX sockets",
@@ -118,7 +118,7 @@ pub static UNIX_QUEUE_RESET: Rule = Rule {
 /// What the kernel keeps for itself of SO_SNDBUF, as CRIU reckons (`dump_sk_queue`).
 const OVERHEAD: i64 = 32;
 
-pub static UNIX_QUEUE_TRUNC: Rule = Rule {
+pub(crate) static UNIX_QUEUE_TRUNC: Rule = Rule {
     id: "unix-queue-trunc",
     summary: "An unread message of a UNIX socket that is longer than CRIU's buffer for it.",
     group: "UNIX sockets",
@@ -149,7 +149,7 @@ pub static UNIX_QUEUE_TRUNC: Rule = Rule {
     },
 };
 
-pub static UNIX_QUEUE_SCM_FD: Rule = Rule {
+pub(crate) static UNIX_QUEUE_SCM_FD: Rule = Rule {
     id: "unix-queue-scm-fd",
     summary: "Descriptors sent over a UNIX socket and not received yet, which could not be examined.",
     group: "UNIX sockets",
@@ -173,7 +173,7 @@ pub static UNIX_QUEUE_SCM_FD: Rule = Rule {
     },
 };
 
-pub static UNIX_QUEUE_TTY: Rule = Rule {
+pub(crate) static UNIX_QUEUE_TTY: Rule = Rule {
     id: "unix-queue-tty",
     summary: "A terminal sent over a UNIX socket and not received yet.",
     group: "UNIX sockets",
@@ -207,7 +207,7 @@ fn unread(u: &UnixDiag) -> Option<u32> {
 
 /// Whether some socket of the tree may have descriptors in its queue that were not looked at: what nobody holds may lie there.
 /// Where they could not be listed, that is so of any that is in no list.
-pub fn may_hold_descriptors(ctx: &Ctx) -> bool {
+pub(crate) fn may_hold_descriptors(ctx: &Ctx) -> bool {
     let unlisted = |s: &Sock| s.diag().is_none() && s.family().is_none_or(|family| family == libc::AF_UNIX);
     (!ctx.socks.all_unix_told() && ctx.socks.all.iter().any(unlisted))
         || unix_sockets(ctx)

@@ -101,7 +101,7 @@ const ENTER: Remedy = Remedy::Workload(
 const LEAVE_OUT: Remedy =
     Remedy::Workload("leave the hierarchy out of the images: name others only to --cgroup-dump-controller");
 
-pub static CG_SUFFIX: Rule = Rule {
+pub(crate) static CG_SUFFIX: Rule = Rule {
     id: "cg-suffix",
     summary: "A process that was moved out of the cgroup in which its cgroup namespace was made.",
     group: "Cgroups",
@@ -138,7 +138,7 @@ pub static CG_SUFFIX: Rule = Rule {
     },
 };
 
-pub static CG_SHORT: Rule = Rule {
+pub(crate) static CG_SHORT: Rule = Rule {
     id: "cg-short",
     summary: "A process in a cgroup outside of the root process's cgroup namespace.",
     group: "Cgroups",
@@ -173,7 +173,7 @@ pub static CG_SHORT: Rule = Rule {
     },
 };
 
-pub static CG_TOO_LONG: Rule = Rule {
+pub(crate) static CG_TOO_LONG: Rule = Rule {
     id: "cg-too-long",
     summary: "A process whose cgroup has a path of about 4000 bytes.",
     group: "Cgroups",
@@ -204,7 +204,7 @@ pub static CG_TOO_LONG: Rule = Rule {
     },
 };
 
-pub static FREEZE_OUTSIDE: Rule = Rule {
+pub(crate) static FREEZE_OUTSIDE: Rule = Rule {
     id: "freeze-outside",
     summary: "A process that is not in the cgroup given to --freeze-cgroup.",
     group: "Cgroups",
@@ -243,7 +243,7 @@ pub(super) fn freezer_gate(ctx: &Ctx) -> Gate {
     }
 }
 
-pub static FREEZE_TRACED: Rule = Rule {
+pub(crate) static FREEZE_TRACED: Rule = Rule {
     id: "freeze-traced",
     summary: "A process with a debugger in the cgroup given to --freeze-cgroup.",
     group: "Cgroups",

@@ -16,7 +16,7 @@ fn leader_regs(task: &Task) -> Option<Regs> {
     task.threads.iter().find(|t| t.tid == task.pid)?.regs
 }
 
-pub static COMPAT_TASK: Rule = Rule {
+pub(crate) static COMPAT_TASK: Rule = Rule {
     id: "compat-task",
     summary: "A 32-bit program, which this CRIU or this kernel cannot handle.",
     group: "Processor state",
@@ -49,7 +49,7 @@ pub static COMPAT_TASK: Rule = Rule {
     },
 };
 
-pub static LDT_SELECTOR: Rule = Rule {
+pub(crate) static LDT_SELECTOR: Rule = Rule {
     id: "ldt-selector",
     summary: "A process in the middle of 16-bit code (dosemu, Wine).",
     group: "Processor state",
@@ -73,7 +73,7 @@ pub static LDT_SELECTOR: Rule = Rule {
     },
 };
 
-pub static SHSTK: Rule = Rule {
+pub(crate) static SHSTK: Rule = Rule {
     id: "shstk",
     summary: "A process with a shadow stack, which CRIU before 4.0 breaks.",
     group: "Processor state",

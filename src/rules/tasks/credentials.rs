@@ -22,7 +22,7 @@ fn lacks_resource(ctx: &Ctx, task: &Task) -> Option<bool> {
     Some(task.userns.as_ref()?.owner_uid? != euid)
 }
 
-pub static RLIMIT_DENIED: Rule = Rule {
+pub(crate) static RLIMIT_DENIED: Rule = Rule {
     id: "rlimit-denied",
     summary: "A process of another user, whose limits CRIU has no right to read.",
     group: "Users and privileges",
@@ -47,7 +47,7 @@ pub static RLIMIT_DENIED: Rule = Rule {
     },
 };
 
-pub static UNPRIVILEGED_NEEDS_OPTION: Rule = Rule {
+pub(crate) static UNPRIVILEGED_NEEDS_OPTION: Rule = Rule {
     id: "unprivileged-needs-option",
     summary: "CRIU started by a user who is not root, without the option for that.",
     group: "Users and privileges",
@@ -70,7 +70,7 @@ pub static UNPRIVILEGED_NEEDS_OPTION: Rule = Rule {
     },
 };
 
-pub static UNPRIVILEGED_NO_CAP: Rule = Rule {
+pub(crate) static UNPRIVILEGED_NO_CAP: Rule = Rule {
     id: "unprivileged-no-cap",
     summary: "CRIU started without the capabilities it cannot do without.",
     group: "Users and privileges",
@@ -117,7 +117,7 @@ fn groups_finding(rule: &Rule, task: &Task) -> Finding {
     Finding::on_task(rule, task).count("count", task.groups.0)
 }
 
-pub static STATUS_PARSE: Rule = Rule {
+pub(crate) static STATUS_PARSE: Rule = Rule {
     id: "status-parse",
     summary: "A process in so many groups that CRIU before 4.3 cannot read the line.",
     group: "Users and privileges",
@@ -138,7 +138,7 @@ pub static STATUS_PARSE: Rule = Rule {
     },
 };
 
-pub static GROUPS_TOO_MANY: Rule = Rule {
+pub(crate) static GROUPS_TOO_MANY: Rule = Rule {
     id: "groups-too-many",
     summary: "A process in more groups than CRIU has room for (some 970).",
     group: "Users and privileges",

@@ -11,7 +11,7 @@ fn given<'a>(ctx: &Ctx<'a>) -> Option<(&'a Bytes, &'a Task)> {
     Some((ctx.host.options.freeze_cgroup.as_ref()?.as_ref()?, ctx.snap.root_task()?))
 }
 
-pub static FREEZE_CGROUP_MISSING: Rule = Rule {
+pub(crate) static FREEZE_CGROUP_MISSING: Rule = Rule {
     id: "freeze-cgroup-missing",
     summary: "The cgroup given to --freeze-cgroup is not there, or cannot be frozen by CRIU.",
     group: "Cgroups",
@@ -44,7 +44,7 @@ pub static FREEZE_CGROUP_MISSING: Rule = Rule {
     },
 };
 
-pub static FREEZE_STOPPED: Rule = Rule {
+pub(crate) static FREEZE_STOPPED: Rule = Rule {
     id: "freeze-stopped",
     summary: "A stopped process in the cgroup v1 given to --freeze-cgroup: CRIU would hang there for ever.",
     group: "Cgroups",

@@ -5,7 +5,7 @@ use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Versions, When};
 /// The types that CRIU knows (`lsm_check_opts`, criu/lsm.c).
 const TYPES: [&[u8]; 3] = [b"apparmor", b"selinux", b"none"];
 
-pub static LSM_PROFILE_MALFORMED: Rule = Rule {
+pub(crate) static LSM_PROFILE_MALFORMED: Rule = Rule {
     id: "lsm-profile-malformed",
     summary: "The value of --lsm-profile is not TYPE:NAME with a type that CRIU knows.",
     group: "Users and privileges",

@@ -1,11 +1,11 @@
 //! Processes and threads: their state, what they share, who traces them, whose they are, and where they stand.
 
-pub mod cgroup;
-pub mod cpu_state;
-pub mod credentials;
-pub mod freezer;
-pub mod lsm;
-pub mod session;
-pub mod shared;
-pub mod state;
-pub mod tracer;
+pub(crate) mod cgroup;
+pub(crate) mod cpu_state;
+pub(crate) mod credentials;
+pub(crate) mod freezer;
+pub(crate) mod lsm;
+pub(crate) mod session;
+pub(crate) mod shared;
+pub(crate) mod state;
+pub(crate) mod tracer;

@@ -9,7 +9,7 @@ fn own_sid(task: &Task, root_shares_pidns: Option<bool>) -> Option<i32> {
     task.ns_sid.last().copied().or_else(|| (root_shares_pidns == Some(true)).then_some(task.sid))
 }
 
-pub static ROOT_NOT_SESSION_LEADER: Rule = Rule {
+pub(crate) static ROOT_NOT_SESSION_LEADER: Rule = Rule {
     id: "root-not-session-leader",
     summary: "A program that was started from a shell, in the shell's session.",
     group: "Sessions",
@@ -40,7 +40,7 @@ pub static ROOT_NOT_SESSION_LEADER: Rule = Rule {
     },
 };
 
-pub static SESSION_OUTSIDE_PIDNS: Rule = Rule {
+pub(crate) static SESSION_OUTSIDE_PIDNS: Rule = Rule {
     id: "session-outside-pidns",
     summary: "A process started into a container from a terminal outside (docker exec, nsenter).",
     group: "Sessions",
@@ -62,7 +62,7 @@ pub static SESSION_OUTSIDE_PIDNS: Rule = Rule {
     },
 };
 
-pub static ZOMBIE_SESSION_OUTSIDE: Rule = Rule {
+pub(crate) static ZOMBIE_SESSION_OUTSIDE: Rule = Rule {
     id: "zombie-session-outside",
     summary: "A dead process that had been started into a container from outside.",
     group: "Sessions",

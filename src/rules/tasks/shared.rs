@@ -32,7 +32,7 @@ fn vfork_parent<'a>(ctx: &Ctx<'a>, task: &Task) -> Option<&'a Task> {
     (shared && parent.threads.iter().any(|t| t.state == 'D')).then_some(parent)
 }
 
-pub static SHARED_MM: Rule = Rule {
+pub(crate) static SHARED_MM: Rule = Rule {
     id: "shared-mm",
     summary: "Two processes that share their memory (clone with CLONE_VM).",
     group: GROUP,
@@ -48,7 +48,7 @@ pub static SHARED_MM: Rule = Rule {
     find: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.mm),
 };
 
-pub static SHARED_FS: Rule = Rule {
+pub(crate) static SHARED_FS: Rule = Rule {
     id: "shared-fs",
     summary: "Two processes that share their working directory (clone with CLONE_FS).",
     group: GROUP,
@@ -64,7 +64,7 @@ pub static SHARED_FS: Rule = Rule {
     find: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.fs),
 };
 
-pub static SHARED_SIGHAND: Rule = Rule {
+pub(crate) static SHARED_SIGHAND: Rule = Rule {
     id: "shared-sighand",
     summary: "Two processes that share their signal handlers (clone with CLONE_SIGHAND).",
     group: GROUP,
@@ -80,7 +80,7 @@ pub static SHARED_SIGHAND: Rule = Rule {
     find: |rule, ctx, sink| sharing(rule, ctx, sink, |s| s.sighand),
 };
 
-pub static SHARED_FILES_NOT_PARENT: Rule = Rule {
+pub(crate) static SHARED_FILES_NOT_PARENT: Rule = Rule {
     id: "shared-files-not-parent",
     summary: "Two processes that share their descriptors and are not parent and child.",
     group: GROUP,
@@ -103,7 +103,7 @@ pub static SHARED_FILES_NOT_PARENT: Rule = Rule {
     },
 };
 
-pub static VFORK_IN_FLIGHT: Rule = Rule {
+pub(crate) static VFORK_IN_FLIGHT: Rule = Rule {
     id: "vfork-in-flight",
     summary: "A process that waits in vfork for its child and cannot be interrupted.",
     group: GROUP,

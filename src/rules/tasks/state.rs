@@ -24,7 +24,7 @@ fn is_dead(thread: &Thread) -> bool {
     matches!(thread.state, 'Z' | 'X')
 }
 
-pub static ROOT_IS_DEAD: Rule = Rule {
+pub(crate) static ROOT_IS_DEAD: Rule = Rule {
     id: "root-is-dead",
     summary: "The process to be dumped has ended.",
     group: "Processes",
@@ -45,7 +45,7 @@ pub static ROOT_IS_DEAD: Rule = Rule {
     },
 };
 
-pub static LEADER_ZOMBIE_THREADS: Rule = Rule {
+pub(crate) static LEADER_ZOMBIE_THREADS: Rule = Rule {
     id: "leader-zombie-threads",
     summary: "A process whose first thread has ended while others run.",
     group: "Processes",
@@ -73,7 +73,7 @@ pub static LEADER_ZOMBIE_THREADS: Rule = Rule {
     },
 };
 
-pub static THREAD_ZOMBIE: Rule = Rule {
+pub(crate) static THREAD_ZOMBIE: Rule = Rule {
     id: "thread-zombie",
     summary: "A thread that is just ending.",
     group: "Processes",
@@ -97,7 +97,7 @@ pub static THREAD_ZOMBIE: Rule = Rule {
     },
 };
 
-pub static ZOMBIE_WITH_CHILDREN: Rule = Rule {
+pub(crate) static ZOMBIE_WITH_CHILDREN: Rule = Rule {
     id: "zombie-with-children",
     summary: "A process that has ended and still has children.",
     group: "Processes",
@@ -122,7 +122,7 @@ pub static ZOMBIE_WITH_CHILDREN: Rule = Rule {
     },
 };
 
-pub static PENDING_SIGTRAP: Rule = Rule {
+pub(crate) static PENDING_SIGTRAP: Rule = Rule {
     id: "pending-sigtrap",
     summary: "A process with a pending SIGTRAP, which CRIU needs for itself.",
     group: "Processes",
@@ -163,7 +163,7 @@ fn stays_pending(task: &Task, thread: &Thread, shared: bool) -> bool {
     task.state == 'T' || own || (shared && task.threads.iter().filter(|t| !is_dead(t)).all(blocks))
 }
 
-pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
+pub(crate) static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
     id: "stop-signal-unsupported",
     summary: "A process stopped by another signal than CRIU knows: a background job of a terminal.",
     group: "Processes",
@@ -206,7 +206,7 @@ pub static STOP_SIGNAL_UNSUPPORTED: Rule = Rule {
     },
 };
 
-pub static FD_TABLE_FULL: Rule = Rule {
+pub(crate) static FD_TABLE_FULL: Rule = Rule {
     id: "fd-table-full",
     summary: "A process that has used up its descriptors, so that CRIU gets none.",
     group: "Processes",

@@ -24,7 +24,7 @@ pub(crate) fn same_ids(ctx: &Ctx, task: &Task) -> bool {
     equal(&task.uid, &criu.uid) && equal(&task.gid, &criu.gid)
 }
 
-pub static TASK_TRACED: Rule = Rule {
+pub(crate) static TASK_TRACED: Rule = Rule {
     id: "task-traced",
     summary: "A process that a debugger or strace is attached to.",
     group: "Tracers and access",
@@ -54,7 +54,7 @@ pub static TASK_TRACED: Rule = Rule {
     },
 };
 
-pub static SELF_IN_TREE: Rule = Rule {
+pub(crate) static SELF_IN_TREE: Rule = Rule {
     id: "self-in-tree",
     summary: "CRIU itself, which is below the process it is to dump.",
     group: "Tracers and access",
@@ -79,7 +79,7 @@ pub static SELF_IN_TREE: Rule = Rule {
     },
 };
 
-pub static PTRACE_DENIED: Rule = Rule {
+pub(crate) static PTRACE_DENIED: Rule = Rule {
     id: "ptrace-denied",
     summary: "A process that CRIU may not trace.",
     group: "Tracers and access",
@@ -136,7 +136,7 @@ fn denied(ctx: &Ctx, task: &Task, probe: Probe) -> bool {
     ctx.index.unchecked(task.pid).any(|u| u.fd.is_none() && u.probe == probe && refused(u.errno))
 }
 
-pub static PROC_DENIED: Rule = Rule {
+pub(crate) static PROC_DENIED: Rule = Rule {
     id: "proc-denied",
     summary: "A process whose files in /proc CRIU may not read.",
     group: "Tracers and access",
@@ -157,7 +157,7 @@ pub static PROC_DENIED: Rule = Rule {
     },
 };
 
-pub static SECCOMP_SUSPEND: Rule = Rule {
+pub(crate) static SECCOMP_SUSPEND: Rule = Rule {
     id: "seccomp-suspend",
     summary: "A process under seccomp, which CRIU has no right to suspend.",
     group: "Tracers and access",

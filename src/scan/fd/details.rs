@@ -17,7 +17,7 @@ use std::ffi::CString;
 type Known = Map<u64, Facts>;
 
 /// Fills in the flags and details.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, own, b, log, .. } = cx;
     let wanted: Vec<Vec<Wanted>> = {
         let index = Index::new(snap);
@@ -45,7 +45,7 @@ struct Wanted {
 }
 
 /// What to ask of a descriptor. Never of anything that might be a file of a file system (its close would be a flush).
-pub fn want(file: &OpenFile, own: &PseudoFsIds, index: &Index) -> Option<FdQuery> {
+pub(crate) fn want(file: &OpenFile, own: &PseudoFsIds, index: &Index) -> Option<FdQuery> {
     match classify(file, own) {
         Class::Socket => {
             let listed = index.socket(file.attr.ino).map(|(_, socket)| socket);

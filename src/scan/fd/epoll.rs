@@ -18,7 +18,7 @@ use crate::snapshot::{Detail, EpollEntry, EpollFacts, OpenFile, Probe, Snapshot,
 use std::cmp::Ordering;
 
 /// Fills in the details of epoll descriptors, in the first task that has them.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, log, .. } = cx;
     // One of which it is not known what it watches may be the first that CRIU meets of the same open file.
     if snap.tasks.iter().flat_map(|t| &t.files).any(|f| has_link(f) && f.info.is_none()) {

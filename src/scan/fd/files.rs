@@ -19,7 +19,7 @@ use std::ffi::CStr;
 
 /// Kinds of open files that need different looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     Socket,
     /// Of pipe(2); a named one is [`Class::Path`].
     Pipe,
@@ -42,13 +42,13 @@ pub enum Class {
 
 /// What is read beyond the statx.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
+pub(crate) struct Needs {
     pub link: bool,
     pub info: bool,
 }
 
 /// The rest of the world as far as it decides what is read.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     pub own: &'a PseudoFsIds,
     pub mounts: &'a Mounts,
     pub locks: &'a Locks,
@@ -56,7 +56,7 @@ pub struct Context<'a> {
 }
 
 /// What statx tells about the kind.
-pub fn classify(file: &OpenFile, own: &PseudoFsIds) -> Class {
+pub(crate) fn classify(file: &OpenFile, own: &PseudoFsIds) -> Class {
     match file.kind() {
         libc::S_IFSOCK => Class::Socket,
         libc::S_IFIFO if own.pipe.map_or_else(|| kernel::names(file, b"pipe:["), |dev| dev == file.attr.dev) => {
@@ -79,7 +79,7 @@ pub fn classify(file: &OpenFile, own: &PseudoFsIds) -> Class {
 }
 
 /// What the rules need of a descriptor of this class. The one table to change when a rule wants more.
-pub fn needs(class: Class, file: &OpenFile, cx: &Context) -> Needs {
+pub(crate) fn needs(class: Class, file: &OpenFile, cx: &Context) -> Needs {
     let mut needs = needs_unlocked(class, file, cx);
     // fcntl and flock take any open file.
     needs.info = needs.info || is_locked(class, file, cx);
@@ -133,7 +133,7 @@ fn anon_has_records(link: &[u8], caps: &Caps) -> bool {
 /// Anonymous inodes met so far, by link text: all of a class share one inode (`anon_inode_inode` in fs/anon_inodes.c), so
 /// that the link alone, which is cheaper than statx and needed anyway, tells everything.
 #[derive(Default)]
-pub struct Memo {
+pub(crate) struct Memo {
     known: Vec<(Bytes, OpenFile)>,
     /// Of the look before.
     before: Anonymous,
@@ -141,17 +141,17 @@ pub struct Memo {
 
 /// By process, the descriptors that were anonymous inodes, ascending: what the next look has to expect, not what is.
 #[derive(Debug, Default)]
-pub struct Anonymous(HashMap<i32, Vec<i32>>);
+pub(crate) struct Anonymous(HashMap<i32, Vec<i32>>);
 
 impl Anonymous {
-    pub fn of(tasks: &[Task]) -> Anonymous {
+    pub(crate) fn of(tasks: &[Task]) -> Anonymous {
         let anon = |t: &Task| t.files.iter().filter(|f| f.is_anon()).filter_map(OpenFile::fd).collect();
         Anonymous(tasks.iter().map(|t| (t.pid, anon(t))).collect())
     }
 }
 
 impl Memo {
-    pub fn new(before: Anonymous) -> Memo {
+    pub(crate) fn new(before: Anonymous) -> Memo {
         Memo { known: Vec::new(), before }
     }
 
@@ -175,7 +175,7 @@ impl Memo {
 }
 
 /// Descriptor tables met so far. What processes share is read once.
-pub struct Tables {
+pub(crate) struct Tables {
     /// By process: whose descriptors it has, and how many.
     of: HashMap<i32, (i32, usize)>,
     large: Sharers,
@@ -193,7 +193,13 @@ impl Default for Tables {
 impl Tables {
     /// Whether the process shares the table of one before: mostly that is its parent. A small table that it shares with
     /// another is read again, which is sooner done than to compare all of them; [`crate::scan::task::sharing`] finds out.
-    pub fn knows(&mut self, task: &mut Task, parent: Option<i32>, size: Option<u64>, log: &mut UncheckedList) -> bool {
+    pub(crate) fn knows(
+        &mut self,
+        task: &mut Task,
+        parent: Option<i32>,
+        size: Option<u64>,
+        log: &mut UncheckedList,
+    ) -> bool {
         let pid = task.pid;
         let parent = parent.and_then(|parent| {
             let same = log.take(kcmp::same_files(parent, pid), pid, None, Probe::Kcmp)?;
@@ -212,13 +218,13 @@ impl Tables {
     }
 
     /// Every process that was looked at.
-    pub fn note(&mut self, task: &Task) {
+    pub(crate) fn note(&mut self, task: &Task) {
         self.of.insert(task.pid, (task.files_of.unwrap_or(task.pid), task.fd_count));
     }
 }
 
 /// The descriptors of a process, ascending. Those without attributes go to `unstattable`.
-pub fn collect(
+pub(crate) fn collect(
     dir: &Dir,
     cx: &Context,
     memo: &mut Memo,
@@ -324,7 +330,7 @@ impl FdReader<'_> {
 }
 
 /// The open file's flags. In fdinfo the kernel mixes the descriptor's close-on-exec in (`seq_show` in fs/proc/fd.c).
-pub fn flags_of(info: &FdInfo) -> Option<u32> {
+pub(crate) fn flags_of(info: &FdInfo) -> Option<u32> {
     const CLOSE_ON_EXEC: u32 = libc::O_CLOEXEC as u32;
     Some(info.flags? & !CLOSE_ON_EXEC)
 }

@@ -10,7 +10,7 @@ use crate::scan::passes::PassContext;
 use crate::snapshot::{Dev, OpenFile, Snapshot};
 
 /// Fills in [`OpenFile::earlier_holder`]. What the kernel does not compare for us it does not for CRIU, which ends there.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let snap = &mut *cx.snap;
     for ((task, file), first) in earlier_holders(snap, kcmp::open_files) {
         if let Some(file) = snap.tasks.get_mut(task).and_then(|t| t.files.get_mut(file)) {

@@ -24,7 +24,7 @@ const FEW: usize = 400;
 
 /// The locked files of the system, as far as somebody had to know.
 #[derive(Debug)]
-pub struct Locks {
+pub(crate) struct Locks {
     /// Every lock of the system is in the table.
     whole: bool,
     /// Questions answered without the table, which cost a fdinfo each. (What is read for other reasons is not asked about.)
@@ -44,7 +44,7 @@ struct Table {
 
 impl Locks {
     /// `many`: a look before this one has met many descriptors.
-    pub fn new(observer: &Namespaces, many: bool) -> Locks {
+    pub(crate) fn new(observer: &Namespaces, many: bool) -> Locks {
         // Outside of the first pid namespace a lock whose taker has no number here is not shown (`locks_show()`,
         // fs/locks.c): an flock inherited from outside. fdinfo shows it all the same, and CRIU counts it.
         let whole = observer.pid == Some(INIT_PID_NS);
@@ -66,7 +66,7 @@ impl Locks {
     ///
     /// `loose`: it lies on a `fuseblk` mount. Inode numbers of FUSE are the server's in statx and FUSE's own in
     /// /proc/locks (`fuse_fill_attr_from_inode`, `fuse_squash_ino` in fs/fuse), so on these any lock of the device counts.
-    pub fn may_hold(&self, dev: Dev, ino: u64, loose: bool) -> bool {
+    pub(crate) fn may_hold(&self, dev: Dev, ino: u64, loose: bool) -> bool {
         if !self.whole {
             return true;
         }
@@ -76,23 +76,23 @@ impl Locks {
     }
 
     /// Whether a file that nobody locks as a rule may have one: it does if the table lists its number.
-    pub fn may_list(&self, ino: u64) -> bool {
+    pub(crate) fn may_list(&self, ino: u64) -> bool {
         self.table().is_none_or(|table| table.inodes.contains(&ino))
     }
 
     /// Whether there were so many descriptors that the table was read.
-    pub fn many(&self) -> bool {
+    pub(crate) fn many(&self) -> bool {
         self.table.get().is_some()
     }
 
     /// Why the table could not be read, if it could not: then every file may have a lock.
-    pub fn denied(&self) -> Option<i32> {
+    pub(crate) fn denied(&self) -> Option<i32> {
         self.table.get()?.denied
     }
 }
 
 /// At the end of a look before freezing that has met many descriptors: the frozen one is near.
-pub fn again() {
+pub(crate) fn again() {
     Table::read();
 }
 

@@ -15,7 +15,7 @@ const MOST_LINKS: usize = 40;
 
 /// O_PATH of a path below `root`, which it does not leave. Symbolic links before the last component are followed from `root`, or
 /// are ELOOP; the last one is opened itself.
-pub fn walk(root: impl AsFd, path: &CStr, follow: bool) -> nix::Result<OwnedFd> {
+pub(crate) fn walk(root: impl AsFd, path: &CStr, follow: bool) -> nix::Result<OwnedFd> {
     let mut way: VecDeque<Vec<u8>> = components(path.to_bytes());
     let mut dirs: Vec<OwnedFd> = Vec::new();
     let mut links = 0;

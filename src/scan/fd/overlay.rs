@@ -24,7 +24,7 @@ use std::os::fd::OwnedFd;
 ///
 /// Turns [`PathMismatch::NoEntry`] into [`PathMismatch::LowerLayer`] where that is certain. Only of the running tree: symbolic links are followed
 /// on the way to a layer.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, b, .. } = cx;
     let Snapshot { tasks, mounts, .. } = &mut **snap;
     if !tasks.iter().any(|t| files(t).any(is_candidate)) {

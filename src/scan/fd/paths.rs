@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 
 /// Whether a look-up on such a file system may have to wait for somebody, who may be a frozen task of the tree.
-pub fn has_server(fstype: &[u8]) -> bool {
+pub(crate) fn has_server(fstype: &[u8]) -> bool {
     const NAMES: [&[u8]; 19] = [
         b"fuse",
         b"fuseblk",
@@ -43,13 +43,13 @@ pub fn has_server(fstype: &[u8]) -> bool {
 }
 
 /// path is below, or the same as, base.
-pub fn is_below(path: &[u8], base: &[u8]) -> bool {
+pub(crate) fn is_below(path: &[u8], base: &[u8]) -> bool {
     let base = base.strip_suffix(b"/").unwrap_or(base);
     path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// Where the paths of a mount namespace begin.
-pub struct Root {
+pub(crate) struct Root {
     pub fd: Dir,
     /// Mountpoints behind which a file server may be asked, without a slash at the end.
     servers: Set<Vec<u8>>,
@@ -57,14 +57,14 @@ pub struct Root {
 
 impl Root {
     /// Whether looking this path up could wait for a file server.
-    pub fn may_wait(&self, path: &[u8]) -> bool {
+    pub(crate) fn may_wait(&self, path: &[u8]) -> bool {
         let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at).chain([path.len()]);
         !self.servers.is_empty() && ends.filter_map(|end| path.get(..end)).any(|above| self.servers.contains(above))
     }
 }
 
 /// The roots of the namespaces of a snapshot, opened with the first need.
-pub struct Roots<'a> {
+pub(crate) struct Roots<'a> {
     proc: &'a Dir,
     /// The root task shares CRIU's namespace: then CRIU looks up every path from its own root.
     shared: bool,
@@ -74,18 +74,18 @@ pub struct Roots<'a> {
 }
 
 impl<'a> Roots<'a> {
-    pub fn new(proc: &'a Dir, snap: &Snapshot, tasks: &[Task]) -> Self {
+    pub(crate) fn new(proc: &'a Dir, snap: &Snapshot, tasks: &[Task]) -> Self {
         let root = tasks.first().and_then(|t| t.ns.mnt);
         Roots { proc, shared: root == snap.criu.ns.mnt, open: HashMap::new(), denied: None }
     }
 
     /// Mountpoints behind which a file server may be asked.
-    pub fn servers(table: &MountTable) -> impl Iterator<Item = &Bytes> {
+    pub(crate) fn servers(table: &MountTable) -> impl Iterator<Item = &Bytes> {
         table.mounts.iter().filter(|m| has_server(&m.fstype)).map(|m| &m.mountpoint)
     }
 
     /// Where CRIU looks up the paths of files on the mounts of this table.
-    pub fn of(&mut self, table: &MountTable) -> Option<&Root> {
+    pub(crate) fn of(&mut self, table: &MountTable) -> Option<&Root> {
         let (proc, shared, denied) = (self.proc, self.shared, &mut self.denied);
         let open = || {
             let name = if shared { c"self/root".into() } else { CString::new(format!("{}/root", table.pid)).ok()? };
@@ -105,11 +105,11 @@ impl<'a> Roots<'a> {
 }
 
 /// A file by what would change if its name went: which name it is, device, inode, mount, time of the inode's last change.
-pub type Key = (Name, Dev, u64, u64, (i64, u32));
+pub(crate) type Key = (Name, Dev, u64, u64, (i64, u32));
 
 /// Which name of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Name {
+pub(crate) enum Name {
     /// That of the descriptor with this number (of the same open file in a forked child).
     Fd(i32),
     /// That of a descriptor in a queue.
@@ -138,7 +138,7 @@ type Wrong = (Bytes, PathMismatch);
 
 /// Fills in [`OpenFile::mismatch`], and the link of each file that has one. What the look at the running tree has seen to be
 /// right the frozen one does not ask again.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, cache, b, log, .. } = cx;
     let right = &mut cache.right_paths;
     let before = if snap.look == ScanPhase::Frozen { right.take(&snap.mounts) } else { Set::default() };
@@ -302,7 +302,12 @@ const NOT_ASKED: Errno = Errno::EREMOTE;
 
 /// Where a path leads to, if not to the file. [`NOT_ASKED`]; ELOOP: a symbolic link is on the way. Other errors are no answer
 /// either.
-pub fn mismatch(root: &Root, file: &OpenFile, text: &[u8], look: ScanPhase) -> nix::Result<Option<PathMismatch>> {
+pub(crate) fn mismatch(
+    root: &Root,
+    file: &OpenFile,
+    text: &[u8],
+    look: ScanPhase,
+) -> nix::Result<Option<PathMismatch>> {
     let Some(below) = text.strip_prefix(b"/") else { return Ok(None) };
     // CRIU cannot even read it, and a "." before it makes it too long for any look-up.
     if text.len() >= nix::libc::PATH_MAX as usize - 1 {

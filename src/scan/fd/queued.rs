@@ -43,7 +43,7 @@ struct QueuedFd {
 }
 
 /// Looks at all queues: fills in what the sockets' facts say of them, and puts what lies in them behind each socket.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, own, host, b, log, .. } = cx;
     let waiting: HashMap<u64, Waiting> = snap
         .sockets

@@ -7,7 +7,7 @@
 //! have no flush.
 
 mod ask;
-pub mod peek;
+pub(crate) mod peek;
 
 use crate::parse::diag::UnixDiag;
 use crate::parse::sockets::protocol::{TCP, UDP, UDPLITE};
@@ -22,11 +22,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A process, held by a pidfd: its number cannot be used again for another while we ask.
 #[derive(Debug)]
-pub struct Process(OwnedFd);
+pub(crate) struct Process(OwnedFd);
 
 impl Process {
     /// pidfd_open(2), Linux 5.3. Only for the leader of a thread group.
-    pub fn open(pid: i32) -> Seen<Process> {
+    pub(crate) fn open(pid: i32) -> Seen<Process> {
         // SAFETY: two numbers; the result is a new descriptor (close-on-exec) that nobody else knows.
         let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) });
         match fd.map(i32::try_from) {
@@ -56,7 +56,7 @@ impl Process {
 ///
 /// pidfd_getfd(2) asks for exactly what ptrace(2) does (PTRACE_MODE_ATTACH_REALCREDS), Yama and other security modules
 /// included, before it looks for the descriptor; -1 is none.
-pub fn attach(cx: &mut PassContext) {
+pub(crate) fn attach(cx: &mut PassContext) {
     let allowed = |pid: i32| match Process::open(pid) {
         Seen::Seen(process) => match process.borrow(-1) {
             Seen::Gone => Some(true),
@@ -82,7 +82,7 @@ impl AsFd for Process {
 
 /// What to ask an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FdQuery {
+pub(crate) enum FdQuery {
     /// A pipe or FIFO: its flags only (O_DIRECT).
     Flags,
     Socket(SocketQuery),
@@ -97,7 +97,7 @@ pub enum FdQuery {
 
 /// What to ask a socket besides its flags; each is one or a few system calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketQuery {
+pub(crate) struct SocketQuery {
     /// SO_DOMAIN, SO_TYPE, SO_PROTOCOL.
     pub identity: bool,
     pub udp_cork: bool,
@@ -121,7 +121,7 @@ pub struct SocketQuery {
 
 impl SocketQuery {
     /// All that a rule may need about a socket, by what sock_diag said of it; `None`: it is in no table.
-    pub fn about(listed: Option<Socket<'_>>) -> SocketQuery {
+    pub(crate) fn about(listed: Option<Socket<'_>>) -> SocketQuery {
         let filter = SocketQuery { filter: true, ..SocketQuery::default() };
         match listed {
             Some(Socket::Unix(s)) => SocketQuery {
@@ -163,13 +163,13 @@ impl SocketQuery {
 }
 
 /// Messages are waiting. (A listening socket counts connections there.)
-pub fn has_queue(s: &UnixDiag) -> bool {
+pub(crate) fn has_queue(s: &UnixDiag) -> bool {
     s.state != LISTEN && s.rqlen.is_some_and(|q| q.rqueue != 0)
 }
 
 /// The answers of one open file.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// f_flags, without O_CLOEXEC (which is the descriptor's).
     pub flags: u32,
     /// Of one with O_ASYNC: F_GETOWN.
@@ -183,7 +183,7 @@ pub struct Facts {
 ///
 /// [`Seen::Gone`]: the process has ended or the descriptor is closed. [`Seen::Denied`]: EPERM (no right to trace the
 /// process), ENOSYS (Linux before 5.6), EMFILE (our own table is full).
-pub fn facts(process: &Process, fd: i32, want: FdQuery) -> Seen<Facts> {
+pub(crate) fn facts(process: &Process, fd: i32, want: FdQuery) -> Seen<Facts> {
     match process.borrow(fd) {
         Seen::Seen(file) => {
             let facts = facts_of(&file, want).into();
@@ -220,7 +220,7 @@ fn close(file: OwnedFd, want: FdQuery) {
 }
 
 /// Asks a descriptor of our own.
-pub fn facts_of(file: &OwnedFd, want: FdQuery) -> nix::Result<Facts> {
+pub(crate) fn facts_of(file: &OwnedFd, want: FdQuery) -> nix::Result<Facts> {
     let flags = ask::flags(file)?;
     let unasked = ask::NotAsked::default();
     // An O_PATH descriptor answers nothing at all (EBADF).
@@ -239,12 +239,12 @@ pub fn facts_of(file: &OwnedFd, want: FdQuery) -> nix::Result<Facts> {
 }
 
 /// The f_flags of a descriptor of our own.
-pub fn flags(file: &OwnedFd) -> nix::Result<u32> {
+pub(crate) fn flags(file: &OwnedFd) -> nix::Result<u32> {
     ask::flags(file)
 }
 
 /// Bytes that an inotify or fanotify descriptor has to be read.
-pub fn unread(process: &Process, fd: i32) -> Seen<u32> {
+pub(crate) fn unread(process: &Process, fd: i32) -> Seen<u32> {
     match process.borrow(fd) {
         Seen::Seen(file) => ask::unread(&file).into(),
         Seen::Gone => Seen::Gone,

@@ -11,7 +11,7 @@ const MAX: usize = 1 << 18;
 /// Files whose paths a look at the running tree saw to be right. The frozen look asks again only what has changed, and all
 /// if a mount has: what is mounted over a directory changes nothing of the files below.
 #[derive(Debug, Default)]
-pub struct Right {
+pub(crate) struct Right {
     files: Set<Key>,
     /// Of the mounts as they were: [`Right::hash`].
     mounts: u64,
@@ -20,7 +20,7 @@ pub struct Right {
 
 impl Right {
     /// What is still right, with these mounts.
-    pub fn take(&mut self, tables: &[MountTable]) -> Set<Key> {
+    pub(crate) fn take(&mut self, tables: &[MountTable]) -> Set<Key> {
         let files = std::mem::take(&mut self.files);
         if self.hash(tables) == self.mounts {
             files
@@ -29,7 +29,7 @@ impl Right {
         }
     }
 
-    pub fn keep(&mut self, files: impl Iterator<Item = Key>, tables: &[MountTable]) {
+    pub(crate) fn keep(&mut self, files: impl Iterator<Item = Key>, tables: &[MountTable]) {
         (self.files, self.mounts) = (files.take(MAX).collect(), self.hash(tables));
     }
 
@@ -49,10 +49,10 @@ impl Right {
 ///
 /// A path that was right although they cover it was looked up when they had changed; should they be the same again in the frozen
 /// look (the kernel gives a mount the number of one that has gone), they cover it.
-pub struct Covers<'a>(Map<u64, (usize, u64)>, Vec<Map<&'a [u8], Vec<u64>>>);
+pub(crate) struct Covers<'a>(Map<u64, (usize, u64)>, Vec<Map<&'a [u8], Vec<u64>>>);
 
 impl<'a> Covers<'a> {
-    pub fn of(tables: &'a [MountTable]) -> Self {
+    pub(crate) fn of(tables: &'a [MountTable]) -> Self {
         let (mut parents, mut points) = (Map::default(), Vec::new());
         for (index, table) in tables.iter().enumerate() {
             let mut at: Map<&[u8], Vec<u64>> = Map::default();
@@ -67,7 +67,7 @@ impl<'a> Covers<'a> {
     }
 
     /// Whether nothing is mounted on the way to the file but its own mount and those that this is mounted on.
-    pub fn leave(&self, file: &OpenFile, path: &[u8]) -> bool {
+    pub(crate) fn leave(&self, file: &OpenFile, path: &[u8]) -> bool {
         let Some(own) = file.attr.mnt_id else { return false };
         let Some(points) = self.0.get(&own).and_then(|(table, _)| self.1.get(*table)) else { return false };
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);

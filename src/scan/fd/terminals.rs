@@ -9,7 +9,7 @@ use std::collections::HashMap;
 const FEW: usize = 64;
 
 /// Fills in [`crate::snapshot::TtyFacts::open_file`].
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let snap = &mut *cx.snap;
     let files = || snap.tasks.iter().flat_map(|t| t.files.iter().map(move |f| (t.pid, f)));
     if files().filter(|(_, f)| f.tty().is_some()).count() <= FEW {

@@ -46,7 +46,7 @@ fn has_watches(file: &OpenFile) -> bool {
 }
 
 /// Fills in the details of inotify and fanotify descriptors.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, host, .. } = cx;
     if !snap.tasks.iter().flat_map(|t| &t.files).any(has_watches) {
         return;

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use std::ffi::{CStr, CString};
 
 /// Fills in [`crate::snapshot::MountTable::masters`].
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, b, log, .. } = cx;
     // CRIU dumps the mounts of other namespaces than its own.
     if snap.root_shares(|ns| ns.mnt) != Some(false) {

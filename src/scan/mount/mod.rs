@@ -1,5 +1,5 @@
 //! Mount tables, and what can only be asked of a mounted file system.
 
-pub mod autofs;
-pub mod mqueues;
-pub mod tables;
+pub(crate) mod autofs;
+pub(crate) mod mqueues;
+pub(crate) mod tables;

@@ -21,7 +21,7 @@ const EMPTY: u64 = 2 * 20;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Fills in [`crate::snapshot::MountTable::filled`].
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, .. } = cx;
     // CRIU dumps the mounts of other namespaces than its own.
     if snap.root_shares(|ns| ns.mnt) != Some(false) {

@@ -8,7 +8,7 @@ use crate::snapshot::{Dev, MountTable, Probe};
 
 /// File systems on which an ordinary file's link text decides something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fs {
+pub(crate) enum Fs {
     /// A path may belong to a dead process.
     Proc,
     /// A removed file that is open lives on as `.nfsXXXX`.
@@ -20,7 +20,7 @@ pub enum Fs {
 
 /// The tables read so far.
 #[derive(Debug, Default)]
-pub struct Mounts {
+pub(crate) struct Mounts {
     pub tables: Vec<MountTable>,
     ids: Map<u64, Fs>,
     /// Devices of fuseblk mounts (see [`crate::scan::fd::locks::Locks::may_hold`]).
@@ -29,12 +29,12 @@ pub struct Mounts {
 
 impl Mounts {
     /// Whether the table of this namespace was read already.
-    pub fn knows(&self, ns: Option<u64>) -> bool {
+    pub(crate) fn knows(&self, ns: Option<u64>) -> bool {
         ns.is_some_and(|ns| self.tables.iter().any(|t| t.ns == ns))
     }
 
     /// Reads the table of a namespace through the first process met in it.
-    pub fn meet(&mut self, ns: Option<u64>, dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
+    pub(crate) fn meet(&mut self, ns: Option<u64>, dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
         let Some(ns) = ns.filter(|_| !self.knows(ns)) else { return };
         let Some(text) = dir.read_or_log(c"mountinfo", Probe::Mountinfo, &mut b.text, log) else { return };
         let table = mountinfo::parse(text);
@@ -70,7 +70,7 @@ impl Mounts {
     }
 
     /// The file system of a mount; `None`: it is in none of the tables.
-    pub fn fs(&self, mnt_id: u64) -> Option<Fs> {
+    pub(crate) fn fs(&self, mnt_id: u64) -> Option<Fs> {
         self.ids.get(&mnt_id).copied()
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! What is asked is what CRIU's `collect_sockets()` asks (sockets.c, v3.17.1 to v4.3), and MPTCP, which it does not know.
 
-pub mod links;
+pub(crate) mod links;
 
 use crate::hash::Set;
 use crate::parse::diag::{self, Dump};
@@ -28,7 +28,7 @@ const DATAGRAM: usize = 64 * 1024;
 
 /// Which kinds of sockets to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Families {
+pub(crate) struct Families {
     pub unix: bool,
     /// TCP, UDP, UDP-Lite and raw of both IP versions.
     pub inet: bool,
@@ -38,7 +38,7 @@ pub struct Families {
 }
 
 impl Families {
-    pub const ALL: Families = Families { unix: true, inet: true, mptcp: true, packet: true, netlink: true };
+    pub(crate) const ALL: Families = Families { unix: true, inet: true, mptcp: true, packet: true, netlink: true };
 
     /// Address family and protocol of each request, the dearest last.
     fn requests(self) -> impl Iterator<Item = (u8, u16)> {
@@ -50,10 +50,10 @@ impl Families {
 }
 
 /// By network namespace: the requests that the kernel has no module for ([`SocketTable::failed`]).
-pub type Refused = HashMap<u64, Vec<(u8, u16, i32)>>;
+pub(crate) type Refused = HashMap<u64, Vec<(u8, u16, i32)>>;
 
 /// Fills in [`crate::snapshot::Snapshot::sockets`].
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, own, cache, log, .. } = cx;
     let files = snap.tasks.iter().flat_map(|t| &t.files);
     let held: Set<u64> = files.filter(|f| own.is_socket(f)).map(|f| f.attr.ino).collect();
@@ -68,7 +68,7 @@ pub fn collect(cx: &mut PassContext) {
 
 /// The tables of a look. What the early one found that the kernel cannot tell stands in `memo`, where the kernel had an answer to
 /// every request: the frozen one need not find it out again.
-pub fn ask(
+pub(crate) fn ask(
     tasks: &[Task],
     observer: &Namespaces,
     held: &Set<u64>,

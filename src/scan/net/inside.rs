@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// A kind of namespace, and what is made in it.
 #[derive(Clone, Copy, Debug)]
-pub struct Errand {
+pub(crate) struct Errand {
     /// In /proc/PID/ns.
     pub name: &'static str,
     pub flag: libc::c_int,
@@ -25,7 +25,7 @@ pub struct Errand {
 }
 
 /// A netlink socket of this protocol (NETLINK_SOCK_DIAG, NETLINK_ROUTE).
-pub const fn netlink(protocol: libc::c_int) -> Errand {
+pub(crate) const fn netlink(protocol: libc::c_int) -> Errand {
     unsafe fn make(protocol: libc::c_int) -> RawFd {
         // SAFETY: takes three numbers.
         unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) }
@@ -34,7 +34,7 @@ pub const fn netlink(protocol: libc::c_int) -> Errand {
 }
 
 /// A mount of the namespace's message queues that is attached nowhere and ends with its descriptor (Linux 5.2+).
-pub const MQUEUE: Errand = {
+pub(crate) const MQUEUE: Errand = {
     unsafe fn make(_: libc::c_int) -> RawFd {
         // linux/mount.h
         const FSOPEN_CLOEXEC: libc::c_int = 1;
@@ -54,7 +54,7 @@ pub const MQUEUE: Errand = {
 };
 
 /// The namespace `ino`, through one of its members; `None`: the member has gone, or moved.
-pub fn open(ns_request: Errand, pid: i32, ino: u64) -> nix::Result<Option<OwnedFd>> {
+pub(crate) fn open(ns_request: Errand, pid: i32, ino: u64) -> nix::Result<Option<OwnedFd>> {
     let path = format!("/proc/{pid}/ns/{}", ns_request.name);
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     match retry(|| nix::fcntl::open(path.as_str(), flags, Mode::empty())) {
@@ -65,7 +65,7 @@ pub fn open(ns_request: Errand, pid: i32, ino: u64) -> nix::Result<Option<OwnedF
 }
 
 /// What is made in the namespace. Needs CAP_SYS_ADMIN there; waits no longer than `patience`.
-pub fn make(ns: BorrowedFd, ns_request: Errand, patience: Duration) -> nix::Result<OwnedFd> {
+pub(crate) fn make(ns: BorrowedFd, ns_request: Errand, patience: Duration) -> nix::Result<OwnedFd> {
     let ns = ns.as_raw_fd();
     // SAFETY: `in_child` only makes system calls and ends in `_exit`.
     unsafe {

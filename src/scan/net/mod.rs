@@ -1,4 +1,4 @@
 //! Network namespaces and their sockets.
 
-pub mod diag;
-pub mod inside;
+pub(crate) mod diag;
+pub(crate) mod inside;

@@ -32,10 +32,10 @@ const TEXT: usize = 16 * 1024;
 
 /// The answer of the early look, with the root task that it is about.
 #[derive(Debug, Default)]
-pub struct Kept(Option<(i32, Cgroups)>);
+pub(crate) struct Kept(Option<(i32, Cgroups)>);
 
 /// Fills in [`Snapshot::cgroups`]: in the frozen look with the answer of the early one, if the root task is the same.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, host, cache, b, log, .. } = cx;
     let seen = &mut cache.cgroups.0;
     if let Some((_, cgroups)) = seen.take().filter(|(root, _)| snap.look == ScanPhase::Frozen && *root == snap.root) {

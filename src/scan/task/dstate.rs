@@ -22,16 +22,16 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// For how long threads in uninterruptible sleep are waited for.
-pub struct DStateWait(Option<Duration>);
+pub(crate) struct DStateWait(Option<Duration>);
 
 impl DStateWait {
-    pub fn new(host: &Host) -> DStateWait {
+    pub(crate) fn new(host: &Host) -> DStateWait {
         let frozen = host.options.freeze_cgroup.as_ref().is_some_and(|dir| dir.as_ref().is_some_and(is_frozen));
         DStateWait((!frozen).then_some(PATIENCE))
     }
 
     /// Whether the thread, whose status file this is and was, is asleep all the time that is left.
-    pub fn ends_at(&mut self, dir: &Dir, path: &CStr, was: &Status, text: &mut Vec<u8>) -> bool {
+    pub(crate) fn ends_at(&mut self, dir: &Dir, path: &CStr, was: &Status, text: &mut Vec<u8>) -> bool {
         let Some(left) = &mut self.0 else { return false };
         let mut pause = Duration::from_millis(1);
         loop {
@@ -55,7 +55,7 @@ fn asleep(was: &Status, is: &Status) -> bool {
     is_uninterruptible(is) && is.switches == was.switches
 }
 
-pub fn is_uninterruptible(status: &Status) -> bool {
+pub(crate) fn is_uninterruptible(status: &Status) -> bool {
     status.state == Some('D')
 }
 
@@ -66,7 +66,7 @@ fn is_frozen(dir: &Bytes) -> bool {
 }
 
 /// Whether the process waits in vfork, holding nothing: one of its children has the very same memory.
-pub fn in_vfork(proc: &Dir, process: &Dir, children: &[i32]) -> bool {
+pub(crate) fn in_vfork(proc: &Dir, process: &Dir, children: &[i32]) -> bool {
     let memory = |dir: &Dir| {
         let mut text = Vec::new();
         dir.read_one(c"status", &mut text).ok().map(status::memory)

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Fills in what `dir` is, who of the tree CRIU would not find there, and to whom else it could not attach
 /// (`cgroup_version`, `seize_cgroup_tree`, criu/seize.c).
-pub fn collect(
+pub(crate) fn collect(
     cgroups: &mut Cgroups,
     dir: &[u8],
     tasks: &[Task],

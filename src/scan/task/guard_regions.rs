@@ -42,7 +42,7 @@ nix::ioctl_readwrite!(pagemap_scan, b'f', 16, ScanArg);
 
 /// The first guard region of the process within `start..end`; `Seen(None)`: there is none. EINVAL: this kernel cannot
 /// tell (before 6.15).
-pub fn first(process: &Dir, start: u64, end: u64) -> Seen<Option<(u64, u64)>> {
+pub(crate) fn first(process: &Dir, start: u64, end: u64) -> Seen<Option<(u64, u64)>> {
     let pagemap = match process.open(c"pagemap", OFlag::O_RDONLY) {
         Seen::Seen(file) => file,
         Seen::Gone => return Seen::Gone,

@@ -8,13 +8,20 @@ use std::ffi::CStr;
 
 /// Directories met so far. A directory has one name on a mount, and mostly a whole tree is in the same one.
 #[derive(Default)]
-pub struct Memo(Vec<Link>);
+pub(crate) struct Memo(Vec<Link>);
 
 /// Beyond that the search costs more than the links.
 const MAX_MEMO: usize = 16;
 
 /// Fills in the links and, where no registers tell more, the ELF class.
-pub fn collect(task: &mut Task, dir: &Dir, class: bool, memo: &mut Memo, b: &mut Buffers, log: &mut UncheckedList) {
+pub(crate) fn collect(
+    task: &mut Task,
+    dir: &Dir,
+    class: bool,
+    memo: &mut Memo,
+    b: &mut Buffers,
+    log: &mut UncheckedList,
+) {
     task.exe = link(dir, (c"exe", Probe::Exe), b, log);
     task.cwd = directory(dir, (c"cwd", Probe::Cwd), memo, b, log);
     task.root = directory(dir, (c"root", Probe::Root), memo, b, log);
@@ -31,7 +38,7 @@ pub fn collect(task: &mut Task, dir: &Dir, class: bool, memo: &mut Memo, b: &mut
 }
 
 /// The ELF class of the program. The registers of a stopped thread tell the mode better.
-pub fn program(task: &mut Task, dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
+pub(crate) fn program(task: &mut Task, dir: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
     if let Some(auxv) = dir.read_or_log(c"auxv", Probe::Auxv, &mut b.text, log) {
         task.elf_class = elf_class(auxv);
     }

@@ -30,7 +30,7 @@ struct Key {
 struct Files(HashMap<Key, OpenFile>);
 
 /// What the look has learned from the processes before.
-pub struct Memo {
+pub(crate) struct Memo {
     files: Files,
     /// Those with a long table. A short one is read sooner than it is compared.
     long: Sharers,
@@ -43,14 +43,20 @@ impl Default for Memo {
 }
 
 /// The mappings of a process.
-pub enum Found {
+pub(crate) enum Found {
     /// In address order.
     PseudoFsIds(Vec<Mapping>),
     /// Those of an earlier process, whose address space it shares: not read again.
     Of(i32),
 }
 
-pub fn collect(dir: &Dir, mnt_ns: Option<u64>, memo: &mut Memo, b: &mut Buffers, log: &mut UncheckedList) -> Found {
+pub(crate) fn collect(
+    dir: &Dir,
+    mnt_ns: Option<u64>,
+    memo: &mut Memo,
+    b: &mut Buffers,
+    log: &mut UncheckedList,
+) -> Found {
     let mut of = None;
     let read = dir.read_if(c"maps", &mut b.text, || {
         // Who cannot be compared is read.

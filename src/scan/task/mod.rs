@@ -1,14 +1,14 @@
 //! Processes and threads.
 
-pub mod cgroups;
-pub mod dstate;
-pub mod freezer;
-pub mod guard_regions;
-pub mod links;
-pub mod maps;
-pub mod own_proc;
-pub mod process;
-pub mod registers;
-pub mod sharing;
-pub mod unsaved;
-pub mod userns;
+pub(crate) mod cgroups;
+pub(crate) mod dstate;
+pub(crate) mod freezer;
+pub(crate) mod guard_regions;
+pub(crate) mod links;
+pub(crate) mod maps;
+pub(crate) mod own_proc;
+pub(crate) mod process;
+pub(crate) mod registers;
+pub(crate) mod sharing;
+pub(crate) mod unsaved;
+pub(crate) mod userns;

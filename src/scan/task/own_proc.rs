@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 /// Fills in [`crate::snapshot::Task::proc_self`] of the root task.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, b, .. } = cx;
     let servers = snap.root_task().and_then(|t| snap.mounts.iter().find(|m| Some(m.ns) == t.ns.mnt));
     // On /proc, or above it, there could be a mount whose server is a frozen task of the tree.

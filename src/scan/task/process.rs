@@ -13,7 +13,7 @@ use crate::snapshot::{Namespaces, Probe, ScanPhase, Task, Thread};
 use std::ffi::{CStr, CString};
 
 /// A process and where the walk goes on.
-pub struct VisitedTask {
+pub(crate) struct VisitedTask {
     pub task: Task,
     /// Its directory of /proc, held.
     pub dir: Dir,
@@ -25,7 +25,7 @@ pub struct VisitedTask {
 
 /// What is known of a process's place before it is looked at.
 #[derive(Clone, Copy)]
-pub struct ParentContext {
+pub(crate) struct ParentContext {
     /// The parent; `None`: the root of the tree.
     pub parent: Option<i32>,
     /// Namespaces of pids from ours down to the one below, both counted.
@@ -35,11 +35,11 @@ pub struct ParentContext {
 }
 
 impl ParentContext {
-    pub fn root(observer: &Namespaces) -> ParentContext {
+    pub(crate) fn root(observer: &Namespaces) -> ParentContext {
         ParentContext { parent: None, depth: 1, pid_ns: observer.pid }
     }
 
-    pub fn child_of(task: &Task) -> ParentContext {
+    pub(crate) fn child_of(task: &Task) -> ParentContext {
         ParentContext { parent: Some(task.pid), depth: task.ns_pid.len(), pid_ns: task.ns.pid }
     }
 
@@ -53,7 +53,7 @@ impl ParentContext {
 /// Looks at one process. `None`: it is gone, or is not the child of its parent any more (the pid was used again).
 ///
 /// `patience`: that of a look at a running tree. What could wait for a thread that hangs in the kernel is asked last.
-pub fn visit(
+pub(crate) fn visit(
     proc: &Dir,
     pid: i32,
     above: ParentContext,
@@ -211,7 +211,7 @@ fn pids(text: &[u8]) -> impl Iterator<Item = i32> + '_ {
 }
 
 /// The inodes of a process's namespaces; that of its pid is asked unless it is known. A link costs half of what a statx through it does.
-pub fn namespaces(dir: &Dir, pid: Option<u64>, b: &mut Buffers, log: &mut UncheckedList) -> Namespaces {
+pub(crate) fn namespaces(dir: &Dir, pid: Option<u64>, b: &mut Buffers, log: &mut UncheckedList) -> Namespaces {
     let Some(ns) = log.take(dir.dir(c"ns"), dir.pid, None, Probe::Namespaces) else { return Namespaces::default() };
     let mut inode = |name: &CStr| {
         let link = match ns.link(name, &mut b.link) {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 const NT_PRSTATUS: libc::c_int = 1;
 
 /// Fills in the registers of all threads, and of tasks whose leader's cannot be read the class of their program.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let live = |t: &&mut Task| !t.is_zombie();
     let tasks = &mut cx.snap.tasks;
     let tids: Vec<i32> = tasks.iter_mut().filter(live).flat_map(|t| &t.threads).map(|t| t.tid).collect();
@@ -34,7 +34,7 @@ pub fn collect(cx: &mut PassContext) {
 ///
 /// The size tells the mode the thread is in right now, which is what CRIU judges (`arch_can_dump_task` in
 /// compel/arch/x86): the register set of a task in 32-bit mode is the shorter one, whatever its executable is.
-pub fn read(tid: i32) -> Option<Regs> {
+pub(crate) fn read(tid: i32) -> Option<Regs> {
     // More than any architecture has in this set (x86-64: 216 bytes, arm64: 272).
     let mut set = [0u8; 1024];
     let mut iov = libc::iovec { iov_base: set.as_mut_ptr().cast(), iov_len: set.len() };

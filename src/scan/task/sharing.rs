@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Fills in [`Task::shares`].
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let look = cx.snap.look;
     find(&mut cx.snap.tasks, look, &mut cx.cache.compared, cx.log);
 }
@@ -71,7 +71,7 @@ fn alike<'a, M: Eq + Hash>(tasks: &'a [Task], mark: impl Fn(&'a Task) -> Option<
 /// kernel/fork.c), and later gets only a fresh one of its own (execve, unshare, setns). So the frozen look has to compare
 /// those that shared it, and the tasks that are new. What looks alike but was not compared is compared.
 #[derive(Debug, Default)]
-pub struct Compared {
+pub(crate) struct Compared {
     /// By what was compared, pid and start time.
     tasks: HashMap<(Kind, i32, u64), Place>,
     /// How many lists of tasks have been compared.

@@ -10,7 +10,7 @@ use crate::snapshot::{Detail, OpenFile, Task, UnsavedThreadState};
 
 /// Fills in [`crate::snapshot::Thread::unasked`] and [`crate::snapshot::WatchFacts::unread`]. What cannot be seen is left
 /// out: nothing is refused for it.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     for task in cx.snap.tasks.iter_mut().filter(|t| !t.is_zombie()) {
         threads(task);
         watches(task);

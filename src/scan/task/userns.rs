@@ -17,7 +17,7 @@ const NS_GET_OWNER_UID: libc::Ioctl = 0xb704 as libc::Ioctl;
 
 /// Fills in [`crate::snapshot::Task::userns`] of the tasks outside of our user namespace: the root, and the others where
 /// it makes a difference who made theirs.
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, b, log, .. } = cx;
     let Some(ours) = snap.criu.ns.user else { return };
     let root = snap.root;

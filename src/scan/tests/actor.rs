@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 const PART: &str = "CRIU_PREFLIGHT_TEST_PART";
 
 /// A child that plays a part until its stdin closes.
-pub struct Actor {
+pub(crate) struct Actor {
     child: Child,
     stdin: Option<ChildStdin>,
     /// What it said when it was ready: numbers of its own.
@@ -17,7 +17,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    pub fn start(part: &str) -> Actor {
+    pub(crate) fn start(part: &str) -> Actor {
         let mut command = Command::new("/proc/self/exe");
         command
             .args(["--exact", "scan::tests::actor::child", "--ignored", "--nocapture", "--test-threads=1"])
@@ -46,11 +46,11 @@ impl Actor {
         Actor { child, stdin, said: said.expect("the part said it is ready") }
     }
 
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    pub fn collect(&self) -> Snapshot {
+    pub(crate) fn collect(&self) -> Snapshot {
         look_at(self.pid()).unwrap()
     }
 }
@@ -63,7 +63,7 @@ impl Drop for Actor {
     }
 }
 
-pub fn look_at(pid: i32) -> Result<Snapshot, ScanError> {
+pub(crate) fn look_at(pid: i32) -> Result<Snapshot, ScanError> {
     collect_once(pid, ScanPhase::Early, &crate::rules::testkit::host())
 }
 

@@ -8,22 +8,22 @@ mod tun;
 use crate::scan::sys;
 use crate::snapshot::Answer;
 use nix::errno::Errno;
-pub use socket::{lingers, socket};
+pub(crate) use socket::{lingers, socket};
 use std::cell::Cell;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 #[cfg(test)]
 pub(super) use terminal::hung_up;
-pub use terminal::tty;
-pub use tun::tun;
+pub(crate) use terminal::tty;
+pub(crate) use tun::tun;
 
 /// F_GETFL: the f_flags of the open file.
-pub fn flags(file: &OwnedFd) -> nix::Result<u32> {
+pub(crate) fn flags(file: &OwnedFd) -> nix::Result<u32> {
     // SAFETY: two numbers.
     Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }).map(|n| n as u32)
 }
 
 /// F_GETOWN: whom SIGIO goes to, a process or thread, or (negative) a process group; 0: nobody that we see.
-pub fn owner(file: &OwnedFd) -> nix::Result<i32> {
+pub(crate) fn owner(file: &OwnedFd) -> nix::Result<i32> {
     // SAFETY: two numbers.
     Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETOWN) })
 }
@@ -35,10 +35,10 @@ const NO_NETNS: [Errno; 3] = [Errno::EPERM, Errno::ENOTTY, Errno::EINVAL];
 
 /// The last errno that was no answer.
 #[derive(Debug, Default)]
-pub struct NotAsked(Cell<Option<Errno>>);
+pub(crate) struct NotAsked(Cell<Option<Errno>>);
 
 impl NotAsked {
-    pub fn errno(&self) -> Option<Errno> {
+    pub(crate) fn errno(&self) -> Option<Errno> {
         self.0.get()
     }
 
@@ -101,7 +101,7 @@ fn ioctl_number(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<libc::c_int
 }
 
 /// FIONREAD: bytes to be read.
-pub fn unread(file: &OwnedFd) -> nix::Result<u32> {
+pub(crate) fn unread(file: &OwnedFd) -> nix::Result<u32> {
     ioctl_number(file, libc::FIONREAD).map(|bytes| u32::try_from(bytes).unwrap_or_default())
 }
 

@@ -24,21 +24,21 @@ const MOST: usize = 100_000;
 /// A descriptor that came with a message: ours. Dropped, it stays open until CRIU ends, as all that CRIU itself takes from
 /// queues: closing one of a file system with a server may wait for a frozen process.
 #[derive(Debug)]
-pub struct ReceivedFd(ManuallyDrop<OwnedFd>);
+pub(crate) struct ReceivedFd(ManuallyDrop<OwnedFd>);
 
 impl ReceivedFd {
     /// Not of what may have a flush that waits.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         drop(ManuallyDrop::into_inner(self.0));
     }
-    pub fn file(&self) -> &OwnedFd {
+    pub(crate) fn file(&self) -> &OwnedFd {
         &self.0
     }
 }
 
 /// What one recvmsg(2) shows: of a stream perhaps several messages in one.
 #[derive(Debug, Default)]
-pub struct Message {
+pub(crate) struct Message {
     pub length: u64,
     /// SCM_* of its control messages.
     pub kinds: Vec<i32>,
@@ -48,7 +48,7 @@ pub struct Message {
 }
 
 /// The messages of a queue, one after the other.
-pub struct Queue<'a> {
+pub(crate) struct Queue<'a> {
     file: &'a OwnedFd,
     kind: i32,
     /// Bytes for control messages.
@@ -64,7 +64,7 @@ pub struct Queue<'a> {
 
 impl<'a> Queue<'a> {
     /// `kind`: SOCK_*. `room`: for control messages, if CRIU has little.
-    pub fn open(file: &'a OwnedFd, kind: i32, room: Option<usize>) -> nix::Result<Queue<'a>> {
+    pub(crate) fn open(file: &'a OwnedFd, kind: i32, room: Option<usize>) -> nix::Result<Queue<'a>> {
         let before = number(file, libc::SOL_SOCKET, libc::SO_PEEK_OFF)?;
         let total = unread(file)?.into();
         let text = vec![0; if kind == libc::SOCK_STREAM { PIECE } else { 1 }];
@@ -74,7 +74,7 @@ impl<'a> Queue<'a> {
     }
 
     /// `None`: there is no more. E2BIG: there are too many.
-    pub fn message(&mut self) -> nix::Result<Option<Message>> {
+    pub(crate) fn message(&mut self) -> nix::Result<Option<Message>> {
         // Behind the last byte of a stream an error may wait for its reader.
         let ended = self.kind != libc::SOCK_DGRAM && self.at >= self.total;
         self.count = self.count.saturating_add(1);

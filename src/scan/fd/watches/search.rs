@@ -32,7 +32,7 @@ pub(super) struct Search {
 
 impl Search {
     /// The search that CRIU makes (`irmap_lookup`).
-    pub fn whole(root: Option<&Root>, host: &Host, would_notify: &WouldNotify) -> Search {
+    pub(crate) fn whole(root: Option<&Root>, host: &Host, would_notify: &WouldNotify) -> Search {
         let mut search = Search::new(MAX_SEARCH);
         let Some(root) = root else {
             search.partial = true;
@@ -47,17 +47,17 @@ impl Search {
         search
     }
 
-    pub fn answer(&self, dev: Dev, ino: u64) -> SearchAnswer {
+    pub(crate) fn answer(&self, dev: Dev, ino: u64) -> SearchAnswer {
         let found = self.inodes.contains(&(dev, ino));
         SearchAnswer { found, partial: self.partial, deferred: self.would_notify }
     }
 
-    pub fn new(most: usize) -> Search {
+    pub(crate) fn new(most: usize) -> Search {
         Search { most, inodes: Set::default(), partial: false, would_notify: false, count: 0 }
     }
 
     /// irmap_update_stat
-    pub fn one(&mut self, root: &Root, path: &[u8]) -> Option<(OwnedFd, FileAttr)> {
+    pub(crate) fn one(&mut self, root: &Root, path: &[u8]) -> Option<(OwnedFd, FileAttr)> {
         if root.may_wait(path) {
             self.partial = true;
             return None;
@@ -79,7 +79,7 @@ impl Search {
     }
 
     /// irmap_scan, depth first.
-    pub fn tree(&mut self, root: &Root, path: &[u8], would_notify: &WouldNotify) {
+    pub(crate) fn tree(&mut self, root: &Root, path: &[u8], would_notify: &WouldNotify) {
         if root.may_wait(path) {
             self.partial = true;
             return;

@@ -14,13 +14,13 @@ pub(super) struct WouldNotify {
 
 impl WouldNotify {
     /// `dev`: as mountinfo has it, or stat.
-    pub fn has(&self, dev: Dev, dir: &FileAttr) -> bool {
+    pub(crate) fn has(&self, dev: Dev, dir: &FileAttr) -> bool {
         self.inodes.contains(&(dev, dir.ino))
             || self.devices.contains(&dev)
             || dir.mnt_id.is_some_and(|id| self.mounts.contains(&id))
     }
 
-    pub fn of(snap: &Snapshot) -> WouldNotify {
+    pub(crate) fn of(snap: &Snapshot) -> WouldNotify {
         const TOLD: u32 = libc::IN_OPEN | libc::IN_ACCESS | libc::IN_CLOSE_NOWRITE;
         let infos = || snap.tasks.iter().flat_map(|t| &t.files).filter_map(|f| f.info.as_deref());
         let inotify =

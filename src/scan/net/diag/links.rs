@@ -9,7 +9,7 @@ use crate::snapshot::{LinkTable, Probe};
 ///
 /// The root of the tree has to have some namespace of its own, or CRIU dumps the contents of none (`cr_dump_tasks()`,
 /// `dump_namespaces()`).
-pub fn collect(cx: &mut PassContext) {
+pub(crate) fn collect(cx: &mut PassContext) {
     let (tasks, observer) = (&cx.snap.tasks, &cx.snap.criu.ns);
     let mut tables = Vec::<LinkTable>::new();
     if tasks.first().is_none_or(|root| !root.ns.differ(observer)) {

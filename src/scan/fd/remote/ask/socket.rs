@@ -25,7 +25,7 @@ const TIMESTAMPS_NEW: [libc::c_int; 2] = [63, 64];
 const TLS_RX: libc::c_int = 2;
 
 /// Everything of `what` that fits the socket's family.
-pub fn socket(file: &OwnedFd, what: SocketQuery, unasked: &NotAsked) -> SocketFacts {
+pub(crate) fn socket(file: &OwnedFd, what: SocketQuery, unasked: &NotAsked) -> SocketFacts {
     let mut facts = SocketFacts::default();
     let int = |level, name| unasked.value(number(file, level, name));
     if what.identity {
@@ -227,7 +227,7 @@ fn unix_file(file: &OwnedFd) -> nix::Result<Bytes> {
 }
 
 /// Whether the last close of the socket waits for the other end (SO_LINGER).
-pub fn lingers(socket: &OwnedFd) -> bool {
+pub(crate) fn lingers(socket: &OwnedFd) -> bool {
     let linger = nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::Linger);
     linger.is_ok_and(|l| l.l_onoff != 0 && l.l_linger != 0)
 }

@@ -15,7 +15,7 @@ const NO_NUMBER: [Errno; 3] = [Errno::ENOTTY, Errno::EINVAL, Errno::EIO];
 const NO_PARAMS: [Errno; 3] = [Errno::ENOTTY, Errno::EINVAL, Errno::EIO];
 
 /// As CRIU's parasite asks (`parasite_dump_tty()`): EIO for the first three means that the other side is closed.
-pub fn tty(file: &OwnedFd, is_master: bool, unasked: &NotAsked) -> TtyFacts {
+pub(crate) fn tty(file: &OwnedFd, is_master: bool, unasked: &NotAsked) -> TtyFacts {
     let ask = |request, answers: &[Errno]| unasked.told(tty_number(file, request), answers);
     let (sid, pgrp) = (ask(libc::TIOCGSID, &NO_SESSION), ask(libc::TIOCGPGRP, &NO_SESSION));
     let exclusive = ask(libc::TIOCGEXCL as libc::Ioctl, &NO_NUMBER);

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// TUNGETIFF, TUNGETFILTER (a tap's only), and SIOCGSKNS as CRIU's `get_socket_ns()` does.
-pub fn tun(file: &OwnedFd, unasked: &NotAsked) -> TunFacts {
+pub(crate) fn tun(file: &OwnedFd, unasked: &NotAsked) -> TunFacts {
     let netns = unasked.told(netns(file), &NO_NETNS).and_then(Result::ok);
     let mut facts = TunFacts { netns, ..TunFacts::default() };
     // SAFETY: struct ifreq is made of numbers; zero is a value.
