@@ -19,3 +19,5 @@ pub(crate) mod unstattable;
 
 #[cfg(test)]
 mod path_tests;
+#[cfg(test)]
+mod watch_tests;

@@ -2,37 +2,30 @@
 
 use crate::criu::{Host, Opt, Options, Release};
 use crate::criu_model::paths::external_key;
-use crate::parse::diag::Queues;
-use crate::parse::fdinfo;
 use crate::rules::files::buildid::BUILDID_OPEN;
-use crate::rules::files::epoll::EPOLL_ESCAPED;
-use crate::rules::files::fsnotify::{FANOTIFY_MOUNT, INOTIFY_FORCE_IRMAP, INOTIFY_HANDLE, INOTIFY_TMPFS};
 use crate::rules::files::ghost::{GHOST_TOO_BIG, LINK_REMAP_FAILED, LINK_REMAP_NEEDED, NFS_SILLY};
 use crate::rules::files::memfd::EXE_MEMFD;
 use crate::rules::files::path::*;
 use crate::rules::namespaces::ns_fd::NSFD_OUTSIDE;
 use crate::rules::testkit::*;
 use crate::rules::{Rule, Verdict};
-use crate::snapshot::{
-    Detail, Dev, EpollEntry, EpollFacts, HandleAnswers, Link, Mapping, MountTable, OpenFile, PathMismatch, Probe,
-    SearchAnswer, Snapshot, TargetHolders, Unchecked, UnixQueueFacts, Watch, WatchFacts,
-};
+use crate::snapshot::{Dev, Link, Mapping, MountTable, OpenFile, PathMismatch, Probe, Snapshot, Unchecked};
 
-const REFUSE: Option<Verdict> = Some(Verdict::Refuse);
-const WARN: Option<Verdict> = Some(Verdict::Warn);
+pub(super) const REFUSE: Option<Verdict> = Some(Verdict::Refuse);
+pub(super) const WARN: Option<Verdict> = Some(Verdict::Warn);
 const UNRESTORABLE: Option<Verdict> = Some(Verdict::Unrestorable);
 const DISK: Dev = Dev { major: 254, minor: 0 };
 const SHMEM: Dev = Dev { major: 0, minor: 1 };
 
 /// Mounts 15 (ext4 on /), 16 (proc), 17 (tmpfs on /tmp), 18 (nfs4 on /net), 19 (devpts), 20 (overlay on /o).
-const TABLE: &[u8] = b"15 1 254:0 / / rw - ext4 /dev/vda rw\n\
+pub(super) const TABLE: &[u8] = b"15 1 254:0 / / rw - ext4 /dev/vda rw\n\
     16 15 0:20 / /proc rw - proc proc rw\n\
     17 15 0:21 / /tmp rw - tmpfs tmpfs rw\n\
     18 15 0:22 / /net rw - nfs4 srv:/x rw\n\
     19 15 0:24 / /dev/pts rw - devpts devpts rw\n\
     20 15 0:25 / /o rw - overlay overlay rw\n";
 
-fn at(mut snap: Snapshot, table: &[u8]) -> Snapshot {
+pub(super) fn at(mut snap: Snapshot, table: &[u8]) -> Snapshot {
     let parsed = crate::parse::mountinfo::parse(table);
     assert_eq!(parsed.bad, 0);
     snap.mounts = vec![MountTable {
@@ -458,99 +451,6 @@ fn namespace_files() {
     let mut s = open("net:[9]");
     s.tasks[0].ns.net = None;
     assert_eq!(verdict(&NSFD_OUTSIDE, &s, &host()), WARN);
-}
-
-#[test]
-fn escaped_epoll_targets() {
-    let epoll = |first, own| {
-        let mut f = file(3, 0, 9);
-        let holders = Some(TargetHolders { first, own });
-        let entries = vec![EpollEntry { tfd: 7, sdev: 15, kept: false, holders }];
-        f.detail = Some(Box::new(Detail::Epoll(EpollFacts { entries })));
-        snap(vec![f])
-    };
-    assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(None, None), &host()), REFUSE);
-    assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(Some((99, 5)), Some(8)), &host()), REFUSE);
-    assert_eq!(verdict(&EPOLL_ESCAPED, &epoll(Some((100, 8)), Some(8)), &host()), None);
-    // What is met in a queue first is not verified.
-    let mut queue = epoll(None, None);
-    let mut unread = unix(1, 2);
-    unread.rqlen = Some(Queues { rqueue: 1, wqueue: 0 });
-    queue.sockets = vec![crate::snapshot::SocketTable { unix: vec![unread], ..table() }];
-    for (scm_fds, expected) in [(Some(0), REFUSE), (Some(1), WARN)] {
-        queue.tasks[0].files.truncate(1);
-        queue.tasks[0].files.push(socket_with(
-            4,
-            1,
-            with_queue(UnixQueueFacts { scm_fds, ..UnixQueueFacts::default() }),
-        ));
-        assert_eq!(verdict(&EPOLL_ESCAPED, &queue, &host()), expected);
-    }
-}
-
-#[test]
-fn watches() {
-    type Answers = (HandleAnswers, Option<SearchAnswer>);
-    const NONE: HandleAnswers = HandleAnswers { path: false, no_path: false, unknown: false, deferred: false };
-    const MISSED: SearchAnswer = SearchAnswer { found: false, partial: false, deferred: false };
-    const PATH: Answers = (HandleAnswers { path: true, ..NONE }, None);
-    const NO_PATH: Answers = (HandleAnswers { no_path: true, ..NONE }, None);
-    const LOST: Answers = (HandleAnswers { no_path: true, ..NONE }, Some(MISSED));
-    const NOWHERE: Answers = (NONE, Some(MISSED));
-    const FOUND: Answers = (NONE, Some(SearchAnswer { found: true, ..MISSED }));
-    const UNKNOWN: Answers = (HandleAnswers { unknown: true, ..NONE }, None);
-    const LATER: Answers = (HandleAnswers { deferred: true, ..NONE }, None);
-    let watch = |sdev: &str, (handle, search): Answers| {
-        let line = format!(
-            "inotify wd:1 ino:2b sdev:{sdev} mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:0011223344556677\n"
-        );
-        let mut f = file(3, 0, 9);
-        f.info = Some(Box::new(fdinfo::parse(line.as_bytes())));
-        let dev = Dev::from_sdev(u32::from_str_radix(sdev, 16).unwrap());
-        let watches = vec![Watch { dev, ino: 0x2b, handle: Some(handle), search }];
-        f.detail = Some(Box::new(Detail::Watch(WatchFacts { watches, unread: None })));
-        at(snap(vec![f]), TABLE)
-    };
-    let (ext4, proc, tmpfs, overlay) = ("fe00000", "14", "15", "19");
-    for (sdev, answers, by_handle, by_path) in [
-        (ext4, PATH, None, None),
-        (ext4, NO_PATH, None, None),
-        (ext4, FOUND, None, None),
-        (ext4, NOWHERE, REFUSE, None),
-        (ext4, UNKNOWN, WARN, None),
-        (ext4, LATER, None, None),
-        (proc, NOWHERE, REFUSE, None),
-        (overlay, NOWHERE, REFUSE, None),
-        (tmpfs, PATH, None, None),
-        (tmpfs, NO_PATH, None, REFUSE),
-    ] {
-        let s = watch(sdev, answers);
-        assert_eq!(verdict(&INOTIFY_HANDLE, &s, &host()), by_handle, "{sdev} {answers:?}");
-        assert_eq!(verdict(&INOTIFY_TMPFS, &s, &host()), by_path, "{sdev} {answers:?}");
-    }
-    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(overlay, NOWHERE), &at_release(Release::V4_3)), None);
-    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(proc, NOWHERE), &at_release(Release::V4_3)), REFUSE);
-    assert_eq!(verdict(&INOTIFY_HANDLE, &watch(ext4, NO_PATH), &unknown(Opt::ForceIrmap)), WARN);
-    let force = with(Opt::ForceIrmap);
-    for (sdev, forced, by_path) in [(ext4, REFUSE, None), (tmpfs, None, REFUSE)] {
-        let lost = watch(sdev, LOST);
-        assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &lost, &force), forced);
-        assert_eq!(verdict(&INOTIFY_TMPFS, &lost, &force), by_path);
-        assert_eq!(verdict(&INOTIFY_HANDLE, &lost, &force), None);
-    }
-    assert_eq!(verdict(&INOTIFY_FORCE_IRMAP, &watch(ext4, NO_PATH), &host()), None);
-}
-
-#[test]
-fn mount_marks() {
-    let mark = |mnt_id: u32| {
-        let line = format!("fanotify mnt_id:{mnt_id:x} mflags:0 mask:2 ignored_mask:0\n");
-        let mut f = file(3, 0, 9);
-        f.info = Some(Box::new(fdinfo::parse(line.as_bytes())));
-        at(snap(vec![f]), TABLE)
-    };
-    assert_eq!(verdict(&FANOTIFY_MOUNT, &mark(15), &host()), None);
-    assert_eq!(verdict(&FANOTIFY_MOUNT, &mark(99), &host()), REFUSE);
 }
 
 #[test]

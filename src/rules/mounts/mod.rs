@@ -6,3 +6,5 @@ pub(crate) mod dev_instances;
 pub(crate) mod devpts;
 pub(crate) mod peer_groups;
 pub(crate) mod table;
+#[cfg(test)]
+mod table_tests;
