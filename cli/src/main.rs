@@ -13,7 +13,7 @@ use criu_preflight::check::{early, Probes};
 use criu_preflight::config::Mode;
 use criu_preflight::criu::{settings, Host};
 use criu_preflight::engine::judge;
-use criu_preflight::report::{catalogue, explain, json, lines, terminal, trace, Report};
+use criu_preflight::report::{catalogue, explain, json, terminal, trace, Report};
 use criu_preflight::rules::registry;
 use criu_preflight::saved::{self, SavedCheck};
 use criu_preflight::scan::ScanError;
@@ -65,7 +65,7 @@ fn look(check: &Check) -> Result<(String, u8), String> {
     }
     // What the plugin would do with its answer is not what is asked here; what it would be told not to look for is.
     config.mode = Mode::Enforce;
-    let blind = |e| blind(check.pid, e);
+    let blind = |why: ScanError| format!("process {}: {why}", check.pid);
     // Judged is not this process, but criu as it would be started.
     let scan = |pid, look, host: &Host| {
         let mut seen = (Probes::live().scan)(pid, look, host)?;
@@ -129,16 +129,4 @@ fn answer(report: &Report, host: &Host, as_json: bool) -> Result<(String, u8), S
 
 fn display(path: &Path) -> String {
     escape(path.as_os_str().as_bytes())
-}
-
-/// Why there was nothing to see.
-fn blind(pid: i32, why: ScanError) -> String {
-    match why {
-        ScanError::NoSuchTask => format!("there is no process {pid}"),
-        ScanError::NoProc(errno) => {
-            format!("/proc cannot be used: {}", std::io::Error::from_raw_os_error(errno))
-        }
-        ScanError::NoChildren => "this kernel has no /proc/PID/task/TID/children, which CRIU needs too".into(),
-        ScanError::Stuck { pid, tid } => format!("thread {tid} of process {pid} {}", lines::STUCK),
-    }
 }

@@ -244,7 +244,10 @@ fn what_cannot_be_told_is_not_an_answer() {
         tree.root.id().to_string()
     };
     let (status, out, err) = output_of(&run(&["check", &gone], &home));
-    assert_eq!((status, out.as_str(), err), (2, "", format!("criu-preflight: there is no process {gone}\n")));
+    assert_eq!(
+        (status, out.as_str(), err),
+        (2, "", format!("criu-preflight: process {gone}: there is no such process\n"))
+    );
     let (status, out, err) = output_of(&run(&["check", "1", "--file-lokcs"], &home));
     assert_eq!((status, out.as_str()), (2, ""));
     assert_eq!(err, "criu-preflight: there is no option --file-lokcs. See criu-preflight --help\n");

@@ -31,8 +31,7 @@ const LIST: usize = 40;
 const SHORT_LIST: usize = 3;
 
 /// What is said of a thread that hangs in the kernel.
-pub const STUCK: &str =
-    "hangs in the kernel (state D: a dead file server?), and CRIU cannot stop it before it comes back";
+const STUCK: &str = "hangs in the kernel (state D: a dead file server?), and CRIU cannot stop it before it comes back";
 
 /// What is said of a finding that could be a coincidence of two moments.
 const UNSETTLED: &str = "; the tree did not stand still meanwhile, so only a stopped tree decides";
@@ -45,7 +44,9 @@ impl std::fmt::Display for ScanError {
             ScanError::NoProc(errno) => {
                 write!(f, "/proc cannot be used ({})", std::io::Error::from_raw_os_error(*errno))
             }
-            ScanError::NoChildren => write!(f, "this kernel has no /proc/PID/task/TID/children"),
+            ScanError::NoChildren => {
+                write!(f, "this kernel has no /proc/PID/task/TID/children, which CRIU needs too")
+            }
             ScanError::Stuck { pid, tid } => write!(f, "thread {tid} of process {pid} {}", STUCK),
         }
     }

@@ -5,14 +5,12 @@
 
 use crate::scan::sys::retry;
 use nix::errno::Errno;
-use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{sigprocmask, SigSet, SigmaskHow};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType};
 use nix::sys::wait::{waitpid, WaitPidFlag};
 use nix::unistd::Pid;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::time::Instant;
 
 /// Runs `run` in a child, with one end of a socket for packets, and `hear` here, with the other. An error of `hear` is about
 /// the child itself, which is killed then.
@@ -56,17 +54,4 @@ pub(crate) unsafe fn ask<T>(
     let answer = answer?;
     waited?;
     Ok(answer)
-}
-
-/// Waits for the next packet, or the child's end.
-pub(crate) fn wait(from: BorrowedFd, until: Instant) -> nix::Result<()> {
-    let ready = retry(|| {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        poll(&mut [PollFd::new(from, PollFlags::POLLIN)], timeout)
-    })?;
-    if ready == 0 {
-        return Err(Errno::ETIMEDOUT);
-    }
-    Ok(())
 }

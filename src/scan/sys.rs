@@ -4,9 +4,11 @@
 use crate::snapshot::{Dev, FileAttr};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::stat::Mode;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 /// What became of one question to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,20 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<
         }
     }
     Err(Errno::EINTR)
+}
+
+/// Waits for a packet, or for the other end to close. ETIMEDOUT when `until` has come.
+pub(crate) fn wait_readable(from: BorrowedFd, until: Instant) -> nix::Result<()> {
+    // Signals interrupt it: CRIU's alarm.
+    let ready = retry(|| {
+        // In whole milliseconds, rounded up: less would look again and again before the time has come.
+        let left = until.saturating_duration_since(Instant::now()).saturating_add(Duration::from_micros(999));
+        poll(&mut [PollFd::new(from, PollFlags::POLLIN)], PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX))
+    })?;
+    if ready == 0 {
+        return Err(Errno::ETIMEDOUT);
+    }
+    Ok(())
 }
 
 /// What the kernel says of the thing that was asked about: the value, or an errno that is an answer itself. Any other errno tells

@@ -14,19 +14,18 @@
 //! handler of SIGCHLD meets it. It shares CRIU's memory and is nothing but a few system calls on a stack of its own: making it and
 //! ending it costs no copy of page tables. Each is killed by the kernel when its parent ends (PR_SET_PDEATHSIG).
 
-use crate::scan::sys::retry;
+use crate::scan::sys::{retry, wait_readable};
 use crate::scanner::heap;
 use crate::scanner::limits;
 use crate::scanner::wire::FromScanner;
 use nix::errno::Errno;
-use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{kill, sigprocmask, SigSet, SigmaskHow, Signal};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType};
 use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
 use nix::unistd::Pid;
 use std::ffi::{c_int, c_long, c_void};
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -121,7 +120,7 @@ pub(crate) fn receive(from: &OwnedFd, packet: &mut [u8], until: Instant) -> nix:
     let mut wakes = true;
     loop {
         if wakes {
-            wakes = match wait(from.as_fd(), until) {
+            wakes = match wait_readable(from.as_fd(), until) {
                 Ok(()) => true,
                 Err(Errno::ETIMEDOUT) => return Err(Errno::ETIMEDOUT),
                 // Nobody wakes us, so we look again and again.
@@ -136,21 +135,6 @@ pub(crate) fn receive(from: &OwnedFd, packet: &mut [u8], until: Instant) -> nix:
             Err(Errno::EAGAIN) if !wakes => {}
             done => return done,
         }
-    }
-}
-
-/// Waits for a packet, or for the other end to close.
-fn wait(from: BorrowedFd, until: Instant) -> nix::Result<()> {
-    // CRIU's alarm.
-    let ready = retry(|| {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout =
-            PollTimeout::try_from(left.saturating_add(Duration::from_micros(999))).unwrap_or(PollTimeout::MAX);
-        poll(&mut [PollFd::new(from, PollFlags::POLLIN)], timeout)
-    });
-    match ready? {
-        0 => Err(Errno::ETIMEDOUT),
-        _ => Ok(()),
     }
 }
 
@@ -182,7 +166,7 @@ impl Keeper {
         let mut pause = Duration::from_micros(20);
         loop {
             if let Some(ended) = &ended {
-                let _ = wait(ended.as_fd(), until);
+                let _ = wait_readable(ended.as_fd(), until);
             }
             match retry(|| waitpid(self.pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG))) {
                 Ok(WaitStatus::StillAlive) if Instant::now() >= until => return None,

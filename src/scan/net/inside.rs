@@ -4,7 +4,7 @@
 //! child enters the namespace, makes the thing, hands it back and ends; all talk with it then happens in our own process.
 
 use crate::scan::ns_child;
-use crate::scan::sys::retry;
+use crate::scan::sys::{retry, wait_readable};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{self, ControlMessageOwned, MsgFlags};
@@ -112,7 +112,7 @@ unsafe fn in_child(ns: RawFd, ns_request: Errand, answer: RawFd) -> ! {
 
 /// The child's answer: the descriptor, or why there is none. The outer error is about the child itself.
 fn receive(from: BorrowedFd, until: Instant) -> nix::Result<nix::Result<OwnedFd>> {
-    ns_child::wait(from, until)?;
+    wait_readable(from, until)?;
     let mut errno = [0u8; size_of::<i32>()];
     let mut iov = [IoSliceMut::new(&mut errno)];
     let mut control = nix::cmsg_space!(RawFd);

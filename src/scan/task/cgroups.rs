@@ -188,7 +188,7 @@ unsafe fn in_child(ns: RawFd, files: &[RawFd], answer: RawFd) -> ! {
 
 /// The next text, or why there is none. The outer error is about the child itself.
 fn receive(from: BorrowedFd, until: Instant) -> nix::Result<nix::Result<Vec<u8>>> {
-    ns_child::wait(from, until)?;
+    sys::wait_readable(from, until)?;
     let mut buf = vec![0u8; size_of::<i32>() + TEXT];
     let len = socket::recv(from.as_raw_fd(), &mut buf, MsgFlags::MSG_DONTWAIT)?;
     buf.truncate(len);

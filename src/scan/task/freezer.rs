@@ -23,8 +23,12 @@ pub(crate) fn collect(
     log: &mut UncheckedList,
 ) {
     let dir = Path::new(OsStr::from_bytes(dir));
-    cgroups.freezer = freezer(dir);
-    let Some(members) = members(dir, log) else { return };
+    let Ok(found) = control_file(dir) else { return };
+    // A relative path begins elsewhere for the command than for CRIU.
+    if dir.is_absolute() {
+        cgroups.freezer = freezer(found.as_ref());
+    }
+    let Some(members) = found.and_then(|(_, version)| members(dir, version, log)) else { return };
     let all = |task: &Task| task.threads.iter().map(|thread| (task.pid, thread.tid)).collect::<Vec<_>>();
     let known: HashSet<i32> = tasks.iter().flat_map(all).map(|(_, tid)| tid).collect();
     let live = tasks.iter().filter(|t| !t.is_zombie());
@@ -53,37 +57,34 @@ fn state(tid: i32, proc: &Dir, b: &mut Buffers) -> Option<(Option<char>, i32)> {
 /// The files by which CRIU freezes, in the order in which it looks for them.
 const FILES: [(&str, Freezer); 2] = [("freezer.state", Freezer::V1), ("cgroup.freeze", Freezer::V2)];
 
-/// What CRIU would find. A relative path begins elsewhere for the command than for CRIU.
-fn freezer(dir: &Path) -> Option<Freezer> {
-    if !dir.is_absolute() {
-        return None;
-    }
-    for (name, freezer) in FILES {
+/// The file that CRIU would find, and the version of it.
+fn control_file(dir: &Path) -> nix::Result<Option<(PathBuf, Freezer)>> {
+    for (name, version) in FILES {
         let file = dir.join(name);
         match access(&file, AccessFlags::F_OK) {
-            Ok(()) => {
-                let flags = AccessFlags::R_OK | AccessFlags::W_OK;
-                return match faccessat(AT_FDCWD, &file, flags, AtFlags::AT_EACCESS) {
-                    Ok(()) => Some(freezer),
-                    Err(errno @ (Errno::EROFS | Errno::EACCES)) => Some(Freezer::Unwritable(errno as i32)),
-                    Err(_) => None,
-                };
-            }
+            Ok(()) => return Ok(Some((file, version))),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => {}
-            Err(_) => return None,
+            Err(errno) => return Err(errno),
         }
     }
-    Some(Freezer::Missing)
+    Ok(None)
 }
 
-/// All threads in the cgroup and below. Nothing, if it is no such cgroup.
-fn members(dir: &Path, log: &mut UncheckedList) -> Option<HashSet<i32>> {
-    let (list, probe) = if dir.join("freezer.state").exists() {
-        ("tasks", Probe::CgroupTasks)
-    } else if dir.join("cgroup.freeze").exists() {
-        ("cgroup.threads", Probe::CgroupThreads)
-    } else {
-        return None;
+/// What CRIU could do with it.
+fn freezer(found: Option<&(PathBuf, Freezer)>) -> Option<Freezer> {
+    let Some((file, version)) = found else { return Some(Freezer::Missing) };
+    match faccessat(AT_FDCWD, file, AccessFlags::R_OK | AccessFlags::W_OK, AtFlags::AT_EACCESS) {
+        Ok(()) => Some(*version),
+        Err(errno @ (Errno::EROFS | Errno::EACCES)) => Some(Freezer::Unwritable(errno as i32)),
+        Err(_) => None,
+    }
+}
+
+/// All threads in the cgroup and below.
+fn members(dir: &Path, version: Freezer, log: &mut UncheckedList) -> Option<HashSet<i32>> {
+    let (list, probe) = match version {
+        Freezer::V1 => ("tasks", Probe::CgroupTasks),
+        _ => ("cgroup.threads", Probe::CgroupThreads),
     };
     let (mut members, mut todo) = (HashSet::new(), vec![dir.to_path_buf()]);
     while let Some(dir) = todo.pop() {
@@ -136,16 +137,16 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("preflight-freezer-{}", std::process::id()));
         let (deep, mut log) = (dir.join("a/b"), UncheckedList::default());
         std::fs::create_dir_all(&deep).unwrap();
-        let at = dir.clone().into_os_string().into_encoded_bytes();
         let mut zombie = task(13);
         zombie.state = 'Z';
         let tasks = [task(11), task(12), zombie];
         let (proc, mut b) = (Dir::proc().unwrap(), Buffers::new());
-        let mut ask = || {
+        let mut ask_at = |at: &Path| {
             let mut cgroups = Cgroups::default();
-            collect(&mut cgroups, &at, &tasks, &proc, &mut b, &mut log);
+            collect(&mut cgroups, at.as_os_str().as_bytes(), &tasks, &proc, &mut b, &mut log);
             (cgroups.not_frozen, cgroups.freezer)
         };
+        let mut ask = || ask_at(&dir);
         assert_eq!(ask(), (vec![], Some(Freezer::Missing)));
         for (state, list, version) in
             [("cgroup.freeze", "cgroup.threads", Freezer::V2), ("freezer.state", "tasks", Freezer::V1)]
@@ -158,8 +159,8 @@ mod tests {
             assert_eq!(ask(), (vec![], Some(version)), "{list}");
         }
         std::fs::remove_dir_all(&dir).unwrap();
-        assert_eq!(freezer(&dir.join("file/below")), Some(Freezer::Missing));
-        assert_eq!(freezer(Path::new("relative")), None);
+        assert_eq!(ask_at(&dir.join("file/below")), (vec![], Some(Freezer::Missing)));
+        assert_eq!(ask_at(Path::new("relative")), (vec![], None));
         assert_eq!(log.0, Vec::new());
     }
 }
