@@ -14,6 +14,33 @@ pub struct Given {
     /// Other ends, which stay here.
     kept: Vec<OwnedFd>,
     terminal: Option<OwnedFd>,
+    bridge: Option<Bridge>,
+}
+
+/// An interface of the runner's network namespace, which is connected to nothing.
+struct Bridge(String);
+
+impl Bridge {
+    fn new(name: String) -> Result<Bridge, String> {
+        ip(&["link", "add", &name, "type", "bridge"])?;
+        Ok(Bridge(name))
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        if let Err(e) = ip(&["link", "del", &self.0]) {
+            eprintln!("{e}");
+        }
+    }
+}
+
+fn ip(args: &[&str]) -> Result<(), String> {
+    let out = Command::new("ip").args(args).stdin(Stdio::null()).output().map_err(|e| format!("ip: {e}"))?;
+    match out.status.success() {
+        true => Ok(()),
+        false => Err(format!("ip {}: {}", args.join(" "), String::from_utf8_lossy(&out.stderr).trim())),
+    }
 }
 
 /// Above what CRIU opens for itself.
@@ -42,7 +69,8 @@ fn terminal() -> Result<(OwnedFd, OwnedFd), String> {
 
 impl Given {
     /// A descriptor of this kind; its number. `stream`, `dgram`: one of a pair of UNIX sockets. `tty`: a new terminal. `ns=NAME`: a
-    /// namespace of the runner. `dir=PATH`. `file=DIR/N`: a new file of N bytes.
+    /// namespace of the runner. `dir=PATH`. `file=DIR/N`: a new file of N bytes. `bridge`: anything; while it is handed in the
+    /// runner's network namespace has a bridge `given` and its number.
     pub fn descriptor(&mut self, kind: &str) -> Result<i32, String> {
         let (kind, path) = kind.split_once('=').unwrap_or((kind, ""));
         let fd: OwnedFd = match kind {
@@ -70,6 +98,11 @@ impl Given {
                 file.into()
             }
             "dir" => owned(File::open(path))?,
+            "bridge" => {
+                let number = self.keep(&owned(File::open("/dev/null"))?)?;
+                self.bridge = Some(Bridge::new(format!("given{number}"))?);
+                return Ok(number);
+            }
             other => return Err(format!("nothing of the kind {other} can be handed in")),
         };
         self.keep(&fd)

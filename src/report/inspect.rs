@@ -9,6 +9,7 @@ const DESCRIPTOR: Commands = &["ls -l /proc/PID/fd/FD", "cat /proc/PID/fdinfo/FD
 const SYSTEM: Commands = &["uname -r", "criu --version"];
 const CAPABILITIES: Commands = &["grep Cap /proc/self/status   # where criu runs"];
 const NAMESPACES: Commands = &["ls -l /proc/PID/ns", "lsns -p PID"];
+const LINKS: Commands = &["nsenter -t PID -n ip -d link", "lsns -t net"];
 const SETTINGS: Commands = &["criu --version", "id   # where criu runs", "grep Cap /proc/self/status"];
 
 /// For the rules of a group.
@@ -121,6 +122,8 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("lost-io-priority", &["ionice -p PID"]),
     ("lost-thread-own", &["ls -l /proc/PID/task/*/fd", "readlink /proc/PID/task/*/root /proc/PID/task/*/cwd"]),
     ("lost-ns-nested", NAMESPACES),
+    ("macvlan-parent", LINKS),
+    ("veth-outside", LINKS),
     ("lost-file-lock", &["grep lock: /proc/PID/fdinfo/*", "lslocks -p PID"]),
 ];
 

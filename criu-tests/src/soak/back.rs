@@ -27,8 +27,6 @@ const KNOWN: &[(&[&str], &str)] = &[
     (&["Can't open fifo", "Invalid argument"], "a FIFO with O_DIRECT"),
     (&["Can't restore sub-task in NS"], "a namespace of a child, the root being in CRIU's"),
     (&["cg: No set"], "a namespace of a child, the root being in CRIU's"),
-    (&["a macvlan parent for"], "a macvlan"),
-    (&["Unknown peer net namespace"], "a veth whose other side is outside"),
     (&["exited, status=2"], "a route without carrier, or by a nexthop object"),
     (&["unix: FATAL: Peer", "unresolved for"], "a datagram socket connected to one that is connected elsewhere"),
     (&["Can't restore ticks/time for timerfd"], "a timer in a queue"),
@@ -174,7 +172,7 @@ pub(super) fn restore(
     let Some(ran) = last else { return Verdict::NotMade("no restore".into()) };
     let announced = report.unrestorable();
     if !ran.ok {
-        return failed(case, &ran, !announced.is_empty());
+        return failed(case, &ran, !announced.is_empty() || !report.restore_options().is_empty());
     }
     let pid = std::fs::read_to_string(&pidfile).unwrap_or_default().trim().parse().unwrap_or(0);
     stage.tree.pid = pid;

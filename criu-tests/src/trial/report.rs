@@ -83,6 +83,11 @@ impl Report {
         all.filter_map(|f| f["rule"].as_str()).map(String::from).collect()
     }
 
+    /// The rules that say that its restore fails unless it is given an option.
+    pub(crate) fn restore_options(&self) -> BTreeSet<&str> {
+        self.findings().filter(|f| f["reason"] == "restore-option").filter_map(|f| f["rule"].as_str()).collect()
+    }
+
     /// Whether it says so by this rule, at one of these places.
     pub(super) fn announces(&self, rule: &str, places: &[(i32, Option<i32>)]) -> bool {
         let says = |f: &&Value| f["rule"] == rule && f["verdict"] == "unrestorable";

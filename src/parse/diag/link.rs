@@ -19,6 +19,12 @@ pub struct NetLink {
     /// IFLA_CARRIER (Linux 3.9+). A tun has it only while a descriptor is attached (`__tun_detach`, `tun_net_change_carrier`).
     #[serde(default)]
     pub carrier: Option<bool>,
+    /// IFLA_LINK: the index of the peer of a veth or the lower interface of a macvlan, in the namespace `link_netnsid`.
+    #[serde(default)]
+    pub link: Option<i32>,
+    /// IFLA_LINK_NETNSID: the number that this namespace has for that one, if it is another.
+    #[serde(default)]
+    pub link_netnsid: Option<i32>,
     /// IFLA_TUN_PERSIST of a tun or tap (Linux 4.18+).
     pub tun_persist: Option<bool>,
     /// IFLA_TUN_MULTI_QUEUE, likewise.
@@ -37,14 +43,18 @@ pub fn link(payload: &[u8]) -> Option<NetLink> {
         name: Bytes::default(),
         kind: None,
         carrier: None,
+        link: None,
+        link_netnsid: None,
         tun_persist: None,
         tun_multi_queue: None,
     };
     for (attribute, value) in msg.attributes()? {
         match attribute {
             3 => link.name = text(value),
+            5 => link.link = Some(Reader(value).i32()?),
             18 => info(value, &mut link)?,
             33 => link.carrier = Some(*value.first()? != 0),
+            37 => link.link_netnsid = Some(Reader(value).i32()?),
             _ => {}
         }
     }

@@ -197,6 +197,20 @@ fn link_answer() {
     // Nobody is attached to it.
     assert_eq!(links.last().map(|l| (l.tun_multi_queue, l.carrier)), Some((Some(false), Some(false))));
     assert_eq!(links.first().map(|l| (l.tun_multi_queue, l.carrier)), Some((None, Some(true))));
+    // The two ends of a pair.
+    assert_eq!(links.iter().map(|l| l.link).collect::<Vec<_>>(), [None, Some(3), Some(2), None, None, None]);
+}
+
+#[test]
+fn a_link_whose_peer_is_in_another_namespace() {
+    let attribute =
+        |kind: u16, value: i32| [&8u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &value.to_ne_bytes()].concat();
+    let of = |attributes: &[Vec<u8>]| {
+        let link = link(&[vec![0; 16], attributes.concat()].concat()).unwrap();
+        (link.link, link.link_netnsid)
+    };
+    assert_eq!(of(&[attribute(5, 12), attribute(37, 0)]), (Some(12), Some(0)));
+    assert_eq!(of(&[attribute(5, 12)]), (Some(12), None));
 }
 
 proptest! {

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 pub const KINDS: &[Kind] = &[
     Kind {
         name: "link",
-        help: "what=veth|macvlan: both sides here, the lower interface here; outside: the other is in a namespace of an outside \
-               process (after newns:net)",
+        help: "what=veth|macvlan: both sides here, the lower interface here; parent: the other side of the veth is in the parent's \
+               namespace; outside: it, or the lower interface, is in one of an outside process; index=N: that of the one here, else the first that is free (after newns:net)",
         make: link,
     },
     Kind {
@@ -21,31 +21,46 @@ pub const KINDS: &[Kind] = &[
 ];
 
 fn ip(args: &str) -> Res {
-    let out = Command::new("ip").args(args.split(' ')).stdin(Stdio::null()).output();
-    let out = out.map_err(|e| Fail::Skip(format!("ip: {e}")))?;
+    run("ip", args)
+}
+
+fn run(program: &str, args: &str) -> Res {
+    let out = Command::new(program).args(args.split(' ')).stdin(Stdio::null()).output();
+    let out = out.map_err(|e| Fail::Skip(format!("{program}: {e}")))?;
     match out.status.success() {
         true => Ok(()),
-        false => Err(Fail::Skip(format!("ip {args}: {}", String::from_utf8_lossy(&out.stderr).trim()))),
+        false => Err(Fail::Skip(format!("{program} {args}: {}", String::from_utf8_lossy(&out.stderr).trim()))),
     }
 }
 
 fn link(cx: &mut Ctx, a: &Args) -> Res {
     only_in_own(libc::CLONE_NEWNET)?;
     let what = a.need("what")?.to_string();
+    let index = a.get("index").map(|n| format!(" index {n}")).unwrap_or_default();
+    if a.has("parent") {
+        return ip(&format!("link add link7 type veth peer name link8 netns {}", unsafe { libc::getppid() }));
+    }
     if !a.has("outside") {
         return match what.as_str() {
             "veth" => ip("link add link7 type veth peer name link8"),
-            _ => ip("link add link8 type bridge").and_then(|()| ip("link add link7 link link8 type macvlan")),
+            _ => {
+                ip("link add link8 type bridge")?;
+                ip(&format!("link add link7{index} link link8 type macvlan"))
+            }
         };
     }
     let here = std::process::id();
     cx.outsider("other", &[], || {
         sys::ok("unshare", unsafe { libc::unshare(libc::CLONE_NEWNET) })?;
         match what.as_str() {
-            "veth" => ip(&format!("link add link8 type veth peer name link7 netns {here}")),
+            // Of the peer's index ip(8) takes no notice.
+            "veth" => {
+                let add = format!("ip link add link7{index} type veth peer name link8 netns {}", std::process::id());
+                run("nsenter", &format!("-t {here} -n {add}"))
+            }
             _ => {
                 ip("link add link8 type bridge")?;
-                ip(&format!("link add link7 link link8 netns {here} type macvlan"))
+                ip(&format!("link add link7{index} link link8 netns {here} type macvlan"))
             }
         }
     })?;
