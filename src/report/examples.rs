@@ -143,7 +143,9 @@ mod tests {
             let remedies = remedies::of(rule_of(&example), &[&example]);
             let core = |s: &remedies::Shown| match s.written.strip_prefix("plugin hook ") {
                 Some(hook) => format!("({hook} hook)"),
-                None => s.written.trim_end_matches(" in an RPC request").to_string(),
+                None => {
+                    s.written.trim_start_matches("at the restore: ").trim_end_matches(" in an RPC request").to_string()
+                }
             };
             let there = remedies.iter().map(core).any(|words| example.line.contains(&words));
             let none = remedies.is_empty() && example.line.ends_with(hints::NO_REMEDY);
