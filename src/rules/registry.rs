@@ -165,6 +165,8 @@ pub static RULES: &[&Rule] = &[
     &files::buildid::BUILDID_OPEN,
     &files::path::CHROOT_ROOT_TASK,
     &files::memfd::EXE_MEMFD,
+    &files::proc_thread::PROC_THREAD_FD,
+    &files::fifo::FIFO_PACKET,
     &namespaces::ns_fd::NSFD_OUTSIDE,
     &files::epoll::EPOLL_ESCAPED,
     &files::timerfd::TIMERFD_CLOCK,

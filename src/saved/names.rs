@@ -181,9 +181,11 @@ impl Names {
         let mut out = Vec::with_capacity(parts.len());
         let mut before: &[u8] = b"";
         for (nth, part) in parts.iter().enumerate() {
-            // What is directly in /dev has the name of a driver, and a terminal or the whole of a devpts its number.
+            // What is directly in /dev has the name of a driver, and a terminal, the whole of a devpts, a process and a thread
+            // their numbers.
             let device = matches!(parts.as_slice(), [b"", b"dev", _]) && nth == 2;
-            let number = (before == b"pts" || parts.len() == 2) && part.iter().all(u8::is_ascii_digit);
+            let number = (matches!(before, b"pts" | b"proc" | b"task") || parts.len() == 2)
+                && part.iter().all(u8::is_ascii_digit);
             out.push(if device || number { part.to_vec() } else { self.part(part) });
             before = part;
         }

@@ -21,10 +21,12 @@ pub enum Fate {
 
 /// What CRIU's log of a restore says, and why no report announces it yet. A rule for one takes its line out.
 const KNOWN: &[(&[&str], &str)] = &[
-    (&["Can't open file proc/", "on restore: No such file"], "a file of /proc of a thread, or of a dead process"),
+    (
+        &["Can't open file proc/", "on restore: No such file"],
+        "a file of /proc of a thread of another process, or with other numbers",
+    ),
     (&["unix: Can't change working dir"], "a socket whose directory has gone"),
     (&["unix: Can't bind id", "No such file or directory"], "a socket whose directory has another name"),
-    (&["Can't open fifo", "Invalid argument"], "a FIFO with O_DIRECT"),
     (&["Can't restore sub-task in NS"], "a namespace of a child, the root being in CRIU's"),
     (&["cg: No set"], "a namespace of a child, the root being in CRIU's"),
     (&["exited, status=2"], "a route without carrier, or by a nexthop object"),

@@ -158,8 +158,7 @@ mod tests {
 
     fn differences(findings: Value, blames: &[ExpectedFinding]) -> Vec<String> {
         let report = Report(json!({ "findings": findings }));
-        let (expect, blames) = (Expect::Refuse(""), blames.to_vec());
-        let wanted = Wanted { expect, blames, warns: Vec::new(), or_says: None, unseen: false };
+        let wanted = Wanted::new(Expect::Refuse(""), blames.to_vec());
         report.differs(&wanted, &tree())
     }
 

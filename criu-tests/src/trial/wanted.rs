@@ -1,7 +1,7 @@
 //! What is expected of a fixture here.
 
 use crate::criu::Criu;
-use crate::fixtures::{Expect, ExpectedFinding, Fixture, Versions};
+use crate::fixtures::{Expect, ExpectedFinding, Fixture, NoRestore, Versions};
 use crate::tree::Tree;
 
 /// Kernels from 6.16 answer SO_PASSCRED on UNIX, netlink and Bluetooth sockets only, and CRIU up to 4.1.1 asks it of
@@ -21,6 +21,8 @@ pub(super) struct Wanted {
     pub(super) expect: Expect,
     pub(super) blames: Vec<ExpectedFinding>,
     pub(super) warns: Vec<ExpectedFinding>,
+    /// What says that the dump cannot be restored.
+    announces: Option<ExpectedFinding>,
     /// Another reason that CRIU may give: it stops at the first it meets.
     pub(super) or_says: Option<&'static str>,
     /// This CRIU calls no plugin at a time when the reason could be seen: it refuses as late as without the plugin.
@@ -50,10 +52,18 @@ pub(crate) const FROZEN_ONLY: &[&str] =
 pub(crate) const NO_PASSCRED: &str = "Can't get 1:16 opt";
 
 impl Wanted {
+    pub(super) fn new(expect: Expect, blames: Vec<ExpectedFinding>) -> Wanted {
+        Wanted { expect, blames, warns: Vec::new(), announces: None, or_says: None, unseen: false }
+    }
+
     pub(super) fn of(f: &Fixture, criu: &Criu) -> Wanted {
         let expect = f.expect_on(&criu.version);
         let blames = f.blames_on(&criu.version).to_vec();
-        let mut w = Wanted { expect, blames, warns: f.warns.to_vec(), or_says: None, unseen: false };
+        let announces = match f.no_restore_on(&criu.version) {
+            Some(NoRestore::Rule(finding)) => Some(finding),
+            _ => None,
+        };
+        let mut w = Wanted { announces, warns: f.warns.to_vec(), ..Wanted::new(expect, blames) };
         if Versions::UpTo("3.19").includes(&criu.version) {
             if f.in_queue && !w.blames.is_empty() {
                 // What a process has as well, is doubted there.
@@ -95,7 +105,7 @@ impl Wanted {
 
     /// What has to be named, and where: any of those of a rule.
     pub(super) fn places(&self, tree: &Tree) -> Vec<(&'static str, i32, Option<i32>)> {
-        let all = self.blames.iter().chain(&self.warns);
+        let all = self.blames.iter().chain(&self.warns).chain(&self.announces);
         let places = |b: &ExpectedFinding| {
             let rule = b.rule;
             b.place.split('|').filter_map(|p| tree.place(p)).map(|(pid, fd)| (rule, pid, fd)).collect::<Vec<_>>()
@@ -124,12 +134,12 @@ mod tests {
         let rules = |b: &[ExpectedFinding]| b.iter().map(|b| b.rule).collect::<Vec<_>>();
         let expect = Expect::Refuse("");
         let blames = vec![at("tcp-inflight", "a"), at("tcp-connected", "b")];
-        let mut w = Wanted { expect, blames, warns: Vec::new(), or_says: None, unseen: false };
+        let mut w = Wanted::new(expect, blames);
         w.only_warn();
         assert_eq!((rules(&w.blames), rules(&w.warns)), (vec!["tcp-connected"], vec!["tcp-inflight"]));
         assert!(!w.unseen);
         let blames = vec![at("ldt-selector", "a")];
-        let mut w = Wanted { expect, blames, warns: Vec::new(), or_says: None, unseen: false };
+        let mut w = Wanted::new(expect, blames);
         w.only_warn();
         assert_eq!((w.blames.len(), w.warns.len(), w.unseen), (0, 0, true));
     }

@@ -15,7 +15,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "thread", help: "own=files|fs: a second thread, with that of its own", make: thread },
     Kind {
         name: "task-file",
-        help: "path=FILE (schedstat), of=thread|leader, as=pid: an open file below /proc/PID/task/TID (below /proc/TID); opath; cwd: a \
+        help: "path=FILE (schedstat), of=thread|leader, as=pid: an open file below /proc/PID/task/TID (below /proc/TID); opath; ended: the thread has; cwd: a \
                directory we are in",
         make: task_file,
     },
@@ -163,26 +163,36 @@ fn thread(cx: &mut Ctx, a: &Args) -> Res {
 
 fn task_file(cx: &mut Ctx, a: &Args) -> Res {
     let pid = std::process::id().cast_signed();
-    let tid = if a.get("of") == Some("leader") { pid } else { waiting_thread()? };
+    let (tx, rx) = std::sync::mpsc::channel();
+    let thread = (a.get("of") != Some("leader")).then(|| thread_until(rx)).transpose()?;
+    let tid = thread.as_ref().map_or(pid, |(tid, _)| *tid);
     let dir = if a.get("as") == Some("pid") { format!("/proc/{tid}") } else { format!("/proc/{pid}/task/{tid}") };
     let path = format!("{dir}/{}", a.get("path").unwrap_or("schedstat"));
     if a.has("cwd") {
-        return sys::ok("chdir", unsafe { libc::chdir(sys::cstr(&path).as_ptr()) }).map(|_| ());
+        sys::ok("chdir", unsafe { libc::chdir(sys::cstr(&path).as_ptr()) })?;
+    } else {
+        cx.fd("", sys::open(&path, if a.has("opath") { libc::O_PATH } else { libc::O_RDONLY })?);
     }
-    let fd = sys::open(&path, if a.has("opath") { libc::O_PATH } else { libc::O_RDONLY })?;
-    cx.fd("", fd);
-    Ok(())
+    match thread.filter(|_| a.has("ended")) {
+        Some((_, handle)) => {
+            drop(tx);
+            handle.join().map_err(|_| Fail::Broken("the thread has panicked".into()))
+        }
+        None => {
+            std::mem::forget(tx);
+            Ok(())
+        }
+    }
 }
 
-fn waiting_thread() -> Res<i32> {
+/// A thread that lives until the sender is dropped, and its number.
+fn thread_until(end: std::sync::mpsc::Receiver<()>) -> Res<(i32, std::thread::JoinHandle<()>)> {
     let (tx, rx) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
+    let handle = std::thread::spawn(move || {
         let _ = tx.send(unsafe { libc::syscall(libc::SYS_gettid) } as i32);
-        loop {
-            unsafe { libc::pause() };
-        }
+        let _ = end.recv();
     });
-    rx.recv().map_err(|_| Fail::Skip("no thread".into()))
+    Ok((rx.recv().map_err(|_| Fail::Skip("no thread".into()))?, handle))
 }
 
 fn cwd(_: &mut Ctx, a: &Args) -> Res {
