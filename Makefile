@@ -48,7 +48,7 @@ test-vm: provision build ## the plugin against every real CRIU under Debian's ke
 	@CRIU='$(CRIU)' scripts/test-vm $(PLUGIN) $(TARGET)/debug/differential $(FILTER)
 
 # RUNTIMES="runc lxc" tests these, QUICK=1 only the essential. What is missing on this machine is said and skipped.
-test-runtimes: setup build ## the plugin under the real runc, crun, podman, containerd and LXC, nothing configured (root)
+test-runtimes: setup build ## the plugin under the real runc, crun, podman, containerd, Docker and LXC, nothing configured (root)
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build -q --locked -p criu-tests --bin mkres --target $(HOST)
 	@QUICK="$(QUICK)" scripts/test-runtimes $(PLUGIN) $(TARGET)/$(HOST)/debug/mkres $(TARGET)/release/criu-preflight $(RUNTIMES)
 

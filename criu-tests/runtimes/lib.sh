@@ -302,14 +302,14 @@ blockers() {
     quote "what the user of $runtime sees" "$OUT"
     quote "the system log" $SYSLOG
     has "the system log has the summary and the place of the report" $SYSLOG \
-        'criu-preflight\[[0-9]+\]: .*refusing to dump pid .*preflight.json'
+        'criu-preflight\[[0-9]+\]: .*refusing to dump pid .*; report: /.*\.json'
     if [ "$shows_log" = yes ]; then
         has "the user sees the summary" "$OUT" 'refusing to dump pid'
         for want in "${BLOCKED[@]}"; do
             has "the user sees pid, descriptor and: $want" "$OUT" "pid [0-9]+ \(mkres\) fd [0-9]+.*($want)"
         done
     fi
-    report=$(sed -n 's#.* \(/[^ ]*preflight\.json\).*#\1#p' $SYSLOG | tail -1)
+    report=$(sed -n 's#.*; report: \(/[^ ]*\.json\).*#\1#p' $SYSLOG | tail -1)
     is "the report is where the system log says: $report" [ -s "${report:-/nowhere}" ]
     [ ! -s "${report:-/nowhere}" ] || is "the report is JSON and names pids" \
         jq -e '.findings | length >= 3 and all(.[]; .pid > 0)' "$report" >/dev/null
@@ -362,6 +362,8 @@ lets_through() {
     fi
 }
 
+looked_frozen() { has "the plugin looked at it frozen" $LOG 'preflight: frozen look at'; }
+
 # The runtime's words for a checkpoint that ends the container.
 clean_flags=()
 
@@ -379,7 +381,7 @@ clean() {
         quote "the runtime" "$OUT"
     fi
     hasnt "nothing of ours is in the log of a good checkpoint" $LOG '(Error|Warn ) \(preflight\)'
-    has "the plugin looked at it frozen" $LOG 'preflight: frozen look at'
+    looked_frozen
     hasnt "no line of ours in the system log" $SYSLOG criu-preflight
     if ! is "it is restored" restore; then
         quote "the runtime" "$OUT"

@@ -91,8 +91,11 @@ fn removed_with(runtime: Runtime, work: &Path) -> Option<String> {
     let up = |n: usize| work.ancestors().nth(n).and_then(Path::file_name);
     let containerd = matches!(runtime, Runtime::Containerd | Runtime::ContainerdCrun);
     let container = match work.file_name()?.as_bytes() {
-        // BUNDLE/work/criu-work, the bundle named by the id.
-        b"criu-work" if containerd => up(2),
+        // BUNDLE/work/criu-work, the bundle named by the id; BUNDLE/work is a link to ROOT/.../NAMESPACE/ID.
+        b"criu-work" if containerd => match up(1) {
+            Some(name) if name == "work" => up(2),
+            name => name,
+        },
         // .../containers/ID/ctrd-checkpoint
         b"ctrd-checkpoint" if containerd => up(1),
         // .../NAME/state, of a snapshot .../NAME/SNAPSHOT/state
@@ -234,6 +237,7 @@ mod tests {
     fn who_removes_the_work_directory_and_of_which_container() {
         for (runtime, work, container) in [
             (Runtime::Containerd, "/run/t/moby/0a1b/work/criu-work", Some("0a1b")),
+            (Runtime::Containerd, "/d/io.containerd.runtime.v2.task/moby/0a1b/criu-work", Some("0a1b")),
             (Runtime::ContainerdCrun, "/r/containers/77/ctrd-checkpoint", Some("77")),
             (Runtime::Lxc, "/i/snapshots/i1/s 1/state", Some("s_1")),
             (Runtime::Containerd, "/home/me/w", None),
