@@ -7,7 +7,7 @@
 use crate::bytes::Bytes;
 use crate::criu::{externals, Cap, Gate, Host, Opt};
 use crate::criu_model::devices::{is_accepted, tty_driver, tty_external};
-use crate::criu_model::mounts::Model;
+use crate::criu_model::mounts::{is_sub_path, Model, Node};
 use crate::parse::mountinfo::MountInfo;
 use crate::snapshot::{Dev, Mapping, OpenFile, PathMismatch, Probe, Snapshot, Task};
 use std::collections::{BTreeMap, HashSet};
@@ -35,6 +35,8 @@ pub(crate) enum Problem {
     Unlinked,
     /// The same, and it cannot be given another.
     Unlinkable(Unlinkable),
+    /// Nothing leads to it, and where the restore makes it again is a mount that is read-only.
+    NoPlace,
     Silly,
     Reused,
     /// errno of the stat.
@@ -72,9 +74,14 @@ const DEFAULT_GHOST_LIMIT: u64 = 1 << 20;
 /// Judges every path of the tree.
 pub(crate) fn all<'a>(snap: &'a Snapshot, host: &Host, model: &Model) -> Vec<PathProblem<'a>> {
     let confined = confined(snap);
-    let mut bad = Vec::new();
+    let mut bad: Vec<PathProblem> = Vec::new();
+    let mut removed_dirs = HashSet::new();
     let mut judge = |task: &'a Task, file, role, path: Option<&[u8]>| {
-        if let Some((problem, unless)) = problem(snap, host, model, file, path) {
+        let found = problem(snap, host, model, file, path);
+        if file.attr.nlink == 0 && file.kind() == libc::S_IFDIR && found.is_none() {
+            removed_dirs.insert((file.attr.dev, file.attr.ino));
+        }
+        if let Some((problem, unless)) = found {
             // Seen from a chroot() mounts and paths are others, and CRIU comes to look up none: chroot-root-task.
             let seen_wrong = matches!(
                 problem,
@@ -88,9 +95,9 @@ pub(crate) fn all<'a>(snap: &'a Snapshot, host: &Host, model: &Model) -> Vec<Pat
                 file,
                 role,
                 path: path.map(Bytes::from),
+                forgotten: role == Role::Exe && problem != Problem::NoPlace,
                 problem,
                 unless,
-                forgotten: role == Role::Exe,
             });
         }
     };
@@ -112,6 +119,12 @@ pub(crate) fn all<'a>(snap: &'a Snapshot, host: &Host, model: &Model) -> Vec<Pat
             if !is_internal(snap, file, &link.text) {
                 judge(task, file, role, (!link.text.is_empty()).then_some(&link.text));
             }
+        }
+    }
+    // A directory is made once, where it was met first, and opened there.
+    for bad in bad.iter_mut().filter(|b| b.problem == Problem::NoPlace) {
+        if removed_dirs.contains(&(bad.file.attr.dev, bad.file.attr.ino)) {
+            bad.unless = bad.unless.or(Gate::FACT_UNKNOWN);
         }
     }
     bad
@@ -196,7 +209,10 @@ fn problem(
         return None;
     }
     if file.attr.nlink == 0 {
-        return too_big(host, file).map(|(problem, known)| (problem, unless.or(known)));
+        if let Some((problem, known)) = too_big(host, file) {
+            return Some((problem, unless.or(known)));
+        }
+        return has_no_place(snap, model, node, path?).then_some((Problem::NoPlace, unless));
     }
     let remap = host.gate(&[Opt::LinkRemap]);
     if is_nfs(&node.info.fstype) && path.is_some_and(is_silly_name) {
@@ -282,12 +298,26 @@ pub(crate) fn is_beside(file: &OpenFile, above: Option<u64>) -> bool {
     above.is_some_and(|id| file.attr.mnt_id.is_some_and(|of| of != id))
 }
 
+/// Whether the restore cannot make a file again whose last name was this: that is on a mount that is read-only. In a mount
+/// namespace that CRIU makes it is not (`try_remount_writable`), in its own CRIU leaves it as it is (`nomntns_create_ghost`).
+fn has_no_place(snap: &Snapshot, model: &Model, node: &Node, path: &[u8]) -> bool {
+    is_read_only(node.info)
+        && snap.root_shares(|n| n.mnt) == Some(true)
+        && Some(node.table.ns) == snap.criu.ns.mnt
+        // The path leads to another mount now.
+        && !model.children(node).any(|child| is_sub_path(path, &child.info.mountpoint))
+}
+
+fn is_read_only(mount: &MountInfo) -> bool {
+    mount.has_option(b"ro") || mount.super_option(b"ro").is_some()
+}
+
 /// Whether linkat would fail for certain (`create_link_remap`).
 fn unlinkable(file: &OpenFile, mount: &MountInfo) -> Option<Unlinkable> {
     match &*mount.fstype.0 {
         // kernfs keeps the link count of what was removed, and has no hard links.
         b"cgroup" | b"cgroup2" | b"sysfs" => Some(Unlinkable::Kernfs),
-        _ if mount.has_option(b"ro") || mount.super_option(b"ro").is_some() => Some(Unlinkable::ReadOnly),
+        _ if is_read_only(mount) => Some(Unlinkable::ReadOnly),
         _ if file.kind() == libc::S_IFDIR => Some(Unlinkable::Directory),
         _ => None,
     }

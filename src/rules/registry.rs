@@ -167,6 +167,7 @@ pub static RULES: &[&Rule] = &[
     &files::memfd::EXE_MEMFD,
     &files::proc_thread::PROC_THREAD_FD,
     &files::fifo::FIFO_PACKET,
+    &files::ghost::RO_MOUNT_DELETED,
     &namespaces::ns_fd::NSFD_OUTSIDE,
     &files::epoll::EPOLL_ESCAPED,
     &files::timerfd::TIMERFD_CLOCK,

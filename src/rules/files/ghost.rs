@@ -36,6 +36,39 @@ pub(crate) static GHOST_TOO_BIG: Rule = Rule {
     },
 };
 
+pub(crate) static RO_MOUNT_DELETED: Rule = Rule {
+    id: "ro-mount-deleted",
+    summary: "An open file that was deleted, on a mount that is read-only by now: the dump is made and cannot be restored.",
+    group: "Dumped, but not restored",
+    condition: "A file, FIFO or directory without any name left (link count 0) is open, mapped, or is exe, cwd or root, and its path \
+           lies on a mount that is read-only, in a mount namespace that the root process shares with CRIU. The restore makes it \
+           again at that path; mounts of a namespace that it makes itself are writable for that time, others are not. Nothing \
+           is said if another mount covers the path. A directory that is open by a writable mount, too, is only a warning: it \
+           may be made there. A restore on a machine where the mount is writable succeeds.",
+    message: "{what}[ {path}] has no name left, and cannot be made again on a mount that is read-only",
+    criu: &[
+        "{at the restore} Can't create ghost regfile: Read-only file system",
+        "{at the restore, of a FIFO} Can't create node for ghost file: Read-only file system",
+        "{at the restore, of a directory} couldn't mkdirpat directory %s: Read-only file system",
+        "{at the restore, if it is also open by a writable mount} Can't link %s -> %s: Read-only file system",
+    ],
+    source: "criu/files-reg.c:nomntns_create_ghost",
+    versions: Versions::All,
+    remedies: &[
+        Remedy::External("{key}"),
+        Remedy::Workload("have the program close it, or leave the directory, before the dump"),
+        Remedy::Workload("remount it read-write (mount -o remount,bind,rw) for the restore"),
+    ],
+    phase: Phase::Restore,
+    when: When::Early,
+    evidence: Evidence::Mounts,
+    find: |rule, ctx, sink| {
+        for bad in paths_with(ctx, Problem::NoPlace) {
+            sink.push_unless(bad.unless, bad.finding(rule));
+        }
+    },
+};
+
 pub(crate) static LINK_REMAP_NEEDED: Rule = Rule {
     id: "link-remap-needed",
     summary: "An open file whose name was deleted while it has another name (a hard link).",

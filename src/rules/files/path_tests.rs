@@ -3,7 +3,7 @@
 use crate::criu::{Host, Opt, Options, Release};
 use crate::criu_model::paths::external_key;
 use crate::rules::files::buildid::BUILDID_OPEN;
-use crate::rules::files::ghost::{GHOST_TOO_BIG, LINK_REMAP_FAILED, LINK_REMAP_NEEDED, NFS_SILLY};
+use crate::rules::files::ghost::{GHOST_TOO_BIG, LINK_REMAP_FAILED, LINK_REMAP_NEEDED, NFS_SILLY, RO_MOUNT_DELETED};
 use crate::rules::files::memfd::EXE_MEMFD;
 use crate::rules::files::path::*;
 use crate::rules::namespaces::ns_fd::NSFD_OUTSIDE;
@@ -58,12 +58,13 @@ fn mapped(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
 
 /// What all path rules say.
 fn rules(snap: &Snapshot, host: &Host) -> Vec<(&'static str, Verdict)> {
-    let all: [&Rule; 11] = [
+    let all: [&Rule; 12] = [
         &FILE_MOUNT_UNKNOWN,
         &MQUEUE_FD,
         &FILE_OVERMOUNTED,
         &FILE_ODD_PATH,
         &GHOST_TOO_BIG,
+        &RO_MOUNT_DELETED,
         &LINK_REMAP_NEEDED,
         &LINK_REMAP_FAILED,
         &NFS_SILLY,
@@ -188,6 +189,53 @@ fn odd_path() {
     alone(&FILE_ODD_PATH, &s, &host(), REFUSE);
     s.tasks[0].cwd.as_mut().unwrap().text = "/x".into();
     alone(&FILE_ODD_PATH, &s, &host(), None);
+}
+
+/// A deleted file on /ro, of the same file system as / and read-only, in the namespace that is CRIU's.
+fn removed(kind: u32, change: impl FnOnce(&mut OpenFile)) -> Snapshot {
+    const RO: &[u8] = b"15 1 254:0 / / rw - ext4 /dev/vda rw\n\
+        30 15 254:0 /x /ro ro - ext4 /dev/vda rw\n\
+        31 30 0:31 / /ro/d rw - tmpfs tmpfs rw\n";
+    let gone = |a: &mut crate::snapshot::FileAttr| (a.dev, a.nlink, a.mnt_id) = (DISK, 0, Some(30));
+    let mut f = OpenFile { link: Some("/ro/f (deleted)".into()), ..with_attr(file(3, kind, 0x2b), gone) };
+    change(&mut f);
+    let mut s = at(snap(vec![f]), RO);
+    s.tasks[0].ns.mnt = Some(CRIU_NS);
+    s
+}
+
+#[test]
+fn deleted_on_a_read_only_mount() {
+    let judged = |s: &Snapshot, expected| alone(&RO_MOUNT_DELETED, s, &host(), expected);
+    for kind in [libc::S_IFREG, libc::S_IFDIR, libc::S_IFIFO] {
+        judged(&removed(kind, |_| {}), UNRESTORABLE);
+    }
+    judged(&removed(libc::S_IFREG, |f| f.attr.mnt_id = Some(15)), None);
+    judged(&removed(libc::S_IFREG, |f| f.attr.nlink = 1), None);
+    judged(&removed(libc::S_IFREG, |f| f.link = Some("/ro/d/f (deleted)".into())), None);
+    judged(&removed(libc::S_IFREG, |f| f.link = None), None);
+    alone(&GHOST_TOO_BIG, &removed(libc::S_IFREG, |f| f.attr.blocks = 1 << 20), &host(), REFUSE);
+    alone(&RO_MOUNT_DELETED, &removed(libc::S_IFREG, |_| {}), &with_external("file[1e:2b]"), None);
+    // Of a namespace that is dumped.
+    let mut s = removed(libc::S_IFREG, |_| {});
+    s.criu.ns.mnt = Some(CRIU_NS + 1);
+    judged(&s, None);
+    // As the program, which is dumped as any other file.
+    let mut s = removed(libc::S_IFREG, |_| {});
+    let file = s.tasks[0].files.remove(0);
+    s.tasks[0].exe = Some(Link { text: "/ro/f (deleted)".into(), file: Some(file) });
+    judged(&s, UNRESTORABLE);
+}
+
+#[test]
+fn deleted_and_open_by_a_writable_mount_too() {
+    for (kind, expected) in [(libc::S_IFREG, UNRESTORABLE), (libc::S_IFDIR, WARN)] {
+        let mut s = removed(kind, |_| {});
+        let mut other = s.tasks[0].files[0].clone();
+        (other.attr.mnt_id, other.link) = (Some(15), Some("/x/f (deleted)".into()));
+        s.tasks[0].files.push(other);
+        alone(&RO_MOUNT_DELETED, &s, &host(), expected);
+    }
 }
 
 #[test]
