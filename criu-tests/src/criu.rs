@@ -115,7 +115,11 @@ impl Criu {
         cmd.args(["-v4", "-L"]).arg(libdir).args(args).current_dir(&work);
         cmd.env_remove("CRIU_PREFLIGHT_MODE");
         cmd.stdout(out.try_clone().map_err(io)?).stderr(out);
-        let group = (who == As::OwnCgroupNs).then(|| group(dir)).transpose()?;
+        let group = match who {
+            As::OwnCgroupNs => Some(group(dir, "criu")?),
+            As::InCgroup => Some(group(dir, "a")?),
+            _ => None,
+        };
         // SAFETY: only async-signal-safe calls between fork and exec.
         unsafe { cmd.pre_exec(move || prepare(who, group.as_deref())) };
         if who == As::PlainDev {
@@ -147,10 +151,10 @@ impl Criu {
     }
 }
 
-/// The list of a cgroup for CRIU beside those of the tree in `dir`, which goes with them.
-fn group(dir: &Path) -> Result<CString, String> {
+/// The list of a cgroup for CRIU among those of the tree in `dir`, which goes with them.
+fn group(dir: &Path, name: &str) -> Result<CString, String> {
     let (at, ..) = cgroups::mounts().into_iter().find(|(_, fs, _)| fs == "cgroup2").ok_or("no cgroup v2")?;
-    let group = at.join(cgroups::name(&dir.join("files").to_string_lossy())).join("criu");
+    let group = at.join(cgroups::name(&dir.join("files").to_string_lossy())).join(name);
     std::fs::create_dir_all(&group).map_err(|e| format!("{}: {e}", group.display()))?;
     CString::new(group.join("cgroup.procs").into_os_string().into_encoded_bytes()).map_err(|e| e.to_string())
 }
@@ -183,7 +187,7 @@ fn prepare(who: As, group: Option<&CStr>) -> std::io::Result<()> {
             let list = libc::open(group.as_ptr(), libc::O_WRONLY);
             let moved = libc::write(list, c"0".as_ptr().cast(), 1) == 1;
             libc::close(list);
-            if !moved || libc::unshare(libc::CLONE_NEWCGROUP) != 0 {
+            if !moved || (who == As::OwnCgroupNs && libc::unshare(libc::CLONE_NEWCGROUP) != 0) {
                 return Err(std::io::Error::last_os_error());
             }
         }

@@ -1,6 +1,7 @@
 //! What CRIU makes of the tree before it decides: its mount tree, its tests of paths, its pairing of terminals, its sockets.
 //! Pure: from the snapshot and the host alone.
 
+pub(crate) mod cgroup_sets;
 pub(crate) mod devices;
 pub(crate) mod diag_list;
 pub(crate) mod epoll;

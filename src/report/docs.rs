@@ -1,5 +1,6 @@
 //! What is told of a rule wherever one is looked up: phases, times and remedies in words.
 
+use crate::criu::options;
 use crate::report::template;
 use crate::rules::{Evidence, Phase, Remedy, Rule, When};
 
@@ -69,7 +70,9 @@ pub(super) fn long_lift(lift: &Remedy) -> String {
         }
         Remedy::External(value) => format!("option --external {}", value_wording(value)),
         Remedy::Modelled(name, value) => format!("option --{name} {}", value_wording(value)),
-        Remedy::AtRestore(name, value) => format!("at the restore, option --{name} {}", value_wording(value)),
+        Remedy::AtRestore(name, value) => {
+            format!("at the restore, option --{name}{}{}", options::separator(name), value_wording(value))
+        }
         Remedy::Hook(hook) => format!("another plugin with the {} hook that accepts it", hook.name()),
         Remedy::Release(release) => format!("CRIU {} or newer", release.first()),
         Remedy::Workload(words) => wording(words),

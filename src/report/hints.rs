@@ -1,6 +1,6 @@
 //! The remedies of a finding, and where to write it for the program that drives CRIU.
 
-use crate::criu::{Gate, Host, Release, Runtime};
+use crate::criu::{options, Gate, Host, Release, Runtime};
 use crate::report::route::way;
 use crate::report::setting::{quoted, Setting};
 use crate::report::template::{render, Style};
@@ -114,7 +114,7 @@ fn remedies(rule: &Rule, finding: &Finding, host: &Host) -> Remedies {
             Remedy::AtRestore(name, template) => {
                 let value = render(template, Style::OptionValue, &fact);
                 if value.complete {
-                    changes.push(format!("restore with --{name} {}", quoted(&value.text)));
+                    changes.push(format!("restore with --{name}{}{}", options::separator(name), quoted(&value.text)));
                 }
             }
             Remedy::Hook(hook) => changes.push(format!("load a CRIU plugin that accepts it ({} hook)", hook.name())),

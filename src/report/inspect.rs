@@ -127,6 +127,8 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("lost-ns-nested", NAMESPACES),
     ("macvlan-parent", LINKS),
     ("veth-outside", LINKS),
+    ("cg-criu-set", &["grep -H . /proc/self/cgroup /proc/PID/task/*/cgroup   # where criu runs"]),
+    ("lost-cgroup-ns", &["readlink /proc/PID/ns/cgroup /proc/self/ns/cgroup", "cat /proc/PID/cgroup"]),
     ("lost-file-lock", &["grep lock: /proc/PID/fdinfo/*", "lslocks -p PID"]),
 ];
 

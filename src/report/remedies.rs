@@ -40,7 +40,7 @@ fn shown(remedy: &Remedy, examples: &[&Example]) -> Shown {
         Remedy::Modelled(name, value) => option(name, value, examples),
         Remedy::AtRestore(name, value) => {
             let value = quoted(&fill(value, Style::OptionValue, examples));
-            (format!("at the restore: --{name} {value}"), false, None)
+            (format!("at the restore: --{name}{}{value}", options::separator(name)), false, None)
         }
         Remedy::Hook(hook) => (format!("plugin hook {}", hook.name()), false, Some(PLUGIN)),
         Remedy::Release(release) => (format!("CRIU {} or newer", release.first()), false, Some(RELEASE)),

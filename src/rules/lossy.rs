@@ -214,7 +214,7 @@ pub(crate) static LOST_NS_NESTED: Rule = Rule {
     group: "Dumped, but not restored",
     condition: "A process lives in another namespace than the root process, in a way that CRIU dumps and does not restore: in a mount or \
            network namespace of its own while the root is in CRIU's (whose contents are not dumped then), or in CRIU's IPC, UTS, \
-           user, cgroup or time namespace while the root has one of its own.",
+           user or time namespace while the root has one of its own.",
     message: "in the {kind} namespace {ino}[, which is {owner},] while the root is in another: it cannot be restored",
     criu: &["{at the restore} Can't restore sub-task in NS (cflags %lx)"],
     source: "criu/pstree.c:prepare_pstree_kobj_ids",
@@ -227,8 +227,9 @@ pub(crate) static LOST_NS_NESTED: Rule = Rule {
         type Of = fn(&Namespaces) -> Option<u64>;
         // CLONE_SUBNS (criu/include/namespaces.h): these may be nested in the root's own.
         const SUB: [(&str, Of); 2] = [("mount", |n| n.mnt), ("network", |n| n.net)];
-        const ONE: [(&str, Of); 5] =
-            [("IPC", |n| n.ipc), ("UTS", |n| n.uts), ("user", |n| n.user), ("cgroup", |n| n.cgroup), ("time", |n| n.time)];
+        // Not cgroup: what comes of that is in `tasks::cgroup_restore`.
+        const ONE: [(&str, Of); 4] =
+            [("IPC", |n| n.ipc), ("UTS", |n| n.uts), ("user", |n| n.user), ("time", |n| n.time)];
         let criu = &ctx.snap.criu.ns;
         let mut told = |task: &Task, kind: &'static str, ino: u64, criu_has: bool| {
             // One namespace is one reason.
@@ -312,6 +313,7 @@ mod tests {
         s.tasks[0].ns.uts = Some(79);
         assert_eq!(found(&LOST_NS_NESTED, &s, &host())[0].pid, 101);
         s.tasks[1].ns.uts = Some(79);
+        s.tasks[0].ns.cgroup = Some(80);
         assert_eq!(found(&LOST_NS_NESTED, &s, &host()), []);
     }
 }

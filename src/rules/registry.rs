@@ -190,6 +190,8 @@ pub static RULES: &[&Rule] = &[
     &lossy::LOST_IO_PRIORITY,
     &lossy::LOST_THREAD_OWN,
     &lossy::LOST_NS_NESTED,
+    &tasks::cgroup_restore::CG_CRIU_SET,
+    &tasks::cgroup_restore::LOST_CGROUP_NS,
     &files::lock::LOST_FILE_LOCK,
 ];
 

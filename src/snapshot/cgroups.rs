@@ -10,6 +10,9 @@ pub struct Cgroups {
     pub places: Vec<Places>,
     /// In CRIU's order: depth first, each process's threads after it.
     pub members: Vec<Member>,
+    /// Those of CRIU's process; `None`: not known.
+    #[serde(default)]
+    pub criu: Option<Vec<Cgroup>>,
     /// Threads that are not in the cgroup of `--freeze-cgroup` (process, thread), where CRIU freezes that.
     #[serde(default)]
     pub not_frozen: Vec<(i32, i32)>,

@@ -28,7 +28,6 @@ const KNOWN: &[(&[&str], &str)] = &[
     (&["unix: Can't change working dir"], "a socket whose directory has gone"),
     (&["unix: Can't bind id", "No such file or directory"], "a socket whose directory has another name"),
     (&["Can't restore sub-task in NS"], "a namespace of a child, the root being in CRIU's"),
-    (&["cg: No set"], "a namespace of a child, the root being in CRIU's"),
     (&["exited, status=2"], "a route without carrier, or by a nexthop object"),
     (&["unix: FATAL: Peer", "unresolved for"], "a datagram socket connected to one that is connected elsewhere"),
     (&["Can't restore ticks/time for timerfd"], "a timer in a queue"),
@@ -158,6 +157,9 @@ pub(super) fn restore(
     let mut args = vec!["-d".to_string(), "--pidfile".into(), pidfile.to_string_lossy().into_owned()];
     args.extend(stage.root_option());
     args.extend(ready.opts.iter().cloned());
+    if report.rules().contains("cg-criu-set") {
+        args.push("--manage-cgroups=ignore".into());
+    }
     let mut last = None;
     // Somebody else on this machine may have the numbers for a moment.
     for _ in 0..3 {

@@ -49,6 +49,15 @@ pub(in crate::criu) fn abbreviated(name: &str) -> Option<&'static CriuOption> {
     named(full)
 }
 
+/// What stands between the name of an option and its value on a command line.
+pub(crate) fn separator(name: &str) -> char {
+    let is_optional = |o: &ignored::Ignored| o.name == name && o.argument == ignored::Argument::Optional;
+    match ignored::IGNORED.iter().any(is_optional) {
+        true => '=',
+        false => ' ',
+    }
+}
+
 fn all() -> impl Iterator<Item = &'static CriuOption> {
     OPTIONS.iter().chain(RESOURCES)
 }

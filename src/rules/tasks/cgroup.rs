@@ -4,9 +4,10 @@
 
 use crate::bytes::Bytes;
 use crate::criu::{Cap, Gate, Host};
+use crate::criu_model::cgroup_sets::{pairs, prefix};
 use crate::parse::cgroup::Cgroup;
 use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Value, Versions, When};
-use crate::snapshot::{Inside, Places, Task};
+use crate::snapshot::Task;
 
 /// `contents` of struct parasite_dump_cgroup_args (criu/include/parasite.h), which the text does not fill.
 fn room(host: &Host) -> usize {
@@ -15,16 +16,6 @@ fn room(host: &Host) -> usize {
     } else {
         4064
     }
-}
-
-/// The part of `outside` that is the root of the namespace in which the same cgroup is `inside`: its length in CRIU's terms.
-/// `None`: one is no ending of the other.
-fn prefix(outside: &[u8], inside: &[u8]) -> Option<usize> {
-    if outside == inside {
-        return Some(0);
-    }
-    let head = outside.strip_suffix(inside.strip_prefix(b"/")?)?;
-    Some(head.strip_suffix(b"/").unwrap_or(head).len())
 }
 
 /// What `--cgroup-dump-controller` says of this hierarchy, and `--unprivileged` of all of them.
@@ -38,15 +29,6 @@ fn gate(ctx: &Ctx, line: &Cgroup) -> Gate {
         Some(Some(kept)) if !kept.contains(&line.name()) => Gate::Waived,
         Some(_) => Gate::InForce,
     }
-}
-
-/// The lines of a text with those of the same hierarchy seen from inside.
-fn pairs(places: &Places) -> impl Iterator<Item = (&Cgroup, &Cgroup)> {
-    let inside = places.inside.as_ref().map_or(&[][..], |i: &Inside| i.lines.as_slice());
-    places.lines.iter().filter_map(move |line| {
-        let same = inside.iter().find(|i| i.controllers == line.controllers)?;
-        Some((line, same))
-    })
 }
 
 /// The root of the root task's cgroup namespace in this hierarchy, told by whoever of the tree is inside.
@@ -276,7 +258,7 @@ mod tests {
     use crate::parse::cgroup;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{Cgroups, Member, Snapshot};
+    use crate::snapshot::{Cgroups, Inside, Member, Places, Snapshot};
 
     fn places(outside: &str, inside: Option<&str>) -> Places {
         let lines = |text: &str| cgroup::parse(text.as_bytes()).items;
@@ -292,24 +274,6 @@ mod tests {
         let members = (0..all.len()).map(|n| Member { pid: pid(n), tid: pid(n), places: n }).collect();
         s.cgroups = Cgroups { places: all, members, ..Cgroups::default() };
         s
-    }
-
-    #[test]
-    fn the_prefix_as_criu_takes_it() {
-        for (outside, inside, expect) in [
-            ("/a/b", "/", Some(4)),
-            ("/a/b", "/b", Some(2)),
-            ("/a/b", "/a/b", Some(0)),
-            ("/", "/", Some(0)),
-            ("/a", "/..", None),
-            ("/", "/..", None),
-            ("/a/x", "/../x", None),
-            ("/../../a", "/../a", Some(3)),
-            ("/../t/a", "/", Some(7)),
-            ("/..", "/a/c", None),
-        ] {
-            assert_eq!(prefix(outside.as_bytes(), inside.as_bytes()), expect, "{outside} {inside}");
-        }
     }
 
     #[test]

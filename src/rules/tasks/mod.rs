@@ -1,6 +1,7 @@
 //! Processes and threads: their state, what they share, who traces them, whose they are, and where they stand.
 
 pub(crate) mod cgroup;
+pub(crate) mod cgroup_restore;
 pub(crate) mod cpu_state;
 pub(crate) mod credentials;
 pub(crate) mod freezer;

@@ -56,16 +56,27 @@ pub(crate) fn collect(cx: &mut PassContext) {
 
 fn ask(snap: &Snapshot, proc: &Dir, host: &Host, b: &mut Buffers, log: &mut UncheckedList) -> Option<Cgroups> {
     let root = snap.root_task().filter(|t| !t.is_zombie())?;
-    if snap.root_shares(|n| n.cgroup)? {
-        return long(root, proc, b);
-    }
+    let shares = snap.root_shares(|n| n.cgroup)?;
+    let criu = snap.criu.pid;
+    let own = log.take(proc.process(criu), criu, None, Probe::Process)?;
+    let own = log.take(own.read_one(&file(criu), &mut b.text), criu, None, Probe::Cgroup)?.to_vec();
     let mut texts = Texts::default();
     for task in snap.tasks.iter().filter(|t| !t.is_zombie()) {
         // CRIU 3.17.1 looks at first threads only.
-        let all = host.release >= Release::V3_18;
-        texts.read(task, all, proc, b, log);
+        let threads = match host.release >= Release::V3_18 {
+            false => Threads::First,
+            // In CRIU's namespace they matter only if CRIU does not leave out the set of the first.
+            true if shares => Threads::AllUnlessFirstIs(&own),
+            true => Threads::All,
+        };
+        texts.read(task, threads, proc, b, log);
     }
     let Texts { mut cgroups, firsts, .. } = texts;
+    cgroups.criu = Some(cgroup::parse(&own).items);
+    if shares {
+        // If all are in the same, none is moved.
+        return if cgroups.places.len() > 1 { Some(cgroups) } else { long(root, proc, b) };
+    }
     let inside = log.take(inside(root, &firsts, proc).into(), root.pid, None, Probe::CgroupInside);
     for (places, text) in cgroups.places.iter_mut().zip(inside.unwrap_or_default()) {
         places.inside = text.map(|text| Inside { lines: cgroup::parse(&text).items, size: text.len() });
@@ -93,14 +104,29 @@ struct Texts {
     known: HashMap<Vec<u8>, usize>,
 }
 
+/// Of which threads of a process the text is read.
+enum Threads<'a> {
+    First,
+    /// The others only if the first one's text is another than this.
+    AllUnlessFirstIs(&'a [u8]),
+    All,
+}
+
 impl Texts {
-    fn read(&mut self, task: &Task, all: bool, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
+    fn read(&mut self, task: &Task, which: Threads, proc: &Dir, b: &mut Buffers, log: &mut UncheckedList) {
         let Some(dir) = log.take(proc.process(task.pid), task.pid, None, Probe::Process) else { return };
-        let threads = task.threads.iter().map(|t| t.tid).filter(|tid| all && *tid != task.pid);
+        let mut all = !matches!(which, Threads::First);
+        let threads = task.threads.iter().map(|t| t.tid).filter(|tid| *tid != task.pid);
         for tid in std::iter::once(task.pid).chain(threads) {
+            if tid != task.pid && !all {
+                return;
+            }
             let Some(text) = log.take(dir.read_one(&file(tid), &mut b.text), task.pid, None, Probe::Cgroup) else {
                 continue;
             };
+            if let (Threads::AllUnlessFirstIs(own), true) = (&which, tid == task.pid) {
+                all = text != *own;
+            }
             let places = self.known.get(text).copied().unwrap_or_else(|| {
                 let lines = cgroup::parse(text).items;
                 self.cgroups.places.push(Places { lines, inside: None });

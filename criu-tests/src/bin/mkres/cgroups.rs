@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 pub const KINDS: &[Kind] = &[Kind {
     name: "cgroup",
-    help: "in=GROUP,thread=GROUP,threaded,length=N,v1=CONTROLLER,foreign=plain|traced|stopped: this process, a new thread, goes there, below one of our own; foreign: one outside of the tree",
+    help: "in=GROUP|start|/,thread=GROUP|start|/,threaded,length=N,v1=CONTROLLER,foreign=plain|traced|stopped: this process, a new thread, goes there, below one of our own (start: the one that the tree was started in, /: the hierarchy's root); foreign: one outside of the tree",
     make: cgroup,
 }];
 
 /// Moves this process (and then `thread`s another) into a group below one that all processes of the tree know. `.` is that
-/// one itself; `threaded`: the group can have single threads of a process (of cgroup v2). `length`: the group is as deep
-/// below as makes its path so long.
+/// one itself, `start` the one that CRIU will be in, too, `/` the root of the hierarchy; `threaded`: the group can have single
+/// threads of a process (of cgroup v2). `length`: the group is as deep below as makes its path so long.
 fn cgroup(cx: &mut Ctx, a: &Args) -> Res {
     let v1 = a.get("v1");
     let is = |(_, fs, options): &&(PathBuf, String, String)| match v1 {
@@ -28,7 +28,11 @@ fn cgroup(cx: &mut Ctx, a: &Args) -> Res {
         guard(&cx.dir)?;
     }
     cx.fact("dir", base.display());
-    let mut group = base.join(a.get("in").or(a.get("thread")).unwrap_or("."));
+    let mut group = match a.get("in").or(a.get("thread")) {
+        Some("/") => hierarchy.clone(),
+        Some("start") => hierarchy.join(started_in(v1)?),
+        group => base.join(group.unwrap_or(".")),
+    };
     let length = a.num("length", 0)? as usize;
     if length > 0 {
         // As a path of the hierarchy: without its mount point.
@@ -85,6 +89,17 @@ fn cgroup(cx: &mut Ctx, a: &Args) -> Res {
         cx.pids.push((format!("{}.thread", cx.kind), tid));
     }
     Ok(())
+}
+
+/// The cgroup of who has started mkres, below the root of this hierarchy.
+fn started_in(v1: Option<&str>) -> Result<String, Fail> {
+    let text = std::fs::read_to_string(format!("/proc/{}/cgroup", maker())).unwrap_or_default();
+    let path = |line: &str| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let is = v1.map_or(controllers.is_empty(), |v1| controllers.split(',').any(|c| c == v1));
+        is.then(|| path.trim_start_matches('/').to_string())
+    };
+    text.lines().find_map(path).ok_or_else(|| Fail::Broken(format!("{text}: not in the hierarchy")))
 }
 
 fn make(group: &Path) -> Res {
