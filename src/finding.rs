@@ -100,6 +100,8 @@ pub enum Other {
     Socket(u64),
     /// This process (a tracer, a session leader, a lock owner).
     Process(i32),
+    /// Whoever else has the finding's own open file, an epoll file.
+    OpenFile,
 }
 
 /// Another place in the tree with the same resource.

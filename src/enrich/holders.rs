@@ -4,10 +4,12 @@ use crate::bytes::Bytes;
 use crate::parse::nslink::{self, LinkTarget};
 use crate::parse::{stat, status};
 use crate::rules::{Finding, Holder, Other, Place};
+use crate::scan::kcmp::{self, Fd};
 use crate::scan::proc::{number, Buffers, Dir};
 use crate::scan::sys::Seen;
 use crate::scan::task::dstate::is_uninterruptible;
 use crate::snapshot::{Index, OpenFile, Snapshot};
+use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
@@ -49,10 +51,19 @@ pub fn resolve(findings: &mut [Finding], snap: &Snapshot, budget: Duration) {
                     search.likely.extend(named.get_or_insert_with(|| peers(snap)).get(&finding.place()));
                 }
             }
+            Some(Other::OpenFile) => search.want_open_file(finding, snap),
             None => {}
         }
     }
     search.run(snap.root, &index, &proc, &mut bufs, until);
+    for finding in findings.iter_mut().filter(|f| f.other == Some(Other::OpenFile)) {
+        finding.holders = search
+            .open_files
+            .iter()
+            .find(|o| Some(o.fd) == descriptor(finding))
+            .map(|o| o.holders.clone())
+            .unwrap_or_default();
+    }
     for finding in findings.iter_mut().filter(|f| f.holders.is_empty()) {
         let Some(Other::Socket(ino)) = finding.other else { continue };
         finding.holders = search.sockets.get(&ino).cloned().unwrap_or_default();
@@ -62,6 +73,11 @@ pub fn resolve(findings: &mut [Finding], snap: &Snapshot, budget: Duration) {
             finding.holders.extend(named.and_then(|pid| process(pid, &index, &proc, &mut bufs)));
         }
     }
+}
+
+/// What the finding is about, if that lies in no queue.
+fn descriptor(finding: &Finding) -> Option<Fd> {
+    finding.fd.filter(|_| finding.queued.is_empty()).map(|fd| (finding.pid, fd))
 }
 
 /// The process itself; `None` if it is not there (any more).
@@ -78,11 +94,14 @@ fn comm(dir: &Dir, bufs: &mut Buffers) -> Option<Bytes> {
     Some(text.strip_suffix(b"\n").unwrap_or(text).into())
 }
 
-/// Who else of the tree has this socket; the finding's own places are no other end.
+/// Who of the tree has this socket. Of one that is connected to itself the finding's own places are no other end; else they
+/// are, where both ends are one finding.
 fn in_tree(finding: &Finding, index: &Index, ino: u64) -> Vec<Holder> {
-    let mut own = None;
-    let held = index.socket_holders(ino).map(|(t, f)| (t, Place::of(t, f)));
-    held.filter(|(_, place)| !own.get_or_insert_with(|| places(finding)).contains(place))
+    let held = || index.socket_holders(ino).map(|(t, f)| (t, Place::of(t, f)));
+    let itself = held().any(|(_, place)| place == finding.place());
+    let own = if itself { places(finding) } else { HashSet::new() };
+    held()
+        .filter(|(_, place)| !own.contains(place))
         .take(MOST)
         .map(|(t, place)| Holder { pid: t.pid, comm: t.comm.clone(), fd: place.fd })
         .collect()
@@ -106,11 +125,52 @@ struct Search {
     likely: Vec<i32>,
     /// How many of them have no holder yet.
     missing: usize,
+    /// Epoll files of which another holder is looked for.
+    open_files: Vec<OpenElsewhere>,
     /// Whether the holders are outside of the tree: `Some(false)` if one is not, `None` if of one it is not known.
     outside: HashMap<u64, Option<bool>>,
 }
 
+/// An epoll descriptor, and who else has that open file.
+struct OpenElsewhere {
+    fd: Fd,
+    holders: Vec<Holder>,
+}
+
+impl OpenElsewhere {
+    /// Whether it was the first that was found.
+    fn add(&mut self, fd: Fd, holder: impl FnOnce() -> Option<Holder>) -> bool {
+        let is_new =
+            fd != self.fd && self.holders.len() < MOST && kcmp::files(self.fd, fd) == Seen::Seen(Ordering::Equal);
+        self.holders.extend(if is_new { holder() } else { None });
+        is_new && self.holders.len() == 1
+    }
+}
+
+/// Each is compared with every epoll descriptor there is.
+const MOST_OPEN_FILES: usize = 16;
+
+const EPOLL: &[u8] = b"anon_inode:[eventpoll]";
+
 impl Search {
+    /// Of the tree at once; if nobody there has it, it is searched for.
+    fn want_open_file(&mut self, finding: &Finding, snap: &Snapshot) {
+        let Some(fd) = descriptor(finding) else { return };
+        if self.open_files.len() >= MOST_OPEN_FILES || self.open_files.iter().any(|o| o.fd == fd) {
+            return;
+        }
+        let mut open = OpenElsewhere { fd, holders: Vec::new() };
+        for task in &snap.tasks {
+            for file in task.files.iter().filter(|f| f.link.as_deref().is_some_and(|l| l == EPOLL)) {
+                let Some(number) = file.fd() else { continue };
+                let holder = || Some(Holder { pid: task.pid, comm: task.comm.clone(), fd: Some(number) });
+                open.add((task.pid, number), holder);
+            }
+        }
+        self.missing = self.missing.saturating_add(usize::from(open.holders.is_empty()));
+        self.open_files.push(open);
+    }
+
     fn want(&mut self, ino: u64) {
         if let Entry::Vacant(new) = self.sockets.entry(ino) {
             new.insert(Vec::new());
@@ -166,6 +226,14 @@ impl Search {
     fn descriptor(&mut self, dir: &Dir, fds: &Dir, name: &CStr, bufs: &mut Buffers) -> Option<u64> {
         // The text is made by the kernel alone (d_path): no file server is asked.
         let Seen::Seen(text) = fds.link(name, &mut bufs.link) else { return None };
+        if text == EPOLL {
+            let at = (dir.pid, number(name)?);
+            for open in &mut self.open_files {
+                let found = open.add(at, || holder(dir, name, bufs));
+                self.missing = self.missing.saturating_sub(usize::from(found));
+            }
+            return None;
+        }
         let LinkTarget::Socket(ino) = nslink::parse(text) else { return None };
         let holders = self.sockets.get_mut(&ino)?;
         if holders.len() < MOST {

@@ -32,8 +32,6 @@ pub(super) const NO_REMEDY: &str = "no workaround known";
 struct Remedies {
     settings: Vec<Setting>,
     changes: Vec<String>,
-    /// Why an option cannot be given.
-    blocked: Vec<String>,
 }
 
 /// The options of which any one allows the finding, as far as this user can give them, and the restore what it then needs.
@@ -44,7 +42,9 @@ pub(super) fn settings(rule: &Rule, finding: &Finding, host: &Host) -> Vec<Setti
 
 /// The cure of a finding.
 pub(crate) fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
-    let Remedies { settings, changes, mut blocked } = remedies(rule, finding, host);
+    let Remedies { settings, changes } = remedies(rule, finding, host);
+    // Why an option cannot be given.
+    let mut blocked = Vec::new();
     // Nobody can restore what these let pass: they are named last.
     let (hopeless, settings): (Vec<Setting>, Vec<Setting>) =
         settings.into_iter().partition(|setting| setting.hands_in() && !can_hand_in(host));
@@ -72,7 +72,7 @@ pub(crate) fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
 /// Of each remedy that the finding has the facts for, what it says.
 fn remedies(rule: &Rule, finding: &Finding, host: &Host) -> Remedies {
     let fact = |name: &str| crate::report::fact_text(finding, name);
-    let Remedies { mut settings, mut changes, mut blocked } = Remedies::default();
+    let Remedies { mut settings, mut changes } = Remedies::default();
     for lift in rule.remedies {
         match lift {
             // Given already and it did not lift: naming it again helps nobody.
@@ -88,8 +88,8 @@ fn remedies(rule: &Rule, finding: &Finding, host: &Host) -> Remedies {
                     None if host.runtime == Runtime::Rpc => {
                         settings.push(Setting { opt: Some(*opt), name: "", values: Vec::new() });
                     }
-                    None => blocked
-                        .push("only an RPC client of CRIU can set orphan_pts_master, its command line cannot".into()),
+                    // A field of the RPC request, which the known runtimes set themselves.
+                    None => {}
                 }
             }
             // CRIU 3.18+.
@@ -130,7 +130,7 @@ fn remedies(rule: &Rule, finding: &Finding, host: &Host) -> Remedies {
             }
         }
     }
-    Remedies { settings, changes, blocked }
+    Remedies { settings, changes }
 }
 
 const AGAIN: &str = " (again to the restore)";

@@ -7,18 +7,23 @@
 use crate::bytes::escape;
 use crate::config::Mode;
 use crate::criu::{Host, Stage};
+use crate::report::folded::folded;
 use crate::report::hints::{cure, Hint, Rank};
 use crate::report::{fact_text, probe_text, reason, render_value, sentence, Outcome, Report};
-use crate::rules::{Finding, Holder, Other, Phase, Proof, Value, Verdict};
+use crate::rules::{Finding, Holder, Other, Phase, Place, Proof, Value, Verdict};
 use crate::scan::ScanError;
 use crate::snapshot::{ScanPhase, Unchecked};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Bytes of a line. CRIU keeps 1023 of its first error for the RPC answer (`cr_errmsg`).
-const LINE: usize = 1000;
+pub(super) const LINE: usize = 1000;
 /// Bytes of a line that its cure may take: it stands at the end and is what the reader came for.
 const CURE: usize = 420;
+/// A cure longer than this is written once per kind.
+const REPEATED_CURE: usize = 200;
+/// Instead of a cure that stands in a line above.
+const AS_ABOVE: &str = "remedy as above";
 /// Bytes of a name from the tree within a line.
 const NAME: usize = 240;
 /// Findings of one kind that are told in full.
@@ -198,7 +203,11 @@ pub(super) fn body(out: &mut Vec<String>, prefix: &str, limit: usize, report: &R
             out.push(format!("{prefix}and {rest} more of {} other kinds{place}", kinds.len().saturating_sub(i)));
             return;
         }
-        out.extend(kind.found.iter().take(full).map(|(finding, cure)| line(prefix, report, finding, cure)));
+        let mut long: HashSet<&str> = HashSet::new();
+        for (finding, cure) in kind.found.iter().take(full) {
+            let repeated = cure.text.len() > REPEATED_CURE && !long.insert(&cure.text);
+            out.push(line(prefix, report, finding, if repeated { AS_ABOVE } else { &cure.text }));
+        }
         told = told.saturating_add(full);
         if kind.found.len() > full {
             let rest: Vec<&Finding> = kind.found.iter().skip(full).map(|(f, _)| *f).collect();
@@ -209,7 +218,7 @@ pub(super) fn body(out: &mut Vec<String>, prefix: &str, limit: usize, report: &R
 }
 
 /// `tcp-connected: pid 4213 (nginx) fd 12: SAYS; other end: ...; also ...; CURE`.
-fn line(prefix: &str, report: &Report, finding: &Finding, cure: &Hint) -> String {
+fn line(prefix: &str, report: &Report, finding: &Finding, cure: &str) -> String {
     let rule = report.rule_of(finding);
     let says = sentence(rule, finding, &|name| match finding.get(name) {
         Some(Value::Text(bytes)) => Some(short_text(bytes)),
@@ -221,11 +230,12 @@ fn line(prefix: &str, report: &Report, finding: &Finding, cure: &Hint) -> String
         text.push_str("; ");
         text.push_str(&end);
     }
-    if !finding.also.is_empty() {
+    let also = also(finding);
+    if !also.is_empty() {
         text.push_str("; also ");
-        text.push_str(&also(finding));
+        text.push_str(&also);
     }
-    let cure = cut(&cure.text, CURE);
+    let cure = cut(cure, CURE);
     format!("{}; {cure}", cut(&text, LINE.saturating_sub(cure.len()).saturating_sub(2)))
 }
 
@@ -262,6 +272,7 @@ fn other_end(finding: &Finding) -> Option<String> {
     let label = match finding.other {
         Some(Other::Socket(_)) => "other end",
         Some(Other::Process(_)) => "other process",
+        Some(Other::OpenFile) => "also open in",
         None => "held by",
     };
     let who = |h: &Holder| match h.fd {
@@ -275,9 +286,12 @@ fn other_end(finding: &Finding) -> Option<String> {
     }
 }
 
+/// The other places, but those that are named as the other end.
 fn also(finding: &Finding) -> String {
+    let is_end = |p: &&Place| finding.holders.iter().any(|h| (h.pid, h.fd) == (p.pid, p.fd));
+    let places: Vec<&Place> = finding.also.iter().filter(|p| !is_end(p)).collect();
     let mut last = Some(finding.pid);
-    let places = finding.also.iter().map(|p| {
+    let places = places.into_iter().map(|p| {
         let same = last == Some(p.pid);
         last = Some(p.pid);
         match p.fd {
@@ -287,21 +301,6 @@ fn also(finding: &Finding) -> String {
         }
     });
     list(places, SHORT_LIST, LINE)
-}
-
-/// `tcp-connected: and 212 more of this kind: pids 1, 2, 3`: by descriptor when all belong to one process.
-fn folded(prefix: &str, rule: &str, rest: &[&Finding]) -> String {
-    let head = format!("{prefix}{rule}: and {} more of this kind: ", rest.len());
-    let room = LINE.saturating_sub(head.len()).saturating_sub(60);
-    let pids: BTreeSet<i32> = rest.iter().map(|f| f.pid).collect();
-    let fds: Vec<i32> = rest.iter().filter_map(|f| f.fd).collect();
-    match pids.first() {
-        Some(pid) if pids.len() == 1 && fds.len() == rest.len() => {
-            format!("{head}pid {pid} fds {}", list(fds.iter().map(i32::to_string), LIST, room))
-        }
-        Some(pid) if pids.len() == 1 => format!("{head}pid {pid}"),
-        _ => format!("{head}pids {}", list(pids.iter().map(i32::to_string), LIST, room)),
-    }
 }
 
 /// Everything that could not be looked at, most frequent cause first.
@@ -343,7 +342,7 @@ fn list(mut items: impl ExactSizeIterator<Item = String>, most: usize, room: usi
 }
 
 /// A name from the tree, escaped; of a long one the beginning and the end, where a path tells most.
-fn short_text(bytes: &[u8]) -> String {
+pub(super) fn short_text(bytes: &[u8]) -> String {
     let whole = escape(bytes);
     if whole.len() <= NAME {
         return whole;

@@ -15,6 +15,7 @@ mod docs;
 mod documents;
 pub mod examples;
 pub mod explain;
+mod folded;
 pub(crate) mod hints;
 mod inspect;
 mod inventory;

@@ -133,6 +133,17 @@ fn the_tree_comes_first_and_a_finding_is_not_its_own_other_end() {
 }
 
 #[test]
+fn both_ends_of_one_finding_are_told_apart() {
+    let a = 1 << 28;
+    let files = vec![socket(3, 70), socket(4, 71)];
+    let snap = snapshot(vec![Task { pid: a, comm: "a".into(), files, ..Task::default() }]);
+    let mut findings = [finding(a, 3, Other::Socket(71))];
+    findings[0].also.push(Place { pid: a, fd: Some(4), ..Place::default() });
+    resolve(&mut findings, &snap, LONG);
+    assert_eq!(findings[0].holders, [Holder { pid: a, comm: "a".into(), fd: Some(4) }]);
+}
+
+#[test]
 fn who_is_not_below_the_root_is_outside() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let ino = inode(&theirs);
@@ -150,4 +161,34 @@ fn who_is_not_below_the_root_is_outside() {
     assert_eq!(findings.map(|f| f.outside), [Some(true), Some(true), Some(false), None]);
     end(holder);
     end(root);
+}
+
+#[test]
+fn who_else_has_an_epoll_file() {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    let [shared, alone] = [(); 2].map(|()| {
+        // SAFETY: a new descriptor, which nothing else owns.
+        unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) }
+    });
+    let number = shared.as_raw_fd();
+    let root = sleeper(shared.try_clone().unwrap());
+    let lone = sleeper(alone);
+    let [root_pid, lone_pid] = [&root, &lone].map(|child| child.id().cast_signed());
+    let epoll = |fd| OpenFile { link: Some("anon_inode:[eventpoll]".into()), ..socket(fd, 9) };
+    let task = |pid| Task { pid, comm: "sleep".into(), files: vec![epoll(0)], ..Task::default() };
+    let snap = snapshot(vec![task(root_pid), task(lone_pid)]);
+    let mut findings = [root_pid, lone_pid].map(|pid| finding(pid, 0, Other::OpenFile));
+    resolve(&mut findings, &snap, LONG);
+    let me = std::process::id().cast_signed();
+    let held: Vec<_> = findings[0].holders.iter().map(|h| (h.pid, h.fd)).collect();
+    assert_eq!(held, [(me, Some(number))]);
+    assert_eq!(findings[1].holders, []);
+    // One of the tree is not searched for.
+    let third = sleeper(shared);
+    let third_pid = third.id().cast_signed();
+    let snap = snapshot(vec![task(root_pid), task(third_pid)]);
+    let mut findings = [finding(root_pid, 0, Other::OpenFile)];
+    resolve(&mut findings, &snap, Duration::ZERO);
+    assert_eq!(findings[0].holders, [Holder { pid: third_pid, comm: "sleep".into(), fd: Some(0) }]);
+    [root, lone, third].into_iter().for_each(end);
 }

@@ -46,91 +46,91 @@ fn the_hint_names_the_place_of_the_runtime() {
           Option: pass --shell-job (again to the restore)
           Option: pass --ghost-limit 2000000
           Option: pass --external 'unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]'); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         Runc
           Option: pass --tcp-established to runc checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
           Option: pass --shell-job to runc checkpoint (again to the restore), or write 'shell-job' in /etc/criu/runc.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         Crun, libcriu 4.1
           Option: pass --tcp-established to crun checkpoint (again to the restore), or write 'tcp-close' in /etc/criu/default.conf; or close the connection
           Option: pass --shell-job to crun checkpoint (again to the restore)
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         Crun
           Option: pass --tcp-established to crun checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf; or close the connection
           Option: pass --shell-job to crun checkpoint (again to the restore), or write 'shell-job' in /etc/criu/crun.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         Containerd
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/runc.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         ContainerdCrun, libcriu 4.1
           Option: write 'tcp-close' in /etc/criu/default.conf; or close the connection; containerd gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           NoRemedy: containerd gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         ContainerdCrun
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/crun.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         Crio
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/runc.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/runc.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         CrioCrun, libcriu 4.1
           Option: write 'tcp-close' in /etc/criu/default.conf; or close the connection; CRI-O gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           NoRemedy: CRI-O gives crun no flags, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         CrioCrun
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/crun.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/crun.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         PodmanCrun, libcriu 4.1
           Option: pass --tcp-established to podman container checkpoint (again to the restore), or write 'tcp-close' in /etc/criu/default.conf; or close the connection
           NoRemedy: podman has no flag for --shell-job, and crun reads /etc/criu/crun.conf only with libcriu 4.2 or newer
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         PodmanCrun
           Option: pass --tcp-established to podman container checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/crun.conf (or the file of annotation org.criu.config); or close the connection
           Option: write 'shell-job' in /etc/criu/crun.conf (or the file of annotation org.criu.config)
           Option: write 'ghost-limit 2000000' in /etc/criu/crun.conf (or the file of annotation org.criu.config)
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/crun.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         PodmanRunc
           Option: pass --tcp-established to podman container checkpoint (again to the restore), or write 'tcp-established' or 'tcp-close' in /etc/criu/runc.conf (or the file of annotation org.criu.config); or close the connection
           Option: write 'shell-job' in /etc/criu/runc.conf (or the file of annotation org.criu.config)
           Option: write 'ghost-limit 2000000' in /etc/criu/runc.conf (or the file of annotation org.criu.config)
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/runc.conf (or the file of annotation org.criu.config); or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         Lxc
           Option: write 'tcp-established' or 'tcp-close' in /etc/criu/default.conf; or close the connection
           Option: write 'shell-job' in /etc/criu/default.conf
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         Youki
           Option: pass --tcp-established to youki's checkpoint command (again to the restore), or write 'tcp-close' in /etc/criu/default.conf; or close the connection
           Option: pass --shell-job to youki's checkpoint command (again to the restore)
           Option: write 'ghost-limit 2000000' in /etc/criu/default.conf
           Option: write 'external unix[4711]' (restore with --ext-unix-sk where its other end has a name and else --inherit-fd 'fd[N]:socket:[INO]') in /etc/criu/default.conf; or load a CRIU plugin that accepts it (DUMP_UNIX_SK hook)
-          NoRemedy: only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+          NoRemedy: no workaround known
         Rpc
           Option: set tcp_established = true or tcp_close = true in the RPC request (again to the restore); or close the connection
           Option: set shell_job = true in the RPC request (again to the restore)

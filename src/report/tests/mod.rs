@@ -199,16 +199,41 @@ fn repeats_are_folded() {
             Error (preflight): tcp-connected: pid 5000 (nginx) fd 3: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close (again to the restore); or close the connection
             Error (preflight): tcp-connected: pid 5000 (nginx) fd 3: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close (again to the restore); or close the connection
             Error (preflight): tcp-connected: pid 5001 (nginx) fd 3: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; pass --tcp-established or --tcp-close (again to the restore); or close the connection
-            Error (preflight): tcp-connected: and 212 more of this kind: pids 5001, 5002, 5003, 5004, 5005, 5006, 5007, 5008, 5009, 5010, 5011, 5012, 5013, 5014, 5015, 5016, 5017, 5018, 5019, 5020, 5021, 5022, 5023, 5024, 5025, 5026, 5027, 5028, 5029, 5030, 5031, 5032, 5033, 5034, 5035, 5036, 5037, 5038, 5039, 5040 and 67 more
+            Error (preflight): tcp-connected: and 212 more of this kind: pid 5001 fd 3, pid 5002 fd 3, pid 5003 fd 3, pid 5004 fd 3, pid 5005 fd 3, pid 5006 fd 3, pid 5007 fd 3, pid 5008 fd 3, pid 5009 fd 3, pid 5010 fd 3, pid 5011 fd 3, pid 5012 fd 3, pid 5013 fd 3, pid 5014 fd 3, pid 5015 fd 3, pid 5016 fd 3, pid 5017 fd 3, pid 5018 fd 3, pid 5019 fd 3, pid 5020 fd 3, pid 5021 fd 3, pid 5022 fd 3, pid 5023 fd 3, pid 5024 fd 3, pid 5025 fd 3, pid 5026 fd 3, pid 5027 fd 3, pid 5028 fd 3, pid 5029 fd 3, pid 5030 fd 3, pid 5031 fd 3, pid 5032 fd 3, pid 5033 fd 3, pid 5034 fd 3, pid 5035 fd 3, pid 5036 fd 3, pid 5037 fd 3, pid 5038 fd 3, pid 5039 fd 3, pid 5040 fd 3 and 133 more
             Error (preflight): ghost-too-big: pid 4213 (java) fd 0: deleted file /tmp/x has 2 bytes; pass --ghost-limit 2
             Error (preflight): ghost-too-big: pid 4213 (java) fd 1: deleted file /tmp/x has 2 bytes; pass --ghost-limit 2
             Error (preflight): ghost-too-big: pid 4213 (java) fd 2: deleted file /tmp/x has 2 bytes; pass --ghost-limit 2
             Error (preflight): ghost-too-big: and 37 more of this kind: pid 4213 fds 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39
-            Error (preflight): tty-orphan-master: pid 4213 (java) fd 0: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
-            Error (preflight): tty-orphan-master: pid 4213 (java) fd 1: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
-            Error (preflight): tty-orphan-master: pid 4213 (java) fd 2: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
-            Error (preflight): tty-orphan-master: pid 4213 (java) fd 3: the master of /dev/pts/1 is outside; only an RPC client of CRIU can set orphan_pts_master, its command line cannot
+            Error (preflight): tty-orphan-master: pid 4213 (java) fd 0: the master of /dev/pts/1 is outside; no workaround known
+            Error (preflight): tty-orphan-master: pid 4213 (java) fd 1: the master of /dev/pts/1 is outside; no workaround known
+            Error (preflight): tty-orphan-master: pid 4213 (java) fd 2: the master of /dev/pts/1 is outside; no workaround known
+            Error (preflight): tty-orphan-master: pid 4213 (java) fd 3: the master of /dev/pts/1 is outside; no workaround known
         "#]],
+    );
+}
+
+#[test]
+fn a_long_remedy_is_written_once_and_both_ends_are_named_once() {
+    static RING: Rule = rule("fd-io-uring", "io_uring", &[Remedy::Workload(
+        "run the program without the thing, by a switch of its own, or by another one, or by a third that is described at length; or \
+         keep it from being made, by a profile or by a setting of the kernel, before the program starts",
+    )]);
+    let rings = [finding(&RING, 1, "a", Some(3)), finding(&RING, 2, "b", Some(3))];
+    let mut pair = tcp(4213, 12);
+    pair.other = Some(Other::Socket(9));
+    pair.also =
+        [(4213, 13), (4214, 13), (4215, 7)].map(|(pid, fd)| Place { pid, fd: Some(fd), ..Place::default() }).to_vec();
+    pair.holders = vec![Holder { pid: 4215, comm: "redis".into(), fd: Some(7) }];
+    static BOTH: &[&Rule] = &[&RING, &TCP];
+    let report = Report { rules: BOTH, ..report([&[pair][..], &rings].concat()) };
+    check(
+        &lines(&report, &host(Runtime::Cli)),
+        expect![[r#"
+        Error (preflight): refusing to dump pid 4211 (nginx), nothing was frozen: 3 blockers in 5 of 17 tasks: tcp-connected x1, fd-io-uring x2
+        Error (preflight): tcp-connected: pid 4213 (nginx) fd 12: TCP 10.0.0.2:443 <- 10.0.0.9:51514 ESTABLISHED; other end: pid 4215 (redis) fd 7; also fd 13, pid 4214 fd 13; pass --tcp-established or --tcp-close (again to the restore); or close the connection
+        Error (preflight): fd-io-uring: pid 1 (a) fd 3: io_uring; run the program without the thing, by a switch of its own, or by another one, or by a third that is described at length; or keep it from being made, by a profile or by a setting of the kernel, before the program starts
+        Error (preflight): fd-io-uring: pid 2 (b) fd 3: io_uring; remedy as above
+    "#]],
     );
 }
 

@@ -108,8 +108,9 @@ pub(crate) static FD_IO_URING: Rule = Rule {
     source: "criu/pie/parasite.c:drain_fds, criu/files.c:dump_one_file",
     versions: Versions::All,
     remedies: &[Remedy::Workload(
-        "run the program without io_uring (many have a switch: UV_USE_IO_URING=0 for Node.js, io_method=worker for PostgreSQL, \
-         innodb_use_native_aio=0 for MariaDB), or forbid it with kernel.io_uring_disabled=2 before it starts",
+        "run the program without io_uring: by a switch of its own (io_method=worker for PostgreSQL, innodb_use_native_aio=0 for \
+         MariaDB; UV_USE_IO_URING=0 does not stop Node.js 24), or refuse it io_uring_setup before it starts, by a seccomp profile \
+         or with sysctl kernel.io_uring_disabled=2",
     )],
     phase: Phase::BeforePages,
     when: When::Early,
@@ -212,7 +213,7 @@ pub(crate) static PIDFD_OUTSIDE: Rule = Rule {
     criu: &["pidfd pid %d is not a part of process tree.."],
     source: "criu/pidfd.c:dump_one_pidfd",
     versions: Versions::With(Cap::Pidfds),
-    remedies: &[Remedy::Workload("have the program close it before the dump")],
+    remedies: &[Remedy::Workload("have the program close it, or end that process, before the dump")],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Outsider,

@@ -3,7 +3,7 @@
 use crate::criu_model::epoll::{unresolved, UnresolvedEpollTarget, UnresolvedReason};
 use crate::criu_model::queued::met_in_queues;
 use crate::rules::sockets::unix_queue;
-use crate::rules::{Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
+use crate::rules::{Evidence, Finding, Other, Phase, Remedy, Rule, Value, Versions, When};
 use std::cell::LazyCell;
 
 pub(crate) static EPOLL_ESCAPED: Rule = Rule {
@@ -24,7 +24,12 @@ pub(crate) static EPOLL_ESCAPED: Rule = Rule {
     criu: &["Dump eventpoll (pid: %d) failed with %d"],
     source: "criu/eventpoll.c:flush_eventpoll_dinfo_queue",
     versions: Versions::All,
-    remedies: &[Remedy::Workload("have the program remove a descriptor from epoll (EPOLL_CTL_DEL) before it closes it")],
+    remedies: &[
+        Remedy::Workload("have the program remove a descriptor from epoll (EPOLL_CTL_DEL) before it closes it"),
+        Remedy::Workload(
+            "{fault?closed=if it has inherited the epoll descriptor, start it without (in a shell: PROGRAM {fd}>&-)}",
+        ),
+    ],
     phase: Phase::BeforePages,
     when: When::Early,
     evidence: Evidence::Tree,
@@ -46,7 +51,7 @@ pub(crate) static EPOLL_ESCAPED: Rule = Rule {
 
 fn with_fault(f: Finding, escape: &UnresolvedEpollTarget) -> Finding {
     let missed = match escape.reason {
-        UnresolvedReason::Closed => return f.term("fault", "closed"),
+        UnresolvedReason::Closed => return f.term("fault", "closed").other(Other::OpenFile),
         UnresolvedReason::Earlier => "earlier",
         UnresolvedReason::Queued => "queued",
         UnresolvedReason::Device => "device",

@@ -226,7 +226,8 @@ pub(crate) static TCP_REPAIR: Rule = Rule {
     find: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_tcp() && ctx.socks.net_admin(s) == Some(false)) {
             if let Some((gate, f)) = saved(rule, ctx, s) {
-                sink.push_unless(gate, f);
+                let connected = s.inet().filter(|t| t.state != state::CLOSE);
+                sink.push_unless(gate, if let Some(t) = connected { both_ends(f, ctx, t) } else { f });
             }
         }
     },
@@ -286,10 +287,17 @@ fn connection(rule: &Rule, ctx: &Ctx, s: &Sock, t: &InetDiag) -> Finding {
         .fact("local", local(t))
         .fact("remote", remote(t))
         .term("state", state_name(t.state));
-    match other_end(ctx, t) {
-        Some(ino) => f.other(Other::Socket(ino)),
-        None => f,
-    }
+    both_ends(f, ctx, t)
+}
+
+/// Names the other end, if it was listed too: both ends in the tree are one finding with two places.
+fn both_ends(f: Finding, ctx: &Ctx, t: &InetDiag) -> Finding {
+    let Some(other) = other_end(ctx, t) else { return f };
+    let own = u64::from(t.inode);
+    // In another namespace there may be a connection with the same addresses.
+    let mutual = ctx.socks.between((t.src, t.sport), (t.dst, t.dport)) == Some(own);
+    let f = if mutual { f.key(format!("socket:{}", own.min(other))) } else { f };
+    f.other(Other::Socket(other))
 }
 
 /// The inode of the socket with the same two addresses the other way round, in any namespace of the tree.

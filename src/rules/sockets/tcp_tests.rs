@@ -1,10 +1,11 @@
 //! TCP and UDP.
 
 use super::*;
+use crate::criu::Host;
 use crate::rules::sockets::udp::UDP_CORKED;
 use crate::rules::testkit::*;
 use crate::rules::Verdict::{self, Refuse, Warn};
-use crate::snapshot::{ScanPhase, Snapshot, SocketFacts, SocketTable, TcpFacts};
+use crate::snapshot::{Namespaces, ScanPhase, Snapshot, SocketFacts, SocketTable, Task, TcpFacts};
 
 fn tree(listed: Vec<InetDiag>) -> Snapshot {
     let mut s = snap(vec![socket(3, 1)]);
@@ -86,6 +87,29 @@ fn the_other_end_is_found_by_its_addresses() {
         let found = found(&TCP_CONNECTED, &tree(vec![t.clone(), other]), &host());
         assert_eq!(found.first().map(|f| f.other.clone()), Some(expected));
     }
+}
+
+#[test]
+fn both_ends_in_the_tree_are_one_finding() {
+    let t = inet(1, 6, 1);
+    let back = InetDiag { inode: 9, src: t.dst, dst: t.src, sport: t.dport, dport: t.sport, ..t.clone() };
+    let mut s = tree(vec![t.clone(), back]);
+    s.tasks[0].files.push(socket(4, 9));
+    let places = |s: &Snapshot, rule: &'static Rule, host: &Host| -> Vec<Vec<Option<i32>>> {
+        let found = found(rule, s, host);
+        found.iter().map(|f| std::iter::once(f.fd).chain(f.also.iter().map(|p| p.fd)).collect()).collect()
+    };
+    assert_eq!(places(&s, &TCP_CONNECTED, &host()), [[Some(3), Some(4)]]);
+    // Another one with the same addresses, in another network namespace.
+    s.tasks[0].files.push(socket(5, 20));
+    s.sockets.push(SocketTable { inet: vec![InetDiag { inode: 20, ..t }], ..table() });
+    s.sockets[1].netns += 1;
+    s.tasks.push(Task { ns: Namespaces { net: Some(s.sockets[1].netns), ..s.tasks[0].ns }, ..task(101) });
+    assert_eq!(places(&s, &TCP_CONNECTED, &host()), [vec![Some(3), Some(4)], vec![Some(5)]]);
+    for table in &mut s.sockets {
+        table.net_admin = Some(false);
+    }
+    assert_eq!(places(&s, &TCP_REPAIR, &with(Opt::TcpEstablished)), [vec![Some(3), Some(4)], vec![Some(5)]]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The state a process is in: dead, dying, stopped, out of descriptors.
 
 use crate::criu::Cap;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
+use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{Task, Thread};
 use std::collections::HashMap;
 
@@ -29,18 +29,22 @@ pub(crate) static ROOT_IS_DEAD: Rule = Rule {
     summary: "The process to be dumped has ended.",
     group: "Processes",
     condition: "The root of the tree has exited and is a zombie. (Zombies further down are dumped.)",
-    message: "the root process has exited and waits for its parent",
+    message: "the root process has exited and its parent[, process {parent},] has not waited for it",
     criu: &["Unable to interrupt task: %d (%s)", "{with --freeze-cgroup} A root task is dead"],
     source: "criu/seize.c:collect_pstree, criu/cr-dump.c:dump_zombies",
     versions: Versions::All,
-    remedies: &[],
+    remedies: &[Remedy::Workload(
+        "name a process that is alive (see ps -ef: its children now have another parent), or start the program again",
+    )],
     phase: Phase::Freezing,
     when: When::Early,
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
         // With living threads it is the rule below.
         if let Some(root) = ctx.snap.root_task().filter(|t| t.is_zombie() && other_threads(t).all(is_dead)) {
-            sink.push(Finding::on_task(rule, root));
+            let parent = Some(root.ppid).filter(|ppid| *ppid > 0);
+            let f = Finding::on_task(rule, root).fact_opt("parent", parent.map(|ppid| Value::Num(ppid.into())));
+            sink.push(Finding { other: parent.map(Other::Process), ..f });
         }
     },
 };
