@@ -219,11 +219,17 @@ fn read_line(info: &mut FdInfo, line: &[u8]) -> Option<()> {
             Some(())
         }
         b"map_type" => set(&mut info.bpf_map, dec(value).map(|map_type| BpfMap { map_type, map_id: None })),
-        b"map_id" => info.bpf_map.as_mut().and_then(|m| set(&mut m.map_id, dec(value))),
+        b"map_id" => of_head(&mut info.bpf_map, |map| set(&mut map.map_id, dec(value))),
         b"prog_type" => set(&mut info.bpf_prog, dec(value).map(|prog_type| BpfProg { prog_type, prog_id: None })),
-        b"prog_id" => info.bpf_prog.as_mut().and_then(|p| set(&mut p.prog_id, dec(value))),
+        b"prog_id" => of_head(&mut info.bpf_prog, |prog| set(&mut prog.prog_id, dec(value))),
         _ => Some(()),
     }
+}
+
+/// A line that stands below another: without that one it is of another kind of file. A BPF link tells the program that it
+/// attaches (`bpf_link_show_fdinfo()`), that of an iterator its map (`bpf_iter_map_show_fdinfo()`).
+fn of_head<T>(head: &mut Option<T>, read: impl FnOnce(&mut T) -> Option<()>) -> Option<()> {
+    head.as_mut().map_or(Some(()), read)
 }
 
 /// Fills an empty slot; a second line of the same key changes nothing.

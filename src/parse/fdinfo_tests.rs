@@ -92,6 +92,14 @@ fn process_terminal_net_and_bpf() {
         "prog_type:\t1\nprog_jited:\t1\nprog_tag:\t59f4a931744dcdc6\nmemlock:\t4096\nprog_id:\t97\nrun_time_ns:\t0\n",
     );
     assert_eq!(info.bpf_prog, Some(BpfProg { prog_type: 1, prog_id: Some(97) }));
+    // A link, which has the program that it attaches.
+    for link in [
+        "link_type:\tcgroup\nlink_id:\t89\nprog_tag:\tb11459a0e11ca14c\nprog_id:\t2993\ncgroup_id:\t1\nattach_type:\t0\n",
+        "link_type:\tnetns\nlink_id:\t91\nprog_tag:\tb11459a0e11ca14c\nprog_id:\t2995\nnetns_ino:\t4026531833\nattach_type:\t36\n",
+        "link_type:\titer\nlink_id:\t92\nprog_tag:\tb11459a0e11ca14c\nprog_id:\t2996\ntarget_name:\tbpf_map_elem\nmap_id:\t7\n",
+    ] {
+        assert_eq!(with_head(link), with_head(""));
+    }
     // Keys that nobody asks for: io_uring, userfaultfd.
     let info = with_head("SqMask:\t0x7\nPollList:\nCqOverflowList:\nNAPI:\tdisabled\nAPI:\taa:0:80000000000001ff\n");
     assert_eq!(info, with_head(""));
@@ -118,7 +126,7 @@ fn lock_lines() {
 
 #[test]
 fn odd_lines_cost_themselves_and_forged_ones_nothing() {
-    let info = parse(b"pos:\tx\nflags:\t09\nmnt_id:\t17\ninotify wd:zz\nlock:\tgarbage\ntty-index:\t7\nmap_id:\t1\n");
+    let info = parse(b"pos:\tx\nflags:\t09\nmnt_id:\t17\ninotify wd:zz\nlock:\tgarbage\ntty-index:\t7\nmap_type:\t1\nmap_id:\tx\n");
     assert_eq!((info.mnt_id, info.tty_index, info.flags, info.bad), (Some(17), Some(7), None, 5));
     // A dma-buf name with a newline comes after the head.
     let info = with_head("name:\tx\nflags:\t0100000000\npos:\t77\nmnt_id:\t1\nino:\t1\n");

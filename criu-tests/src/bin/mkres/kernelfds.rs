@@ -9,6 +9,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "perf-event", help: "a software event; map, closed", make: perf },
     Kind { name: "bpf-map", help: "", make: bpf_map },
     Kind { name: "bpf-prog", help: "", make: bpf_prog },
+    Kind { name: "bpf-link", help: "a program that lets pass, attached to the network namespace", make: bpf_link },
     Kind { name: "memfd", help: "map, closed; huge: of huge pages, where none is free", make: |c, a| memory(c, a, false) },
     Kind { name: "memfd-secret", help: "map, closed", make: |c, a| memory(c, a, true) },
     Kind { name: "dmabuf", help: "a DMA buffer of the system heap; map, closed", make: dmabuf },
@@ -77,13 +78,32 @@ fn bpf_prog(cx: &mut Ctx, a: &Args) -> Res {
     keep(cx, a, fd, 0, 0)
 }
 
+fn bpf_link(cx: &mut Ctx, a: &Args) -> Res {
+    const SK_LOOKUP: u64 = 36; // enum bpf_attach_type
+    let program = load(30, SK_LOOKUP, 1)?; // SK_PASS
+    let netns = sys::open("/proc/self/ns/net", libc::O_RDONLY)?;
+    let mut attr = [0u64; 16];
+    attr[0] = program as u64 | ((netns as u64) << 32);
+    attr[1] = SK_LOOKUP;
+    let fd = bpf("BPF_LINK_CREATE", 28, &attr)?;
+    sys::close(netns);
+    sys::close(program);
+    keep(cx, a, fd, 0, 0)
+}
+
 /// A socket filter that drops everything.
 pub fn load_filter() -> Res<i32> {
-    let code: [u64; 2] = [0x00b7, 0x0095]; // r0 = 0; exit
+    load(1, 0, 0)
+}
+
+/// A program of this type that returns this.
+fn load(kind: u64, attach: u64, result: u64) -> Res<i32> {
+    let code: [u64; 2] = [0x00b7 | (result << 32), 0x0095]; // r0 = result; exit
     let mut attr = [0u64; 16];
-    attr[0] = 1 | (2 << 32); // socket filter, instructions
+    attr[0] = kind | (2 << 32); // type, instructions
     attr[1] = code.as_ptr() as u64;
     attr[2] = c"GPL".as_ptr() as u64;
+    attr[8] = attach << 32; // expected_attach_type, behind prog_ifindex
     bpf("BPF_PROG_LOAD", 5, &attr)
 }
 
