@@ -2,6 +2,7 @@
 
 use crate::criu_model::diag_list::End;
 use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, UnixDiag};
+use crate::parse::proc_net::SocketQueues;
 use crate::snapshot::{Answer, OpenFile, Socket, SocketFacts, SocketTable, Task, UnixQueueFacts};
 use std::net::SocketAddr;
 
@@ -12,6 +13,7 @@ pub struct Sock<'a> {
     pub file: &'a OpenFile,
     pub(super) facts: Option<&'a SocketFacts>,
     pub(super) listed: Option<(&'a SocketTable, Socket<'a>)>,
+    pub(super) unlisted: Option<SocketQueues>,
     /// Whether CRIU collects the namespace it is listed in; `None`: not known, or not listed.
     pub(super) collected: Option<bool>,
     pub(super) unreached: Option<End>,
@@ -48,6 +50,11 @@ impl<'a> Sock<'a> {
             Socket::Inet(s) => Some(s),
             _ => None,
         }
+    }
+    /// What lies in the queues of an IP socket, as the kernel shows it. `None`: not known.
+    pub(crate) fn queues(&self) -> Option<SocketQueues> {
+        let listed = |s: &InetDiag| SocketQueues { ino: self.ino, unsent: s.wqueue, unread: s.rqueue };
+        self.inet().map(listed).or(self.unlisted)
     }
     pub(crate) fn packet(&self) -> Option<&'a PacketDiag> {
         match self.diag()? {

@@ -6,6 +6,7 @@ use crate::criu_model::diag_list::{self, End};
 pub(crate) use crate::criu_model::socket::Sock;
 use crate::hash::{Map, Set};
 use crate::parse::diag::UnixDiag;
+use crate::parse::proc_net::SocketQueues;
 use crate::snapshot::{Index, Snapshot, SocketTable};
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -57,6 +58,8 @@ impl<'a> Socks<'a> {
                 socks.waiting.extend(listener.icons.iter().flatten().map(|client| (*client, listener)));
             }
         }
+        let unlisted = snap.sockets.iter().flat_map(|table| &table.unlisted);
+        let unlisted: Map<u64, SocketQueues> = unlisted.map(|s| (s.ino, *s)).collect();
         for ino in index.held_sockets() {
             let Some((task, file)) = index.socket_holders(*ino).next() else { continue };
             let listed = index.socket(*ino);
@@ -66,6 +69,7 @@ impl<'a> Socks<'a> {
                 file,
                 facts: index.socket_holders(*ino).find_map(|(_, file)| file.socket()),
                 listed,
+                unlisted: unlisted.get(ino).copied(),
                 collected: listed.and_then(|(table, _)| socks.collects(table.netns)),
                 unreached: socks.unreached.get(ino).copied(),
             });

@@ -1,5 +1,6 @@
 //! What CRIU accepts and loses without a word, or writes in a way that it cannot restore. Never a refusal.
 
+use crate::parse::proc_net::SocketQueues;
 use crate::rules::sockets::tcp::local;
 use crate::rules::{Ctx, Evidence, Finding, Other, Phase, Remedy, Rule, Versions, When};
 use crate::snapshot::{Namespaces, Task, Thread, UnsavedThreadState};
@@ -13,7 +14,7 @@ pub(crate) static LOST_RECEIVE_QUEUE: Rule = Rule {
     id: "lost-receive-queue",
     summary: "Datagrams that were received and not read: they are lost.",
     group: "Dumped, and lost",
-    condition: "A UDP, UDP-Lite or raw socket has received what nobody has read: it is not in the images.",
+    condition: "A UDP, UDP-Lite, raw or ICMP socket has received what was not read: it is not in the images.",
     message: "{protocol} socket[ {local}] (inode {ino}) with unread datagrams ({bytes} bytes of the kernel's memory), which are lost",
     criu: &[],
     source: "criu/sk-inet.c:do_dump_one_inet_fd",
@@ -22,14 +23,14 @@ pub(crate) static LOST_RECEIVE_QUEUE: Rule = Rule {
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
-    find: |rule, ctx, sink| queue(rule, ctx, |s| s.rqueue, |f| sink.push(f)),
+    find: |rule, ctx, sink| queue(rule, ctx, |s| s.unread, |f| sink.push(f)),
 };
 
 pub(crate) static LOST_SEND_QUEUE: Rule = Rule {
     id: "lost-send-queue",
     summary: "Datagrams that were held back and not sent: they are lost.",
     group: "Dumped, and lost",
-    condition: "A UDP, UDP-Lite or raw socket has something to send still: data held back by MSG_MORE, mostly. (With UDP_CORK the dump \
+    condition: "A UDP, UDP-Lite, raw or ICMP socket has something to send still: data held back by MSG_MORE, mostly. (With UDP_CORK the dump \
            is refused instead: udp-corked.)",
     message: "{protocol} socket[ {local}] (inode {ino}) with unsent data ({bytes} bytes of the kernel's memory), which is lost",
     criu: &[],
@@ -39,21 +40,22 @@ pub(crate) static LOST_SEND_QUEUE: Rule = Rule {
     phase: Phase::Never,
     when: When::Early,
     evidence: Evidence::Object,
-    find: |rule, ctx, sink| queue(rule, ctx, |s| s.wqueue, |f| sink.push(f)),
+    find: |rule, ctx, sink| queue(rule, ctx, |s| s.unsent, |f| sink.push(f)),
 };
 
-fn queue(rule: &Rule, ctx: &Ctx, bytes: impl Fn(&crate::parse::diag::InetDiag) -> u32, mut push: impl FnMut(Finding)) {
+fn queue(rule: &Rule, ctx: &Ctx, bytes: impl Fn(&SocketQueues) -> u32, mut push: impl FnMut(Finding)) {
     for s in ctx.socks.all.iter().filter(|s| s.is_ip()) {
-        let Some(listed) = s.inet() else { continue };
+        let Some(queues) = s.queues() else { continue };
         let protocol = match (s.ip_type(), s.ip_protocol()) {
             (Some(libc::SOCK_RAW), _) => "raw",
             (_, Some(libc::IPPROTO_UDP)) => "UDP",
             (_, Some(libc::IPPROTO_UDPLITE)) => "UDP-Lite",
+            (_, Some(libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6)) => "ICMP",
             _ => continue,
         };
-        let bytes = bytes(listed);
+        let bytes = bytes(&queues);
         if bytes != 0 && s.fact(|f| f.udp_cork) != Some(true) {
-            let f = s.finding(rule, &ctx.index).term("protocol", protocol).fact("local", local(listed));
+            let f = s.finding(rule, &ctx.index).term("protocol", protocol).fact_opt("local", s.inet().map(local));
             push(f.num("bytes", bytes));
         }
     }

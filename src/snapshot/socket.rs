@@ -2,6 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::parse::diag::{InetDiag, NetlinkDiag, PacketDiag, UnixDiag};
+use crate::parse::proc_net::SocketQueues;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -15,6 +16,9 @@ pub struct SocketTable {
     pub inet: Vec<InetDiag>,
     pub packet: Vec<PacketDiag>,
     pub netlink: Vec<NetlinkDiag>,
+    /// Those of the tree among the raw and ICMP sockets that the kernel does not list: what /proc/PID/net tells of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unlisted: Vec<SocketQueues>,
     /// We have CAP_NET_ADMIN over the namespace.
     #[serde(default)]
     pub net_admin: Option<bool>,

@@ -9,7 +9,7 @@ use crate::hash::Set;
 use crate::parse::diag::{self, Dump};
 use crate::parse::sockets::family::{INET, INET6, NETLINK, PACKET, UNIX};
 use crate::parse::sockets::protocol::{MPTCP, RAW, TCP, UDP, UDPLITE};
-use crate::scan::net::inside;
+use crate::scan::net::{inside, proc_net};
 use crate::scan::passes::PassContext;
 use crate::scan::sys::{self, retry};
 use crate::snapshot::{Namespaces, Probe, ScanPhase, SocketTable, Task, Unchecked};
@@ -64,6 +64,7 @@ pub(crate) fn collect(cx: &mut PassContext) {
     let (sockets, unchecked) = ask(&snap.tasks, &snap.criu.ns, &held, snap.look, &mut cache.refused);
     snap.sockets = sockets;
     log.0.extend(unchecked);
+    proc_net::collect(cx, held);
 }
 
 /// The tables of a look. What the early one found that the kernel cannot tell stands in `memo`, where the kernel had an answer to

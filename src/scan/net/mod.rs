@@ -2,3 +2,4 @@
 
 pub(crate) mod diag;
 pub(crate) mod inside;
+mod proc_net;

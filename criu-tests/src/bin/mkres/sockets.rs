@@ -18,12 +18,12 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "sctp", help: "SCTP", make: |c, _| made(c, 2, 1, 132) },
     Kind {
         name: "ping",
-        help: "ICMP datagram; allow: let everyone, in a network namespace of our own (newns:net)",
+        help: "ICMP datagram; allow: let everyone, in a network namespace of our own (newns:net); unread: a reply that was not read",
         make: ping,
     },
     Kind {
         name: "raw",
-        help: "proto=N (1), v6, connected; diag=yes|no: only on a kernel that can (cannot) list raw sockets",
+        help: "proto=N (1), v6, connected, unread: a packet of its own; diag=yes|no: only on a kernel that can (cannot) list raw sockets",
         make: raw,
     },
     Kind { name: "mptcp", help: "listen, v6", make: mptcp },
@@ -55,7 +55,13 @@ fn ping(cx: &mut Ctx, a: &Args) -> Res {
         let file = "/proc/sys/net/ipv4/ping_group_range";
         std::fs::write(file, "0 2147483647").map_err(|e| Fail::Skip(format!("{file}: {e}")))?;
     }
-    made(cx, libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP)
+    if !a.has("unread") {
+        return made(cx, libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP);
+    }
+    let s = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP)?;
+    send_echo(s, libc::AF_INET)?;
+    cx.fd("", s);
+    Ok(())
 }
 
 fn any(cx: &mut Ctx, a: &Args) -> Res {
@@ -75,7 +81,21 @@ fn raw(cx: &mut Ctx, a: &Args) -> Res {
         let (to, len) = super::tcp::loopback(domain, 0);
         sys::connect("loopback", s, &to, len)?;
     }
+    if a.has("unread") {
+        // Each raw socket of the protocol gets it, the sender too.
+        send_echo(s, domain)?;
+    }
     cx.fd("", s);
+    Ok(())
+}
+
+/// An echo request to ourselves.
+fn send_echo(s: i32, domain: i32) -> Res {
+    let (to, len) = super::tcp::loopback(domain, 0);
+    let kind = if domain == libc::AF_INET6 { 128 } else { 8 };
+    let echo = [kind, 0, !kind, 0xff, 0, 0, 0, 0];
+    let to = std::ptr::from_ref(&to).cast();
+    sys::ok("echo request", unsafe { libc::sendto(s, echo.as_ptr().cast(), echo.len(), 0, to, len) as i32 })?;
     Ok(())
 }
 
