@@ -193,8 +193,10 @@ fn problem(
     external_key(file)?;
     let unless = if file.is_chrdev() { tty_external(host, file) } else { Gate::InForce };
     let Some(node) = node else {
-        // Without its link it may be a memfd or a segment of shared memory, which are on no mount of anybody's.
-        let seen = if path.is_some() { Gate::InForce } else { Gate::FACT_UNKNOWN };
+        // A regular file without its link may be a memfd or a segment of shared memory, which CRIU does not look up. The
+        // link of a device is not read.
+        let looked_up = path.is_some() || file.kind() != libc::S_IFREG;
+        let seen = if looked_up { Gate::InForce } else { Gate::FACT_UNKNOWN };
         return Some((Problem::MountUnknown, unless.or(table_gate(snap)).or(seen)));
     };
     if model.is_overmounted(node) {

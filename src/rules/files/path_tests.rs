@@ -117,7 +117,12 @@ fn unknown_mount() {
     alone(&FILE_MOUNT_UNKNOWN, &s, &with(Opt::ShellJob), REFUSE);
     alone(&FILE_MOUNT_UNKNOWN, &s, &Host { externals: None, ..host() }, WARN);
     alone(&FILE_MOUNT_UNKNOWN, &mapped(|f| f.attr.mnt_id = Some(0x1f)), &host(), REFUSE);
-    // Without any table, or with one that was not understood whole, nobody knows.
+    let null = Dev { major: 1, minor: 3 };
+    let without_link =
+        |kind| regular(|f| (f.attr.mode, f.attr.rdev, f.attr.mnt_id, f.link) = (kind, null, Some(0x1f), None));
+    alone(&FILE_MOUNT_UNKNOWN, &without_link(libc::S_IFCHR), &host(), REFUSE);
+    alone(&FILE_MOUNT_UNKNOWN, &without_link(libc::S_IFREG), &host(), WARN);
+    // Without any table, or with one that was not understood whole, it is not known.
     let blind = Snapshot { mounts: Vec::new(), ..s.clone() };
     assert_eq!(rules(&blind, &host()), []);
     let mut torn = s;
