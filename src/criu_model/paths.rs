@@ -64,7 +64,7 @@ pub(crate) struct PathProblem<'a> {
     pub problem: Problem,
     /// What else decides whether CRIU looks at the path, besides the remedies of the rules.
     pub unless: Gate,
-    /// CRIU forgets that it has failed (`dump_task_mm`): the dump goes through.
+    /// CRIU forgets that it has failed (`dump_task_mm`): the dump goes through without the process's mm, and no restore does.
     pub forgotten: bool,
 }
 

@@ -199,9 +199,6 @@ fn failed(case: &Case, ran: &Ran, announced: bool) -> Verdict {
     if let Some((_, why)) = KNOWN.iter().find(|(parts, _)| is(parts)) {
         return Verdict::Dumped(Fate::Known(why));
     }
-    if case.words.iter().any(|w| w == "exe-unlinked") && said(ran, "killed by signal 11") {
-        return Verdict::Dumped(Fate::Known("an exe that CRIU has not recorded"));
-    }
     // What is made "outside" by the first process of a pid namespace is in the tree: both ends are, and one is handed in.
     let in_pidns = case.words.iter().any(|w| w.starts_with("newns:") && w.contains("pid"));
     if ran.timed_out && in_pidns && case.opts.iter().any(|o| o.contains("unix[")) {

@@ -74,7 +74,8 @@ pub(crate) static LINK_REMAP_NEEDED: Rule = Rule {
     summary: "An open file whose name was deleted while it has another name (a hard link).",
     group: "Paths",
     condition: "An open file has lost the name it was opened by, but has another one (its link count is not 0): CRIU would have \
-           to make a temporary hard link.",
+           to make a temporary hard link. For the exe alone, with no mapping of it left, the dump goes through without the \
+           process's mm, and cannot be restored.",
     message: "{what} {path}: that name is gone, but the file still has another ({nlink} hard links)",
     criu: &["Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:create_link_remap",

@@ -33,7 +33,7 @@ impl PathProblem<'_> {
     pub(crate) fn finding(&self, rule: &Rule) -> Finding {
         let mut f = Finding::on_file(rule, self.task, self.file);
         if self.forgotten {
-            f = f.doubt();
+            f = f.unrestorable();
         }
         if self.file.link.is_none() {
             f = f.fact_opt("path", self.path.clone().map(Value::Text));
@@ -76,7 +76,8 @@ pub(crate) static FILE_MOUNT_UNKNOWN: Rule = Rule {
     group: "Paths",
     condition: "A file is open, mapped, or is the exe, cwd or root of a process, and lies on a mount that is not in the mount \
            tables CRIU collects: those of the dumped mount namespaces, or CRIU's own if the root process shares it. Lazily \
-           unmounted file systems, files inherited from another mount namespace, mounts of the kernel's own, tracefs.",
+           unmounted file systems, files inherited from another mount namespace, mounts of the kernel's own, tracefs. For the \
+           exe alone, with no mapping of it left, the dump goes through without the process's mm, and cannot be restored.",
     message: "{what}[ {path}] on mount {mnt_id}, which is in no mount namespace of the tree",
     criu: &["Can't lookup mount=%d for fd=%d path=%s"],
     source: "criu/files-reg.c:dump_one_reg_file",
@@ -119,7 +120,8 @@ pub(crate) static FILE_OVERMOUNTED: Rule = Rule {
     group: "Paths",
     condition:
         "A file lies on a mount that another mount hides: one on the same mountpoint, or one that covers it or a mount \
-           below it.",
+           below it. For the exe alone, with no mapping of it left, the dump goes through without the process's mm, and cannot be \
+           restored.",
     message: "{what}[ {path}] on mount {mnt_id}, which another mount covers",
     criu: &["Open files on overmounted mounts are not supported yet; mount=%d fd=%d path=%s"],
     source: "criu/files-reg.c:dump_one_reg_file",
@@ -247,7 +249,8 @@ pub(crate) static PATH_TOO_LONG: Rule = Rule {
     group: "Paths",
     condition: "The path of an open file, or of the exe, cwd or root of a process, is longer than a page: the kernel does not tell \
            it, or CRIU's buffer is too small by one byte. Up to CRIU 4.2 the path of a mapped file may have no more than 4022 \
-           bytes, for the line of smaps has to fit into a page.",
+           bytes, for the line of smaps has to fit into a page. For the exe alone, with no mapping of it left, the dump goes through \
+           without the process's mm, and cannot be restored.",
     message: "{what?fd=descriptor of a file|mapping=mapped file|exe=executable|cwd=current directory|root=root directory} whose path is too long for CRIU[ ({length} bytes)]",
     criu: &["Can't read link of fd %d: File name too long", "Buffer for read link of fd %d is too small", "The bfd buffer is too small"],
     source: "criu/util.c:read_fd_link, criu/bfd.c:breadchr",
@@ -290,7 +293,9 @@ pub(crate) static PATH_TOO_LONG: Rule = Rule {
                 let length = link.as_ref().map(|l| l.text.len()).filter(|l| *l >= LINK_BUFFER);
                 if length.is_some() || ctx.index.unchecked(task.pid).any(|u| is_too_long(u, probe)) {
                     let f = crate::rules::Finding::on_task(rule, task).key(format!("{what}:{}", task.pid)).term("what", what);
-                    sink.push(f.fact_opt("length", length.map(count)));
+                    let f = f.fact_opt("length", length.map(count));
+                    // As in PathProblem::forgotten.
+                    sink.push(if probe == Probe::Exe { f.unrestorable() } else { f });
                 }
             }
         }

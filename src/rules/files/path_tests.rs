@@ -437,13 +437,13 @@ fn memfd_programs() {
 
 /// CRIU goes on without the exe that it could not record; a mapping of the same file it does not forgive.
 #[test]
-fn the_exe_alone_refuses_nothing() {
+fn the_exe_alone_keeps_no_dump_from_being_made() {
     let gone = with_attr(linked(libc::S_IFREG, 0x2c), |a| a.mnt_id = Some(99));
     let mut s = mapped(|f| *f = gone.clone());
     s.tasks[0].exe = Some(Link { text: "/gone/program".into(), file: Some(gone) });
     alone(&FILE_MOUNT_UNKNOWN, &s, &host(), REFUSE);
     s.tasks[0].maps.clear();
-    alone(&FILE_MOUNT_UNKNOWN, &s, &host(), WARN);
+    alone(&FILE_MOUNT_UNKNOWN, &s, &host(), UNRESTORABLE);
 }
 
 #[test]
@@ -478,6 +478,8 @@ fn paths_longer_than_a_page() {
         let mut s = at(snap(Vec::new()), TABLE);
         s.tasks[0].cwd = Some(Link { text: long(length), file: None });
         assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), expected, "{length}");
+        s.tasks[0].exe = s.tasks[0].cwd.take();
+        assert_eq!(verdict(&PATH_TOO_LONG, &s, &host()), expected.and(UNRESTORABLE), "{length}");
     }
     for (length, old, new) in [(4022, None, None), (4023, REFUSE, None), (4095, REFUSE, REFUSE)] {
         let mut s = mapped(|_| ());

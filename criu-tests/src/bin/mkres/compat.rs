@@ -18,7 +18,8 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "exe-unlinked",
-        help: "a child that runs from a file, of which no mapping and not the name is left, but another name",
+        help: "a child that runs from a file, of which no mapping and not the name is left, but another name; named: the name is; in=DIR; \
+               deep: by a name too long for a path",
         make: exe_unlinked,
     },
 ];
@@ -120,8 +121,20 @@ fn exe_memfd(cx: &mut Ctx, a: &Args) -> Res {
     left(pid, "/memfd:program")
 }
 
-fn exe_unlinked(cx: &mut Ctx, _: &Args) -> Res {
-    let (path, other) = (cx.path("program"), cx.path("other-name"));
+fn exe_unlinked(cx: &mut Ctx, a: &Args) -> Res {
+    let path = a.get("in").map_or_else(|| cx.path("program"), |dir| format!("{dir}/program"));
+    let other = cx.path("other-name");
+    if a.has("deep") {
+        let fd = crate::paths::deep_file(cx, 4300)?;
+        sys::write_all(fd, &elf64(&[MOVE_OUT.as_slice(), &FORGET].concat()));
+        sys::ok("fchmod", unsafe { libc::fchmod(fd, 0o755) })?;
+        let program = sys::open(&format!("/proc/self/fd/{fd}"), libc::O_RDONLY)?;
+        sys::close(fd);
+        let pid = execute(program)?;
+        sys::close(program);
+        cx.pids.push(("exe-unlinked.child".into(), pid));
+        return left(pid, &cx.dir);
+    }
     let io = |e: std::io::Error| Fail::Skip(format!("{path}: {e}"));
     std::fs::write(&path, elf64(&[MOVE_OUT.as_slice(), &FORGET].concat())).map_err(io)?;
     sys::ok("chmod", unsafe { libc::chmod(sys::cstr(&path).as_ptr(), 0o755) })?;
@@ -131,6 +144,9 @@ fn exe_unlinked(cx: &mut Ctx, _: &Args) -> Res {
     cx.pids.push(("exe-unlinked.child".into(), pid));
     settled(pid, |link| link == path, "no program of our own making runs here")?;
     left(pid, &path)?;
+    if a.has("named") {
+        return Ok(());
+    }
     std::fs::hard_link(&path, other).and_then(|()| std::fs::remove_file(&path)).map_err(io)
 }
 

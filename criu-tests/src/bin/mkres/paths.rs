@@ -157,7 +157,7 @@ fn deep(cx: &Ctx, length: usize) -> Res<i32> {
 }
 
 /// A file whose path has this many bytes.
-fn deep_file(cx: &Ctx, length: usize) -> Res<i32> {
+pub fn deep_file(cx: &Ctx, length: usize) -> Res<i32> {
     let at = deep(cx, length - 2)?;
     let flags = libc::O_RDWR | libc::O_CREAT;
     let fd = sys::ok("openat", unsafe { libc::openat(at, c"f".as_ptr(), flags, 0o644) })?;
