@@ -118,10 +118,11 @@ header: ## include/criu_preflight.h, made from the C functions
 fmt: ## formats the source
 	$(CARGO) fmt --all
 
-lint: ## formatting, clippy, shell scripts, licences
+lint: ## formatting, clippy, links in the documentation, shell scripts, licences
 	@scripts/setup build lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps --document-private-items --locked
 	shellcheck -x scripts/* .ci/run
 	shellcheck -S warning -e SC2154,SC2054 criu-tests/runtimes/*.sh
 	@scripts/check-licences

@@ -22,6 +22,8 @@
 )]
 #![warn(unreachable_pub)]
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
+// The documentation is for those who work on it, who read it with --document-private-items.
+#![allow(rustdoc::private_intra_doc_links)]
 
 pub mod bytes;
 #[allow(non_camel_case_types)] // C's names, as they stand in the header.

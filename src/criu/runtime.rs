@@ -53,7 +53,7 @@ pub(crate) struct Ancestor {
     pub comm: Vec<u8>,
     /// File name of the executable; empty when it cannot be read.
     pub exe: Vec<u8>,
-    /// File name of argv[0], which tells a script's or a re-executed program's own name.
+    /// File name of `argv[0]`, which tells a script's or a re-executed program's own name.
     pub arg0: Vec<u8>,
 }
 

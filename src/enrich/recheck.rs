@@ -1,7 +1,7 @@
 //! Findings of a look at a running tree, asked again: only a tree that is about to be refused pays for it.
 //!
 //! [`watch`] fills the time between two looks: an object that is now this and now that is not one that two looks have met by
-//! chance in the same state. [`paths`] looks an open file and its path up in one piece. Both answer in [`Finding::held`].
+//! chance in the same state. [`mod@paths`] looks an open file and its path up in one piece. Both answer in [`Finding::held`].
 
 use crate::bytes::Bytes;
 use crate::criu_model::paths::is_beside;

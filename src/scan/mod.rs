@@ -36,7 +36,7 @@ pub enum ScanError {
     /// The kernel has no /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN): the tree cannot be walked. CRIU refuses to
     /// work there.
     NoChildren,
-    /// A thread of this process does not come back from the kernel (see [`stuck`]).
+    /// A thread of this process does not come back from the kernel (see [`task::dstate`]).
     Stuck { pid: i32, tid: i32 },
 }
 

@@ -1,4 +1,4 @@
-//! The walk over the processes of the tree: what it reads of each is what the passes work on ([`crate::scan::passes::WALK`]).
+//! The walk over the processes of the tree: what it reads of each is what the passes work on (`WALK` in [`crate::scan::passes`]).
 
 use crate::criu::Host;
 use crate::scan::passes::PassContext;
@@ -7,7 +7,7 @@ use crate::scan::{fd, kernel, mount, sys, task, ScanCache, ScanError, ScanSessio
 use crate::snapshot::{Cgroups, MountTable, Observer, Probe, ScanPhase, Snapshot, Task};
 use std::collections::HashSet;
 
-/// The tree as the walk alone shows it ([`passes::WALK`]).
+/// The tree as the walk alone shows it (`WALK` in [`crate::scan::passes`]).
 pub(super) fn walked(
     root: i32,
     look: ScanPhase,

@@ -72,7 +72,7 @@ pub(crate) static VMA_SYSV_PRIVATE: Rule = Rule {
     },
 };
 
-/// The [vsyscall] page of x86-64 lies in the kernel's half of the addresses.
+/// The `[vsyscall]` page of x86-64 lies in the kernel's half of the addresses.
 const KERNEL_HALF: u64 = 1 << 63;
 
 pub(crate) static NO_EXEC_VMA: Rule = Rule {

@@ -52,7 +52,7 @@ impl Process {
     }
 }
 
-/// Whether CRIU may attach to the running processes: fills in [`Task::attach`].
+/// Whether CRIU may attach to the running processes: fills in `attach` of [`crate::snapshot::Task`].
 ///
 /// pidfd_getfd(2) asks for exactly what ptrace(2) does (PTRACE_MODE_ATTACH_REALCREDS), Yama and other security modules
 /// included, before it looks for the descriptor; -1 is none.
