@@ -122,7 +122,7 @@ lint: ## formatting, clippy, links in the documentation, shell scripts, licences
 	@scripts/setup build lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q -p criu-preflight --no-deps --document-private-items --locked
 	shellcheck -x scripts/* .ci/run
 	shellcheck -S warning -e SC2154,SC2054 criu-tests/runtimes/*.sh
 	@scripts/check-licences
