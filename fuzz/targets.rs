@@ -64,6 +64,7 @@ pub fn diag(data: &[u8]) -> usize {
         stored(diag::packet(payload));
         stored(diag::netlink(payload));
         stored(diag::link(payload));
+        stored(diag::route(payload));
     }
     0
 }

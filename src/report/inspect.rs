@@ -129,6 +129,9 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("veth-outside", LINKS),
     ("cg-criu-set", &["grep -H . /proc/self/cgroup /proc/PID/task/*/cgroup   # where criu runs"]),
     ("lost-cgroup-ns", &["readlink /proc/PID/ns/cgroup /proc/self/ns/cgroup", "cat /proc/PID/cgroup"]),
+    ("route-linkdown", &["nsenter -t PID -n ip route   # linkdown, dead", "nsenter -t PID -n ip link"]),
+    ("route-nexthop", &["nsenter -t PID -n ip -d route", "nsenter -t PID -n ip nexthop"]),
+    ("lost-route-table", &["nsenter -t PID -n ip rule", "nsenter -t PID -n ip route show table all"]),
     ("lost-file-lock", &["grep lock: /proc/PID/fdinfo/*", "lslocks -p PID"]),
 ];
 

@@ -230,6 +230,7 @@ pub fn probe_text(probe: Probe) -> Cow<'static, str> {
         Probe::Socket => "socket",
         Probe::Sockets { net } => return Cow::Owned(format!("sockets of net:[{net}]")),
         Probe::Interfaces { net } => return Cow::Owned(format!("interfaces of net:[{net}]")),
+        Probe::Routes { net } => return Cow::Owned(format!("routes of net:[{net}]")),
     })
 }
 

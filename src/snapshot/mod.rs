@@ -16,7 +16,7 @@ pub(crate) mod task;
 
 use crate::bytes::Bytes;
 use crate::parse::devices::TtyDriver;
-use crate::parse::diag::NetLink;
+use crate::parse::diag::{NetLink, Route};
 use crate::parse::mountinfo::MountInfo;
 pub(crate) use cgroups::{Cgroups, Freezer, Inside, Member, Places};
 pub(crate) use detail::{
@@ -185,9 +185,23 @@ pub struct LinkTable {
     /// The task it was asked through.
     pub pid: i32,
     pub links: Vec<NetLink>,
+    #[serde(default)]
+    pub routes: RouteTables,
     /// We have CAP_NET_ADMIN over the namespace.
     #[serde(default)]
     pub net_admin: Option<bool>,
+}
+
+/// Routes of one network namespace that a restore has trouble with; of each kind the first, and not all if there are many
+/// routes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RouteTables {
+    /// IPv4, of the main table, with an interface that has no carrier or is down.
+    pub down: Vec<Route>,
+    /// Of the main table, by a nexthop object.
+    pub by_nexthop: Vec<Route>,
+    /// Other tables that have routes, but that of local addresses.
+    pub others: Vec<u32>,
 }
 
 /// Something that could not be looked at, and why.

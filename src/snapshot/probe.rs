@@ -66,6 +66,10 @@ pub enum Probe {
     Interfaces {
         net: u64,
     },
+    /// Its routes.
+    Routes {
+        net: u64,
+    },
 }
 
 impl Probe {

@@ -28,7 +28,6 @@ const KNOWN: &[(&[&str], &str)] = &[
     (&["unix: Can't change working dir"], "a socket whose directory has gone"),
     (&["unix: Can't bind id", "No such file or directory"], "a socket whose directory has another name"),
     (&["Can't restore sub-task in NS"], "a namespace of a child, the root being in CRIU's"),
-    (&["exited, status=2"], "a route without carrier, or by a nexthop object"),
     (&["unix: FATAL: Peer", "unresolved for"], "a datagram socket connected to one that is connected elsewhere"),
     (&["Can't restore ticks/time for timerfd"], "a timer in a queue"),
     (&["epoll: Can't add event on"], "an epoll in a queue"),

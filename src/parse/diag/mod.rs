@@ -10,6 +10,7 @@ mod link;
 mod netlink;
 mod packet;
 mod request;
+mod route;
 mod unix;
 
 pub use inet::{inet, InetDiag};
@@ -18,7 +19,11 @@ pub use link::{link, NetLink};
 pub use netlink::{netlink, NetlinkDiag};
 pub use packet::{packet, PacketDiag, PacketInfo, PacketMcList, PacketRing};
 use request::SOCK_DIAG_BY_FAMILY;
-pub(crate) use request::{inet_probe, inet_request, link_request, netlink_request, packet_request, unix_request};
+pub(crate) use request::{
+    inet_probe, inet_request, link_request, netlink_request, packet_request, route_request, unix_request,
+};
+use route::RTM_NEWROUTE;
+pub use route::{route, Route};
 pub use unix::{unix, UnixDiag, UnixVfs};
 
 /// Bytes waiting in a socket. For a listening unix stream socket: connections waiting to be accepted, and the backlog.
@@ -32,7 +37,7 @@ pub struct Queues {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message<'a> {
     /// SOCK_DIAG_BY_FAMILY: one socket, for [`unix()`], [`inet()`], [`packet()`] or [`netlink()`]; or, on a route socket,
-    /// RTM_NEWLINK: one interface, for [`link()`].
+    /// RTM_NEWLINK: one interface, for [`link()`], RTM_NEWROUTE: one route, for [`route()`].
     Socket {
         /// The request it answers.
         seq: u32,
@@ -85,7 +90,7 @@ fn message(data: &[u8]) -> Option<(Message<'_>, &[u8])> {
     let tail = data.get(align(len)?..).unwrap_or_default();
     let errno = || Reader(payload).i32().map(i32::saturating_neg);
     let message = match kind {
-        SOCK_DIAG_BY_FAMILY | RTM_NEWLINK => {
+        SOCK_DIAG_BY_FAMILY | RTM_NEWLINK | RTM_NEWROUTE => {
             Message::Socket { seq, interrupted: flags & NLM_F_DUMP_INTR != 0, payload }
         }
         // Kernels always send the int; treat its absence as success.

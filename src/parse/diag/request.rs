@@ -69,6 +69,13 @@ pub(crate) fn link_request(seq: u32) -> Vec<u8> {
     message(RTM_GETLINK, seq, &[&family, &any])
 }
 
+/// All routes of an address family in the network namespace of a NETLINK_ROUTE socket, of every table.
+pub(crate) fn route_request(seq: u32, family: u8) -> Vec<u8> {
+    const RTM_GETROUTE: u16 = 26;
+    // struct rtmsg
+    message(RTM_GETROUTE, seq, &[&[family], &[0u8; 11]])
+}
+
 fn request(seq: u32, parts: &[&[u8]]) -> Vec<u8> {
     message(SOCK_DIAG_BY_FAMILY, seq, parts)
 }

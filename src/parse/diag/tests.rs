@@ -202,6 +202,47 @@ fn link_answer() {
 }
 
 #[test]
+fn route_answers() {
+    let of = |datagram, table| -> Vec<Route> {
+        let mut routes = dump(datagram, route).sockets;
+        assert!(routes.iter().any(|r| r.table == 255), "those of local addresses");
+        routes.retain(|r| r.table == table);
+        routes
+    };
+    type Told<'a> = (&'a str, u8, Option<i32>, bool, Option<u32>);
+    let told = |routes: &[Route], expected: &[Told]| {
+        let told: Vec<_> = routes
+            .iter()
+            .map(|r| (r.dst.map(|dst| dst.to_string()).unwrap_or_default(), r.dst_len, r.oif, r.down, r.nexthop))
+            .collect();
+        let told: Vec<Told> =
+            told.iter().map(|(dst, len, oif, down, nh)| (dst.as_str(), *len, *oif, *down, *nh)).collect();
+        assert_eq!(told, expected);
+        assert!(routes.iter().all(|r| !r.cloned));
+    };
+    told(
+        &of(answer!("routes4"), 254),
+        &[
+            ("", 0, Some(3), false, None),
+            ("10.7.0.0", 16, Some(3), false, Some(5)),
+            ("10.8.0.0", 16, Some(5), true, None),
+            ("10.9.9.0", 24, Some(3), false, None),
+            ("172.17.0.0", 16, Some(6), false, None),
+        ],
+    );
+    told(&of(answer!("routes4"), 100), &[("10.5.0.0", 16, Some(3), false, None)]);
+    told(
+        &of(answer!("routes6"), 254)[..3],
+        &[
+            ("fd09::", 64, Some(3), false, None),
+            ("fd0a::", 64, Some(3), false, None),
+            ("fd0b::", 64, Some(3), false, Some(6)),
+        ],
+    );
+    told(&of(answer!("routes6"), 1000), &[("", 0, Some(3), false, None)]);
+}
+
+#[test]
 fn a_link_whose_peer_is_in_another_namespace() {
     let attribute =
         |kind: u16, value: i32| [&8u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &value.to_ne_bytes()].concat();
@@ -222,6 +263,14 @@ proptest! {
         packet(&raw);
         netlink(&raw);
         link(&raw);
+        route(&raw);
+    }
+
+    #[test]
+    fn a_changed_byte_of_routes(at in 0usize..answer!("routes4").len(), byte: u8) {
+        let mut datagram = answer!("routes4").to_vec();
+        datagram[at] = byte;
+        Dump::new(1).feed(&datagram, route);
     }
 
     #[test]

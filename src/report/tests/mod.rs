@@ -301,6 +301,7 @@ fn what_could_not_be_looked_at_has_the_words_it_always_had() {
         (Socket, "socket"),
         (Sockets { net: 4026531840 }, "sockets of net:[4026531840]"),
         (Interfaces { net: 4026531840 }, "interfaces of net:[4026531840]"),
+        (Routes { net: 4026531840 }, "routes of net:[4026531840]"),
     ];
     for (probe, words) in all {
         assert_eq!(crate::report::probe_text(probe), words);

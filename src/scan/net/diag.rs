@@ -4,6 +4,7 @@
 //! What is asked is what CRIU's `collect_sockets()` asks (sockets.c, v3.17.1 to v4.3), and MPTCP, which it does not know.
 
 pub(crate) mod links;
+mod routes;
 
 use crate::hash::Set;
 use crate::parse::diag::{self, Dump};
@@ -278,6 +279,17 @@ impl<'a> DiagSocket<'a> {
         request: impl Fn(u32) -> Vec<u8>,
         decode: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Dump<T>, i32> {
+        self.first(request, decode, usize::MAX)
+    }
+
+    /// As much of a dump as comes in this many datagrams. After one that is cut short the socket is of no further use: the kernel
+    /// makes no second dump while one is not read to its end.
+    fn first<T>(
+        &mut self,
+        request: impl Fn(u32) -> Vec<u8>,
+        decode: impl Fn(&[u8]) -> Option<T>,
+        datagrams: usize,
+    ) -> Result<Dump<T>, i32> {
         self.seq = self.seq.wrapping_add(1);
         let request = request(self.seq);
         let asked = Instant::now();
@@ -286,16 +298,17 @@ impl<'a> DiagSocket<'a> {
         self.until += asked.elapsed();
         sent.map_err(|e| self.fail(e))?;
         let mut dump = Dump::new(self.seq);
-        loop {
+        for _ in 0..datagrams {
             if Instant::now() >= self.until {
                 return Err(self.fail(Errno::ETIMEDOUT));
             }
             let (socket, buf) = (self.socket.as_raw_fd(), &mut self.buf);
             let n = retry(|| socket::recv(socket, buf, MsgFlags::empty())).map_err(|e| self.fail(e))?;
             if dump.feed(self.buf.get(..n).unwrap_or_default(), &decode) {
-                return Ok(dump);
+                break;
             }
         }
+        Ok(dump)
     }
 
     /// Notes an error of send(2) or recv(2), which is no answer: never an errno by which the kernel says that it cannot list

@@ -14,8 +14,8 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "route",
-        help: "what=linkdown|up|no-address|down|nexthop|nexthop-unused: of an interface without carrier, and what is like it; by a \
-               nexthop object (after newns:net)",
+        help: "what=linkdown|up|no-address|down|...: of an interface without carrier, and what is like it; nexthop...: by a nexthop \
+               object (after newns:net)",
         make: route,
     },
 ];
@@ -67,22 +67,37 @@ fn link(cx: &mut Ctx, a: &Args) -> Res {
     Ok(())
 }
 
+/// Two interfaces with carrier.
+const PAIRS: &str = "link add link7 type veth peer name link8; link set link7 up; link set link8 up; addr add 10.9.9.1/24 dev link7; \
+                     link add link5 type veth peer name link6; link set link5 up; link set link6 up; addr add 10.9.8.1/24 noprefixroute dev link5; \
+                     addr add fd09::1/64 nodad dev link7";
+
+/// What is made, by its name: arguments of ip(8).
+const ROUTES: &[(&str, &[&str])] = &[
+    ("linkdown", &[NO_CARRIER, "addr add 10.9.9.1/24 dev link7"]),
+    ("linkdown-v6", &[NO_CARRIER, "addr add fd09::1/64 nodad dev link7; -6 route add fd0a::/64 via fd09::2"]),
+    (
+        "linkdown-table",
+        &[NO_CARRIER, "addr add 10.9.9.1/24 noprefixroute dev link7; route add 10.9.9.0/24 dev link7 table 100"],
+    ),
+    ("linkdown-one", &[PAIRS, SEVERAL, "link set link6 down"]),
+    ("dead-one", &[PAIRS, SEVERAL, "link set link5 down"]),
+    ("several", &[PAIRS, SEVERAL]),
+    ("up", &["link add link7 type veth peer name link8; link set link8 up; link set link7 up; addr add 10.9.9.1/24 dev link7"]),
+    ("no-address", &[NO_CARRIER]),
+    ("down", &["link add link7 type veth peer name link8; addr add 10.9.9.1/24 dev link7"]),
+    ("nexthop", &["nexthop add id 5 dev lo; route add 10.8.0.0/16 nhid 5"]),
+    ("nexthop-v6", &[PAIRS, "nexthop add id 5 via fd09::2 dev link7; -6 route add fd0a::/64 nhid 5"]),
+    ("nexthop-table", &["nexthop add id 5 dev lo; route add 10.8.0.0/16 nhid 5 table 100"]),
+    ("nexthop-unused", &["nexthop add id 5 dev lo"]),
+];
+
+const NO_CARRIER: &str = "link add link7 type veth peer name link8; link set link7 up";
+const SEVERAL: &str = "route add 10.8.0.0/16 nexthop via 10.9.9.2 dev link7 nexthop via 10.6.0.2 dev link5 onlink";
+
 fn route(_: &mut Ctx, a: &Args) -> Res {
     only_in_own(libc::CLONE_NEWNET)?;
     let what = a.need("what")?;
-    if what.starts_with("nexthop") {
-        ip("nexthop add id 5 dev lo")?;
-        return if what == "nexthop" { ip("route add 10.8.0.0/16 nhid 5") } else { Ok(()) };
-    }
-    ip("link add link7 type veth peer name link8")?;
-    if what == "up" {
-        ip("link set link8 up")?;
-    }
-    if what != "down" {
-        ip("link set link7 up")?;
-    }
-    if what != "no-address" {
-        ip("addr add 10.9.9.1/24 dev link7")?;
-    }
-    Ok(())
+    let of = ROUTES.iter().find(|(name, _)| *name == what).ok_or_else(|| Fail::Broken(format!("what={what}")))?;
+    of.1.iter().flat_map(|list| list.split("; ")).try_for_each(|args| ip(args.trim()))
 }

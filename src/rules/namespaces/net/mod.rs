@@ -3,6 +3,7 @@
 pub(crate) mod links;
 pub(crate) mod netns;
 pub(crate) mod peers;
+pub(crate) mod routes;
 #[cfg(test)]
 mod testkit;
 pub(crate) mod tun;

@@ -127,11 +127,10 @@ pub(crate) static NETNS_NO_NET_ADMIN: Rule = Rule {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testkit::{own, with_empty_ns};
+    use super::super::testkit::{own, table, with_empty_ns};
     use super::*;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::LinkTable;
 
     #[test]
     fn more_than_one_empty() {
@@ -140,7 +139,7 @@ mod tests {
         let mut child = task(101);
         child.ns.net = Some(10);
         s.tasks.push(child);
-        s.links.push(LinkTable { netns: 10, pid: 101, links: vec![], net_admin: Some(true) });
+        s.links.push(table(10, 101, vec![]));
         assert_eq!(verdict(&NETNS_MULTI_EMPTY, &s, &with_empty_ns()), Some(Verdict::Refuse));
         assert_eq!(verdict(&NETNS_MULTI_EMPTY, &s, &host()), None);
         let mut external = with_external("net[10]:x");

@@ -89,13 +89,13 @@ fn each(rule: &Rule, ctx: &Ctx, sink: &mut Sink, keys: &[&str], of_kind: impl Fn
 
 #[cfg(test)]
 mod tests {
-    use super::super::testkit::{nic, own, with_empty_ns};
+    use super::super::testkit::{nic, own, table, with_empty_ns};
     use super::*;
     use crate::criu::Host;
     use crate::finding::WarnReason;
     use crate::rules::testkit::*;
     use crate::rules::Verdict;
-    use crate::snapshot::{LinkTable, Snapshot};
+    use crate::snapshot::Snapshot;
 
     fn link(kind: &str, index: i32, link: i32, link_netnsid: Option<i32>) -> NetLink {
         NetLink { index, link: Some(link), link_netnsid, ..nic(ARPHRD_ETHER, Some(kind), "eth0") }
@@ -152,7 +152,7 @@ mod tests {
             child.ns.net = netns;
             s.tasks.push(child);
             let links = vec![link("veth", index, peer, Some(0))];
-            s.links.push(LinkTable { netns: 10, pid: 101, links, net_admin: Some(true) });
+            s.links.push(table(10, 101, links));
             of(&VETH_OUTSIDE, &s, &host()).len()
         };
         assert_eq!(child(2, 3, Some(10)), 0, "in the child's namespace");

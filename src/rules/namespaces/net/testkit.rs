@@ -3,7 +3,7 @@
 use crate::criu::Host;
 use crate::parse::diag::NetLink;
 use crate::rules::testkit::{host, snap};
-use crate::snapshot::{LinkTable, Snapshot};
+use crate::snapshot::{LinkTable, RouteTables, Snapshot};
 
 pub(super) fn nic(type_: u16, kind: Option<&str>, name: &str) -> NetLink {
     NetLink {
@@ -23,7 +23,7 @@ pub(super) fn nic(type_: u16, kind: Option<&str>, name: &str) -> NetLink {
 pub(super) fn own(links: Vec<NetLink>) -> Snapshot {
     let mut s = snap(vec![]);
     s.tasks.first_mut().unwrap().ns.net = Some(9);
-    s.links.push(LinkTable { netns: 9, pid: 100, links, net_admin: Some(true) });
+    s.links.push(table(9, 100, links));
     s
 }
 
@@ -31,4 +31,8 @@ pub(super) fn with_empty_ns() -> Host {
     let mut h = host();
     h.options.empty_ns = Some(libc::CLONE_NEWNET as u32);
     h
+}
+
+pub(super) fn table(netns: u64, pid: i32, links: Vec<NetLink>) -> LinkTable {
+    LinkTable { netns, pid, links, routes: RouteTables::default(), net_admin: Some(true) }
 }

@@ -1,9 +1,9 @@
-//! The interfaces of the network namespaces whose contents CRIU dumps.
+//! The interfaces and routes of the network namespaces whose contents CRIU dumps.
 
 use crate::parse::diag;
-use crate::scan::net::diag::{net_admin, open_in_netns, DiagSocket};
+use crate::scan::net::diag::{net_admin, open_in_netns, routes, DiagSocket};
 use crate::scan::passes::PassContext;
-use crate::snapshot::{LinkTable, Probe};
+use crate::snapshot::{LinkTable, Probe, RouteTables};
 
 /// Fills in [`crate::snapshot::Snapshot::links`]: one table per network namespace of the tasks other than the observer's, in the order they are met.
 ///
@@ -23,13 +23,20 @@ pub(crate) fn collect(cx: &mut PassContext) {
         let answer = match open_in_netns(net, libc::NETLINK_ROUTE, &[task.pid]) {
             Ok(None) => continue,
             Ok(Some(socket)) => {
-                let dump = DiagSocket::new(&socket).once(diag::link_request, diag::link);
+                let mut wire = DiagSocket::new(&socket);
+                let dump = wire.once(diag::link_request, diag::link);
                 let links = dump.and_then(|dump| match (dump.end, dump.bad) {
                     (Some(0), 0) if !dump.interrupted => Ok(dump.sockets),
                     (Some(0), _) => Err(0),
                     (end, _) => Err(end.unwrap_or(libc::EIO)),
                 });
-                links.map(|links| LinkTable { netns: net, pid: task.pid, links, net_admin: net_admin(&socket) })
+                links.map(|links| {
+                    let routes = routes::of(&mut wire).unwrap_or_else(|errno| {
+                        cx.log.deny(task.pid, None, Probe::Routes { net }, errno);
+                        RouteTables::default()
+                    });
+                    LinkTable { netns: net, pid: task.pid, links, routes, net_admin: net_admin(&socket) }
+                })
             }
             Err((_, errno)) => Err(errno as i32),
         };

@@ -252,6 +252,58 @@ fn the_child_leaves_nothing_behind() {
 }
 
 /// `cargo test --release -- --ignored --nocapture cost_of`
+fn ip_batch(commands: &str) -> std::io::Result<std::process::ExitStatus> {
+    use std::io::Write;
+    let mut ip = std::process::Command::new("ip").args(["-batch", "-"]).stdin(std::process::Stdio::piped()).spawn()?;
+    ip.stdin.take().unwrap().write_all(commands.as_bytes())?;
+    ip.wait()
+}
+
+/// In a network namespace of an own thread, with a route socket there; `commands` are ip(8)'s.
+fn with_routes(commands: &str, judge: impl FnOnce(&OwnedFd) + Send + 'static) {
+    let commands = commands.to_string();
+    let thread = std::thread::spawn(move || {
+        if let Err(e) = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
+            return println!("skip: unshare(CLONE_NEWNET): {e}");
+        }
+        loopback_up();
+        match ip_batch(&commands) {
+            Ok(status) if status.success() => {
+                judge(&raw(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE).unwrap())
+            }
+            other => println!("skip: ip -batch: {other:?}"),
+        }
+    });
+    thread.join().unwrap();
+}
+
+#[test]
+fn routes_that_matter_are_kept() {
+    let made = "route add 10.1.0.0/16 dev lo\nroute add 10.2.0.0/16 dev lo table 100\nroute add 10.3.0.0/16 dev lo table 100\n\
+                nexthop add id 5 dev lo\nroute add 10.4.0.0/16 nhid 5\n";
+    with_routes(made, |socket| {
+        let found = routes::of(&mut DiagSocket::new(socket)).unwrap();
+        assert_eq!((found.down, found.others), (vec![], vec![100]));
+        let by: Vec<_> = found.by_nexthop.iter().map(|r| (r.dst.unwrap().to_string(), r.nexthop)).collect();
+        assert_eq!(by, [("10.4.0.0".to_string(), Some(5))]);
+    });
+}
+
+#[test]
+fn of_a_large_routing_table_only_the_beginning_is_read() {
+    let made: String =
+        (0..30_000).map(|n| format!("route add 10.{}.{}.{}/32 dev lo\n", n >> 16, n >> 8 & 0xff, n & 0xff)).collect();
+    with_routes(&made, |socket| {
+        let (request, count) = (|seq| diag::route_request(seq, INET), |n: usize| (1000..29_000).contains(&n));
+        let dump = DiagSocket::new(socket).first(request, diag::route, routes::MOST_DATAGRAMS).unwrap();
+        assert_eq!(dump.end, None);
+        assert!(count(dump.sockets.len()), "{}", dump.sockets.len());
+        // The kernel makes no other on this socket.
+        let again = DiagSocket::new(socket).first(request, diag::route, 1);
+        assert!(again.is_ok_and(|dump| dump.end != Some(0)));
+    });
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn cost_of_a_table() {
