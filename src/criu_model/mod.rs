@@ -16,4 +16,6 @@ pub(crate) mod socket;
 pub(crate) mod sockets;
 pub(crate) mod superblock;
 pub(crate) mod ttys;
+pub(crate) mod unix_names;
+pub(crate) mod unix_order;
 pub(crate) mod watches;

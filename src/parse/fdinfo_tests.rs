@@ -126,7 +126,9 @@ fn lock_lines() {
 
 #[test]
 fn odd_lines_cost_themselves_and_forged_ones_nothing() {
-    let info = parse(b"pos:\tx\nflags:\t09\nmnt_id:\t17\ninotify wd:zz\nlock:\tgarbage\ntty-index:\t7\nmap_type:\t1\nmap_id:\tx\n");
+    let info = parse(
+        b"pos:\tx\nflags:\t09\nmnt_id:\t17\ninotify wd:zz\nlock:\tgarbage\ntty-index:\t7\nmap_type:\t1\nmap_id:\tx\n",
+    );
     assert_eq!((info.mnt_id, info.tty_index, info.flags, info.bad), (Some(17), Some(7), None, 5));
     // A dma-buf name with a newline comes after the head.
     let info = with_head("name:\tx\nflags:\t0100000000\npos:\t77\nmnt_id:\t1\nino:\t1\n");

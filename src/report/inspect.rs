@@ -47,6 +47,9 @@ const OF_GROUP: &[(&str, Commands)] = &[
     ("Cgroups", &["grep -H . /proc/PID/task/*/cgroup", "readlink /proc/PID/ns/cgroup"]),
 ];
 
+/// The names of sockets, as they were bound.
+const UNIX_NAME: Commands = &["nsenter -t PID -n ss -xape | grep -w INO", "ls -l /proc/PID/fd/FD"];
+
 /// For rules that are looked at in another way than their group.
 const OF_RULE: &[(&str, Commands)] = &[
     ("tun-host-netns", &["cat /proc/PID/fdinfo/FD", "readlink /proc/PID/ns/net /proc/self/ns/net"]),
@@ -127,6 +130,15 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("lost-ns-nested", NAMESPACES),
     ("macvlan-parent", LINKS),
     ("veth-outside", LINKS),
+    ("unix-dir-gone", UNIX_NAME),
+    ("unix-dir-renamed", UNIX_NAME),
+    (
+        "ro-mount-unix",
+        &["nsenter -t PID -n ss -xlpe | grep -w INO", "findmnt -N PID -o ID,TARGET,OPTIONS   # ro: OPTIONS"],
+    ),
+    ("unix-peer-order", &["nsenter -t PID -n ss -xape | grep -w INO", "ls -l /proc/PID/fd/FD"]),
+    ("unix-external-in-vain", &["nsenter -t PID -n ss -xape | grep -w INO", "ls -l /proc/PID/fd/FD"]),
+    ("queue-only-fd", &["cat /proc/PID/fdinfo/FD   # scm_fds: descriptors in its queue"]),
     ("cg-criu-set", &["grep -H . /proc/self/cgroup /proc/PID/task/*/cgroup   # where criu runs"]),
     ("lost-cgroup-ns", &["readlink /proc/PID/ns/cgroup /proc/self/ns/cgroup", "cat /proc/PID/cgroup"]),
     ("route-linkdown", &["nsenter -t PID -n ip route   # linkdown, dead", "nsenter -t PID -n ip link"]),

@@ -194,6 +194,12 @@ pub static RULES: &[&Rule] = &[
     &lossy::LOST_THREAD_OWN,
     &lossy::LOST_NS_NESTED,
     &tasks::cgroup_restore::CG_CRIU_SET,
+    &sockets::unix_dir::UNIX_DIR_GONE,
+    &sockets::unix_dir::UNIX_DIR_RENAMED,
+    &sockets::unix_dir::RO_MOUNT_UNIX,
+    &sockets::unix_restore::UNIX_PEER_ORDER,
+    &sockets::unix_restore::UNIX_EXTERNAL_IN_VAIN,
+    &files::queue_only::QUEUE_ONLY_FD,
     &tasks::cgroup_restore::LOST_CGROUP_NS,
     &files::lock::LOST_FILE_LOCK,
 ];

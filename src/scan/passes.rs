@@ -64,6 +64,8 @@ pub(crate) enum Part {
     Automounters,
     /// Where the paths of open files lead.
     Paths,
+    /// Where UNIX sockets are bound again.
+    SocketDirs,
     /// Which removed files are of a lower layer of overlayfs.
     LowerLayers,
     /// Watched descriptors that CRIU does not find.
@@ -225,6 +227,13 @@ pub(crate) static PASSES: &[Pass] = &[
         reads: &[Part::System, Part::Tasks, Part::Files, Part::Maps, Part::Mounts, Part::Queued],
         fills: &[Part::Paths],
         run: fd::paths::collect,
+    },
+    Pass {
+        name: "socket directories",
+        looks: Looks::All,
+        reads: &[Part::System, Part::Tasks, Part::Mounts, Part::Sockets, Part::Details, Part::Queued],
+        fills: &[Part::SocketDirs],
+        run: fd::socket_dirs::collect,
     },
     // On the way to a layer links are followed, which could lead to a server that is frozen.
     Pass {

@@ -46,7 +46,7 @@ fn fields(part: Part) -> &'static [&'static str] {
         Part::Automounters => &["masters"],
         Part::Paths => &["mismatch", "link"],
         Part::LowerLayers => &["mismatch"],
-        Part::Epoll | Part::Watches => &["detail"],
+        Part::Epoll | Part::Watches | Part::SocketDirs => &["detail"],
         Part::Unsaved => &["unasked", "unread"],
     }
 }

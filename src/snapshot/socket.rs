@@ -118,6 +118,9 @@ pub struct UnixFacts {
     /// SIOCUNIXFILE: the link text of the bound path's file, for a relative name.
     #[serde(default, skip_serializing_if = "Answer::is_unknown")]
     pub file: Answer<Bytes>,
+    /// The mount of the directory in which a restore binds it, or why that is not there: ENOENT, ENOTDIR.
+    #[serde(default, skip_serializing_if = "Answer::is_unknown")]
+    pub dir: Answer<u64>,
     /// Of one with unread data.
     pub queue: Option<Box<UnixQueueFacts>>,
 }

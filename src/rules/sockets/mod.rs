@@ -8,5 +8,7 @@ pub(crate) mod tcp;
 pub(crate) mod udp;
 pub(crate) mod unix;
 pub(crate) mod unix_accept;
+pub(crate) mod unix_dir;
 pub(crate) mod unix_name;
 pub(crate) mod unix_queue;
+pub(crate) mod unix_restore;

@@ -221,7 +221,7 @@ pub(crate) fn finding<'a>(rule: &Rule, ctx: &Ctx<'a>, s: &Sock<'a>, u: &'a UnixD
         .fact_opt("name", u.name.as_ref().map(|n| Value::Text(shown_name(n))))
 }
 
-fn is_datagram(u: &UnixDiag) -> bool {
+pub(super) fn is_datagram(u: &UnixDiag) -> bool {
     i32::from(u.type_) == libc::SOCK_DGRAM
 }
 
@@ -250,6 +250,14 @@ fn peer_of<'a>(ctx: &Ctx<'a>, u: &UnixDiag) -> Peer<'a> {
         Peer::Inside
     } else {
         Peer::Outside(ino, peer)
+    }
+}
+
+/// The peer of a datagram socket that has no name and is outside of the tree.
+pub(super) fn nameless_peer_outside(ctx: &Ctx, u: &UnixDiag) -> Option<u32> {
+    match peer_of(ctx, u) {
+        Peer::Outside(ino, peer) if is_datagram(peer) && peer.name.is_none() => Some(ino),
+        _ => None,
     }
 }
 

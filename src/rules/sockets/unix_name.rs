@@ -2,12 +2,13 @@
 
 use crate::bytes::Bytes;
 use crate::criu::{Cap, Gate};
+use crate::criu_model::unix_names::before;
 use crate::rules::sockets::unix::{finding, unix_sockets};
 use crate::rules::{Ctx, Evidence, Phase, Remedy, Rule, Value, Versions, When};
 
 /// Whether CRIU asks the kernel for the file (SIOCUNIXFILE). With --unprivileged it does not find out that it can
 /// (`root_only_init`, criu/kerndat.c), even as root.
-fn asks(ctx: &Ctx) -> Option<bool> {
+pub(super) fn asks(ctx: &Ctx) -> Option<bool> {
     match (ctx.snap.kernel.siocunixfile, ctx.host.options.unprivileged) {
         (_, Some(true)) => Some(false),
         (known, _) => known,
@@ -112,17 +113,10 @@ pub(crate) static UNIX_PATH_NOT_SUFFIX: Rule = Rule {
         for (s, u) in unix_sockets(ctx) {
             let Some(name) = u.path().filter(|p| !p.starts_with(b"/")) else { continue };
             let Some(file) = s.fact(|f| f.unix.file.is()) else { continue };
-            if !cuts(file, name) {
+            if before(file, name).is_none() {
                 let f = finding(rule, ctx, s, u).fact("file", Value::Text(Bytes(file.0.clone())));
                 sink.push_unless(asked(ctx), f);
             }
         }
     },
 };
-
-/// Whether CRIU can take the relative name off the end of the file's path, leaving at least a `/`.
-fn cuts(file: &[u8], name: &[u8]) -> bool {
-    let file = file.strip_suffix(b" (deleted)").unwrap_or(file);
-    let name = name.strip_prefix(b"./").unwrap_or(name);
-    file.strip_suffix(name).is_some_and(|dir| dir.ends_with(b"/"))
-}

@@ -11,5 +11,6 @@ pub(crate) mod paths;
 pub(crate) mod queued;
 pub(crate) mod remote;
 pub(crate) mod right_paths;
+pub(crate) mod socket_dirs;
 pub(crate) mod terminals;
 pub(crate) mod watches;

@@ -28,7 +28,8 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "unix-reconnected",
-        help: "named: a datagram socketpair (a, b) whose b was connected to another socket (c); named: b has a name; data: b has sent \
+        help: "named, behind: a datagram socketpair (a, b) whose b was connected to another socket (c); named: b has a name; behind: c was \
+               there before; data: b has sent \
                something to a before; unread: and a to b",
         make: reconnected,
     },
@@ -46,7 +47,7 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "unix-waiting",
-        help: "client=inside|outside|gone, data: a connection nobody has accepted yet; client=outside,many=N: so many of them",
+        help: "client=inside|first|outside|gone, data: a connection nobody has accepted yet; client=outside,many=N: so many of them",
         make: waiting,
     },
 ];
@@ -123,12 +124,14 @@ fn connect(cx: &mut Ctx, a: &Args) -> Res {
 }
 
 fn reconnected(cx: &mut Ctx, a: &Args) -> Res {
+    let third = || sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0);
+    let before = a.has("behind").then(third).transpose()?;
     let (x, y) = sys::socketpair(libc::SOCK_DGRAM)?;
     let bound = |name: String, fd: i32| {
         let (addr, len) = sys::unix_addr(&name);
         sys::bind(&name, fd, &addr, len).map(|()| (addr, len))
     };
-    let z = sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?;
+    let z = before.map_or_else(third, Ok)?;
     let (addr, len) = bound(cx.path("c"), z)?;
     if a.has("named") {
         bound(cx.path("b"), y)?;
@@ -273,7 +276,12 @@ fn named(cx: &mut Ctx, a: &Args) -> Res {
 fn waiting(cx: &mut Ctx, a: &Args) -> Res {
     let name = cx.path("sock");
     let (addr, len) = sys::unix_addr(&name);
-    let l = sys::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)?;
+    let mut l = sys::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)?;
+    if a.get("client") == Some("first") {
+        // The client has the lower number then.
+        let high = sys::ok("dup", unsafe { libc::fcntl(l, libc::F_DUPFD, 300) })?;
+        sys::close(std::mem::replace(&mut l, high as i32));
+    }
     sys::bind(&name, l, &addr, len)?;
     sys::listen(l, 5000)?;
     cx.fd("listener", l);

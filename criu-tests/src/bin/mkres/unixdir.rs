@@ -5,7 +5,7 @@ use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[Kind {
     name: "unix-dir",
-    help: "how=removed|renamed|there, type=stream|dgram, absolute: bound to a name in a directory that is, then",
+    help: "how=removed|renamed|there, type=stream|dgram, absolute: bound to a name in a directory that is, then; unlinked: before; again: then there is another of its name",
     make,
 }];
 
@@ -22,6 +22,9 @@ fn make(cx: &mut Ctx, a: &Args) -> Res {
         sys::listen(s, 4)?;
     }
     sys::ok("chdir", unsafe { libc::chdir(c"/".as_ptr()) })?;
+    if a.has("unlinked") {
+        sys::ok("unlink", unsafe { libc::unlink(sys::cstr(&format!("{dir}/s")).as_ptr()) })?;
+    }
     let (from, to) = (sys::cstr(&dir), sys::cstr(&format!("{dir}.moved")));
     match a.need("how")? {
         "there" => {}
@@ -33,6 +36,9 @@ fn make(cx: &mut Ctx, a: &Args) -> Res {
             sys::ok("rmdir", unsafe { libc::rmdir(from.as_ptr()) })?;
         }
         other => return Err(Fail::Broken(format!("how={other}"))),
+    }
+    if a.has("again") {
+        sys::ok("mkdir", unsafe { libc::mkdir(sys::cstr(&dir).as_ptr(), 0o755) })?;
     }
     cx.fd("", s);
     Ok(())

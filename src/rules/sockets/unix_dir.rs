@@ -1,0 +1,167 @@
+//! UNIX sockets whose name a restore cannot bind again (`bind_unix_sk`, criu/sk-unix.c).
+
+use crate::criu_model::unix_names::is_deleted;
+use crate::rules::sockets::unix::{finding, unix_sockets};
+use crate::rules::sockets::unix_name::asks;
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Versions, When};
+use crate::snapshot::Answer;
+
+pub(crate) static UNIX_DIR_GONE: Rule = Rule {
+    id: "unix-dir-gone",
+    summary: "A UNIX socket bound to a relative path, whose directory was removed.",
+    group: "Dumped, but not restored",
+    condition: "A UNIX socket (no connected stream or seqpacket one) was bound to a relative path, and the directory in which it was is \
+           no more: the restore enters that directory to bind it. (That of an absolute path it makes for the moment.)",
+    message: "UNIX {type} socket {name} (inode {ino}): the directory in which it was bound, that of {file}, is not there any more",
+    criu: &["{at the restore} Can't change working dir %s"],
+    source: "criu/sk-unix.c:prep_unix_sk_cwd",
+    versions: Versions::All,
+    remedies: &[
+        Remedy::Workload("close the socket before the dump, or make the directory again"),
+        Remedy::Workload("bind it to an absolute path"),
+    ],
+    phase: Phase::Restore,
+    when: When::Early,
+    evidence: Evidence::Tree,
+    find: |rule, ctx, sink| {
+        each(rule, ctx, sink, |bound| {
+            matches!(bound.dir, Answer::Errno(_)) && !bound.is_absolute
+        });
+    },
+};
+
+pub(crate) static UNIX_DIR_RENAMED: Rule = Rule {
+    id: "unix-dir-renamed",
+    summary: "A UNIX socket bound to an absolute path, whose directory has another name now.",
+    group: "Dumped, but not restored",
+    condition: "A UNIX socket (no connected stream or seqpacket one) was bound to an absolute path, its file is still there, and the \
+           directory of that path is not: it was renamed. The restore binds the old path.",
+    message: "UNIX {type} socket {name} (inode {ino}): its file is {file} now, and the directory of its name is not there any more",
+    criu: &["{at the restore} Can't bind id %#x ino %d addr %s: No such file or directory"],
+    source: "criu/sk-unix.c:bind_unix_sk",
+    versions: Versions::All,
+    remedies: &[Remedy::Workload("give the directory its old name back, or unlink the socket's file, before the dump")],
+    phase: Phase::Restore,
+    when: When::Early,
+    evidence: Evidence::Tree,
+    find: |rule, ctx, sink| {
+        each(rule, ctx, sink, |bound| {
+            matches!(bound.dir, Answer::Errno(_)) && bound.is_absolute && !is_deleted(bound.file)
+        });
+    },
+};
+
+pub(crate) static RO_MOUNT_UNIX: Rule = Rule {
+    id: "ro-mount-unix",
+    summary: "A UNIX socket bound to a path on a mount that is read-only by now.",
+    group: "Dumped, but not restored",
+    condition: "The root process is in CRIU's mount namespace, and the directory in which a UNIX socket was bound (no connected stream or \
+           seqpacket one) is on a read-only mount: the restore can neither remove the old file nor bind the path again.",
+    message: "UNIX {type} socket {name} (inode {ino}): it is to be bound again on {mount}, which is read-only",
+    criu: &[
+        "{at the restore} Can't bind id %#x ino %d addr %s: Address already in use",
+        "{at the restore} ghost: Can't access %s for socket id %#x ino %u name %s",
+    ],
+    source: "criu/sk-unix.c:bind_unix_sk, bind_on_deleted",
+    versions: Versions::All,
+    remedies: &[Remedy::Workload("remount {mount} writable until the tree is restored, or close the socket before the dump")],
+    phase: Phase::Restore,
+    when: When::Early,
+    evidence: Evidence::Tree,
+    find: |rule, ctx, sink| {
+        if ctx.snap.root_shares(|n| n.mnt) != Some(true) {
+            return;
+        }
+        for (f, bound) in sockets(rule, ctx) {
+            let Some(id) = bound.dir.is() else { continue };
+            let table = ctx.snap.mounts.iter().find(|table| Some(table.ns) == ctx.snap.criu.ns.mnt);
+            let mount = table.and_then(|t| t.mounts.iter().find(|m| u64::try_from(m.mnt_id) == Ok(*id)));
+            let read_only = |m: &&crate::parse::mountinfo::MountInfo| {
+                m.has_option(b"ro") || m.super_option(b"ro").is_some()
+            };
+            if let Some(mount) = mount.filter(read_only) {
+                sink.push(f.text("mount", mount.mountpoint.clone()));
+            }
+        }
+    },
+};
+
+/// A socket that is bound again.
+struct Bound<'a> {
+    dir: &'a Answer<u64>,
+    /// The kernel's text for its file.
+    file: &'a [u8],
+    is_absolute: bool,
+}
+
+fn sockets<'c>(rule: &'c Rule, ctx: &'c Ctx) -> impl Iterator<Item = (Finding, Bound<'c>)> {
+    let asks = asks(ctx) == Some(true);
+    unix_sockets(ctx).filter(move |_| asks).filter_map(move |(s, u)| {
+        let facts = s.fact(|f| Some(&f.unix))?;
+        let (file, name) = (facts.file.is()?, u.path()?);
+        let bound = Bound { dir: &facts.dir, file, is_absolute: name.starts_with(b"/") };
+        Some((finding(rule, ctx, s, u).text("file", file.clone()), bound))
+    })
+}
+
+fn each(rule: &Rule, ctx: &Ctx, sink: &mut Sink, is: fn(&Bound) -> bool) {
+    for (f, _) in sockets(rule, ctx).filter(|(_, bound)| is(bound)) {
+        sink.push(f);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::criu::Opt;
+    use crate::parse::diag::UnixDiag;
+    use crate::rules::testkit::{host, mount_table, snap, socket_with, table, unix, verdict, with, CRIU_NS};
+    use crate::rules::Verdict;
+    use crate::snapshot::{Snapshot, SocketFacts, UnixFacts};
+
+    fn bound(name: &str, file: &str, dir: Answer<u64>) -> Snapshot {
+        let unix_facts = UnixFacts { file: Answer::Is(file.into()), dir, ..UnixFacts::default() };
+        let mut s = snap(vec![socket_with(3, 7, SocketFacts { unix: unix_facts, ..SocketFacts::default() })]);
+        let listening = UnixDiag { state: 10, name: Some(name.into()), peer: None, ..unix(7, 0) };
+        s.sockets.push(crate::snapshot::SocketTable { unix: vec![listening], ..table() });
+        s
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there() {
+        let gone = || Answer::Errno(libc::ENOENT);
+        let unrestorable = Some(Verdict::Unrestorable);
+        for (name, file, of_gone, of_renamed) in [
+            ("s", "/d/s (deleted)", unrestorable, None),
+            ("/d/s", "/e/s", None, unrestorable),
+            // CRIU makes the directories for the moment.
+            ("/d/s", "/d/s (deleted)", None, None),
+        ] {
+            let s = bound(name, file, gone());
+            assert_eq!(verdict(&UNIX_DIR_GONE, &s, &host()), of_gone, "{name} {file}");
+            assert_eq!(verdict(&UNIX_DIR_RENAMED, &s, &host()), of_renamed, "{name} {file}");
+            for answer in [Answer::Is(5), Answer::Unknown] {
+                let s = bound(name, file, answer);
+                assert_eq!(verdict(&UNIX_DIR_GONE, &s, &host()), None);
+                assert_eq!(verdict(&UNIX_DIR_RENAMED, &s, &host()), None);
+            }
+            // It is found where the process is then.
+            let s = bound(name, file, gone());
+            assert_eq!(verdict(&UNIX_DIR_GONE, &s, &with(Opt::Unprivileged)), None);
+        }
+    }
+
+    #[test]
+    fn a_directory_on_a_read_only_mount() {
+        let mut s = bound("/m/s", "/m/s", Answer::Is(22));
+        let lines = "21 1 8:1 / / rw shared:1 - ext4 a rw\n22 21 8:1 /x /m ro shared:1 - ext4 a rw";
+        assert_eq!(verdict(&RO_MOUNT_UNIX, &s, &host()), None);
+        s.mounts.push(mount_table(CRIU_NS, 50, lines));
+        assert_eq!(verdict(&RO_MOUNT_UNIX, &s, &host()), Some(Verdict::Unrestorable));
+        s.tasks[0].ns.mnt = Some(7);
+        assert_eq!(verdict(&RO_MOUNT_UNIX, &s, &host()), None);
+        let mut s = bound("/m/s", "/m/s", Answer::Is(21));
+        s.mounts.push(mount_table(CRIU_NS, 50, lines));
+        assert_eq!(verdict(&RO_MOUNT_UNIX, &s, &host()), None);
+    }
+}
