@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::container;
 use crate::criu_options;
 use crate::driver;
 use crate::file_caps::{self, FileCaps};
@@ -27,6 +28,8 @@ pub struct Check {
     pub json: bool,
     /// The CRIU to be judged as, with the options that its dump would be given.
     pub host: Host,
+    /// The runtime as which it is judged, if no `--as` says another: that of the container.
+    pub detected: Option<&'static str>,
     /// What its executable gives whoever runs it.
     pub file_caps: Option<FileCaps>,
     /// Where to save what was seen, and whether with other names.
@@ -89,8 +92,9 @@ criu-preflight names everything in a process tree that CRIU could not dump
 
 Options of check and judge:
   --criu PATH|VERSION   judge as this CRIU, a binary or a release (default: the newest known, 4.3)
-  --as RUNTIME          give what this runtime gives CRIU by itself:
-                        runc, crun, docker, containerd, cri-o, podman, podman-runc, lxc
+  --as RUNTIME          give what this runtime gives CRIU by itself: criu (nothing), runc, crun, docker,
+                        containerd, cri-o, podman, podman-runc, lxc (default of check: the one whose
+                        container it is)
   --json                the whole report as JSON
   --trace RULE          instead of the report: each candidate of one rule, and why it is or is not a finding
 of check only:
@@ -101,8 +105,8 @@ and the options that `criu dump` would be given, by their own names:
 ";
 
 const USAGE_TAIL: &str = "\
-All others of criu dump are taken and change nothing. Of a container, give
---as and the program that checkpoints it.
+All others of criu dump are taken and change nothing. A container
+is judged as the program that runs it would checkpoint it, unless --as says another.
 
 Exit status of both: 0 it can be dumped, 1 it cannot, 2 it could not be told, 3 it can be dumped,
 but that dump cannot be restored.
@@ -133,6 +137,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
 struct Given {
     help: bool,
     json: bool,
+    has_driver: bool,
     save: Option<PathBuf>,
     anonymize: bool,
     trace: Option<&'static Rule>,
@@ -157,7 +162,10 @@ fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
                 judged_as(host, &criu)?;
                 given.file_caps = if is_release(&criu) { None } else { file_caps::of(criu.as_ref()) };
             }
-            Arg::Long("as") => driver::apply(host, &parser.value().map_err(escape_error)?)?,
+            Arg::Long("as") => {
+                driver::apply(host, &parser.value().map_err(escape_error)?)?;
+                given.has_driver = true;
+            }
             Arg::Long("config") => drop(parser.value().map_err(escape_error)?),
             Arg::Long("no-default-config") => {}
             Arg::Long("tree") | Arg::Short('t') => given.values.push(parser.value().map_err(escape_error)?),
@@ -174,18 +182,26 @@ fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
 fn check(parser: &mut Parser) -> Result<Command, String> {
     // CRIU reads its configuration files before its command line, whatever stands where: so this line is read twice.
     let rest: Vec<OsString> = parser.raw_args().map_err(escape_error)?.collect();
-    let mut host = crate::criu_config::start(&rest)?;
-    let Given { help, json, save, anonymize, trace, file_caps, values } = read(&mut host, rest)?;
+    let start = crate::criu_config::start(&rest)?;
+    let mut host = start.clone();
+    let Given { help, json, has_driver, save, anonymize, trace, file_caps, values } = read(&mut host, rest.clone())?;
     if help {
         return Ok(Command::Help);
     }
     let mut pid = None;
     values.iter().try_for_each(|value| set_pid(&mut pid, value))?;
     let pid = pid.ok_or("missing PID: criu-preflight check PID")?;
+    let detected = if has_driver { None } else { container::runtime_of(pid) };
+    if let Some(runtime) = detected {
+        // What its user types comes after what the runtime gives.
+        host = start;
+        driver::apply(&mut host, OsStr::new(runtime))?;
+        read(&mut host, rest)?;
+    }
     if anonymize && save.is_none() {
         return Err("--anonymize wants --save FILE".into());
     }
-    Ok(Command::Check(Box::new(Check { pid, json, host, file_caps, save, anonymize, trace })))
+    Ok(Command::Check(Box::new(Check { pid, json, host, detected, file_caps, save, anonymize, trace })))
 }
 
 fn judge(parser: &mut Parser) -> Result<Command, String> {

@@ -37,11 +37,15 @@ const DRIVERS: &[Driver] = &[
 
 /// For messages and the help.
 pub fn names() -> String {
-    DRIVERS.iter().map(|d| d.name).collect::<Vec<_>>().join("|")
+    std::iter::once("criu").chain(DRIVERS.iter().map(|d| d.name)).collect::<Vec<_>>().join("|")
 }
 
 /// Gives the host what this runtime gives, and then what the configuration file that it names says.
 pub fn apply(host: &mut Host, name: &OsStr) -> Result<(), String> {
+    // Its own command line.
+    if name == "criu" {
+        return Ok(());
+    }
     let driver = DRIVERS.iter().find(|d| d.name.as_bytes() == name.as_bytes());
     let driver = driver.ok_or_else(|| format!("--as {}: known are {}", escape(name.as_bytes()), names()))?;
     driver.give(host);
@@ -116,7 +120,7 @@ mod tests {
     fn an_unknown_runtime_is_an_error_that_names_the_known() {
         let mut host = Host::dry_run(Release::NEWEST);
         let why = apply(&mut host, OsStr::new("rkt\n")).unwrap_err();
-        assert!(why.starts_with(r"--as rkt\n: known are runc|crun|docker|"), "{why}");
+        assert!(why.starts_with(r"--as rkt\n: known are criu|runc|crun|docker|"), "{why}");
         assert_eq!(host, Host::dry_run(Release::NEWEST));
     }
 }

@@ -1,6 +1,7 @@
 //! `criu-preflight`: the plugin's look at a running tree, by hand. Nothing is frozen, no CRIU is needed.
 
 mod args;
+mod container;
 mod criu_config;
 mod criu_options;
 mod driver;
@@ -60,7 +61,13 @@ fn run(command: Command) -> Result<(String, u8), String> {
 
 fn look(check: &Check) -> Result<(String, u8), String> {
     let (mut config, problems) = settings::load();
-    for problem in problems {
+    let noted = check.detected.map(|runtime| {
+        format!(
+            "process {} is in a container of {runtime}: judged as {runtime} would dump it (else give --as criu)",
+            check.pid
+        )
+    });
+    for problem in problems.into_iter().chain(noted) {
         let _ = writeln!(std::io::stderr(), "criu-preflight: {problem}");
     }
     // What the plugin would do with its answer is not what is asked here; what it would be told not to look for is.

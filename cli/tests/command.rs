@@ -328,5 +328,5 @@ fn as_a_runtime() {
     assert!(!told.contains("file-lock:"), "{told}");
     let (status, told) = text(&["--as", "rkt"]);
     assert_eq!(status, Some(2));
-    assert!(told.contains("--as rkt: known are runc|"), "{told}");
+    assert!(told.contains("--as rkt: known are criu|runc|"), "{told}");
 }

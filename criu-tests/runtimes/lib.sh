@@ -264,12 +264,11 @@ same() {
     down
 }
 
-# What the command says of the container, with what its manual page tells for containers.
+# What the command says of the container, whose runtime it has to recognise.
 asked() {
     local status=0
-    /b/criu-preflight check "$(root_pid)" --criu "$(command -v criu)" \
-        --no-default-config --external 'mnt[]:m' --external 'mnt[]:s' >/b/asked 2>&1 || status=$?
-    [ $status = "$1" ] || {
+    /b/criu-preflight check "$(root_pid)" --criu "$(command -v criu)" --no-default-config >/b/asked 2>&1 || status=$?
+    [ $status = "$1" ] && grep -q 'is in a container of' /b/asked || {
         quote "the command ($status)" /b/asked 6
         return 1
     }
