@@ -153,6 +153,7 @@ fn the_request_is_what_we_judge_by() {
             Field::Num(35, 7 << 20), // ghost_limit
             Field::Bytes(37, b"unix[5]"),
             Field::Bytes(37, b"mnt[/x]:y"),
+            Field::Bytes(32, b"overlay,ramfs,nosuchfs"), // enable_fs
         ];
         let (success, text, run) = request(&criu.path, DUMP, &options, &good, &lib, &images);
         assert!(success, "{text} {}", run.log);
@@ -163,7 +164,12 @@ fn the_request_is_what_we_judge_by() {
         assert_eq!(host["options"]["file_locks"], true);
         assert_eq!(host["options"]["tcp_established"], true);
         assert_eq!(host["options"]["shell_job"], false);
-        assert_eq!(host["options"]["enable_fs"], serde_json::Value::Null);
+        // By CRIU's own function, of the kernel's file systems: also those that it knows by itself.
+        let enabled = host["options"]["enable_fs"].as_array().unwrap();
+        for (name, taken) in [("ramfs", true), ("proc", true), ("sockfs", false), ("nosuchfs", false)] {
+            assert_eq!(enabled.contains(&name.into()), taken, "{name}: {enabled:?}");
+        }
+        assert_eq!(host["options"]["skip_mnt"], serde_json::Value::Null);
         assert_eq!(host["options"]["ghost_limit"], 7 << 20);
         assert_eq!(host["externals"].as_array().unwrap().len(), 2);
         assert_ne!(host["service_sk_ino"], u32::MAX);

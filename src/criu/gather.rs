@@ -1,7 +1,7 @@
 //! Puts the picture of the CRIU around us together.
 
 use crate::bytes::Bytes;
-use crate::criu::{cmdline, externals, hugetlb, layout, runtime, safe_read as mem, siblings, symbols};
+use crate::criu::{auto_fs, cmdline, externals, hugetlb, layout, runtime, safe_read as mem, siblings, symbols};
 use crate::criu::{Host, Release, Runtime, Siblings, Stage};
 use crate::parse::{self, cgroup::Cgroup};
 use crate::scan::sys;
@@ -69,6 +69,9 @@ pub(crate) fn gather(stage: Stage, own_desc: usize, all_loaded: bool) -> Result<
     if let Some(given) = given {
         given.copy_to(&mut options);
     }
+    // A client that is no known runtime: the mounts that it skips nothing tells.
+    options.enable_fs =
+        options.enable_fs.or_else(|| sym.fstypes.and_then(|(find, decode)| auto_fs::taken(find, decode)));
     let host = Host {
         stage,
         // Its symbols say which release it could be, its options whether it is.

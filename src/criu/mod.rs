@@ -7,6 +7,7 @@
 //! `None` always means *not known*: an option layout that was not recognised and verified, a symbol that is not there. A
 //! rule whose gate is unknown warns, it never refuses.
 
+pub(crate) mod auto_fs;
 pub(crate) mod cmdline;
 pub mod config_files;
 pub mod externals;

@@ -17,6 +17,10 @@ pub(crate) type ExternalForEachType =
 pub(crate) type GetOptions = unsafe extern "C" fn(*mut c_int, *mut *mut *mut c_char) -> c_int;
 /// `bool cgp_should_skip_controller(const char *name)` (criu/cgroup-props.c).
 pub(crate) type SkipController = unsafe extern "C" fn(*const c_char) -> bool;
+/// `struct fstype *find_fstype_by_name(char *fst)` (criu/filesystems.c).
+pub(crate) type FindFstype = unsafe extern "C" fn(*mut c_char) -> *const c_void;
+/// `struct fstype *decode_fstype(u32 fst)` (criu/filesystems.c).
+pub(crate) type DecodeFstype = unsafe extern "C" fn(u32) -> *const c_void;
 /// `unsigned log_get_loglevel(void)` (criu/log.c).
 pub(crate) type GetLoglevel = unsafe extern "C" fn() -> c_uint;
 
@@ -40,6 +44,7 @@ pub(crate) struct Symbols {
     pub rpc_cfg_file: Option<Object>,
     pub external_for_each_type: Option<ExternalForEachType>,
     pub skip_controller: Option<SkipController>,
+    pub fstypes: Option<(FindFstype, DecodeFstype)>,
     pub get_loglevel: Option<GetLoglevel>,
     pub get_options: Option<GetOptions>,
     pub caps: Caps,
@@ -71,6 +76,14 @@ fn find() -> Result<Symbols, NoCriu> {
         // SAFETY: as above.
         unsafe { std::mem::transmute::<*mut c_void, SkipController>(p) }
     });
+    let find_fstype = address(c"find_fstype_by_name").map(|p| {
+        // SAFETY: as above.
+        unsafe { std::mem::transmute::<*mut c_void, FindFstype>(p) }
+    });
+    let decode_fstype = address(c"decode_fstype").map(|p| {
+        // SAFETY: as above.
+        unsafe { std::mem::transmute::<*mut c_void, DecodeFstype>(p) }
+    });
     let get_loglevel = address(c"log_get_loglevel").map(|p| {
         // SAFETY: as above.
         unsafe { std::mem::transmute::<*mut c_void, GetLoglevel>(p) }
@@ -88,6 +101,7 @@ fn find() -> Result<Symbols, NoCriu> {
         rpc_cfg_file: object(c"rpc_cfg_file"),
         external_for_each_type,
         skip_controller,
+        fstypes: find_fstype.zip(decode_fstype),
         get_loglevel,
         get_options,
         caps,
