@@ -138,6 +138,8 @@ const OF_RULE: &[(&str, Commands)] = &[
     ),
     ("unix-peer-order", &["nsenter -t PID -n ss -xape | grep -w INO", "ls -l /proc/PID/fd/FD"]),
     ("unix-external-in-vain", &["nsenter -t PID -n ss -xape | grep -w INO", "ls -l /proc/PID/fd/FD"]),
+    ("tty-session-lost", &["ls -l /proc/PID/fd", "ps -eo pid,sid,tty,comm"]),
+    ("tty-o-path", &["grep flags /proc/PID/fdinfo/FD   # 010000000: O_PATH", "ls -l /proc/PID/fd"]),
     ("queue-only-fd", &["cat /proc/PID/fdinfo/FD   # scm_fds: descriptors in its queue"]),
     ("cg-criu-set", &["grep -H . /proc/self/cgroup /proc/PID/task/*/cgroup   # where criu runs"]),
     ("lost-cgroup-ns", &["readlink /proc/PID/ns/cgroup /proc/self/ns/cgroup", "cat /proc/PID/cgroup"]),

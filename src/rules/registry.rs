@@ -200,6 +200,8 @@ pub static RULES: &[&Rule] = &[
     &sockets::unix_restore::UNIX_PEER_ORDER,
     &sockets::unix_restore::UNIX_EXTERNAL_IN_VAIN,
     &files::queue_only::QUEUE_ONLY_FD,
+    &files::tty_restore::TTY_SESSION_LOST,
+    &files::tty_restore::TTY_O_PATH,
     &tasks::cgroup_restore::LOST_CGROUP_NS,
     &files::lock::LOST_FILE_LOCK,
 ];

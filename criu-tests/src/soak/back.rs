@@ -28,8 +28,6 @@ const KNOWN: &[(&[&str], &str)] = &[
     (&["Can't restore sub-task in NS"], "a namespace of a child, the root being in CRIU's"),
     (&["mnt: Unable to mount overlay"], "an overlay whose layers are below the tree's root"),
     (&["mnt-v2: Can't stat mountpoint"], "a mountpoint with a newline"),
-    (&["tty: Can't setup uid"], "an O_PATH descriptor of a terminal"),
-    (&["tty: No task found with sid"], "a terminal of a session outside"),
     (&["packet: No open packet socket"], "a ring of a packet socket that its process does not have open"),
     (&["Can't link", "link_remap.", "No such file"], "a link that --leave-running has taken away again"),
     (

@@ -16,6 +16,7 @@ pub(crate) mod proc_thread;
 pub(crate) mod queue_only;
 pub(crate) mod timerfd;
 pub(crate) mod tty;
+pub(crate) mod tty_restore;
 pub(crate) mod tun;
 pub(crate) mod unknown_type;
 pub(crate) mod unstattable;

@@ -157,33 +157,45 @@ pub(crate) static TTY_DANGLING_SID: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Outsider,
     find: |rule, ctx, sink| {
-        let foreign_pidns = ctx.snap.root_shares(|n| n.pid) != Some(true);
-        let firsts = first_of_sessions(ctx);
-        for t in terminals(ctx.snap, ctx.host) {
-            let Some(Session { sid, .. }) = t.session.filter(|s| s.sid > 0) else { continue };
-            let Some(fault) = dangling(ctx, &firsts, sid) else { continue };
-            // To its own pid namespace a leader outside has no number, and that passes.
-            if t.task.own_sid() == 0 && t.driver != Driver::Master {
-                continue;
-            }
-            let mut f = finding(rule, &t).num("sid", sid).term("fault", fault).other(Other::Process(sid));
-            if t.driver == Driver::Master && foreign_pidns {
-                // Whether the leader has a number in the tree's pid namespace. Ours is above it.
-                let leader = t.file.tty().and_then(|tty| tty.sid_pidns);
-                if leader.is_some() && leader == ctx.snap.criu.ns.pid {
-                    continue;
-                }
-                if leader.is_none() || leader != ctx.snap.root_task().and_then(|r| r.ns.pid) {
-                    f = f.doubt();
-                }
-            }
-            if t.guessed && t.hung_up != Some(true) {
-                f = f.doubt();
-            }
-            sink.push(f);
+        for Dangling { terminal, sid, fault, doubt } in dangling_sessions(ctx) {
+            let f = finding(rule, &terminal).num("sid", sid).term("fault", fault).other(Other::Process(sid));
+            sink.push(if doubt { f.doubt() } else { f });
         }
     },
 };
+
+/// A terminal that controls a session whose leader CRIU does not find.
+pub(super) struct Dangling<'a> {
+    pub terminal: Terminal<'a>,
+    pub sid: i32,
+    pub fault: &'static str,
+    /// Something that decides is not known.
+    pub doubt: bool,
+}
+
+pub(super) fn dangling_sessions<'a>(ctx: &Ctx<'a>) -> Vec<Dangling<'a>> {
+    let foreign_pidns = ctx.snap.root_shares(|n| n.pid) != Some(true);
+    let firsts = first_of_sessions(ctx);
+    let one = |t: Terminal<'a>| {
+        let Session { sid, .. } = t.session.filter(|s| s.sid > 0)?;
+        let fault = dangling(ctx, &firsts, sid)?;
+        // To its own pid namespace a leader outside has no number, and that passes.
+        if t.task.own_sid() == 0 && t.driver != Driver::Master {
+            return None;
+        }
+        let mut doubt = t.guessed && t.hung_up != Some(true);
+        if t.driver == Driver::Master && foreign_pidns {
+            // Whether the leader has a number in the tree's pid namespace. Ours is above it.
+            let leader = t.file.tty().and_then(|tty| tty.sid_pidns);
+            if leader.is_some() && leader == ctx.snap.criu.ns.pid {
+                return None;
+            }
+            doubt |= leader.is_none() || leader != ctx.snap.root_task().and_then(|r| r.ns.pid);
+        }
+        Some(Dangling { terminal: t, sid, fault, doubt })
+    };
+    terminals(ctx.snap, ctx.host).into_iter().filter_map(one).collect()
+}
 
 /// Slaves that are alive and whose master is not in the tree, by index, as CRIU counts them.
 fn unpaired<'a>(ctx: &Ctx<'a>) -> BTreeMap<i64, Terminal<'a>> {
