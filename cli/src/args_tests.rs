@@ -69,7 +69,8 @@ fn options_of_criu_one_to_one() {
         ),
         ("--file-validation filesize", Options { validate_by_size: yes, ..none() }),
         ("--unprivileged", Options { unprivileged: yes, ..none() }),
-        ("-D /img -W /w -o dump.log -v4 -R --leave-stopped -L /lib --track-mem --cpu-cap=none", none()),
+        ("-D /img -W /w -o dump.log -v4 --leave-stopped -L /lib --track-mem --cpu-cap=none", none()),
+        ("-R", Options { leave_running: yes, ..none() }),
         ("--manage-cgroups=full --lazy-pages --timeout 20", none()),
         ("--lsm-profile selinux:x", Options { lsm_profile: Some(Some("selinux:x".into())), ..none() }),
     ] {

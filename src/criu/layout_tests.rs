@@ -35,6 +35,8 @@ impl Made {
         made.put(shape.log_level, &4_u32.to_ne_bytes());
         made.put(shape.mode, &1_u32.to_ne_bytes());
         made.put(at(shape, "ghost_limit"), &(1_u64 << 20).to_ne_bytes());
+        // COMPEL_TASK_DEAD.
+        made.put(at(shape, "final_state"), &2_u32.to_ne_bytes());
         made
     }
 

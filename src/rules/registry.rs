@@ -171,6 +171,7 @@ pub static RULES: &[&Rule] = &[
     &files::proc_thread::PROC_THREAD_FD,
     &files::fifo::FIFO_PACKET,
     &files::ghost::RO_MOUNT_DELETED,
+    &files::ghost::LINK_REMAP_LEFT,
     &namespaces::ns_fd::NSFD_OUTSIDE,
     &files::epoll::EPOLL_ESCAPED,
     &files::timerfd::TIMERFD_CLOCK,

@@ -111,6 +111,7 @@ static void fill(char *plugin, int pid)
 	}
 	*strrchr(libdir, '/') = 0;
 	put(184, &libdir, sizeof(libdir));
+	put_int(0, 2);
 	put_int(248, 4);
 	put_int(328, 1 << 20);
 	put_int(376, 10);

@@ -29,7 +29,6 @@ const KNOWN: &[(&[&str], &str)] = &[
     (&["mnt: Unable to mount overlay"], "an overlay whose layers are below the tree's root"),
     (&["mnt-v2: Can't stat mountpoint"], "a mountpoint with a newline"),
     (&["packet: No open packet socket"], "a ring of a packet socket that its process does not have open"),
-    (&["Can't link", "link_remap.", "No such file"], "a link that --leave-running has taken away again"),
     (
         &["inet: Connected TCP socket in image"],
         "a connection that was reset, which needs --tcp-established at the restore alone",

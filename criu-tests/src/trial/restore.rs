@@ -78,7 +78,8 @@ pub(super) fn restore(
     let pidfile = dir.join("restored.pid");
     let mut args = vec!["-d".to_string(), "--pidfile".into(), pidfile.to_string_lossy().into_owned()];
     args.extend(root);
-    args.extend(opts.iter().cloned());
+    // To a restore it would say that the tree is to be left stopped.
+    args.extend(opts.iter().filter(|opt| *opt != "--leave-stopped").cloned());
     args.extend(before.opts.iter().cloned());
     let ran = criu.restore(dir, libdir, &args, f.run_as, &before.given)?;
     if !ran.ok {

@@ -28,7 +28,6 @@ use Argument::{None as Nothing, Optional, Required};
 /// `parse_options` (criu/config.c, 3.17 to 4.2, and 4.3's `criu --help`).
 pub const IGNORED: &[Ignored] = &[
     short('s', "leave-stopped", Nothing),
-    short('R', "leave-running", Nothing),
     short('D', "images-dir", Required),
     short('W', "work-dir", Required),
     short('o', "log-file", Required),

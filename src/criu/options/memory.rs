@@ -27,6 +27,15 @@ fn truth(value: u32) -> Option<bool> {
     }
 }
 
+/// A state of tasks (compel/include/uapi/task-state.h: alive, dead, stopped): whether it is COMPEL_TASK_ALIVE.
+pub(crate) fn is_alive(at: usize) -> Option<bool> {
+    match mem::u32(at)? {
+        1 => Some(true),
+        2 | 3 => Some(false),
+        _ => None,
+    }
+}
+
 /// size_t.
 pub(crate) fn size(at: usize) -> Option<u64> {
     mem::u64(at)

@@ -98,6 +98,14 @@ options! {
             ),
         ],
     }
+    /// The tree runs on after the dump.
+    (LeaveRunning) leave_running: bool = Some(false) => {
+        name: "leave-running",
+        letter: 'R',
+        takes: [switch],
+        rpc_field: "leave_running",
+        kept: [memory::is_alive "final_state" V3_17 = 0],
+    }
     /// Bytes.
     ghost_limit: u64 = Some(1 << 20) => {
         name: "ghost-limit",

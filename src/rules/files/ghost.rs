@@ -1,6 +1,6 @@
 //! Files whose name is gone.
 
-use crate::criu::Opt;
+use crate::criu::{Gate, Opt};
 use crate::criu_model::paths::{Problem, Unlinkable};
 use crate::rules::files::path::paths_with;
 use crate::rules::{Evidence, Phase, Remedy, Rule, Value, Versions, When};
@@ -76,12 +76,13 @@ pub(crate) static LINK_REMAP_NEEDED: Rule = Rule {
     condition: "An open file has lost the name it was opened by, but has another one (its link count is not 0): CRIU would have \
            to make a temporary hard link. For the exe alone, with no mapping of it left, the dump goes through without the \
            process's mm, and cannot be restored.",
-    message: "{what} {path}: that name is gone, but the file still has another ({nlink} hard links)",
+    message: "{what} {path}: that name is gone, but the file still has another ({nlink} hard links)[; {left?gone=a dump with \
+           --leave-running takes the link of --link-remap away again, and cannot be restored}]",
     criu: &["Can't create link remap for %s. Use link-remap option."],
     source: "criu/files-reg.c:create_link_remap",
     versions: Versions::All,
     remedies: &[
-        Remedy::Option(Opt::LinkRemap),
+        Remedy::OptionFor(Opt::LinkRemap, "kept"),
         Remedy::External("{key}"),
         Remedy::Workload("have the program close or reopen it before the dump"),
     ],
@@ -89,8 +90,44 @@ pub(crate) static LINK_REMAP_NEEDED: Rule = Rule {
     when: When::Early,
     evidence: Evidence::Path,
     find: |rule, ctx, sink| {
+        let runs_on = ctx.host.options.leave_running == Some(true);
+        // With the link that dump is made: LINK_REMAP_LEFT.
+        let link = if runs_on { ctx.host.gate(&[Opt::LinkRemap]) } else { Gate::InForce };
         for bad in paths_with(ctx, Problem::Unlinked) {
-            sink.push_unless(bad.unless, bad.finding(rule).num("nlink", bad.file.attr.nlink));
+            let f = bad.finding(rule).num("nlink", bad.file.attr.nlink);
+            let f = if runs_on { f.term("left", "gone") } else { f.term("kept", "link") };
+            sink.push_unless(bad.unless.or(link), f);
+        }
+    },
+};
+
+pub(crate) static LINK_REMAP_LEFT: Rule = Rule {
+    id: "link-remap-left",
+    summary: "An open file whose name was deleted, with --link-remap and --leave-running: the dump cannot be restored.",
+    group: "Dumped, but not restored",
+    condition: "An open file has lost the name it was opened by, but has another one, as in link-remap-needed, and both --link-remap \
+           and --leave-running are given. The images name the temporary hard link, which CRIU takes away when the tree runs on. \
+           --leave-stopped leaves it there.",
+    message: "{what} {path}: the images need the link that --link-remap makes, which --leave-running takes away again",
+    criu: &["{at the restore} Can't link %s -> %s: No such file or directory"],
+    source: "criu/cr-dump.c:cr_dump_finish, criu/files-reg.c:delete_link_remaps",
+    versions: Versions::All,
+    remedies: &[
+        Remedy::External("{key}"),
+        Remedy::Workload("dump without --leave-running"),
+        Remedy::Workload("have the program close or reopen it before the dump"),
+    ],
+    phase: Phase::Restore,
+    when: When::Early,
+    evidence: Evidence::Path,
+    find: |rule, ctx, sink| {
+        let options = &ctx.host.options;
+        if options.link_remap != Some(true) || options.leave_running == Some(false) {
+            return;
+        }
+        let known = if options.leave_running.is_some() { Gate::InForce } else { Gate::OPTION_UNKNOWN };
+        for bad in paths_with(ctx, Problem::Unlinked) {
+            sink.push_unless(bad.unless.or(known), bad.finding(rule));
         }
     },
 };

@@ -3,7 +3,9 @@
 use crate::criu::{Host, Opt, Options, Release};
 use crate::criu_model::paths::external_key;
 use crate::rules::files::buildid::BUILDID_OPEN;
-use crate::rules::files::ghost::{GHOST_TOO_BIG, LINK_REMAP_FAILED, LINK_REMAP_NEEDED, NFS_SILLY, RO_MOUNT_DELETED};
+use crate::rules::files::ghost::{
+    GHOST_TOO_BIG, LINK_REMAP_FAILED, LINK_REMAP_LEFT, LINK_REMAP_NEEDED, NFS_SILLY, RO_MOUNT_DELETED,
+};
 use crate::rules::files::memfd::EXE_MEMFD;
 use crate::rules::files::path::*;
 use crate::rules::namespaces::ns_fd::NSFD_OUTSIDE;
@@ -58,7 +60,7 @@ fn mapped(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
 
 /// What all path rules say.
 fn rules(snap: &Snapshot, host: &Host) -> Vec<(&'static str, Verdict)> {
-    let all: [&Rule; 12] = [
+    let all: [&Rule; 13] = [
         &FILE_MOUNT_UNKNOWN,
         &MQUEUE_FD,
         &FILE_OVERMOUNTED,
@@ -66,6 +68,7 @@ fn rules(snap: &Snapshot, host: &Host) -> Vec<(&'static str, Verdict)> {
         &GHOST_TOO_BIG,
         &RO_MOUNT_DELETED,
         &LINK_REMAP_NEEDED,
+        &LINK_REMAP_LEFT,
         &LINK_REMAP_FAILED,
         &NFS_SILLY,
         &PATH_REUSED,
@@ -241,6 +244,25 @@ fn deleted_and_open_by_a_writable_mount_too() {
         s.tasks[0].files.push(other);
         alone(&RO_MOUNT_DELETED, &s, &host(), expected);
     }
+}
+
+#[test]
+fn a_link_that_goes_again() {
+    let s = regular(|f| f.mismatch = Some(PathMismatch::NoEntry { above: f.attr.mnt_id }));
+    let given = |link_remap, leave_running| {
+        let h = host();
+        Host { options: Options { link_remap, leave_running, ..h.options }, ..h }
+    };
+    let (yes, no) = (Some(true), Some(false));
+    alone(&LINK_REMAP_NEEDED, &s, &given(no, no), REFUSE);
+    alone(&LINK_REMAP_NEEDED, &s, &given(no, yes), REFUSE);
+    alone(&LINK_REMAP_NEEDED, &s, &given(yes, no), None);
+    alone(&LINK_REMAP_NEEDED, &s, &given(None, yes), WARN);
+    alone(&LINK_REMAP_LEFT, &s, &given(yes, yes), UNRESTORABLE);
+    alone(&LINK_REMAP_LEFT, &s, &given(yes, None), WARN);
+    alone(&LINK_REMAP_LEFT, &regular(|_| ()), &given(yes, yes), None);
+    let left = found(&LINK_REMAP_NEEDED, &s, &given(no, yes));
+    assert!(left[0].get("left").is_some() && left[0].get("kept").is_none(), "no hint at --link-remap");
 }
 
 #[test]

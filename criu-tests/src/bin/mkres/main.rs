@@ -267,7 +267,6 @@ mod tests {
 
     /// Kinds that no random tree has, and why.
     const NOT_DRAWN: &[(&str, &str)] = &[
-        ("on-read-only", "needs a mount of the runner's"),
         ("unix-connect", "needs a socket that is there before"),
         ("vfork", "what becomes of it can never be foreseen"),
     ];
