@@ -71,7 +71,7 @@ pub(super) fn long_lift(lift: &Remedy) -> String {
         Remedy::External(value) => format!("option --external {}", value_wording(value)),
         Remedy::Modelled(name, value) => format!("option --{name} {}", value_wording(value)),
         Remedy::AtRestore(name, value) => {
-            format!("at the restore, option --{name}{}{}", options::separator(name), value_wording(value))
+            format!("at the restore, option {}", options::written(name, &value_wording(value)))
         }
         Remedy::Hook(hook) => format!("another plugin with the {} hook that accepts it", hook.name()),
         Remedy::Release(release) => format!("CRIU {} or newer", release.first()),

@@ -114,7 +114,8 @@ fn remedies(rule: &Rule, finding: &Finding, host: &Host) -> Remedies {
             Remedy::AtRestore(name, template) => {
                 let value = render(template, Style::OptionValue, &fact);
                 if value.complete {
-                    changes.push(format!("restore with --{name}{}{}", options::separator(name), quoted(&value.text)));
+                    let value = if template.is_empty() { String::new() } else { quoted(&value.text) };
+                    changes.push(format!("restore with {}", options::written(name, &value)));
                 }
             }
             Remedy::Hook(hook) => changes.push(format!("load a CRIU plugin that accepts it ({} hook)", hook.name())),

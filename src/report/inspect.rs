@@ -131,6 +131,8 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("lost-ns-nested", NAMESPACES),
     ("macvlan-parent", LINKS),
     ("veth-outside", LINKS),
+    ("tcp-reset", &["ls -l /proc/PID/fd   # ss does not show it"]),
+    ("packet-ring-inherited", &["grep socket: /proc/PID/maps", "ls -l /proc/PID/fd"]),
     ("unix-dir-gone", UNIX_NAME),
     ("unix-dir-renamed", UNIX_NAME),
     (

@@ -39,8 +39,9 @@ fn shown(remedy: &Remedy, examples: &[&Example]) -> Shown {
         Remedy::External(value) | Remedy::ExternalInVain(value) => option("external", value, examples),
         Remedy::Modelled(name, value) => option(name, value, examples),
         Remedy::AtRestore(name, value) => {
-            let value = quoted(&fill(value, Style::OptionValue, examples));
-            (format!("at the restore: --{name}{}{value}", options::separator(name)), false, None)
+            let filled = || quoted(&fill(value, Style::OptionValue, examples));
+            let value = if value.is_empty() { String::new() } else { filled() };
+            (format!("at the restore: {}", options::written(name, &value)), false, None)
         }
         Remedy::Hook(hook) => (format!("plugin hook {}", hook.name()), false, Some(PLUGIN)),
         Remedy::Release(release) => (format!("CRIU {} or newer", release.first()), false, Some(RELEASE)),

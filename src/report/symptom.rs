@@ -156,10 +156,11 @@ mod tests {
             "time=\"2026-01-01\" msg=\"(00.1) Error (criu/sk-inet.c:200): Connected TCP socket, consider using --tcp-established option.",
             "Connected TCP socket, consider using --tcp-established option",
             "`Connected TCP socket, consider using --tcp-established option.`",
-            "Connected TCP socket",
         ] {
             assert_eq!(of(line), "tcp-connected raw-connected", "{line}");
         }
+        // At the restore, too.
+        assert_eq!(of("Connected TCP socket"), "tcp-connected raw-connected tcp-reset");
         assert_eq!(of("pie: 21866: Error (criu/pie/parasite.c:602): send_fds failed (-22)"), "fd-io-uring");
         assert_eq!(
             of("(00.5) Warn  (criu/x.c:1): Unable to interrupt task: 12 (No such process)").split(' ').count(),

@@ -148,6 +148,8 @@ pub static RULES: &[&Rule] = &[
     &namespaces::net::netns::NETNS_LOCK,
     &namespaces::net::netns::NETNS_IP_TOOL,
     &namespaces::net::netns::NETNS_NO_NET_ADMIN,
+    &sockets::tcp_reset::TCP_RESET,
+    &sockets::packet::PACKET_RING_INHERITED,
     &namespaces::net::peers::MACVLAN_PARENT,
     &namespaces::net::peers::VETH_OUTSIDE,
     &namespaces::net::routes::ROUTE_LINKDOWN,

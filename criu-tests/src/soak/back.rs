@@ -28,11 +28,6 @@ const KNOWN: &[(&[&str], &str)] = &[
     (&["Can't restore sub-task in NS"], "a namespace of a child, the root being in CRIU's"),
     (&["mnt: Unable to mount overlay"], "an overlay whose layers are below the tree's root"),
     (&["mnt-v2: Can't stat mountpoint"], "a mountpoint with a newline"),
-    (&["packet: No open packet socket"], "a ring of a packet socket that its process does not have open"),
-    (
-        &["inet: Connected TCP socket in image"],
-        "a connection that was reset, which needs --tcp-established at the restore alone",
-    ),
 ];
 
 /// What the log says where another process of this machine is in the way.

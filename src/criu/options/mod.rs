@@ -50,11 +50,19 @@ pub(in crate::criu) fn abbreviated(name: &str) -> Option<&'static CriuOption> {
 }
 
 /// What stands between the name of an option and its value on a command line.
-pub(crate) fn separator(name: &str) -> char {
+fn separator(name: &str) -> char {
     let is_optional = |o: &ignored::Ignored| o.name == name && o.argument == ignored::Argument::Optional;
     match ignored::IGNORED.iter().any(is_optional) {
         true => '=',
         false => ' ',
+    }
+}
+
+/// An option as it stands on a command line, with its value if it takes one.
+pub(crate) fn written(name: &str, value: &str) -> String {
+    match value {
+        "" => format!("--{name}"),
+        _ => format!("--{name}{}{value}", separator(name)),
     }
 }
 

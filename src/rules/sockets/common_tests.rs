@@ -217,11 +217,16 @@ fn a_ring_needs_a_descriptor_opened_before() {
     // In a child that inherited the mapping only.
     s.tasks.push(crate::snapshot::Task { maps: vec![ring()], ..task(101) });
     assert_eq!(on(&packet::PACKET_RING_UNOPENED, &s), None);
+    assert_eq!(on(&packet::PACKET_RING_INHERITED, &s), Some(Verdict::Unrestorable));
+    s.tasks[1].files = vec![socket(3, 1)];
+    assert_eq!(on(&packet::PACKET_RING_INHERITED, &s), None);
+    s.tasks[1].files.clear();
     // The descriptor is in a later process.
     let files = std::mem::take(&mut s.tasks[0].files);
     s.tasks[1].files = files;
     s.tasks[1].maps.clear();
     assert_eq!(on(&packet::PACKET_RING_UNOPENED, &s), Some(Refuse));
+    assert_eq!(on(&packet::PACKET_RING_INHERITED, &s), None, "it is refused");
     s.tasks[1].files.clear();
     assert_eq!(on(&packet::PACKET_RING_UNOPENED, &s), Some(Refuse));
 }

@@ -5,6 +5,7 @@ pub(crate) mod ip;
 pub(crate) mod netlink;
 pub(crate) mod packet;
 pub(crate) mod tcp;
+pub(crate) mod tcp_reset;
 pub(crate) mod udp;
 pub(crate) mod unix;
 pub(crate) mod unix_accept;

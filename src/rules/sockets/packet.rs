@@ -143,6 +143,45 @@ fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
     }
 }
 
+pub(crate) static PACKET_RING_INHERITED: Rule = Rule {
+    id: "packet-ring-inherited",
+    summary: "The mapped ring of a packet socket in a process that does not have the socket open itself.",
+    group: "Dumped, but not restored",
+    condition: "The ring of a packet socket is mapped in a process that has no descriptor of the socket in a descriptor table of its \
+           own, as in a child that has closed it; a process before it has one (else the dump is refused: packet-ring-unopened). \
+           The restore maps the ring by a descriptor of the process itself.",
+    message: "mapping {range} of packet socket inode {ino}, of which the process has no descriptor of its own",
+    criu: &["{at the restore} No open packet socket %x by %d"],
+    source: "criu/sk-packet.c:open_socket_map",
+    versions: Versions::All,
+    remedies: &[Remedy::Workload("have the program unmap it there, or keep its descriptor open, before the dump")],
+    phase: Phase::Restore,
+    when: When::Early,
+    evidence: Evidence::Tree,
+    find: ring_inherited,
+};
+
+fn ring_inherited(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
+    let socks: Map<u64, &Sock> = ctx.socks.all.iter().map(|s| (s.ino, s)).collect();
+    let mut hidden = None;
+    for (at, task) in ctx.snap.tasks.iter().enumerate() {
+        for m in &task.maps {
+            let Some(ino) = m.file.as_ref().filter(|f| f.is_socket()).map(|f| f.attr.ino) else { continue };
+            let listed = socks.get(&ino).is_some_and(|s| s.packet().is_some());
+            let opened = ctx.index.first_holder(ino).is_some_and(|first| first <= at);
+            let own = ctx.index.socket_holders(ino).any(|(holder, _)| holder.pid == task.pid);
+            if !listed || !opened || own {
+                continue;
+            }
+            let f = Finding::on_mapping(rule, task, m.vma.start, m.vma.end);
+            let f = f.key(format!("ring:{}:{ino}", task.pid)).fact("ino", number(ino));
+            // One that lies in a queue of this process's socket does as well.
+            let queued = *hidden.get_or_insert_with(|| crate::rules::sockets::unix_queue::may_hold_descriptors(ctx));
+            sink.push(if queued { f.doubt() } else { f });
+        }
+    }
+}
+
 fn packet_sockets<'c, 'a>(ctx: &'c Ctx<'a>) -> impl Iterator<Item = &'c Sock<'a>> {
     ctx.socks.all.iter().filter(|s| s.family() == Some(libc::AF_PACKET))
 }

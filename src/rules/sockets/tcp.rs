@@ -254,7 +254,7 @@ fn saved(rule: &Rule, ctx: &Ctx, s: &Sock) -> Option<(Gate, Finding)> {
 }
 
 /// The peer that a TCP socket in CLOSE once had and still knows.
-fn closed_peer(s: &Sock) -> Option<SocketAddr> {
+pub(super) fn closed_peer(s: &Sock) -> Option<SocketAddr> {
     let closed = match s.inet() {
         Some(t) => t.state == state::CLOSE,
         None => s.fact(|f| f.tcp.state) == Some(state::CLOSE),
