@@ -1,6 +1,6 @@
 //! UNIX sockets whose name a restore cannot bind again (`bind_unix_sk`, criu/sk-unix.c).
 
-use crate::criu_model::unix_names::is_deleted;
+use crate::criu_model::unix_names::{is_bound_again, is_deleted};
 use crate::rules::sockets::unix::{finding, unix_sockets};
 use crate::rules::sockets::unix_name::asks;
 use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Sink, Versions, When};
@@ -51,6 +51,23 @@ pub(crate) static UNIX_DIR_RENAMED: Rule = Rule {
     },
 };
 
+pub(crate) static LOST_UNIX_RENAMED: Rule = Rule {
+    id: "lost-unix-renamed",
+    summary: "A UNIX socket whose file was renamed: after the restore it has its first name again.",
+    group: "Dumped, and lost",
+    condition: "A UNIX socket (no connected stream or seqpacket one) was bound to an absolute path, and its file was renamed since, as \
+           servers do that replace a socket in one step. The restore binds the first name; nothing listens behind the present one.",
+    message: "UNIX {type} socket (inode {ino}): bound to {name}, where it will be after the restore, and not at {file}",
+    criu: &[],
+    source: "criu/sk-unix.c:unix_resolve_name, bind_unix_sk",
+    versions: Versions::All,
+    remedies: &[Remedy::Workload("rename {name} to {file} after the restore")],
+    phase: Phase::Never,
+    when: When::Early,
+    evidence: Evidence::Object,
+    find: |rule, ctx, sink| each(rule, ctx, sink, |bound| bound.is_absolute && bound.is_renamed),
+};
+
 pub(crate) static RO_MOUNT_UNIX: Rule = Rule {
     id: "ro-mount-unix",
     summary: "A UNIX socket bound to a path on a mount that is read-only by now.",
@@ -92,14 +109,18 @@ struct Bound<'a> {
     /// The kernel's text for its file.
     file: &'a [u8],
     is_absolute: bool,
+    /// The last component of its path is another. (A directory may be another by a symbolic link.)
+    is_renamed: bool,
 }
 
 fn sockets<'c>(rule: &'c Rule, ctx: &'c Ctx) -> impl Iterator<Item = (Finding, Bound<'c>)> {
     let asks = asks(ctx) == Some(true);
     unix_sockets(ctx).filter(move |_| asks).filter_map(move |(s, u)| {
-        let facts = s.fact(|f| Some(&f.unix))?;
+        let facts = s.fact(|f| Some(&f.unix)).filter(|_| is_bound_again(u))?;
         let (file, name) = (facts.file.is()?, u.path()?);
-        let bound = Bound { dir: &facts.dir, file, is_absolute: name.starts_with(b"/") };
+        let last = |path: &[u8]| path.rsplit(|b| *b == b'/').next().map(<[u8]>::to_vec);
+        let is_renamed = !is_deleted(file) && last(file) != last(name);
+        let bound = Bound { dir: &facts.dir, file, is_absolute: name.starts_with(b"/"), is_renamed };
         Some((finding(rule, ctx, s, u).text("file", file.clone()), bound))
     })
 }
@@ -148,6 +169,24 @@ mod tests {
             // It is found where the process is then.
             let s = bound(name, file, gone());
             assert_eq!(verdict(&UNIX_DIR_GONE, &s, &with(Opt::Unprivileged)), None);
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_renamed() {
+        for (name, file, lost) in [
+            ("/run/s.1.tmp", "/run/s", true),
+            ("/run/s", "/run/s", false),
+            ("/var/run/s", "/run/s", false),
+            ("/run/s", "/run/s (deleted)", false),
+            ("s", "/run/t", false),
+        ] {
+            let mut s = bound(name, file, Answer::Is(5));
+            let expected = lost.then_some(Verdict::Warn);
+            assert_eq!(verdict(&LOST_UNIX_RENAMED, &s, &host()), expected, "{name} {file}");
+            // A connected one has the name of the listening one, and is not bound.
+            s.sockets[0].unix[0].state = 1;
+            assert_eq!(verdict(&LOST_UNIX_RENAMED, &s, &host()), None);
         }
     }
 

@@ -5,7 +5,7 @@ use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[Kind {
     name: "unix-dir",
-    help: "how=removed|renamed|there, type=stream|dgram, absolute: bound to a name in a directory that is, then; unlinked: before; again: then there is another of its name",
+    help: "how=removed|renamed|there|file-renamed, type=stream|dgram, absolute: bound to a name in a directory that is, then; unlinked: before; again: then there is another of its name",
     make,
 }];
 
@@ -28,6 +28,10 @@ fn make(cx: &mut Ctx, a: &Args) -> Res {
     let (from, to) = (sys::cstr(&dir), sys::cstr(&format!("{dir}.moved")));
     match a.need("how")? {
         "there" => {}
+        "file-renamed" => {
+            let (from, to) = (sys::cstr(&format!("{dir}/s")), sys::cstr(&format!("{dir}/t")));
+            sys::ok("rename", unsafe { libc::rename(from.as_ptr(), to.as_ptr()) })?;
+        }
         "renamed" => {
             sys::ok("rename", unsafe { libc::rename(from.as_ptr(), to.as_ptr()) })?;
         }
