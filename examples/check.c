@@ -5,7 +5,7 @@
  *     ./check /usr/lib/criu/preflight_plugin.so 4211
  *
  * The plugin is opened with dlopen(): it is no library to link with, and its directory is CRIU's.
- * Ends with 0 if the tree can be dumped, 1 if not, 2 if that could not be told.
+ * Ends with 0 if the tree can be dumped, 1 if not, 2 if that is not known.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -77,7 +77,7 @@ pub fn idmap(data: &[u8]) -> usize {
     stored(idmap::parse(data)).bad
 }
 
-// A saved check comes from anybody. Whatever it says, it is judged, told, and stays what it is.
+// A saved check may come from any source. It is judged and reported, and stays what it is.
 pub fn judge(data: &[u8]) -> usize {
     use criu_preflight::report::{json, terminal};
     let Ok(check) = criu_preflight::saved::read(data).map(stored) else { return 1 };

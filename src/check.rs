@@ -116,7 +116,7 @@ fn enriched(probes: &Probes, snap: &Snapshot, mut findings: Vec<Finding>, host: 
     reported(snap, findings, host, config)
 }
 
-/// Looks by this alone: whatever is asked again is as it was, nobody is searched.
+/// Scans by this alone: what is asked again is as it was, no holder is searched.
 #[cfg(test)]
 pub(crate) fn probes(scan: &dyn Fn(i32, ScanPhase, &Host) -> Result<Snapshot, ScanError>) -> Probes<'_> {
     Probes {
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    /// A namespace file that nobody lives in, of a process that has gone to sleep so often.
+    /// A namespace file that no process lives in, of a process that has gone to sleep so often.
     fn joined(ran: u64) -> Snapshot {
         let mut file = testkit::file(3, libc::S_IFREG, 77);
         file.link = Some("net:[77]".into());

@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(config, Config { mode: Mode::Off, ..Config::default() });
     }
 
-    /// Whoever may name the file need not be one who may read it.
+    /// The user who may name the file need not be allowed to read it.
     #[test]
     fn what_is_not_understood_is_not_told() {
         let secrets = ["$6$pepper", "AAAAB3NzaC1yc2E", "correct", "horse", "longer2", "0123456789abcdef"];

@@ -96,11 +96,11 @@ pub struct Holder {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Other {
-    /// Whoever holds the socket with this inode.
+    /// The holders of the socket with this inode.
     Socket(u64),
     /// This process (a tracer, a session leader, a lock owner).
     Process(i32),
-    /// Whoever else has the finding's own open file, an epoll file.
+    /// The other holders of the finding's own open file, an epoll file.
     OpenFile,
 }
 
@@ -145,7 +145,7 @@ pub struct Finding {
     pub addr: Option<u64>,
     /// What it is, by name; the rule's template refers to them.
     pub facts: Vec<(Cow<'static, str>, Value)>,
-    /// Identity of the resource: equal keys of one rule are the same thing, told once, with the other places in `also`;
+    /// Identity of the resource: equal keys of one rule are the same thing, reported once, with the other places in `also`;
     /// a second look confirms a finding by it.
     pub key: String,
     pub also: Vec<Place>,
@@ -159,7 +159,7 @@ pub struct Finding {
     /// Of the task's own links, the one that it is about.
     #[serde(skip)]
     pub link: Option<TaskLink>,
-    /// It lasts, and keeps CRIU from getting as far as the frozen look: told before.
+    /// It lasts, and keeps CRIU from getting as far as the frozen look: reported before.
     #[serde(skip)]
     pub lasts: bool,
     /// Of a look at a running tree: whether this was seen in one piece, as its [`crate::rules::Evidence`] asks for.

@@ -205,11 +205,11 @@ mod tests {
             };
             let (mut reporter, kept) = (Reporter::default(), Kept::default());
             assert!(!reporter.run(&check::probes(&scan), ScanPhase::Early, 100, &host, &config, &kept));
-            let told = |lines: Vec<String>| lines.iter().filter(|l| l.contains("vfork-in-flight: pid 100")).count();
-            assert_eq!(told(kept.0.take()), usize::from(at_once));
+            let count = |lines: Vec<String>| lines.iter().filter(|l| l.contains("vfork-in-flight: pid 100")).count();
+            assert_eq!(count(kept.0.take()), usize::from(at_once));
             // When it has failed, it is not said again.
             reporter.end(true, &config, &kept);
-            assert_eq!(told(kept.0.take()), usize::from(!at_once));
+            assert_eq!(count(kept.0.take()), usize::from(!at_once));
         }
     }
 

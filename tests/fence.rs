@@ -36,8 +36,8 @@ fn a_fault_in_any_entry_leaves_the_dump_alone() {
             for (early, target) in [("on", Target::good()), ("off", Target::good()), ("off", Target::with_device())] {
                 let env = [("CRIU_PREFLIGHT_FAULT", entry), ("CRIU_PREFLIGHT_EARLY", early)];
                 let run = dump(&criu.path, &target, &lib, scratch.0.join("i"), &[], &env);
-                let told = format!("Warn  (preflight): internal fault in {entry} (injected fault)");
-                assert_eq!(run.ours(&told).len(), 1, "{} {entry}: {}", criu.version, run.log);
+                let warning = format!("Warn  (preflight): internal fault in {entry} (injected fault)");
+                assert_eq!(run.ours(&warning).len(), 1, "{} {entry}: {}", criu.version, run.log);
                 assert!(run.has("Dumping finished successfully") || run.has("Dumping FAILED"), "{}", run.log);
                 let ours = run.has("Error (preflight)");
                 // Only a fault after the frozen look leaves its refusal standing.

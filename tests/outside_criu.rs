@@ -1,4 +1,4 @@
-//! The plugin where there is no CRIU, and where there is one that nobody has met.
+//! The plugin where there is no CRIU, and where there is one that is not known.
 
 mod support;
 
@@ -144,7 +144,7 @@ fn options_of_a_host_nobody_has_met_are_unknown_and_refuse_nothing() {
         assert_eq!(said.matches("cannot read CRIU's options").count(), 1, "{said}");
         assert!(said.contains(why), "{said}");
         assert!(said.contains(r#""options":{"tcp_established":null,"#), "{said}");
-        // A release that was never published: told, not refused.
+        // A release that was never published: reported, not refused.
         assert_eq!(said.matches("unrecognised CRIU release").count(), 1, "{said}");
         assert!(said.contains("\ninit 0\n") && said.contains("\ncheckpoint -95\nagain -95\n"), "{said}");
         assert!(said.contains("Warn  (preflight): fd-chrdev: "), "{said}");
@@ -225,20 +225,20 @@ fn settings_that_are_none_are_not_told() {
     };
     let secret = scratch.0.join("secret");
     std::fs::write(&secret, "user:$6$pepper$Q3lkf9/zzz:19000:0:99999:7:::\n".repeat(1000)).unwrap();
-    let told = said(&program, &secret, 0);
+    let output = said(&program, &secret, 0);
     let about = format!("Warn  (preflight): {}:", secret.display());
-    assert_eq!(told.matches(&about).count(), 8, "{told}");
-    assert!(told.contains(&format!("{about}8: there is no setting 'user...'")), "{told}");
-    assert!(told.contains("Warn  (preflight): 992 more settings were not understood"), "{told}");
-    assert!(!told.contains("pepper") && !told.contains("$6"), "{told}");
+    assert_eq!(output.matches(&about).count(), 8, "{output}");
+    assert!(output.contains(&format!("{about}8: there is no setting 'user...'")), "{output}");
+    assert!(output.contains("Warn  (preflight): 992 more settings were not understood"), "{output}");
+    assert!(!output.contains("pepper") && !output.contains("$6"), "{output}");
 
     let fifo = scratch.0.join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let told = said(&program, &fifo, 0);
-    assert!(told.contains(&format!("{}: not a regular file; file ignored", fifo.display())), "{told}");
-    assert!(told.contains("\ninit 0\n"), "{told}");
+    let output = said(&program, &fifo, 0);
+    assert!(output.contains(&format!("{}: not a regular file; file ignored", fifo.display())), "{output}");
+    assert!(output.contains("\ninit 0\n"), "{output}");
 
-    // A program that may read more than who starts it. Whoever that is must reach program and plugin.
+    // A program that may read more than who starts it. That user must reach program and plugin.
     use std::os::unix::fs::PermissionsExt;
     for (path, mode) in [(&scratch.0, 0o755), (&secret, 0o600), (&program, 0o4755)] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -248,9 +248,9 @@ fn settings_that_are_none_are_not_told() {
         eprintln!("SKIP set-user-ID has no effect in {}", scratch.0.display());
         return;
     }
-    let told = said(&program, &secret, 65534);
-    assert!(told.contains("CRIU_PREFLIGHT_CONFIG: ignored, criu may read more than its user"), "{told}");
-    assert!(!told.contains(&about), "{told}");
+    let output = said(&program, &secret, 65534);
+    assert!(output.contains("CRIU_PREFLIGHT_CONFIG: ignored, criu may read more than its user"), "{output}");
+    assert!(!output.contains(&about), "{output}");
 }
 
 #[test]

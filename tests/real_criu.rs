@@ -199,8 +199,8 @@ fn modes_and_switched_off_rules() {
 
         let warn = dump(&criu.path, &target, lib, at("warn"), &[], &[("CRIU_PREFLIGHT_MODE", "warn")]);
         failed_by_criu(&warn);
-        let told = warn.ours("Warn  (preflight): fd-chrdev: ");
-        assert_eq!(told.len(), 1, "{told:?}");
+        let warnings = warn.ours("Warn  (preflight): fd-chrdev: ");
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
         let report = std::fs::read(warn.images.join("preflight.json")).unwrap();
         let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
         assert_eq!(report["findings"][0]["rule"], "fd-chrdev", "everything is reported all the same");

@@ -55,7 +55,7 @@ fn every_kept_snapshot_is_judged_as_before() {
     expect_file!["snapshots/reports.txt"].assert_eq(&all);
 }
 
-/// So that nothing is in the repository that is nobody's business, and that the file still means the same when it is read back.
+/// So that nothing private is in the repository, and that the file still means the same when it is read back.
 #[test]
 fn kept_snapshots_are_anonymous_and_small() {
     for (name, check) in kept() {

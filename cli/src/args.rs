@@ -30,7 +30,7 @@ pub struct Check {
     pub host: Host,
     /// The runtime as which it is judged, if no `--as` says another: that of the container.
     pub detected: Option<&'static str>,
-    /// What its executable gives whoever runs it.
+    /// What its executable gives the process that runs it.
     pub file_caps: Option<FileCaps>,
     /// Where to save what was seen, and whether with other names.
     pub save: Option<PathBuf>,
@@ -108,7 +108,7 @@ const USAGE_TAIL: &str = "\
 All others of criu dump are taken and change nothing. A container
 is judged as the program that runs it would checkpoint it, unless --as says another.
 
-Exit status of both: 0 it can be dumped, 1 it cannot, 2 it could not be told, 3 it can be dumped,
+Exit status of both: 0 it can be dumped, 1 it cannot, 2 it is not known, 3 it can be dumped,
 but that dump cannot be restored.
 ";
 
@@ -180,7 +180,7 @@ fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
 }
 
 fn check(parser: &mut Parser) -> Result<Command, String> {
-    // CRIU reads its configuration files before its command line, whatever stands where: so this line is read twice.
+    // CRIU reads its configuration files before its command line, in whatever order: so this line is read twice.
     let rest: Vec<OsString> = parser.raw_args().map_err(escape_error)?.collect();
     let start = crate::criu_config::start(&rest)?;
     let mut host = start.clone();

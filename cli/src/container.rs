@@ -1,4 +1,4 @@
-//! Which runtime a process is in a container of: told by the processes above it, or by the state that a runtime keeps of a
+//! Which runtime a process is in a container of: recognised by the processes above it, or by the state that a runtime keeps of a
 //! container whose starter has ended.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The capabilities that criu's executable gives whoever runs it (capabilities(7), `setcap cap_checkpoint_restore+eip`).
+//! The capabilities that criu's executable gives the process that runs it (capabilities(7), `setcap cap_checkpoint_restore+eip`).
 
 use criu_preflight::snapshot::Observer;
 use rustix::fs::{getxattr, statvfs, StatVfsMountFlags};

@@ -32,7 +32,7 @@ const CANNOT_BE_RESTORED: u8 = 3;
 fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)).and_then(run) {
         Ok((text, status)) => match std::io::stdout().write_all(text.as_bytes()) {
-            // Whoever closes our output early has read enough.
+            // A reader that closes our output early has read enough.
             Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => failed(&format!("cannot write: {e}")),
             _ => ExitCode::from(status),
         },
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn failed(why: &str) -> ExitCode {
-    // Where even this cannot be written there is nobody to tell.
+    // Where even this cannot be written there is no way to report it.
     let _ = writeln!(std::io::stderr(), "criu-preflight: {why}");
     ExitCode::from(COULD_NOT_TELL)
 }
@@ -70,7 +70,7 @@ fn look(check: &Check) -> Result<(String, u8), String> {
     for problem in problems.into_iter().chain(noted) {
         let _ = writeln!(std::io::stderr(), "criu-preflight: {problem}");
     }
-    // What the plugin would do with its answer is not what is asked here; what it would be told not to look for is.
+    // What the plugin would do with its answer does not matter here; what the settings exclude does.
     config.mode = Mode::Enforce;
     let blind = |why: ScanError| format!("process {}: {why}", check.pid);
     // Judged is not this process, but criu as it would be started.

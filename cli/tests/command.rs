@@ -21,7 +21,7 @@ impl Tree {
         // SAFETY: both are async-signal-safe.
         unsafe {
             command.pre_exec(|| {
-                // Whoever started the tests may have left us descriptors, of another mount namespace perhaps.
+                // The caller of the tests may have left us descriptors, of another mount namespace perhaps.
                 libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
                 libc::setsid();
                 Ok(())
@@ -321,12 +321,12 @@ fn as_a_runtime() {
         let out = tree.check(args);
         (out.status.code(), String::from_utf8(out.stdout).unwrap() + &String::from_utf8(out.stderr).unwrap())
     };
-    let (status, told) = text(&["--no-default-config", "--as", "docker"]);
-    assert_eq!(status, Some(1), "{told}");
-    assert!(told.contains("file-lock") && told.contains("write 'file-locks' in /etc/criu/runc.conf"), "{told}");
-    let (_, told) = text(&["--no-default-config", "--as", "cri-o"]);
-    assert!(!told.contains("file-lock:"), "{told}");
-    let (status, told) = text(&["--as", "rkt"]);
+    let (status, output) = text(&["--no-default-config", "--as", "docker"]);
+    assert_eq!(status, Some(1), "{output}");
+    assert!(output.contains("file-lock") && output.contains("write 'file-locks' in /etc/criu/runc.conf"), "{output}");
+    let (_, output) = text(&["--no-default-config", "--as", "cri-o"]);
+    assert!(!output.contains("file-lock:"), "{output}");
+    let (status, output) = text(&["--as", "rkt"]);
     assert_eq!(status, Some(2));
-    assert!(told.contains("--as rkt: known are criu|runc|"), "{told}");
+    assert!(output.contains("--as rkt: known are criu|runc|"), "{output}");
 }

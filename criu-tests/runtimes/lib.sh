@@ -129,7 +129,7 @@ rootfs() {
     cp /b/mkres "$1/bin/"
     local applet
     for applet in sh sleep echo cat mkdir ls kill; do ln -sf busybox "$1/bin/$applet"; done
-    # The counter is written aside and renamed, so that nobody reads half a number.
+    # The counter is written aside and renamed, so that no reader gets half a number.
     cat >"$1/bin/work" <<'X'
 #!/bin/sh
 busybox ifconfig lo up 2>/dev/null

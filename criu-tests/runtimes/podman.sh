@@ -42,7 +42,7 @@ counter() {
 criu_log() { echo "$(place)/dump.log"; }
 restore_log() { echo "$(place)/restore.log"; }
 state() { podman inspect $C --format '{{.State.Status}}'; }
-# podman deletes the log of a good checkpoint unless it is told to keep it.
+# podman deletes the log of a good checkpoint unless it is asked to keep it.
 leave+=(--keep)
 
 # podman makes the network namespace itself and has it named to CRIU as external.

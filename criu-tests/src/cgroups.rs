@@ -44,7 +44,7 @@ fn thaw_below(group: &Path) {
     }
 }
 
-/// Removes them; whoever was in them has ended.
+/// Removes them; the processes in them have ended.
 pub fn sweep(dir: &str) {
     let all: Vec<PathBuf> = mounts().into_iter().map(|(at, ..)| at.join(name(dir))).collect();
     for _ in 0..400 {

@@ -30,7 +30,7 @@ pub struct Ran {
 
 /// Longer than anything a fixture does, CRIU's own 10 s and the kernel's lease-break time included.
 const LIMIT: Duration = Duration::from_secs(75);
-/// The same for a CRIU that was given a --timeout, which is told to end after that, and may hang nevertheless.
+/// The same for a CRIU that was given a --timeout, which should end after that, and may hang nevertheless.
 const LIMIT_AFTER_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn limit(args: &[String]) -> Duration {

@@ -31,9 +31,9 @@ pub struct Refused<'a> {
 
 impl DryRun {
     pub fn of(command: &Path) -> Result<DryRun, String> {
-        let told = |e: &dyn std::fmt::Display| format!("{} rules --json: {e}", command.display());
-        let out = Command::new(command).args(["rules", "--json"]).output().map_err(|e| told(&e))?;
-        let rules: Value = serde_json::from_slice(&out.stdout).map_err(|e| told(&e))?;
+        let is_reported = |e: &dyn std::fmt::Display| format!("{} rules --json: {e}", command.display());
+        let out = Command::new(command).args(["rules", "--json"]).output().map_err(|e| is_reported(&e))?;
+        let rules: Value = serde_json::from_slice(&out.stdout).map_err(|e| is_reported(&e))?;
         let early = rules.as_array().into_iter().flatten().filter(|r| r["certain"] == "early");
         let early = early.filter_map(|r| r["id"].as_str()).map(String::from).collect();
         Ok(DryRun { command: command.into(), early })
@@ -96,14 +96,14 @@ impl DryRun {
         };
         let (most, least) = (early(&plugin.all), early(&plugin.outside_queues));
         let doubt = answer.warned.contains("unix-queue-scm-fd");
-        let told = |r: &String| answer.refused.contains(r) || (doubt && answer.warned.contains(r));
+        let is_reported = |r: &String| answer.refused.contains(r) || (doubt && answer.warned.contains(r));
         let status = match (answer.refused.is_empty(), answer.unchecked.is_empty()) {
             (false, _) => 1,
             _ if !answer.unrestorable.is_empty() => 3,
             (true, true) => 0,
             (true, false) => 2,
         };
-        if !answer.refused.is_subset(&most) || !least.iter().all(told) {
+        if !answer.refused.is_subset(&most) || !least.iter().all(is_reported) {
             return Some(format!("the dry run refuses {:?}, the plugin {most:?}", answer.refused));
         }
         if answer.status != status {

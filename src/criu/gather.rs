@@ -132,7 +132,7 @@ fn others(plugins: Option<&[siblings::Loaded]>, own_desc: usize) -> Siblings {
             loaded: list.iter().filter(|l| l.desc != own_desc).map(|l| l.sibling.clone()).collect(),
             ..Siblings::default()
         },
-        // Nobody knows what they claim: nothing that a plugin could accept is refused.
+        // What they claim is not known: nothing that a plugin could accept is refused.
         None => Siblings { pending: true, ..Siblings::default() },
     }
 }
@@ -166,7 +166,7 @@ fn listed_externals(for_each: symbols::ExternalForEachType) -> Option<Vec<Bytes>
     const ID_IN_EXTERNAL: usize = 16;
     unsafe extern "C" fn collect(ext: *mut c_void, arg: *mut c_void) -> c_int {
         let id = mem::word((ext as usize).wrapping_add(ID_IN_EXTERNAL)).and_then(|p| mem::cstr(p, 8192));
-        // SAFETY: `arg` is the vector below, borrowed by nobody while CRIU walks.
+        // SAFETY: `arg` is the vector below, borrowed by nothing else while CRIU walks.
         let list = unsafe { &mut *arg.cast::<Vec<Option<Bytes>>>() };
         list.push(id.map(Bytes));
         0

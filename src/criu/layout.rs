@@ -121,7 +121,7 @@ impl std::fmt::Display for Unusable {
             Unusable::UnknownSize(Some(n)) => {
                 write!(f, "its options object has {n} bytes, as in no release known here")
             }
-            Unusable::UnknownSize(None) => write!(f, "the size of its options object cannot be told"),
+            Unusable::UnknownSize(None) => write!(f, "the size of its options object is not known"),
             Unusable::Mismatch(field) => write!(f, "its options object does not hold what it should at {field}"),
         }
     }

@@ -1,6 +1,6 @@
 //! The releases of CRIU that are known, what each can do, and what came with which.
 //!
-//! Which one is around us is told by its symbols, never by a version string: distributions backport ([`super::symbols`]).
+//! Which one is around us its symbols tell, never by a version string: distributions backport ([`super::symbols`]).
 
 use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
@@ -67,7 +67,7 @@ pub enum Cap {
     PasscredUnasked,
     /// Guard regions are dumped.
     GuardRegions,
-    /// Plugins are told `--plugin-option`.
+    /// Plugins get `--plugin-option`.
     PluginOptions,
     /// A mapping `[vvar_vclock]` is known.
     VvarVclock,

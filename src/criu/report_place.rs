@@ -137,7 +137,7 @@ fn utc(seconds: u64) -> String {
     format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
 }
 
-/// Opens the directory, made 0700 if it is not there. No link is followed on the way, and nobody but us and root could have
+/// Opens the directory, made 0700 if it is not there. No link is followed on the way, and only we and root could have
 /// put something in its place.
 fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

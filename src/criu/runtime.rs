@@ -4,7 +4,7 @@ use crate::scan::sys;
 use serde::{Deserialize, Serialize};
 use std::os::unix::ffi::OsStrExt;
 
-/// The program that drives criu, told by criu's parent process.
+/// The program that drives criu, recognised by criu's parent process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Runtime {

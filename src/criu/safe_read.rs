@@ -1,7 +1,7 @@
 //! Copies out of (and into) the memory of the process we live in that answer with `None` where a wrong address would
 //! otherwise be a SIGSEGV in CRIU.
 //!
-//! CRIU's structures are read by offsets that may be wrong for a build nobody has met. `process_vm_readv` on ourselves
+//! CRIU's structures are read by offsets that may be wrong for an unknown build. `process_vm_readv` on ourselves
 //! copies in the kernel and answers EFAULT; a kernel without it (CONFIG_CROSS_MEMORY_ATTACH) leaves everything unknown.
 
 use nix::sys::uio::{process_vm_readv, process_vm_writev, RemoteIoVec};

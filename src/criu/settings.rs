@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 pub(crate) const DEFAULT_FILE: &str = "/etc/criu/preflight.conf";
 const MAX_FILE: u64 = 64 * 1024;
 const MAX_ARGS: usize = 4096;
-/// How many complaints are told, and how long each may be: the log is for other things.
+/// How many complaints are logged, and how long each may be: the log is for other things.
 const MAX_PROBLEMS: usize = 8;
 const MAX_PROBLEM: usize = 240;
 /// Of the name of a file in them.
@@ -68,11 +68,11 @@ pub fn load() -> (Config, Vec<String>) {
 /// The first complaints, none of them long, and how many there are besides.
 fn capped(problems: Vec<String>) -> Vec<String> {
     let more = problems.len().saturating_sub(MAX_PROBLEMS);
-    let mut told: Vec<String> = problems.into_iter().take(MAX_PROBLEMS).map(|p| cut(p, MAX_PROBLEM)).collect();
+    let mut logged: Vec<String> = problems.into_iter().take(MAX_PROBLEMS).map(|p| cut(p, MAX_PROBLEM)).collect();
     if more > 0 {
-        told.push(format!("{more} more settings were not understood"));
+        logged.push(format!("{more} more settings were not understood"));
     }
-    told
+    logged
 }
 
 fn cut(mut text: String, max: usize) -> String {
@@ -87,7 +87,7 @@ fn cut(mut text: String, max: usize) -> String {
     text
 }
 
-/// Whether this program was given rights by its file (set-user-ID, capabilities) that whoever started it has not.
+/// Whether this program was given rights by its file (set-user-ID, capabilities) that its caller has not.
 fn has_more_rights_than_its_user() -> bool {
     // SAFETY: takes a number.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(why(&special), "not a regular file", "{}", special.display());
         }
         assert_eq!(writer().unwrap_err().raw_os_error(), Some(libc::ENXIO));
-        // This one waits for a message of the kernel, and takes it away from whoever waits as well.
+        // This one waits for a message of the kernel, and takes it away from other readers.
         for made_up in ["/proc/kmsg", "/proc/self/mem", "/dev/null"] {
             assert!(read_file(Path::new(made_up)).unwrap().is_empty(), "{made_up}");
         }

@@ -54,7 +54,7 @@ pub struct Siblings {
 impl Siblings {
     /// Whether CRIU's CUDA plugin is loaded and enabled. It has no hook that accepts a descriptor: between
     /// CHECKPOINT_DEVICES and the dump it makes the devices of a process disappear (plugins/cuda/cuda_plugin.c, the same
-    /// from 4.0 to 4.3). That needs the driver too, but without the driver nobody has its device open.
+    /// from 4.0 to 4.3). That needs the driver too, but without the driver no process has its device open.
     pub(crate) fn cuda(&self) -> bool {
         /// CR_PLUGIN_HOOK__CHECKPOINT_DEVICES.
         const CHECKPOINT_DEVICES: u32 = 11;

@@ -144,7 +144,7 @@ pub(crate) fn print_on_level() -> Option<PrintOnLevel> {
 }
 
 /// How many hooks this CRIU has (CR_PLUGIN_HOOK__MAX), from the size of `cr_plugin_ctl`: a list head and one more per
-/// hook (criu/include/plugin.h). `None`: not to be told by the size.
+/// hook (criu/include/plugin.h). `None`: the size does not tell.
 pub(crate) fn hook_count(ctl_size: Option<usize>) -> Option<usize> {
     let chains = ctl_size?.checked_sub(LIST_HEAD)?;
     (chains % LIST_HEAD == 0 && (1..=MAX_SANE_HOOKS * LIST_HEAD).contains(&chains)).then_some(chains / LIST_HEAD)
@@ -160,7 +160,7 @@ const LIST_HEAD: usize = 16;
 const MAX_SANE_HOOKS: usize = 64;
 
 /// The release line: hooks, options and functions as they were published together. Anything else - a later release, a
-/// development tree, a heavy backport, a count or size that cannot be told - is [`Release::Unknown`], where nothing refuses.
+/// development tree, a heavy backport, a count or size that is not known - is [`Release::Unknown`], where nothing refuses.
 /// Functions of later releases may be there besides.
 fn release(caps: &Caps, hooks: Option<usize>, opts_size: Option<usize>, has: &dyn Fn(&CStr) -> bool) -> Release {
     let is = |row: &&Published| {
@@ -191,7 +191,7 @@ pub(crate) fn has(name: &CStr) -> bool {
     address(name).is_some()
 }
 
-/// The address of a name in the global scope (the executable first), `None` when nobody has it.
+/// The address of a name in the global scope (the executable first), `None` when it is nowhere.
 pub(crate) fn address(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: dlsym only reads the name, which is terminated.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
@@ -315,7 +315,7 @@ mod tests {
             for hooks in (1..=MAX_SANE_HOOKS).filter(|n| *n != hooks) {
                 assert_eq!(release(names, Some(hooks), Some(opts)), Release::Unknown, "{published:?}, {hooks} hooks");
             }
-            // Not to be told.
+            // Not known.
             assert_eq!(release(names, None, Some(opts)), Release::Unknown, "{published:?}");
             assert_eq!(release(names, Some(hooks), None), Release::Unknown, "{published:?}");
             for size in (8..1024).filter(|size| *size != opts) {

@@ -48,7 +48,7 @@ mod tests {
             send_to(path, &"ü".repeat(3000));
         }
         drop(daemon);
-        send_to(path, "nobody listens");
+        send_to(path, "no listener");
         std::fs::remove_dir_all(&dir).unwrap();
         send_to(path, "nothing there");
     }

@@ -120,7 +120,7 @@ impl<'a> Socks<'a> {
         self.tables.get(&netns).is_some_and(|t| !t.failed.iter().any(|f| is(f, family, protocol)))
     }
 
-    /// Whether the kernel has told in full what there is of these sockets in this namespace, or that it cannot list them; or
+    /// Whether the kernel has listed in full what there is of these sockets in this namespace, or that it cannot list them; or
     /// CRIU does not ask.
     pub(crate) fn is_told(&self, netns: u64, family: i32) -> bool {
         self.collects(netns) == Some(false)
@@ -150,7 +150,7 @@ impl<'a> Socks<'a> {
         *self.unix_listed.get_or_init(listed)
     }
 
-    /// Whether the kernel has told of the UNIX sockets of every namespace of the tree, or that it cannot list them.
+    /// Whether the kernel has listed the UNIX sockets of every namespace of the tree, or that it cannot list them.
     pub(crate) fn all_unix_told(&self) -> bool {
         !self.nets_unknown && self.nets.iter().all(|ns| self.is_told(*ns, libc::AF_UNIX))
     }

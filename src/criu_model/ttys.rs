@@ -11,7 +11,7 @@ use crate::snapshot::device::major;
 use crate::snapshot::{Dev, OpenFile, Snapshot, Task};
 use std::collections::{HashMap, HashSet};
 
-/// What the task would be told by TIOCGSID and TIOCGPGRP, numbers in our pid namespace, 0 for none.
+/// What the task would get from TIOCGSID and TIOCGPGRP, numbers in our pid namespace, 0 for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Session {
     pub sid: i32,
@@ -34,7 +34,7 @@ pub(crate) struct Terminal<'a> {
     pub hung_up: Option<bool>,
     /// `None`: not known.
     pub session: Option<Session>,
-    /// Of /dev/tty: nobody said which terminal it is; the session is that of the task's own.
+    /// Of /dev/tty: it is not known which terminal it is; the session is that of the task's own.
     pub guessed: bool,
 }
 
@@ -121,12 +121,12 @@ fn ambiguous_slaves(snap: &Snapshot) -> HashSet<Dev> {
 }
 
 fn hung_up(driver: Driver, file: &OpenFile) -> Option<bool> {
-    let told = file.tty().and_then(|t| t.hung_up);
+    let known = file.tty().and_then(|t| t.hung_up);
     match driver {
         // Closing the master removes the slave's node (`devpts_pty_kill`). One that has it may have been hung up (vhangup).
-        Driver::Slave => told.or((file.attr.nlink == 0).then_some(true)),
+        Driver::Slave => known.or((file.attr.nlink == 0).then_some(true)),
         Driver::Master => Some(false),
-        _ => told,
+        _ => known,
     }
 }
 

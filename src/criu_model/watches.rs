@@ -24,7 +24,7 @@ pub(crate) enum WatchResolution {
     Irmap,
     /// Could not be found out without asking a file server, or not at all.
     Unknown,
-    /// Left to the frozen look: the tree would be told of the asking.
+    /// Left to the frozen look: the tree would notice the query.
     Later,
 }
 

@@ -15,12 +15,12 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
-/// More than this many names of holders help nobody.
+/// More names of holders than this are of no use.
 const MOST: usize = 8;
 
 /// Fills in [`Finding::holders`] where the finding names another end.
 ///
-/// Holders in the tree come first and cost nothing; for what nobody there holds all other processes are searched, until
+/// Holders in the tree come first and cost nothing; for what no process there holds all other processes are searched, until
 /// each thing has a holder or the budget is used up. What is left then gets the process that SO_PEERCRED names.
 pub fn resolve(findings: &mut [Finding], snap: &Snapshot, budget: Duration) {
     let until = Instant::now() + budget;
@@ -153,7 +153,7 @@ const MOST_OPEN_FILES: usize = 16;
 const EPOLL: &[u8] = b"anon_inode:[eventpoll]";
 
 impl Search {
-    /// Of the tree at once; if nobody there has it, it is searched for.
+    /// Of the tree at once; if no process there has it, it is searched for.
     fn want_open_file(&mut self, finding: &Finding, snap: &Snapshot) {
         let Some(fd) = descriptor(finding) else { return };
         if self.open_files.len() >= MOST_OPEN_FILES || self.open_files.iter().any(|o| o.fd == fd) {
@@ -259,7 +259,7 @@ fn is_outside(dir: &Dir, root: i32, index: &Index, proc: &Dir, bufs: &mut Buffer
         if pid == root || index.task(pid).is_some_and(|t| t.start_time == is.starttime) {
             return Some(false);
         }
-        // 0: above our own pid namespace, or nobody.
+        // 0: above our own pid namespace, or none.
         if is.ppid == 0 {
             return Some(true);
         }

@@ -5,7 +5,7 @@ use crate::plugin::hooks;
 use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
-/// More than CRIU has (17 in 4.3); a host with still more is told this number, which it accepts.
+/// More than CRIU has (17 in 4.3); a host with still more gets this number, which it accepts.
 pub(crate) const HOOKS: usize = 32;
 /// CR_PLUGIN_HOOK__MAX of 3.17 to 3.19, the smallest of all supported releases.
 const HOOKS_BEFORE_4_0: usize = 10;

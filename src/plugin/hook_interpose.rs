@@ -3,7 +3,7 @@
 //! `run_plugins` asks the plugins in load order and stops at the first answer that is not -ENOTSUP
 //! (criu/include/plugin.h). A plugin loaded before us whose CHECKPOINT_DEVICES answers 0 would hide ours. CRIU reads the
 //! hook's pointer out of the plugin's descriptor at every call, so the pointer of the first plugin in the chain is
-//! replaced by [`first`], which looks and then hands over to the plugin. Only one pointer is replaced: whoever comes
+//! replaced by [`first`], which looks and then hands over to the plugin. Only one pointer is replaced: a plugin that comes
 //! after the first in the chain comes after the look.
 
 use crate::criu::siblings::Loaded;

@@ -138,17 +138,17 @@ fn begin(stage: c_int) -> c_int {
         facts,
         scanner: None,
     };
-    new.told();
+    new.log_facts();
     if let Some(root) = new.root.filter(|_| new.config.early) {
         if new.look(ScanPhase::Early, root) {
             with_state(|slot| *slot = None);
             return REFUSED;
         }
     }
-    // Last of all: whoever fails in init is unloaded without a call of exit.
+    // Last of all: a plugin that fails in init is unloaded without a call of exit.
     let plugins = if new.frozen_due { new.facts.plugins.clone() } else { None };
     if plugins.is_some_and(|plugins| !hook_interpose::install(&plugins, own)) {
-        // Nobody may ever ask the scanner again, and CRIU must not meet it when it waits for whatever child there is.
+        // The scanner is never asked again, and CRIU must not meet it when it waits for whatever child there is.
         new.end(false);
     }
     with_state(|slot| *slot = Some(new));
@@ -166,7 +166,7 @@ impl PluginState {
                 return false;
             }
         };
-        self.told();
+        self.log_facts();
         let root = self.facts.root.or(self.root).unwrap_or(pid);
         self.look(look, root)
     }
@@ -216,7 +216,7 @@ impl PluginState {
     }
 
     /// Says once what is not known of this CRIU, and at the debug level what is.
-    fn told(&mut self) {
+    fn log_facts(&mut self) {
         if std::mem::replace(&mut self.host_logged, true) {
             return;
         }

@@ -70,7 +70,7 @@ mod fault {
         }
     }
 
-    /// Tells whoever answers our system calls (`make faults`) where an entry begins and ends: an option that prctl(2) does not
+    /// Tells the supervisor of our system calls (`make faults`) where an entry begins and ends: an option that prctl(2) does not
     /// have.
     pub(crate) fn mark(begins: bool) {
         const MARK: libc::c_int = 0x7072_6566;

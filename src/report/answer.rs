@@ -80,7 +80,7 @@ pub(crate) fn of(snap: &Snapshot, host: &Host, config: &Config, findings: &[Find
 
 /// Whether it can be given along with the others, and says what is to be given.
 fn fits(setting: &Setting, others: &[Setting]) -> bool {
-    // Which directory to search nobody but the reader knows.
+    // Which directory to search only the reader knows.
     let is_open = setting.name == "irmap-scan-path";
     let contradicts = |other: &Setting| {
         matches!(
@@ -212,18 +212,18 @@ mod tests {
         t.inet.push(inet(77, 6, 1));
         s.sockets.push(t);
         let host = Host { runtime: Runtime::Runc, ..host() };
-        let told = answer(&s, &host).unwrap();
-        assert_eq!(told.text(&host), "with --tcp-established to runc checkpoint none would remain");
+        let settled = answer(&s, &host).unwrap();
+        assert_eq!(settled.text(&host), "with --tcp-established to runc checkpoint none would remain");
         assert_eq!(
-            (told.flags(), told.at_restore()),
+            (settled.flags(), settled.at_restore()),
             (vec!["--tcp-established".into()], vec!["--tcp-established".into()])
         );
         // Which then has no iptables to lock with, and goes another way.
         s.criu.iptables = Some(false);
-        let told = answer(&s, &host).unwrap();
-        assert_eq!(told.flags(), ["--tcp-established", "--network-lock nftables"]);
+        let settled = answer(&s, &host).unwrap();
+        assert_eq!(settled.flags(), ["--tcp-established", "--network-lock nftables"]);
         assert_eq!(
-            told.text(&host),
+            settled.text(&host),
             "with --tcp-established to runc checkpoint and 'network-lock nftables' in /etc/criu/runc.conf none would remain"
         );
     }
@@ -235,8 +235,8 @@ mod tests {
         locked.info = Some(Box::new(FdInfo { locks, ..FdInfo::default() }));
         let mut device = file(4, libc::S_IFCHR, 10);
         device.attr.rdev = Dev { major: 10, minor: 237 };
-        let told = answer(&snap(vec![locked, device.clone()]), &host()).unwrap();
-        assert_eq!(told.text(&host()), "with --file-locks 1 would remain: fd-chrdev x1");
+        let settled = answer(&snap(vec![locked, device.clone()]), &host()).unwrap();
+        assert_eq!(settled.text(&host()), "with --file-locks 1 would remain: fd-chrdev x1");
         assert_eq!(answer(&snap(vec![device]), &host()), None);
     }
 }

@@ -188,7 +188,7 @@ mod tests {
         assert!(prints("100%", "100") && prints("ends in %", "ends in "));
     }
 
-    /// Whoever reads CRIU's sources has the format, not what it prints.
+    /// A reader of CRIU's sources has the format, not what it prints.
     #[test]
     fn every_text_of_the_rules_prints_itself() {
         for rule in registry::RULES {

@@ -1,4 +1,4 @@
-//! What is told of a rule wherever one is looked up: phases, times and remedies in words.
+//! What is shown of a rule wherever one is looked up: phases, times and remedies in words.
 
 use crate::criu::options;
 use crate::report::template;

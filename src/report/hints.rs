@@ -45,7 +45,7 @@ pub(crate) fn cure(rule: &Rule, finding: &Finding, host: &Host) -> Hint {
     let Remedies { settings, changes } = remedies(rule, finding, host);
     // Why an option cannot be given.
     let mut blocked = Vec::new();
-    // Nobody can restore what these let pass: they are named last.
+    // What these let pass cannot be restored: they are named last.
     let (hopeless, settings): (Vec<Setting>, Vec<Setting>) =
         settings.into_iter().partition(|setting| setting.hands_in() && !can_hand_in(host));
     let reachable = reach(&settings, host, &mut blocked);
@@ -75,7 +75,7 @@ fn remedies(rule: &Rule, finding: &Finding, host: &Host) -> Remedies {
     let Remedies { mut settings, mut changes } = Remedies::default();
     for lift in rule.remedies {
         match lift {
-            // Given already and it did not lift: naming it again helps nobody.
+            // Given already and it did not lift: naming it again is of no use.
             Remedy::Option(opt) | Remedy::OptionFor(opt, _) if host.options.flag(*opt) == Some(true) => {}
             Remedy::Option(opt) if !opt.is_known_to(host) => {}
             Remedy::OptionFor(_, name) if finding.get(name).is_none() => {}

@@ -54,7 +54,7 @@ pub(super) fn page(rules: &[&Rule]) -> String {
          * **rule**: criu-preflight names it. **rule, frozen only**: with the tree frozen, since only a tracer can see it.\n\
          * **other rules**: criu-preflight names it under other ids.\n\
          * **not predictable**: the kernel, or a program of the host, decides at the moment of the operation. What will be \
-           seen is told.\n\
+           seen is stated.\n\
          * **no rule**: it cannot be met, or knowing it costs more than it is worth.\n\
          * **lost**: CRIU accepts it, with a warning or in silence, and it is lost.\n\
          * **no refusal**: CRIU accepts it.\n\n\

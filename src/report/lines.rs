@@ -26,7 +26,7 @@ const REPEATED_CURE: usize = 200;
 const AS_ABOVE: &str = "remedy as above";
 /// Bytes of a name from the tree within a line.
 const NAME: usize = 240;
-/// Findings of one kind that are told in full.
+/// Findings of one kind that have lines of their own.
 const FULL: usize = 3;
 /// Error lines, warning lines. The whole list is in `preflight.json`.
 const ERRORS: usize = 100;
@@ -193,11 +193,11 @@ pub(super) fn summary(head: &str, report: &Report, kinds: &[Kind]) -> String {
 
 /// The blockers' own lines, at most `limit` of them.
 pub(super) fn body(out: &mut Vec<String>, prefix: &str, limit: usize, report: &Report, kinds: &[Kind]) {
-    let mut told = 0_usize;
+    let mut printed = 0_usize;
     for (i, kind) in kinds.iter().enumerate() {
         // One more is as long as the line that would say so.
         let full = if kind.found.len() <= FULL.saturating_add(1) { kind.found.len() } else { FULL };
-        if told.saturating_add(full).saturating_add(1) > limit {
+        if printed.saturating_add(full).saturating_add(1) > limit {
             let rest: usize = kinds.iter().skip(i).map(|k| k.found.len()).sum();
             let place = report.written.as_ref().map(|p| format!(": see {}", short_text(p))).unwrap_or_default();
             out.push(format!("{prefix}and {rest} more of {} other kinds{place}", kinds.len().saturating_sub(i)));
@@ -208,11 +208,11 @@ pub(super) fn body(out: &mut Vec<String>, prefix: &str, limit: usize, report: &R
             let repeated = cure.text.len() > REPEATED_CURE && !long.insert(&cure.text);
             out.push(line(prefix, report, finding, if repeated { AS_ABOVE } else { &cure.text }));
         }
-        told = told.saturating_add(full);
+        printed = printed.saturating_add(full);
         if kind.found.len() > full {
             let rest: Vec<&Finding> = kind.found.iter().skip(full).map(|(f, _)| *f).collect();
             out.push(folded(prefix, kind.rule, &rest));
-            told = told.saturating_add(1);
+            printed = printed.saturating_add(1);
         }
     }
 }
@@ -254,7 +254,7 @@ pub(super) fn place(finding: &Finding, says: &str) -> String {
     text
 }
 
-/// Queues within queues that are all told.
+/// Queues within queues that are all named.
 const QUEUES: usize = 3;
 
 /// `, descriptor 2 in its queue`: of what lies in the queue of the socket that was named.
@@ -312,7 +312,7 @@ pub(super) fn unchecked(report: &Report, prefix: &str) -> Option<String> {
     let mut causes: Vec<_> = causes.into_values().collect();
     causes.sort_by_key(|same| std::cmp::Reverse(same.len()));
     let causes = causes.iter().filter_map(|same| same.first().map(|first| (first, same.len())));
-    let told: Vec<String> = causes
+    let texts: Vec<String> = causes
         .map(|(first, count)| {
             let fd = first.fd.map(|fd| format!(" fd {fd}")).unwrap_or_default();
             let more = if count > 1 { format!(" and {} more", count.saturating_sub(1)) } else { String::new() };
@@ -322,7 +322,7 @@ pub(super) fn unchecked(report: &Report, prefix: &str) -> Option<String> {
     let things = if report.unchecked.len() == 1 { "thing" } else { "things" };
     let head = format!("{prefix}{} {things} could not be looked at: ", report.unchecked.len());
     let room = LINE.saturating_sub(head.len()).saturating_sub(20);
-    (!report.unchecked.is_empty()).then(|| format!("{head}{}", list(told.into_iter(), LIST, room)))
+    (!report.unchecked.is_empty()).then(|| format!("{head}{}", list(texts.into_iter(), LIST, room)))
 }
 
 /// `a, b, c and 4 more`: at most `most` items and `room` bytes, but always the first. What is not listed is not made.

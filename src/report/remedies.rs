@@ -71,9 +71,9 @@ fn fill(text: &str, style: Style, examples: &[&Example]) -> String {
     }
     let needed = template::needed(text, style);
     let fact = |name: &str| {
-        let told = examples.first().and_then(|e| e.facts.get(name).cloned());
+        let example = examples.first().and_then(|e| e.facts.get(name).cloned());
         let only = ONE_VALUE.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string());
-        told.or(only).or_else(|| needed.contains(&name).then(|| name.to_uppercase()))
+        example.or(only).or_else(|| needed.contains(&name).then(|| name.to_uppercase()))
     };
     template::render(text, style, &fact).text
 }

@@ -94,7 +94,7 @@ impl Setting {
         self.restore_words().is_some_and(|text| text.ends_with(" again"))
     }
 
-    /// Whoever restores has to hand in a descriptor, which only criu's own command line and RPC clients can.
+    /// The restore needs a descriptor handed in, which only criu's own command line and RPC clients can do.
     pub(crate) fn hands_in(&self) -> bool {
         self.restore_words().is_some_and(|text| text.starts_with("--inherit-fd"))
     }

@@ -58,7 +58,7 @@ pub fn text(report: &Report, host: &Host) -> String {
         Answer::CouldNotTell => {
             let denied = |u: &crate::snapshot::Unchecked| matches!(u.errno, libc::EACCES | libc::EPERM);
             let why = if report.unchecked.iter().any(denied) { "; root may look at more" } else { "" };
-            out.push(format!("whether {root} can be dumped by {criu} could not be told{why}"));
+            out.push(format!("it is not known whether {root} can be dumped by {criu}{why}"));
         }
     }
     let prefix = if answer(report, host) == Answer::CannotBeRestored { "  " } else { "cannot be restored: " };
@@ -134,7 +134,7 @@ mod tests {
         partly.findings.clear();
         assert_eq!(answer(&partly, &host), Answer::CouldNotTell);
         expect![[r#"
-            whether pid 100 (app) can be dumped by CRIU 4.2 could not be told; root may look at more
+            it is not known whether pid 100 (app) can be dumped by CRIU 4.2; root may look at more
             warning: 1 thing could not be looked at: maps EACCES (pid 100)
         "#]]
         .assert_eq(&text(&partly, &host));

@@ -65,7 +65,7 @@ pub(crate) static LOST_WATCH_EVENTS: Rule = Rule {
     id: "lost-watch-events",
     summary: "Events of inotify or fanotify that were not read: they are lost.",
     group: "Dumped, and lost",
-    condition: "An inotify or fanotify descriptor has events that nobody has read: CRIU drops them.",
+    condition: "An inotify or fanotify descriptor has unread events: CRIU drops them.",
     message: "{bytes} bytes of unread events, which are lost",
     criu: &["{as a warning} The %#08x inotify events will be dropped"],
     source: "criu/fsnotify.c:dump_one_inotify, dump_one_fanotify",
@@ -90,9 +90,9 @@ pub(crate) static LOST_SIGNAL_OWNER: Rule = Rule {
     summary: "A descriptor that signals a process outside of the tree: after the restore, somebody else.",
     group: "Dumped, and lost",
     condition: "A descriptor with O_ASYNC sends its signals to a process outside of the tree (F_SETOWN). CRIU writes the number down, \
-           and after the restore that number is somebody else's, or nobody's: then the restore fails.",
+           and after the restore that number is another process's, or free: then the restore fails.",
     message: "its signals (O_ASYNC) go to {kind?process=process|group=process group} {owner}, which is not in the tree",
-    criu: &["{at the restore, if that number is nobody's} Can't setup %d file owner pid"],
+    criu: &["{at the restore, if that number is free} Can't setup %d file owner pid"],
     source: "criu/files.c:fill_fd_params, restore_fown",
     versions: Versions::All,
     remedies: &[Remedy::Workload("have the program give the descriptor another owner (F_SETOWN), or clear O_ASYNC")],
@@ -233,7 +233,7 @@ pub(crate) static LOST_NS_NESTED: Rule = Rule {
         const ONE: [(&str, Of); 4] =
             [("IPC", |n| n.ipc), ("UTS", |n| n.uts), ("user", |n| n.user), ("time", |n| n.time)];
         let criu = &ctx.snap.criu.ns;
-        let mut told = |task: &Task, kind: &'static str, ino: u64, criu_has: bool| {
+        let mut add = |task: &Task, kind: &'static str, ino: u64, criu_has: bool| {
             // One namespace is one reason.
             let f = Finding::on_task(rule, task).key(format!("{kind}:{ino}")).term("kind", kind);
             let f = if criu_has { f.term("owner", "CRIU's") } else { f };
@@ -242,12 +242,12 @@ pub(crate) static LOST_NS_NESTED: Rule = Rule {
         for task in ctx.live_tasks() {
             for (kind, of) in SUB.into_iter().filter(|(_, of)| ctx.snap.root_shares(of) == Some(true)) {
                 if let Some(ino) = of(&task.ns).filter(|ino| Some(*ino) != of(criu)) {
-                    told(task, kind, ino, false);
+                    add(task, kind, ino, false);
                 }
             }
             for (kind, of) in ONE.into_iter().filter(|(_, of)| ctx.snap.root_shares(of) == Some(false)) {
                 if let Some(ino) = of(&task.ns).filter(|ino| Some(*ino) == of(criu)) {
-                    told(task, kind, ino, true);
+                    add(task, kind, ino, true);
                 }
             }
         }

@@ -81,7 +81,7 @@ pub enum Remedy {
     /// An option with a value that the restore has to be given, its name and a template of the value. Without it the restore
     /// fails (rules of [`Phase::Restore`] only).
     AtRestore(&'static str, &'static str),
-    /// What the workload, or whoever runs it, can change: a short imperative clause, a template.
+    /// What the workload, or its administrator, can change: a short imperative clause, a template.
     Workload(&'static str),
 }
 

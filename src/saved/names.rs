@@ -245,7 +245,7 @@ impl Names {
         }
     }
 
-    /// Of the same kind. 198.18.0.0/15 and 2001:db8::/32 are nobody's.
+    /// Of the same kind. 198.18.0.0/15 and 2001:db8::/32 belong to no network.
     fn ip(&mut self, ip: IpAddr) -> IpAddr {
         if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
             return ip;

@@ -48,7 +48,7 @@ pub struct TargetHolders {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchFacts {
     pub watches: Vec<Watch>,
-    /// Bytes of events that nobody has read (FIONREAD); only in the last look of a dump.
+    /// Bytes of unread events (FIONREAD); only in the last look of a dump.
     #[serde(default)]
     pub unread: Option<u32>,
 }
@@ -95,7 +95,7 @@ pub struct TtyFacts {
     pub index: Option<u32>,
     /// This descriptor is a pty master (/dev/ptmx, 5:2).
     pub master: bool,
-    /// TIOCGSID through a borrowed descriptor: only a master answers an outsider. In our pid namespace; 0: it controls nobody.
+    /// TIOCGSID through a borrowed descriptor: only a master answers an outsider. In our pid namespace; 0: it controls none.
     pub sid: Option<i32>,
     /// The pid namespace of the leader of that session.
     #[serde(default)]
@@ -108,7 +108,7 @@ pub struct TtyFacts {
     pub device: Option<Dev>,
     /// The errno of TCGETS, if it fails: a line discipline that does not know it.
     pub unset: Option<i32>,
-    /// Which of the open files of this inode it is; told in trees with many terminals only.
+    /// Which of the open files of this inode it is; known in trees with many terminals only.
     #[serde(default)]
     pub open_file: Option<usize>,
 }

@@ -148,7 +148,7 @@ pub struct MountTable {
     /// Which of them are file systems of message queues with queues in them.
     #[serde(default)]
     pub filled: Vec<i32>,
-    /// Who serves its autofs mounts; nobody serves the others.
+    /// Who serves its autofs mounts; the others have no daemon.
     #[serde(default)]
     pub masters: Vec<AutofsMaster>,
     /// Lines not understood.

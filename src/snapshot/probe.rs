@@ -23,7 +23,7 @@ pub enum Probe {
     OpenFile,
     /// Where the path of an open file leads.
     Path,
-    /// Messages that nobody has read, and what lies in them.
+    /// Unread messages, and what lies in them.
     UnreadMessage,
     Namespaces,
     Limits,

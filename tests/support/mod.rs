@@ -83,7 +83,7 @@ impl Target {
         // SAFETY: both are async-signal-safe.
         unsafe {
             command.pre_exec(|| {
-                // Whoever started the tests may have left us descriptors, of another mount namespace perhaps.
+                // The caller of the tests may have left us descriptors, of another mount namespace perhaps.
                 libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
                 nix::unistd::setsid().map(drop).map_err(io::Error::from)
             });

@@ -1,4 +1,4 @@
-//! What listeners are told of while CRIU dumps: with the plugin nothing that they are not told of without it.
+//! What listeners are notified of while CRIU dumps: with the plugin nothing that they are not notified of without it.
 //!
 //! `events --plugin PATH [--criu PATH]`. In a network and a mount namespace of its own, so that what others do on this machine is
 //! not heard. Each tree is dumped and left running, without the plugin and with it, while these listen: NETLINK_SOCK_DIAG for
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What it is, its SPEC (see mkres), and whether CRIU dumps it. Where listeners are in the tree itself they are blockers as soon
-/// as they are told anything. (CRIU makes TCP sockets and IPv6 ones of UDP itself.)
+/// as they are notified of anything. (CRIU makes TCP sockets and IPv6 ones of UDP itself.)
 const TREES: &[(&str, &str, bool)] = &[
     ("listeners", "netlink:proto=4,bind,group=2 netlink:proto=4,bind,group=3 netlink:bind,group=1 file:path=held,size=9,map memfd \
       pipe:data unix-pair:data [ eventfd timerfd unix-named:path=./sock ]", true),
@@ -59,7 +59,7 @@ fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
 
 impl Listener {
     fn new(fd: libc::c_int, tell: fn(&[u8], &mut Vec<String>)) -> Listener {
-        // SAFETY: a new descriptor that nobody else knows.
+        // SAFETY: a new descriptor that no other code knows.
         Listener { fd: unsafe { OwnedFd::from_raw_fd(fd) }, tell }
     }
 
@@ -76,12 +76,12 @@ impl Listener {
                     libc::setsockopt(fd, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, (&raw const group).cast(), 4);
                 ok("NETLINK_ADD_MEMBERSHIP", joined)?;
             }
-            Ok(Listener::new(fd, |bytes, told| {
+            Ok(Listener::new(fd, |bytes, events| {
                 let mut at = 0;
                 while at + 16 <= bytes.len() {
                     // Of sock_diag: the family of the socket.
                     let (kind, family) = (number(bytes, at + 4, 2), number(bytes, at + 16, 1));
-                    told.push(format!("netlink message {kind}, family {family}"));
+                    events.push(format!("netlink message {kind}, family {family}"));
                     at += (number(bytes, at, 4) as usize).next_multiple_of(4).max(16);
                 }
             }))
@@ -98,10 +98,10 @@ impl Listener {
                 let path = CString::new(path.as_os_str().as_bytes()).map_err(|e| e.to_string())?;
                 ok("inotify_add_watch", libc::inotify_add_watch(fd, path.as_ptr(), libc::IN_ALL_EVENTS))?;
             }
-            Ok(Listener::new(fd, |bytes, told| {
+            Ok(Listener::new(fd, |bytes, events| {
                 let mut at = 0;
                 while at + 16 <= bytes.len() {
-                    told.push(format!("inotify {:#x} of watch {}", number(bytes, at + 4, 4), number(bytes, at, 4)));
+                    events.push(format!("inotify {:#x} of watch {}", number(bytes, at + 4, 4), number(bytes, at, 4)));
                     at += 16 + number(bytes, at + 12, 4) as usize;
                 }
             }))
@@ -118,12 +118,12 @@ impl Listener {
                 ok("fanotify", libc::fanotify_init(libc::FAN_CLOEXEC | libc::FAN_NONBLOCK, libc::O_RDONLY as u32))?;
             let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
             ok("fanotify_mark", libc::fanotify_mark(fd, flags, mask, libc::AT_FDCWD, path.as_ptr()))?;
-            Ok(Listener::new(fd, |bytes, told| {
+            Ok(Listener::new(fd, |bytes, events| {
                 let mut at = 0;
                 while at + 24 <= bytes.len() {
                     let file = number(bytes, at + 16, 4) as i32;
                     let path = std::fs::read_link(format!("/proc/self/fd/{file}")).unwrap_or_default();
-                    told.push(format!("fanotify {:#x} of {}", number(bytes, at + 8, 8), path.display()));
+                    events.push(format!("fanotify {:#x} of {}", number(bytes, at + 8, 8), path.display()));
                     if file >= 0 {
                         libc::close(file);
                     }
@@ -133,21 +133,21 @@ impl Listener {
         }
     }
 
-    fn read(&self, told: &mut Vec<String>) {
+    fn read(&self, events: &mut Vec<String>) {
         let mut buf = vec![0u8; 1 << 16];
         loop {
             // SAFETY: the buffer has that length.
             let n = unsafe { libc::read(self.fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) };
             match usize::try_from(n) {
-                Ok(n) if n > 0 => (self.tell)(&buf[..n], told),
+                Ok(n) if n > 0 => (self.tell)(&buf[..n], events),
                 _ => return,
             }
         }
     }
 }
 
-/// What all of them have been told since the last time, sorted.
-fn told(listeners: &[Listener]) -> Vec<String> {
+/// What all of them have been notified of since the last time, sorted.
+fn events(listeners: &[Listener]) -> Vec<String> {
     let mut all = Vec::new();
     listeners.iter().for_each(|l| l.read(&mut all));
     all.sort();
@@ -190,7 +190,7 @@ fn trial(
     let args = ["-t", &tree.pid.to_string(), "--leave-running"].map(String::from);
     let mut runs = Vec::new();
     for lib in ["none", "ours"] {
-        told(&listeners);
+        events(&listeners);
         let out = base.join(format!("{}-{lib}", criu.version));
         let _ = std::fs::remove_dir_all(&out);
         let ran = criu.run("dump", &out, &base.join(lib), &args, As::Root).map_err(broken)?;
@@ -203,7 +203,7 @@ fn trial(
         if lib == "ours" && !ran.log.contains("look at") {
             return Ok(Err("the plugin has not looked".into()));
         }
-        runs.push(told(&listeners));
+        runs.push(events(&listeners));
     }
     let mut more = more(&runs[1], &runs[0]);
     if name == WATCH {

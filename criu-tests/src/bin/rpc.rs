@@ -2,7 +2,7 @@
 //! refusal is the worst defect there is, so both verdicts come from the same tree, alive, one after the other.
 //!
 //! `rpc --plugin PATH [--criu PATH] [--runs N] [--seed N]`; `RPC_RUNS` and `RPC_SEED` say the same. Every tree is
-//! told by its number alone: `--seed N --runs 1` makes it again.
+//! identified by its number alone: `--seed N --runs 1` makes it again.
 
 use criu_tests::criu::Criu;
 use criu_tests::soak::Random;

@@ -150,7 +150,7 @@ fn take(a: &Asked) -> Result<ExitCode, String> {
     Ok(ExitCode::from(u8::from(taken == 0)))
 }
 
-/// Does this with every snapshot; what it finds wrong is told.
+/// Does this with every snapshot; what it finds wrong is printed.
 fn each(dir: &Path, what: impl Fn(&Path) -> Result<Option<String>, String> + Sync) -> Result<ExitCode, String> {
     let entries = std::fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();

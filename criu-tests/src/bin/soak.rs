@@ -6,7 +6,7 @@
 //! soak --plugin PLUGIN.so [--criu PATH] [--no-shrink] --tree "WORDS" [--opt "OPTION"]... [--freeze-cgroup]
 //! ```
 //!
-//! The trees hold what the fixtures hold, in company. Each comes of a number, told with every disagreement; `--replay` makes it
+//! The trees hold what the fixtures hold, in company. Each comes of a number, printed with every disagreement; `--replay` makes it
 //! again and takes away whatever can go with the disagreement staying. One that both refuse is peeled, see
 //! `criu_tests::soak::peel` (`--no-peel` leaves it). Needs root.
 
@@ -268,7 +268,7 @@ fn one(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count: &Mu
     let (verdict, left_out) = check_what_can_be_made(&mut made, criu, setup, &dir);
     let case = &made;
     let took = began.elapsed().as_millis();
-    let told = |what: &str| {
+    let show = |what: &str| {
         if a.verbose {
             println!("{seed:#x} {what} in {took} ms: {case}");
         }
@@ -279,12 +279,12 @@ fn one(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count: &Mu
     }
     match verdict {
         Verdict::Dumped(fate) => {
-            told("dumped");
+            show("dumped");
             n.dumped += 1;
             n.fates.add(fate);
         }
         Verdict::Refused { unknown, rules } => {
-            told(&format!("refused {rules:?}"));
+            show(&format!("refused {rules:?}"));
             n.refused += 1;
             note(&mut n, unknown, seed);
             drop(n);
@@ -293,11 +293,11 @@ fn one(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count: &Mu
             }
         }
         Verdict::Warned => {
-            told("warned");
+            show("warned");
             n.warned += 1;
         }
         Verdict::NotMade(why) => {
-            told(&format!("not made: {why}"));
+            show(&format!("not made: {why}"));
             *n.not_made.entry(without_numbers(&why)).or_default() += 1;
         }
         Verdict::Disagree(d) => {
@@ -327,7 +327,7 @@ fn further(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count:
     let began = Instant::now();
     let dir = setup.base.join(format!("{seed:x}"));
     let Peeled { rest, one, lifted, taken } = peel(case, &mut Random::new(!seed), criu, setup, &dir);
-    let told = |what: &str, case: &Case| {
+    let show = |what: &str, case: &Case| {
         if a.verbose {
             println!("{seed:#x} {what} in {} ms: {case}", began.elapsed().as_millis());
         }
@@ -338,14 +338,14 @@ fn further(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count:
     n.peeled.taken += taken;
     match rest.1 {
         Verdict::Dumped(fate) => {
-            told("  peeled, dumped", &rest.0);
+            show("  peeled, dumped", &rest.0);
             n.fates.add(fate);
             n.peeled.dumped += 1;
             n.peeled.by_options += usize::from(taken == 0);
         }
         Verdict::Warned => n.peeled.warned += 1,
         Verdict::NotMade(why) => {
-            told(&format!("  not peeled: {why}"), &rest.0);
+            show(&format!("  not peeled: {why}"), &rest.0);
             *n.peeled.not_made.entry(without_numbers(&why)).or_default() += 1;
         }
         Verdict::Refused { .. } => {}
@@ -354,12 +354,12 @@ fn further(a: &Asked, seed: u64, case: &Case, criu: &Criu, setup: &Setup, count:
     match one {
         None => {}
         Some((case, Verdict::Refused { unknown, rules })) => {
-            told(&format!("  one put back, refused {rules:?}"), &case);
+            show(&format!("  one put back, refused {rules:?}"), &case);
             n.peeled.one_refused += 1;
             note(&mut n, unknown, seed);
         }
         Some((case, Verdict::Dumped(fate))) => {
-            told("  one put back, dumped", &case);
+            show("  one put back, dumped", &case);
             n.fates.add(fate);
             n.peeled.one_dumped += 1;
         }

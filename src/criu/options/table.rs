@@ -66,7 +66,7 @@ options! {
         c_api: [flag],
         notes: [
             note(
-                "The processes come back in the session and on the terminal of whoever restores them.",
+                "The processes come back in the session and on the terminal of the process that restores them.",
                 "--shell-job again, and a terminal to start it from.",
             ),
         ],
@@ -80,7 +80,7 @@ options! {
         c_api: [flag],
         notes: [
             note(
-                "It is safe as long as nobody outside of the tree wants the same locks.",
+                "It is safe as long as no process outside of the tree wants the same locks.",
                 "--file-locks again: without it the processes come back without their locks, and nothing says so.",
             ),
         ],

@@ -108,7 +108,7 @@ fn a_socket_held_outside_is_found_and_a_closed_one_not() {
     assert_eq!(findings[0].holders, [sleep(Some(0))]);
     // It is a child of the root that has come since the look.
     assert_eq!((findings[0].outside, findings[3].outside), (Some(false), Some(false)));
-    assert_eq!((findings[1].outside, findings[2].outside), (None, None), "nobody was found");
+    assert_eq!((findings[1].outside, findings[2].outside), (None, None), "none was found");
     assert_eq!(findings[1].holders, [sleep(None)], "SO_PEERCRED is the fallback");
     assert_eq!(findings[2].holders, []);
     assert_eq!(findings[3].holders, [sleep(None)]);

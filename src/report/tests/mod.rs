@@ -329,8 +329,8 @@ fn what_a_dump_loses_is_in_the_report_alone() {
     static WITH_LOST: &[&Rule] = &[&DEVICE, &LOST];
     let lost = Finding { rule: "lost-thing".into(), ..device().doubt() };
     let report = Report { rules: WITH_LOST, ..report(vec![device().doubt(), lost]) };
-    let told = warnings(&report, &host(Runtime::Cli));
-    assert!(told.len() == 1 && told[0].contains("fd-chrdev"), "{told:?}");
+    let printed = warnings(&report, &host(Runtime::Cli));
+    assert!(printed.len() == 1 && printed[0].contains("fd-chrdev"), "{printed:?}");
     assert!(String::from_utf8(json::to_vec(&report, &host(Runtime::Cli)).unwrap()).unwrap().contains("lost-thing"));
 }
 

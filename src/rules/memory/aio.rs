@@ -10,7 +10,7 @@ const EVENT: u64 = 32;
 
 /// What CRIU finds wrong with it (`sane_ring`, criu/pie/parasite.c).
 fn fault(m: &Mapping) -> Option<&'static str> {
-    // The processor lets nobody write or execute what may not be read, but for protection keys.
+    // The processor allows no writing or executing of what may not be read, but for protection keys.
     if !m.vma.read && !m.vma.write && !m.vma.exec {
         return Some("protected");
     }

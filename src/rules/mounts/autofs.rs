@@ -12,8 +12,8 @@ pub(crate) static MNT_AUTOFS: Rule = Rule {
     group: "Mounts",
     condition: "An autofs is mounted in a dumped namespace, is not external, and its automounter is a process outside of the tree or \
            is gone; or the automounter has closed the end of the pipe that it reads from and there is no /dev/autofs in that \
-           namespace. With /dev/autofs CRIU asks the kernel whether anybody serves the mount, and passes if nobody does: that is \
-           a warning. A mount that the kernel knows to be served by nobody (fd=-1) passes.",
+           namespace. With /dev/autofs CRIU asks the kernel whether a daemon serves the mount, and passes if none does: that is \
+           a warning. A mount that the kernel knows to be served by none (fd=-1) passes.",
     message: "autofs {source} on {mountpoint}: its automounter {fault?outside=is outside of the tree|ended=has ended\
            |unasked=does not read its pipe, and /dev/autofs is not there to ask|silent=does not read its pipe}",
     criu: &["failed to find pstree item with pid %d", "Failed to find read pipe fd (ino %ld) in process %d", "failed to open /dev/autofs"],
@@ -25,7 +25,7 @@ pub(crate) static MNT_AUTOFS: Rule = Rule {
     evidence: Evidence::Mounts,
     find: |rule, ctx, sink| {
         each_looked_into(ctx, &[b"autofs"], |model, node| {
-            // Without a mount of the whole nobody looks: mnt-unreachable.
+            // Without a mount of the whole CRIU does not look: mnt-unreachable.
             if model.wholes(node).next().is_none() {
                 return;
             }

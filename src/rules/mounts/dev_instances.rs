@@ -62,7 +62,7 @@ pub(crate) static MNT_OWN_DEVTMPFS: Rule = Rule {
             return;
         }
         each_looked_into(ctx, &[b"devtmpfs"], |model, node| {
-            // Without a mount of the whole nobody looks: mnt-unreachable.
+            // Without a mount of the whole CRIU does not look: mnt-unreachable.
             if model.wholes(node).next().is_none() {
                 return;
             }

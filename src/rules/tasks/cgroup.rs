@@ -31,7 +31,7 @@ fn gate(ctx: &Ctx, line: &Cgroup) -> Gate {
     }
 }
 
-/// The root of the root task's cgroup namespace in this hierarchy, told by whoever of the tree is inside.
+/// The root of the root task's cgroup namespace in this hierarchy, as a process of the tree inside of it shows it.
 fn home(ctx: &Ctx, line: &Cgroup) -> Option<Bytes> {
     let all = ctx.snap.cgroups.places.iter().flat_map(pairs).filter(|(outside, inside)| {
         outside.controllers == line.controllers && !inside.path.starts_with(b"/..") && !outside.path.starts_with(b"/..")
@@ -73,7 +73,7 @@ fn of_thread(rule: &Rule, ctx: &Ctx, task: &Task, tid: i32, line: &Cgroup) -> Fi
 
 const MOVE: Remedy =
     Remedy::Workload("move it back before the dump (write {id} to {list} of {home} or of a cgroup below it)");
-/// Nobody of the tree is where the namespace was made.
+/// No process of the tree is where the namespace was made.
 const MOVE_SOMEWHERE: Remedy = Remedy::Workload(
     "move it back before the dump, to where its cgroup namespace was made, {levels?1=one level|n={count} levels} below {ancestor} (write {id} to {list} there)",
 );

@@ -35,7 +35,7 @@ pub(crate) static CG_CRIU_SET: Rule = Rule {
     condition: "A process is in the cgroup that CRIU itself is in, in every hierarchy that is dumped, and its parent is not; or (CRIU \
            3.18 and newer) so is a thread, and the first thread of its process is not. CRIU leaves its own set of cgroups out \
            of the images. With --manage-cgroups=ignore at the restore no process is moved: all come back in the cgroups of \
-           whoever restores them. If the root process has a cgroup namespace and is in CRIU's cgroups, it is the \
+           the process that restores them. If the root process has a cgroup namespace and is in CRIU's cgroups, it is the \
            first process outside of that namespace.",
     message: "in the cgroups that CRIU itself is in, which are not in the images, while {where?parent=its parent, process {parent}, is|thread=the first thread of its process is} in \
            others: the restore cannot move it",
@@ -77,7 +77,7 @@ pub(crate) static LOST_CGROUP_NS: Rule = Rule {
     group: "Dumped, and lost",
     condition: "The root process has a cgroup namespace that was made in the root cgroup of every hierarchy that is dumped: it is not \
            made anew. Where it is, a process in CRIU's own cgroup namespace comes back in it.",
-    message: "in cgroup namespace {ino}, and comes back in {where?root=that of whoever restores it, for its root is that of every hierarchy\
+    message: "in cgroup namespace {ino}, and comes back in {where?root=that of the process that restores it, for its root is that of every hierarchy\
            |child=the root process's}",
     criu: &[],
     source: "criu/cgroup.c:prepare_cgns",

@@ -147,7 +147,7 @@ mod tests {
         ] {
             assert_eq!(verdict(&LDT_SELECTOR, &with_regs(size, cs), &host()).is_some(), refused, "{size} {cs:x}");
         }
-        // Without a frozen look nobody can tell.
+        // Without a frozen look it is not known.
         let early = Snapshot { look: ScanPhase::Early, ..snap(vec![]) };
         assert_eq!(verdict(&LDT_SELECTOR, &early, &host()), None);
     }

@@ -108,7 +108,7 @@ pub(crate) static VFORK_IN_FLIGHT: Rule = Rule {
     summary: "A process that waits in vfork for its child and cannot be interrupted.",
     group: GROUP,
     condition: "A process waits in vfork (or posix_spawn) for its child to run a program: it cannot be interrupted, and CRIU gives \
-           up when its timeout ends, with the tree frozen all that time. It mostly lasts for milliseconds only, and nobody can tell \
+           up when its timeout ends, with the tree frozen all that time. It mostly lasts for milliseconds only, and nothing tells \
            when it will end: a warning, given before CRIU tries if it has lasted for a second, else when CRIU has failed.",
     message: "waits in vfork for its child {child}[, for {seconds} s now], and cannot be interrupted until that runs a program",
     criu: &["Timeout reached. Try to interrupt: %d"],

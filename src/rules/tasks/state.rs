@@ -130,7 +130,7 @@ pub(crate) static PENDING_SIGTRAP: Rule = Rule {
     id: "pending-sigtrap",
     summary: "A process with a pending SIGTRAP, which CRIU needs for itself.",
     group: "Processes",
-    condition: "SIGTRAP is pending for a thread or its process (blocked, mostly): CRIU's own code in the process could not be told \
+    condition: "SIGTRAP is pending for a thread or its process (blocked, mostly): the parasite's could not be distinguished \
            from it. While the tree runs, only a signal that is blocked, or that of a stopped process, is sure to stay: another is a \
            warning then.",
     message: "SIGTRAP is pending[, {doubt?taken=and not blocked: it is about to be taken}]",

@@ -225,7 +225,7 @@ mod tests {
             s.tasks[0].threads.push(Thread { tid, state: 't', tracer: 77, ..Thread::default() });
         }
         let f = found(&TASK_TRACED, &s, &host());
-        assert_eq!(f.len(), 1, "one tracer of one process is told once");
+        assert_eq!(f.len(), 1, "one tracer of one process is reported once");
         assert_eq!(
             (f[0].tid, f[0].other.clone(), f[0].verdict),
             (Some(101), Some(Other::Process(77)), Verdict::Refuse)

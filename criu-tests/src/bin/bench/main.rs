@@ -1,7 +1,7 @@
 //! What the plugin costs a dump, and saves a doomed one: `bench --plugin PLUGIN.so [--criu PATH] [--runs N] [FILTER]...`
 //!
 //! Each tree is dumped by the same CRIU with and without the plugin, now the one first and now the other, each time made
-//! anew (the second dump of a tree takes longer than its first). Told are medians: the whole
+//! anew (the second dump of a tree takes longer than its first). Printed are medians: the whole
 //! dump by the clock, and CRIU's own figure for how long the tree was frozen. *Floor* is the least that looking at every
 //! descriptor can take: listing /proc/PID/fd and one statx for each entry, measured here and now. Nothing is judged: the
 //! figures of a busy machine prove nothing, and the spread says how busy it was.
@@ -87,9 +87,9 @@ fn bench(args: &[String]) -> Result<(), String> {
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let base = std::env::temp_dir().join(format!("preflight-bench-{}", std::process::id()));
     let made = prepare(&base, &a.plugin).map_err(|e| format!("{}: {e}", base.display()));
-    let told = made.and_then(|()| all(&a, &criu, &base));
+    let figures = made.and_then(|()| all(&a, &criu, &base));
     let _ = std::fs::remove_dir_all(&base);
-    told
+    figures
 }
 
 /// Two plugin directories, one with the plugin in it; CRIU loads all that is in the one it is given.
@@ -107,8 +107,8 @@ fn all(a: &Asked, criu: &Criu, base: &Path) -> Result<(), String> {
         table.push(one(shape, a.runs, criu, base).unwrap_or_else(|e| format!("{}: not measured: {e}", shape.name)));
     }
     for (name, shape) in GROWTH.iter().filter(|(name, _)| wanted(name)) {
-        let told = growth(name, *shape, a.runs, criu, base);
-        table.push(told.unwrap_or_else(|e| format!("{name}: not measured: {e}")));
+        let figures = growth(name, *shape, a.runs, criu, base);
+        table.push(figures.unwrap_or_else(|e| format!("{name}: not measured: {e}")));
     }
     println!("\nIn short");
     table.iter().for_each(|line| println!("  {line}"));
@@ -120,7 +120,7 @@ fn all(a: &Asked, criu: &Criu, base: &Path) -> Result<(), String> {
 fn growth(name: &str, shape: ShapeOf, runs: usize, criu: &Criu, base: &Path) -> Result<String, String> {
     println!("\n{name}");
     let mut none = None;
-    let mut told = [String::new(), String::new()];
+    let mut figures = [String::new(), String::new()];
     for count in std::iter::once(0).chain(STEPS) {
         let files = base.join("files");
         std::fs::create_dir_all(&files).map_err(|e| e.to_string())?;
@@ -138,11 +138,11 @@ fn growth(name: &str, shape: ShapeOf, runs: usize, criu: &Criu, base: &Path) -> 
         }
         let each = [0, 1].map(|i| (best[i] - none[i]) / count as f64);
         println!("  {count:>6}: early look {:.2} us each, frozen look {:.2} us each", each[0], each[1]);
-        for (told, each) in told.iter_mut().zip(each) {
-            told.push_str(&format!(" {each:.2}"));
+        for (figures, each) in figures.iter_mut().zip(each) {
+            figures.push_str(&format!(" {each:.2}"));
         }
     }
-    Ok(format!("{name}, 100 / 1000 / 10000, us of processor time each: early{}, frozen{}", told[0], told[1]))
+    Ok(format!("{name}, 100 / 1000 / 10000, us of processor time each: early{}, frozen{}", figures[0], figures[1]))
 }
 
 /// What one dump did: milliseconds, and bytes of images.
@@ -180,7 +180,7 @@ fn one(shape: &Shape, runs: usize, criu: &Criu, base: &Path) -> Result<String, S
     tell("dump with", &with, |d| Some(d.total));
     let total = |l: &[Dump]| middle(l.iter().map(|d| d.total).collect()).1;
     let (slow, fast) = (total(&without), total(&with));
-    let told = if shape.bad != Bad::Nothing {
+    let figures = if shape.bad != Bad::Nothing {
         let kib = |l: &[Dump]| l.last().map_or(0, |d| d.bytes >> 10);
         let (kept, left) = (kib(&without), kib(&with));
         println!("  images left: {kept} KiB without, {left} KiB with");
@@ -212,7 +212,7 @@ fn one(shape: &Shape, runs: usize, criu: &Criu, base: &Path) -> Result<String, S
         )
     };
     std::fs::remove_dir_all(&files).map_err(io)?;
-    Ok(told)
+    Ok(figures)
 }
 
 /// The least that a look took in any of the dumps, in microseconds.

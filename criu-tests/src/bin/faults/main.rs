@@ -128,12 +128,12 @@ fn conduct(args: &Args) -> Result<bool, String> {
         let lines = BufReader::new(child.stdout.take().ok_or("no pipe")?);
         let read = std::thread::spawn(move || {
             let seen = |line: String| {
-                let told: Value = serde_json::from_str(&line).unwrap_or_default();
+                let reported: Value = serde_json::from_str(&line).unwrap_or_default();
                 // All of them are counted at the end; whoever waits for that sees what there is.
-                if told["harms"].as_array().is_some_and(|harms| !harms.is_empty()) || !told["note"].is_null() {
+                if reported["harms"].as_array().is_some_and(|harms| !harms.is_empty()) || !reported["note"].is_null() {
                     eprintln!("{line}");
                 }
-                told
+                reported
             };
             lines.lines().map_while(Result::ok).map(seen).collect::<Vec<Value>>()
         });
@@ -159,7 +159,7 @@ fn work(args: &Args, job: usize) -> Result<(), String> {
     // All orphans of the trees come to us.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     criu_tests::mounts::own_namespace()?;
-    // A panic is told by the subject.
+    // A panic is reported by the subject.
     if !args.verbose {
         std::panic::set_hook(Box::new(|_| ()));
     }
@@ -229,14 +229,14 @@ fn in_mode(
     let none = Plan { nr: libc::SYS_sched_yield, class: Some(String::new()), nth: None, errno: 0 };
     for _ in 0..3 {
         let outcome = supervise::run(&asked, Some(&none))?;
-        sound(&outcome.told, &outcome.harm)?;
-        if !baseline.add(&outcome.told) {
+        sound(&outcome.reported, &outcome.harm)?;
+        if !baseline.add(&outcome.reported) {
             note(format!("{}: looks without a fault differ", mode.name()));
         }
     }
     let recorded = supervise::run(&asked, None)?;
-    sound(&recorded.told, &recorded.harm)?;
-    baseline.add(&recorded.told);
+    sound(&recorded.reported, &recorded.harm)?;
+    baseline.add(&recorded.reported);
     if subject.clean && baseline.refusals() > 0 {
         return Err(format!("{}: the clean tree is refused: {:?}", subject.name, baseline.rules()));
     }
@@ -263,7 +263,7 @@ fn in_mode(
             continue;
         }
         let outcome = supervise::run(&asked, Some(&plan))?;
-        if let Some(why) = outcome.told["broken"].as_str() {
+        if let Some(why) = outcome.reported["broken"].as_str() {
             return Err(format!("{}: {why}", subject.name));
         }
         let harms = baseline.judge(mode, &plan, &outcome);
@@ -292,8 +292,8 @@ fn tell(tree: &str, mode: &str, plan: &Plan, line: Line) {
     );
 }
 
-fn sound(told: &Value, harm: &Option<String>) -> Result<(), String> {
-    if let Some(why) = harm.as_deref().or(told["broken"].as_str()).or(told["panic"].as_str()) {
+fn sound(reported: &Value, harm: &Option<String>) -> Result<(), String> {
+    if let Some(why) = harm.as_deref().or(reported["broken"].as_str()).or(reported["panic"].as_str()) {
         return Err(format!("without a plan: {why}"));
     }
     Ok(())

@@ -62,7 +62,7 @@ pub struct Asked<'a> {
     pub stops: bool,
 }
 
-/// Runs in a process of its own. `answer` is told a line of JSON.
+/// Runs in a process of its own. `answer` is sent a line of JSON.
 pub fn run(asked: &Asked, calls: &Calls, shared: &Shared, answer: OwnedFd) -> ! {
     let result = catch_unwind(AssertUnwindSafe(|| looks(asked, calls, shared)));
     let text = match result {
@@ -140,12 +140,12 @@ fn look(root: i32, host: &Host, frozen: bool, session: &RefCell<ScanSession>) ->
         true => check::frozen(&probes, root, host, &config),
     };
     match report {
-        Ok(report) => told(&report),
+        Ok(report) => report_json(&report),
         Err(why) => json!({ "blind": blind(why) }),
     }
 }
 
-fn told(report: &Report) -> Value {
+fn report_json(report: &Report) -> Value {
     let finding = |f: &criu_preflight::rules::Finding| {
         let place = |p: &criu_preflight::rules::Place| json!([p.pid, p.fd, p.queued]);
         let places: Vec<Value> = std::iter::once(place(&f.place())).chain(f.also.iter().map(place)).collect();

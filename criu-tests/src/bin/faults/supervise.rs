@@ -28,7 +28,7 @@ pub struct Plan {
 
 /// What became of it.
 pub struct Outcome {
-    pub told: Value,
+    pub reported: Value,
     pub failed: usize,
     /// By class, how many calls there were; in a run without a plan.
     pub counted: BTreeMap<(i64, String), usize>,
@@ -58,7 +58,7 @@ pub fn run(asked: &Asked, plan: Option<&Plan>) -> Result<Outcome, String> {
     }
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as i32) };
     let mut outcome =
-        Outcome { told: Value::Null, failed: 0, counted: BTreeMap::new(), harm: None, took: Duration::ZERO };
+        Outcome { reported: Value::Null, failed: 0, counted: BTreeMap::new(), harm: None, took: Duration::ZERO };
     let listener = loop {
         match shared.listener.load(Ordering::SeqCst) {
             0 if ready(&[pidfd.as_raw_fd()], 1)[0] => break None,
@@ -73,8 +73,8 @@ pub fn run(asked: &Asked, plan: Option<&Plan>) -> Result<Outcome, String> {
     if outcome.harm.is_none() {
         let text = subject::heard(&from);
         let status = subject.wait();
-        outcome.told = serde_json::from_str(&text).unwrap_or_default();
-        if !libc::WIFEXITED(status) || outcome.told.is_null() {
+        outcome.reported = serde_json::from_str(&text).unwrap_or_default();
+        if !libc::WIFEXITED(status) || outcome.reported.is_null() {
             outcome.harm = Some(format!("died, status {status:#x}"));
         }
     }

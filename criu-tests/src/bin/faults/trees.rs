@@ -10,7 +10,7 @@ pub struct Subject {
     release: Release,
     /// Groups of words for mkres; a group that this machine cannot make is left out.
     words: &'static [&'static str],
-    /// What CRIU would have to be told to dump it is told.
+    /// With the options that CRIU needs to dump it.
     generous: bool,
     /// A whole look finds nothing to refuse in it.
     pub clean: bool,

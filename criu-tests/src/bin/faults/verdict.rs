@@ -29,7 +29,7 @@ struct One {
 /// Errors by which the kernel, or who is in the way, tells CRIU the same for the same reason: the refusal is right then. Call,
 /// errno, rules.
 const CONDITIONS: &[(i64, &[i32], &[&str])] = &[
-    // Nobody but the maker of an eBPF filter is told of it.
+    // Only the maker of an eBPF filter may read it.
     (libc::SYS_getsockopt, &[libc::EACCES], &["socket-ebpf-filter"]),
     // No CAP_NET_ADMIN; no file, or none that can be opened.
     (libc::SYS_ioctl, &[libc::EPERM], &["unix-siocunixfile"]),
@@ -65,7 +65,7 @@ pub enum Harm {
     Lost,
     /// A refusal is missing in a frozen look in which nothing failed.
     LostLater,
-    /// No harm. While tables of descriptors could not be compared, what is refused in one is told again in another that is the
+    /// No harm. While tables of descriptors could not be compared, what is refused in one is reported again in another that is the
     /// same table: the descriptor is there, and the report says that it could not compare.
     Again,
 }
@@ -99,9 +99,9 @@ fn harmed(kind: Harm, about: &str, what: impl ToString) -> Harmed {
 
 impl Baseline {
     /// Whether it found what the ones before have found.
-    pub fn add(&mut self, told: &Value) -> bool {
-        let same = [self.faulty.add(&told["faulty"]), self.later.add(&told["later"])] == [true, true];
-        self.left.extend(left(told).map(what));
+    pub fn add(&mut self, reported: &Value) -> bool {
+        let same = [self.faulty.add(&reported["faulty"]), self.later.add(&reported["later"])] == [true, true];
+        self.left.extend(left(reported).map(what));
         same
     }
 
@@ -125,26 +125,26 @@ impl Baseline {
             let kind = if why.starts_with("died") { Harm::Crash } else { Harm::Hang };
             return vec![harmed(kind, "", why)];
         }
-        if let Some(why) = outcome.told["panic"].as_str() {
+        if let Some(why) = outcome.reported["panic"].as_str() {
             harms.push(harmed(Harm::Panic, why, ""));
         }
-        for left in left(&outcome.told) {
-            if !allowed_to_stay(plan, left, &outcome.told) && !self.left.contains(&what(left)) {
+        for left in left(&outcome.reported) {
+            if !allowed_to_stay(plan, left, &outcome.reported) && !self.left.contains(&what(left)) {
                 harms.push(harmed(Harm::Left, &what(left), left));
             }
         }
-        if outcome.told["panic"].is_null() {
-            self.faulty.judge(plan, &outcome.told["faulty"], Harm::FalseRefusal, Harm::Lost, &mut harms);
+        if outcome.reported["panic"].is_null() {
+            self.faulty.judge(plan, &outcome.reported["faulty"], Harm::FalseRefusal, Harm::Lost, &mut harms);
         }
-        if mode == Mode::Early && !outcome.told["later"].is_null() {
-            self.later.judge(plan, &outcome.told["later"], Harm::FalseLater, Harm::LostLater, &mut harms);
+        if mode == Mode::Early && !outcome.reported["later"].is_null() {
+            self.later.judge(plan, &outcome.reported["later"], Harm::FalseLater, Harm::LostLater, &mut harms);
         }
         harms
     }
 }
 
-fn left(told: &Value) -> impl Iterator<Item = &str> {
-    findings(&told["left"]).filter_map(Value::as_str)
+fn left(reported: &Value) -> impl Iterator<Item = &str> {
+    findings(&reported["left"]).filter_map(Value::as_str)
 }
 
 /// Whether the kernel says that two processes have one table of descriptors.
@@ -175,11 +175,11 @@ fn what(left: &str) -> String {
     what.split('[').next().unwrap_or_default().to_string()
 }
 
-/// A child that cannot be waited for stays; and what was taken from a queue if it could not be told whether closing it waits.
-fn allowed_to_stay(plan: &Plan, left: &str, told: &Value) -> bool {
-    // Nobody knows the mounts of a namespace that is not known.
+/// A child that cannot be waited for stays; and what was taken from a queue if it is not known whether closing it waits.
+fn allowed_to_stay(plan: &Plan, left: &str, reported: &Value) -> bool {
+    // The mounts of a namespace that is not known are not known.
     let doubts = ["unread message", "mountinfo", "None ns "];
-    let queue = || unchecked(&told["faulty"]).any(|u| doubts.iter().any(|doubt| u.contains(doubt)));
+    let queue = || unchecked(&reported["faulty"]).any(|u| doubts.iter().any(|doubt| u.contains(doubt)));
     (left.starts_with("child") && plan.nr == libc::SYS_wait4) || (left.starts_with("fd") && queue())
 }
 
@@ -216,9 +216,9 @@ impl One {
         if words && missing == Harm::Lost {
             return;
         }
-        let told: BTreeSet<Blamed> =
+        let reported: BTreeSet<Blamed> =
             findings(&look["refused"]).chain(findings(&look["warned"])).flat_map(blamed).collect();
-        let is_told = |b: &Blamed| told.contains(b) || instead.contains(&b.1);
+        let is_told = |b: &Blamed| reported.contains(b) || instead.contains(&b.1);
         for lost in self.refusals.iter().filter(|places| !places.iter().any(is_told)) {
             let Some((rule, place)) = lost.first() else { continue };
             harms.push(harmed(missing, rule, place));

@@ -74,7 +74,7 @@ pub fn loopback_up() -> Res {
     Ok(())
 }
 
-/// Leaves these namespaces for new ones; in a new one of users we are root, and nobody else has a number.
+/// Leaves these namespaces for new ones; in a new one of users we are root, and no other user has a number.
 pub fn unshare(flags: i32) -> Res {
     sys::ok("unshare", unsafe { libc::unshare(flags) })?;
     now_own(flags);

@@ -129,7 +129,7 @@ fn guard(dir: &str) -> Res {
         unsafe { libc::_exit(0) };
     }
     sys::close_all_but(&[0, 1, 2, maker]);
-    // Its maker may be in such a group already, which nobody can remove then.
+    // Its maker may be in such a group already, which cannot be removed then.
     for (hierarchy, ..) in cgroups::mounts() {
         let _ = std::fs::write(hierarchy.join("cgroup.procs"), "0");
     }

@@ -20,7 +20,7 @@
 //! a socket, a debugger) are made too; they are orphans in sessions of their own.
 //!
 //! When everything stands, one line of JSON goes to FILE (or stdout) and the process started here ends with status 0,
-//! leaving the tree to whoever adopts orphans. Status 77: the kernel (or a missing right) does not let one of the kinds be
+//! leaving the tree to the process that adopts orphans. Status 77: the kernel (or a missing right) does not let one of the kinds be
 //! made; the reason is on stderr and nothing is left behind. Any other status is a defect of the factory or of the SPEC.
 //!
 //! SIGUSR1 makes a process of the tree look at its descriptors again: it renames itself `mkres-ok` if all are still
@@ -134,7 +134,7 @@ fn main() {
             "--volume" => with.volume = args.next(),
             // Given by the one that was given --root.
             "--rooted" => base::now_own(libc::CLONE_NEWNS),
-            // What runs inside of the root directory is told.
+            // What runs inside of the root directory is reported.
             "--joined" if inside.is_none() => join = args.next(),
             "--list" => return list(),
             _ => words.push(a),
@@ -155,7 +155,7 @@ fn main() {
         // ours. (A shell with job control makes us the leader of a group, who cannot do this and need not.)
         unsafe { libc::setsid() };
     }
-    // Whoever fails below leaves orphans; they come to us and are ended here.
+    // A process that fails below leaves orphans; they come to us and are ended here.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let (r, w) = sys::pipe().unwrap_or_else(|e| die(2, &e.to_string()));
     let pid = match start(&root, 0, &dir, w) {

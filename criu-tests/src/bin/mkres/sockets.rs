@@ -197,7 +197,7 @@ fn filtered(cx: &mut Ctx, a: &Args) -> Res {
     Ok(())
 }
 
-/// An IPv6 socket bound to a link-local address that nobody has.
+/// An IPv6 socket bound to a link-local address that no interface has.
 pub fn link_local(a: &Args) -> Res<i32> {
     let (kind, proto) = if a.has("raw") { (libc::SOCK_RAW, libc::IPPROTO_ICMPV6) } else { (libc::SOCK_DGRAM, 0) };
     let s = sys::socket(libc::AF_INET6, kind, proto)?;

@@ -47,7 +47,7 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "unix-waiting",
-        help: "client=inside|first|outside|gone, data: a connection nobody has accepted yet; client=outside,many=N: so many of them",
+        help: "client=inside|first|outside|gone, data: a connection that is not accepted yet; client=outside,many=N: so many of them",
         make: waiting,
     },
 ];
@@ -61,7 +61,7 @@ pub fn kind_of(a: &Args) -> Res<i32> {
     }
 }
 
-/// What an end may be told to deliver with its messages; SO_INQ is of Linux 6.17.
+/// What an end may be set to deliver with its messages; SO_INQ is of Linux 6.17.
 const OPTIONS: [(&str, i32); 6] = [
     ("passcred", libc::SO_PASSCRED),
     ("passsec", libc::SO_PASSSEC),

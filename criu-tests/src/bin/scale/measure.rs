@@ -34,14 +34,14 @@ impl Took {
 pub fn run(pid: i32) -> Result<(), String> {
     let release = Release::V4_3;
     let host = Host { stage: Stage::Dump, caps: Caps::of(release), ..Host::dry_run(release) };
-    let (mut told, before) = (Vec::new(), memory("VmRSS:"));
+    let (mut figures, before) = (Vec::new(), memory("VmRSS:"));
     let session = RefCell::new(ScanSession::in_place());
     for look in [ScanPhase::Early, ScanPhase::Frozen] {
         stop();
-        told.push(one(look, pid, &host, &session, before)?);
+        figures.push(one(look, pid, &host, &session, before)?);
     }
     stop();
-    for t in told {
+    for t in figures {
         println!("{} {} {} {} {}", t.busy, t.clock, t.peak, t.findings, t.unchecked);
     }
     Ok(())

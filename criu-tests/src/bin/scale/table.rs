@@ -104,7 +104,7 @@ impl Table {
         // A tree that is refused is looked at twice: it is compared with one that is refused as well.
         let refused = |row: &Row| row.looks[1].findings > 0.0;
         let Some((few, before)) = some.iter().find(|(_, row)| refused(row) == refused(last)) else { return };
-        let (mut told, before_this) = (Vec::new(), self.too_fast.len());
+        let (mut growth, before_this) = (Vec::new(), self.too_fast.len());
         for (figure, most, value) in FIGURES {
             for (look, name) in LOOKS.iter().enumerate() {
                 let of = |row| value(row, look) - value(none, look);
@@ -112,14 +112,14 @@ impl Table {
                 let rest = if figure == "calls" { value(none, look) / 10.0 } else { value(none, look) };
                 let least = of(before).max(rest).max(1e-3);
                 let exponent = (of(last).max(least) / least).ln() / (*many as f64 / *few as f64).ln();
-                told.push(format!("{figure} {name} {exponent:.2}"));
+                growth.push(format!("{figure} {name} {exponent:.2}"));
                 if exponent > most {
                     let line = format!("{}: {figure} of the {name} look, with exponent {exponent:.2}", self.kind);
                     self.too_fast.push(line);
                 }
             }
         }
-        println!("  growth: {}", told.join(", "));
+        println!("  growth: {}", growth.join(", "));
         self.good += usize::from(self.too_fast.len() == before_this);
     }
 
