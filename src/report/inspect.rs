@@ -118,6 +118,8 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("chroot-root-task", &["readlink /proc/PID/root", "cat /proc/PID/mountinfo"]),
     ("exe-memfd", &["readlink /proc/PID/exe"]),
     ("proc-thread-fd", &["ls -l /proc/PID/fd/FD", "readlink /proc/PID/cwd", "ls /proc/PID/task"]),
+    ("userns-proc", NAMESPACES),
+    ("mnt-newline", &["grep -F '\\012' /proc/PID/mountinfo"]),
     ("link-remap-left", &["ls -l /proc/PID/fd/FD", "stat -L /proc/PID/fd/FD   # Links"]),
     ("ro-mount-deleted", &["ls -l /proc/PID/fd/FD", "findmnt -N PID -o ID,TARGET,OPTIONS   # ro"]),
     ("fifo-packet", &["ls -l /proc/PID/fd/FD", "grep flags /proc/PID/fdinfo/FD   # 040000: O_DIRECT"]),

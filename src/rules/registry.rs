@@ -174,6 +174,8 @@ pub static RULES: &[&Rule] = &[
     &files::fifo::FIFO_PACKET,
     &files::ghost::RO_MOUNT_DELETED,
     &files::ghost::LINK_REMAP_LEFT,
+    &mounts::mountpoint::MNT_NEWLINE,
+    &namespaces::user_proc::USERNS_PROC,
     &namespaces::ns_fd::NSFD_OUTSIDE,
     &files::epoll::EPOLL_ESCAPED,
     &files::timerfd::TIMERFD_CLOCK,

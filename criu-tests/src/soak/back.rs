@@ -27,7 +27,6 @@ const KNOWN: &[(&[&str], &str)] = &[
     ),
     (&["Can't restore sub-task in NS"], "a namespace of a child, the root being in CRIU's"),
     (&["mnt: Unable to mount overlay"], "an overlay whose layers are below the tree's root"),
-    (&["mnt-v2: Can't stat mountpoint"], "a mountpoint with a newline"),
 ];
 
 /// What the log says where another process of this machine is in the way.

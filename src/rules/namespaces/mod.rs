@@ -4,3 +4,4 @@ pub(crate) mod net;
 pub(crate) mod ns_fd;
 pub(crate) mod other;
 pub(crate) mod own_proc;
+pub(crate) mod user_proc;

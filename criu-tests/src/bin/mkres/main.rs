@@ -7,7 +7,7 @@
 //! --root DIR gives the tree a mount namespace of its own with DIR, furnished with what mkres needs, as its root.
 //! --volume private|shared|slave|shared-slave mounts a part of a tmpfs of outside on /mnt, with this propagation;
 //! --userns MODE gives it a user namespace, too, and a tmpfs on /foreign with a file, of these permissions, of somebody who
-//! has no number there.
+//! has no number there (MODE none: without that tmpfs).
 //! --joined alive|dead puts one more process into the pid namespace of the root, as `docker exec` does: its session is
 //! outside, and the first process of the namespace is its parent (and does not wait for it). It is reported as `joined`.
 //!

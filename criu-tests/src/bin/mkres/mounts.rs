@@ -12,7 +12,7 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "odd-mount",
-        help: "char=newline|return, fs=TYPE: a file system on a directory with that character in its name",
+        help: "char=newline|return|backslash, fs=TYPE: a file system on a directory with that character in its name",
         make: odd_mount,
     },
     Kind {
@@ -57,6 +57,7 @@ fn odd_mount(_: &mut Ctx, a: &Args) -> Res {
     let c = match a.need("char")? {
         "newline" => '\n',
         "return" => '\r',
+        "backslash" => '\\',
         c => return Err(Fail::Broken(format!("char={c}?"))),
     };
     let dir = format!("/odd{c}dir");
