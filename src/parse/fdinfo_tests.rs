@@ -100,7 +100,7 @@ fn process_terminal_net_and_bpf() {
     ] {
         assert_eq!(with_head(link), with_head(""));
     }
-    // Keys that nobody asks for: io_uring, userfaultfd.
+    // Keys that are not read: io_uring, userfaultfd.
     let info = with_head("SqMask:\t0x7\nPollList:\nCqOverflowList:\nNAPI:\tdisabled\nAPI:\taa:0:80000000000001ff\n");
     assert_eq!(info, with_head(""));
 }

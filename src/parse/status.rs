@@ -12,7 +12,7 @@ pub struct Status {
     pub state: Option<char>,
     pub pid: Option<i32>,
     pub ppid: Option<i32>,
-    /// 0: nobody, or a tracer without a number in the reader's pid namespace.
+    /// 0: none, or a tracer without a number in the reader's pid namespace.
     pub tracer_pid: Option<i32>,
     /// Real, effective, saved, filesystem.
     pub uid: Option<[u32; 4]>,

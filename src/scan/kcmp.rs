@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn epoll_targets_are_in_the_order_of_open_files() {
-        // SAFETY: makes a descriptor that nobody else has.
+        // SAFETY: makes a descriptor that no other code has.
         let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };
         let events: Vec<OwnedFd> = (0..40).map(|_| crate::scan::sys::eventfd().unwrap()).collect();
         let fds: Vec<Fd> = events.iter().map(|fd| (me(), fd.as_raw_fd())).collect();

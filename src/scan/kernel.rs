@@ -231,8 +231,8 @@ fn by_number(names: Vec<devices::NamedNumber>) -> BTreeMap<u32, crate::bytes::By
     map
 }
 
-/// Whoever listens for the end of TCP and UDP sockets (NETLINK_SOCK_DIAG, `ss -E`) is told of every one of the network
-/// namespace, ours as well; and an unread message is what CRIU refuses a netlink socket for. Of UNIX sockets nobody is told
+/// A listener for the end of TCP and UDP sockets (NETLINK_SOCK_DIAG, `ss -E`) is notified of every one of the network
+/// namespace, ours as well; and an unread message is what CRIU refuses a netlink socket for. Of UNIX sockets none is notified
 /// (`sock_diag_destroy_group`, linux/sock_diag.h).
 fn unix() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
@@ -248,7 +248,7 @@ fn ipv6() -> Option<bool> {
 }
 
 /// SO_PASSCRED on an IP socket: EOPNOTSUPP since Linux 6.16 (`sk_may_scm_recv`, include/net/sock.h). It must be one whose end
-/// nobody is told of (see [`unix`]): a raw one, of the protocol that receives nothing. Without CAP_NET_RAW, which that takes,
+/// no listener is notified of (see [`unix`]): a raw one, of the protocol that receives nothing. Without CAP_NET_RAW, which that takes,
 /// only the version is left, and an earlier kernel may have it as well.
 fn passcred_refused(version: Option<(u32, u32)>) -> Option<bool> {
     match raw().and_then(|raw| getsockopt(&raw, sockopt::PassCred)) {
@@ -259,7 +259,7 @@ fn passcred_refused(version: Option<(u32, u32)>) -> Option<bool> {
 }
 
 fn raw() -> nix::Result<OwnedFd> {
-    // SAFETY: takes three numbers; the result is a new descriptor that nobody else knows.
+    // SAFETY: takes three numbers; the result is a new descriptor that no other code knows.
     unsafe {
         let fd = libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW);
         Errno::result(fd).map(|fd| OwnedFd::from_raw_fd(fd))

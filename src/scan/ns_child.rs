@@ -25,7 +25,7 @@ pub(crate) unsafe fn ask<T>(
 ) -> nix::Result<T> {
     let (ours, theirs) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     let mut before = SigSet::empty();
-    // The child has no use for handlers that its parent installed; nobody but the kernel's SIGKILL can reach it.
+    // The child has no use for handlers that its parent installed; only the kernel's SIGKILL can reach it.
     // (Not pthread_sigmask(3) of the crate nix, which takes its errors, positive numbers, for success.)
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
     // SAFETY: as fork(2) without an exit signal: flags, stack, parent_tid, child_tid and tls are 0 in any order. The child

@@ -1,4 +1,4 @@
-//! Sorting and grouping by an order that is asked for pair by pair, and may not be told: kcmp(2) orders what two tasks have, and
+//! Sorting and grouping by an order that is asked for pair by pair, and may be denied: kcmp(2) orders what two tasks have, and
 //! either may have ended. An order that breaks in the middle must not be handed to `sort_by`, which may panic then.
 //!
 //! n things take no more than n log n questions.
@@ -133,7 +133,7 @@ pub(crate) fn sort<T: Copy>(items: &[T], order: impl Fn(&T, &T) -> Seen<Ordering
         runs = merged;
     }
     let mut groups = runs.pop().unwrap_or_default();
-    // Who is alone was compared with nobody, and may have ended all the same.
+    // One that is alone was compared with none, and may have ended all the same.
     if let [group] = groups.as_mut_slice() {
         if let [alone] = group.as_slice() {
             let alone = *alone;
@@ -172,7 +172,7 @@ fn merge<T: Copy>(
     out
 }
 
-/// How two groups compare; members that cannot be compared are taken out. `None`: nobody is left in one of them.
+/// How two groups compare; members that cannot be compared are taken out. `None`: one of them is empty.
 fn compare<T: Copy>(
     a: &mut Vec<T>,
     b: &mut Vec<T>,

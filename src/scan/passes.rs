@@ -191,7 +191,7 @@ pub(crate) static PASSES: &[Pass] = &[
         fills: &[Part::TtyFiles],
         run: fd::terminals::collect,
     },
-    // While the tree runs its messages are its own: they can be looked at only as long as nobody takes them.
+    // While the tree runs its messages are its own: they can be looked at only as long as no process takes them.
     Pass {
         name: "queued descriptors",
         looks: Looks::Frozen,

@@ -72,7 +72,7 @@ fn differences<'v>(a: &'v Value, b: &'v Value, at: &mut Vec<&'v str>, out: &mut 
 #[test]
 fn each_pass_fills_what_it_says() {
     let (own, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
-    // SAFETY: a new descriptor that nobody else knows.
+    // SAFETY: a new descriptor that no other code knows.
     let inotify = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_CLOEXEC)) };
     // SAFETY: reads the name.
     assert_ne!(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), c"/tmp".as_ptr(), libc::IN_DELETE_SELF) }, -1);

@@ -48,7 +48,7 @@ fn runs(file: &Path) -> Option<bool> {
     match access(file, AccessFlags::X_OK) {
         Ok(()) => Some(true),
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => Some(false),
-        // Nobody may run it; or we may not ask.
+        // It may not be run; or we may not ask.
         Err(Errno::EACCES) => {
             let found = std::fs::metadata(file).ok()?;
             (!found.is_file() || found.permissions().mode() & 0o111 == 0).then_some(false)

@@ -82,7 +82,7 @@ pub(crate) fn wait_readable(from: BorrowedFd, until: Instant) -> nix::Result<()>
 /// What the kernel says of the thing that was asked about: the value, or an errno that is an answer itself. Any other errno tells
 /// of the asking (no such call, none for us, no memory or descriptor left, a signal), and nothing is known.
 ///
-/// `answers`: those by which this call tells a fact, and by which CRIU will be told the same.
+/// `answers`: those by which this call tells a fact, and which CRIU will get as well.
 pub(crate) fn answer<T>(result: nix::Result<T>, answers: &[Errno]) -> nix::Result<Result<T, Errno>> {
     match result {
         Ok(value) => Ok(Ok(value)),
@@ -224,7 +224,7 @@ pub(crate) fn names(mut piece: &[u8]) -> impl Iterator<Item = &CStr> {
 /// A descriptor that a system call returned.
 fn fd_of(r: libc::c_long) -> nix::Result<OwnedFd> {
     let fd = RawFd::try_from(Errno::result(r)?).map_err(|_| Errno::EOVERFLOW)?;
-    // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
+    // SAFETY: the kernel has just made this descriptor for us, nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

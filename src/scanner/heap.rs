@@ -1,7 +1,7 @@
 //! The memory of everything in this library: a heap of its own beside that of the C library.
 //!
 //! The scanner is a copy of CRIU's process made without fork(3). Where another plugin has threads, one of them may hold a
-//! lock of malloc(3) at that moment, and in the copy nobody would ever release it. Nothing of ours uses that heap, and the
+//! lock of malloc(3) at that moment, and in the copy it would never be released. Nothing of ours uses that heap, and the
 //! lock of this one is held by the thread that makes the copy ([`locked`]).
 //!
 //! In the scanner, memory that cannot be had ends the process with a status of its own: no message, no abort. The parent

@@ -12,7 +12,7 @@ use std::ffi::{c_int, c_uint};
 /// In a process that owns nothing it would miss.
 pub(crate) unsafe fn close_descriptors(but: c_int) {
     const USUAL: c_int = 1024;
-    // SAFETY: numbers; what is closed belongs to nobody, as the caller promises.
+    // SAFETY: numbers; what is closed belongs to no other code, as the caller promises.
     let close = |first: c_uint, last: c_uint| unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 };
     let but = c_uint::try_from(but).ok();
     let closed = match but {

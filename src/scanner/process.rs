@@ -42,11 +42,11 @@ const GUARD: usize = 64 << 10;
 /// The keeper's pid while there is one, for [`abandon`]: after a fault of our own nothing else may be relied upon.
 static KEEPER: AtomicI32 = AtomicI32::new(0);
 
-/// The keeper, a child of ours that nobody else waits for.
+/// The keeper, a child of ours that nothing else waits for.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     pid: Pid,
-    /// In use until it is reaped, and until then not given back: without it the keeper, and whoever shares its memory, would die.
+    /// In use until it is reaped, and until then not given back: without it the keeper, and every process that shares its memory, would die.
     stack: ManuallyDrop<Stack>,
 }
 
@@ -123,7 +123,7 @@ pub(crate) fn receive(from: &OwnedFd, packet: &mut [u8], until: Instant) -> nix:
             wakes = match wait_readable(from.as_fd(), until) {
                 Ok(()) => true,
                 Err(Errno::ETIMEDOUT) => return Err(Errno::ETIMEDOUT),
-                // Nobody wakes us, so we look again and again.
+                // Nothing wakes us, so we look again and again.
                 Err(_) => false,
             };
         } else if Instant::now() >= until {
@@ -175,7 +175,7 @@ impl Keeper {
                 Err(errno) if errno != Errno::ECHILD => {}
                 other => {
                     KEEPER.store(0, Ordering::Relaxed);
-                    // SAFETY: once only, for nobody waits for it any more.
+                    // SAFETY: once only, for nothing waits for it any more.
                     unsafe { ManuallyDrop::drop(&mut self.stack) };
                     return Some(match other {
                         Ok(WaitStatus::Exited(_, code)) if code >= KILLED => End::Killed(code.saturating_sub(KILLED)),
@@ -285,7 +285,7 @@ unsafe fn copy() -> c_int {
 /// # Safety
 /// In a process just made by [`copy`]: `start` points to a copy of what the parent had there.
 unsafe fn run(start: *mut Start, keeper: c_int) -> ! {
-    // SAFETY: a copy of memory that nobody else has; system calls on numbers.
+    // SAFETY: a copy of memory that nothing else has; system calls on numbers.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if libc::getppid() != keeper {

@@ -35,7 +35,7 @@ pub(crate) fn serve(channel: OwnedFd, far: Option<u64>, criu: i32, host: Host, c
     }
 }
 
-/// An error is the other end's: it is gone, and nobody is left who could be told.
+/// An error is the other end's: it is gone, and there is no one to report to.
 fn looks(channel: &Channel, far: Option<u64>, criu: i32, mut host: Host, config: &Config) -> nix::Result<()> {
     channel.send(&FromScanner::Ready.to_packet())?;
     let registers = |tids: &[i32]| channel.registers(tids);
@@ -110,7 +110,7 @@ impl Channel {
     }
 }
 
-/// What cannot be sent has nobody to read it: errors show in the next request.
+/// What cannot be sent has no reader: errors show in the next request.
 impl Output for Channel {
     fn line(&self, level: Level, text: &str) {
         let _ = self.send(&FromScanner::Line(level, &wire::sanitized(text)).to_packet());

@@ -224,7 +224,7 @@ pub fn see(look: &mut Look, fd: i32, at: &str) {
     if let Some(filter) = instructions(fd) {
         look.note(at, "SO_GET_FILTER", filter);
     }
-    // One end of a datagram pair has those of whoever made it, another socket none.
+    // One end of a datagram pair has those of the process that made it, another socket none.
     if family == libc::AF_UNIX && kind != libc::SOCK_DGRAM {
         credentials(look, fd, at);
     }

@@ -35,7 +35,7 @@ pub enum Verdict {
     Dumped(Fate),
     /// Refused by both.
     Refused {
-        /// CRIU's reason where no fixture knows it: then nobody has said which rule would be the right one.
+        /// CRIU's reason where no fixture knows it: then it is not known which rule would be the right one.
         unknown: Option<String>,
         /// The rules that refused.
         rules: BTreeSet<String>,
@@ -69,7 +69,7 @@ pub enum Kind {
     Fault,
     /// A resource is refused although the option that was named for it is given.
     Cure,
-    /// The dump is not restored, and nothing has said so.
+    /// The dump is not restored, and was not announced.
     Unrestored,
     /// The dump is restored, though the plugin has said that it cannot be.
     Restored,
@@ -153,10 +153,10 @@ pub fn check_what_can_be_made(
 
 /// The word that mkres names as what it could not make, and why.
 pub(crate) fn unmade(case: &Case, why: &str) -> Option<(String, String)> {
-    let (_, told) = why.rsplit_once("mkres: ")?;
-    let named = |w: &&String| told.strip_prefix(w.as_str()).is_some_and(|rest| rest.starts_with(": "));
+    let (_, reason) = why.rsplit_once("mkres: ")?;
+    let named = |w: &&String| reason.strip_prefix(w.as_str()).is_some_and(|rest| rest.starts_with(": "));
     let word = case.words.iter().filter(named).max_by_key(|w| w.len())?;
-    Some((word.clone(), told.get(word.len() + 2..)?.to_string()))
+    Some((word.clone(), reason.get(word.len() + 2..)?.to_string()))
 }
 
 fn judge(case: &Case, criu: &Criu, setup: &Setup, dir: &Path) -> Result<Verdict, Outcome> {
@@ -193,16 +193,16 @@ fn judge(case: &Case, criu: &Criu, setup: &Setup, dir: &Path) -> Result<Verdict,
         return Ok(disagree(Kind::FalseRefusal, first(&report.messages())));
     }
     let rules = refused.iter().map(|r| r.to_string()).collect();
-    let (blamed, told) = (blamed(&ran, &criu.version), report.rules());
+    let (blamed, named) = (blamed(&ran, &criu.version), report.rules());
     if blamed.is_empty() {
-        return Ok(Verdict::Refused { unknown: Some(format!("{:?}: {}", told, ran.reason())), rules });
+        return Ok(Verdict::Refused { unknown: Some(format!("{:?}: {}", named, ran.reason())), rules });
     }
-    // Nobody is told of SO_INQ before the frozen look peeks.
+    // SO_INQ does not show before the frozen look peeks.
     let peeked = |b: &&str| FROZEN_ONLY.contains(b) || **b == *"unix-queue-cmsg";
     // Nor is what lies in queues seen before.
     let queued = case.words.iter().any(|w| w.starts_with("in-queue") || w.starts_with("unix-queued"));
     let unseen = |b: &&str| report.is_early() && (queued || peeked(b));
-    Ok(match blamed.iter().any(|b| told.contains(b) || unseen(b)) {
+    Ok(match blamed.iter().any(|b| named.contains(b) || unseen(b)) {
         true => Verdict::Refused { unknown: None, rules },
         false => {
             disagree(Kind::OtherReason, format!("{} | plugin: {}", first(&ran.errors()), first(&report.messages())))

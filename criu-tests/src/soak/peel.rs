@@ -73,7 +73,7 @@ fn kind(word: &str) -> &str {
     word.split(':').next().unwrap_or(word)
 }
 
-/// The process that each word is about; none for a bracket and for what is told to mkres itself.
+/// The process that each word is about; none for a bracket and for the options of mkres itself.
 fn processes(words: &[String]) -> Vec<Option<u64>> {
     let (mut open, mut count) = (vec![0], 1);
     let mut of = |w: &String| match w.as_str() {

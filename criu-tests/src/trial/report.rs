@@ -113,15 +113,15 @@ impl Report {
         // What may change by itself only warns before the freeze; beside a refusal that ends the dump there, it stays so.
         let early = self.is_early() && !named.is_empty();
         let counts = |f: &&Value| f["verdict"] == "refuse" || (early && f["verdict"] == "warn");
-        let told = || self.findings().filter(counts);
+        let reported = || self.findings().filter(counts);
         for b in &w.blames {
             let places: Vec<_> = b.place.split('|').map(|p| tree.place(p)).collect();
             if places.contains(&None) {
                 wrong.push(format!("the fixture names {}, mkres made no such thing", b.place));
-            } else if !told().any(|f| f["rule"] == b.rule) {
+            } else if !reported().any(|f| f["rule"] == b.rule) {
                 wrong.push(format!("{} is not reported", b.rule));
             } else {
-                let mut of_rule = told().filter(|f| f["rule"] == b.rule);
+                let mut of_rule = reported().filter(|f| f["rule"] == b.rule);
                 if !of_rule.any(|f| places.iter().flatten().any(|(pid, fd)| names(f, *pid, *fd))) {
                     wrong.push(format!("{} does not name {:?} (pid, fd of “{}”)", b.rule, places, b.place));
                 }

@@ -59,7 +59,7 @@ pub(crate) fn options(f: &Fixture, criu: &Criu, tree: &Tree) -> Result<Vec<Strin
     tree.fill(&f.opts.replace("{netlock}", netlock)).map_err(broken)
 }
 
-/// The process that CRIU is told to dump.
+/// The process that CRIU is to dump.
 pub(crate) fn dumped(f: &Fixture, tree: &Tree) -> Result<i32, Outcome> {
     tree.place(f.of)
         .map(|(pid, _)| pid)

@@ -179,11 +179,11 @@ fn the_kernel_answers() {
 #[test]
 fn link_answer() {
     let links = dump(answer!("links"), link).sockets;
-    let told: Vec<_> =
+    let parsed: Vec<_> =
         links.iter().map(|l| (l.name.escaped(), l.type_, l.kind.as_ref().map(|k| k.escaped()))).collect();
-    let told: Vec<_> = told.iter().map(|(name, type_, kind)| (name.as_str(), *type_, kind.as_deref())).collect();
+    let parsed: Vec<_> = parsed.iter().map(|(name, type_, kind)| (name.as_str(), *type_, kind.as_deref())).collect();
     assert_eq!(
-        told,
+        parsed,
         [
             ("lo", 772, None),
             ("ve8", 1, Some("veth")),
@@ -194,7 +194,7 @@ fn link_answer() {
         ]
     );
     assert_eq!(links.iter().map(|l| l.tun_persist).collect::<Vec<_>>(), [None, None, None, None, None, Some(true)]);
-    // Nobody is attached to it.
+    // No process is attached to it.
     assert_eq!(links.last().map(|l| (l.tun_multi_queue, l.carrier)), Some((Some(false), Some(false))));
     assert_eq!(links.first().map(|l| (l.tun_multi_queue, l.carrier)), Some((None, Some(true))));
     // The two ends of a pair.
@@ -209,18 +209,18 @@ fn route_answers() {
         routes.retain(|r| r.table == table);
         routes
     };
-    type Told<'a> = (&'a str, u8, Option<i32>, bool, Option<u32>);
-    let told = |routes: &[Route], expected: &[Told]| {
-        let told: Vec<_> = routes
+    type Expected<'a> = (&'a str, u8, Option<i32>, bool, Option<u32>);
+    let parsed = |routes: &[Route], expected: &[Expected]| {
+        let parsed: Vec<_> = routes
             .iter()
             .map(|r| (r.dst.map(|dst| dst.to_string()).unwrap_or_default(), r.dst_len, r.oif, r.down, r.nexthop))
             .collect();
-        let told: Vec<Told> =
-            told.iter().map(|(dst, len, oif, down, nh)| (dst.as_str(), *len, *oif, *down, *nh)).collect();
-        assert_eq!(told, expected);
+        let parsed: Vec<Expected> =
+            parsed.iter().map(|(dst, len, oif, down, nh)| (dst.as_str(), *len, *oif, *down, *nh)).collect();
+        assert_eq!(parsed, expected);
         assert!(routes.iter().all(|r| !r.cloned));
     };
-    told(
+    parsed(
         &of(answer!("routes4"), 254),
         &[
             ("", 0, Some(3), false, None),
@@ -230,8 +230,8 @@ fn route_answers() {
             ("172.17.0.0", 16, Some(6), false, None),
         ],
     );
-    told(&of(answer!("routes4"), 100), &[("10.5.0.0", 16, Some(3), false, None)]);
-    told(
+    parsed(&of(answer!("routes4"), 100), &[("10.5.0.0", 16, Some(3), false, None)]);
+    parsed(
         &of(answer!("routes6"), 254)[..3],
         &[
             ("fd09::", 64, Some(3), false, None),
@@ -239,7 +239,7 @@ fn route_answers() {
             ("fd0b::", 64, Some(3), false, Some(6)),
         ],
     );
-    told(&of(answer!("routes6"), 1000), &[("", 0, Some(3), false, None)]);
+    parsed(&of(answer!("routes6"), 1000), &[("", 0, Some(3), false, None)]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub struct UnixDiag {
     pub name: Option<Bytes>,
     /// The socket file of a path, if it was bound to one.
     pub vfs: Option<UnixVfs>,
-    /// Inode of the peer; 0 for a peer that has none (a connection that nobody accepted yet).
+    /// Inode of the peer; 0 for a peer that has none (a connection that is not accepted yet).
     pub peer: Option<u32>,
     /// Listening: for each connection waiting to be accepted the inode of its client's end (0 if closed).
     pub icons: Option<Vec<u32>>,

@@ -22,9 +22,9 @@ fn named_secret(file: &OpenFile) -> bool {
 
 pub(crate) static BUILDID_OPEN: Rule = Rule {
     id: "buildid-open",
-    summary: "An open file that nobody may open for reading, as CRIU does.",
+    summary: "An open file that cannot be opened for reading, as CRIU does it.",
     group: "Paths",
-    condition: "A file is open that nobody can open for reading, whoever he is: a control file of a driver in sysfs, or a memfd_secret that \
+    condition: "A file is open that cannot be opened for reading, not even by root: a control file of a driver in sysfs, or a memfd_secret that \
            --external file[...] names. CRIU opens every regular file a second time to look for a build-id, unless it is open for \
            appending only.",
     message: "open file[ {path}], which CRIU cannot open for reading: \

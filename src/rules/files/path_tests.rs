@@ -450,7 +450,7 @@ fn memfd_programs() {
     alone(&EXE_MEMFD, &s, &host(), UNRESTORABLE);
     s.tasks[0].maps.clear();
     alone(&EXE_MEMFD, &s, &host(), UNRESTORABLE);
-    // A second process of the same program is told with the first.
+    // A second process of the same program is reported with the first.
     let mut second = s.tasks[0].clone();
     second.pid = 101;
     s.tasks.push(second);

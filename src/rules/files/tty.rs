@@ -11,7 +11,7 @@ const MAX_PTY_INDEX: i64 = 1000;
 /// `ETTY_INDEX_MAX` - `ETTY_INDEX` (criu/tty.c).
 const MAX_EXTERNAL: usize = 64;
 
-/// Name it as a terminal that whoever restores will hand in.
+/// Name it as a terminal that is handed in at the restore.
 const EXTERNAL: Remedy = Remedy::External("{key}");
 
 fn finding(rule: &Rule, t: &Terminal) -> Finding {
@@ -371,7 +371,7 @@ fn inherits(ctty: &Terminal, sid: i32, list: &[Terminal]) -> (Option<Verdict>, O
             break;
         }
     }
-    // Nobody who fits for certain: it could be that nobody fits.
+    // None that fits for certain: it could be that none fits.
     let fails = bad.is_some() || !certain;
     match (good, fails) {
         (true, false) => (None, None),

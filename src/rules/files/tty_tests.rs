@@ -129,8 +129,8 @@ fn sessions_of_a_shell() {
     assert_eq!(verdict(&TTY_DANGLING_SID, &s, &with(Opt::ShellJob)), None);
     assert_eq!(verdict(&TTY_DANGLING_SID, &s, &unknown(Opt::ShellJob)), Some(Warn));
     assert_eq!(verdict(&TTY_DANGLING_SID, &s, &key(&slave(0, 3))), Some(Refuse), "external ones are asked too");
-    assert_eq!(on(&TTY_DANGLING_SID, &job(vec![slave(0, 3)], 4)), None, "another terminal of nobody");
-    // The same number in another devpts instance: nobody knows which one is meant.
+    assert_eq!(on(&TTY_DANGLING_SID, &job(vec![slave(0, 3)], 4)), None, "another terminal of no session");
+    // The same number in another devpts instance: it is not known which one is meant.
     let mut other = slave(5, 3);
     other.attr.dev.minor = 99;
     assert_eq!(on(&TTY_DANGLING_SID, &job(vec![slave(0, 3), other], 3)), None);
@@ -239,7 +239,7 @@ fn dev_tty_needs_its_terminal() {
     let mut s = controlled(vec![dev_tty(3), slave(4, 1)], 1);
     s.tasks[0].tpgid = 101;
     assert_eq!(on(&TTY_CTTY_INHERIT, &s), Some(Refuse));
-    // Without a terminal it is of session 0, and so is every terminal that controls nobody.
+    // Without a terminal it is of session 0, and so is every terminal that controls none.
     assert_eq!(on(&TTY_CTTY_INHERIT, &snap(vec![dev_tty(3)])), Some(Refuse));
     assert_eq!(on(&TTY_CTTY_INHERIT, &snap(vec![dev_tty(3), slave(4, 1)])), None);
 }

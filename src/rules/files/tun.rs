@@ -51,7 +51,7 @@ pub(crate) static TUN_FILTER: Rule = Rule {
     id: "tun-filter",
     summary: "A TAP interface with a packet filter, which the kernel does not give back.",
     group: "Devices",
-    condition: "A TAP interface has a socket filter (TUNATTACHFILTER): its program lies in the memory of whoever attached it, and the \
+    condition: "A TAP interface has a socket filter (TUNATTACHFILTER): its program lies in the memory of the process that attached it, and the \
            kernel does not give it back.",
     message: "TAP interface {name} with a socket filter attached",
     criu: &["Can't dump %s with filter on-board"],

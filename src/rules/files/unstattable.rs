@@ -21,7 +21,7 @@ pub(crate) static FD_NO_STAT: Rule = Rule {
             for s in &task.unstattable {
                 let mut f = Finding::on_task(rule, task);
                 f.fd = s.fd;
-                f.key = format!("statless:{}:{:?}:{}", task.pid, s.fd, s.link.escaped());
+                f.key = format!("unstattable:{}:{:?}:{}", task.pid, s.fd, s.link.escaped());
                 let what = if s.fd.is_some() { "fd" } else { "cwd" };
                 sink.push(f.term("what", what).fact("path", Value::Text(s.link.clone())));
             }

@@ -118,7 +118,7 @@ pub(crate) static NS_USER_OWNER: Rule = Rule {
     id: "ns-user-owner",
     summary: "A user namespace without root, or one that does not own the other namespaces of the tree.",
     group: "Namespaces",
-    condition: "The root task has a user namespace of its own, and in it nobody is root (id 0 is not mapped), or one of its net, \
+    condition: "The root task has a user namespace of its own, and in it no user is root (id 0 is not mapped), or one of its net, \
            uts, time, ipc and mnt namespaces that are dumped too was not made in that user namespace.",
     message: "user namespace {ino}: {why?no-root=no user or no group id 0 in it|owner=it does not own the task's {kind} namespace {other}}",
     criu: &["Unable to convert uid or gid", "One or more namespaces doesn't belong to the target user namespace"],

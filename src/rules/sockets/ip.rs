@@ -95,7 +95,7 @@ pub(crate) static IP_TYPE: Rule = Rule {
     evidence: Evidence::Object,
     find: |rule, ctx, sink| {
         for s in ctx.socks.all.iter().filter(|s| s.is_ip()) {
-            // CRIU looks at the protocol first, and one that it does not know is told by ip-proto.
+            // CRIU looks at the protocol first, and one that it does not know is reported by ip-proto.
             let known = s.ip_protocol().is_none_or(|p| known_protocol(ctx, p));
             let kind = s.ip_type().filter(|k| ![libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW].contains(k));
             if let Some(kind) = kind.filter(|_| known) {

@@ -1,4 +1,4 @@
-//! UNIX connections that nobody has accepted yet. CRIU finds them by the inodes that sock_diag lists with the listening
+//! UNIX connections that no process has accepted yet. CRIU finds them by the inodes that sock_diag lists with the listening
 //! socket; what was sent over one of them lies where CRIU cannot reach it (criu/sk-unix.c:dump_one_unix_fd).
 
 use crate::criu::Release;

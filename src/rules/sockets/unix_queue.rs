@@ -205,7 +205,7 @@ fn unread(u: &UnixDiag) -> Option<u32> {
     u.rqlen.map(|q| q.rqueue).filter(|n| *n > 0 && u.state != state::LISTEN)
 }
 
-/// Whether some socket of the tree may have descriptors in its queue that were not looked at: what nobody holds may lie there.
+/// Whether some socket of the tree may have descriptors in its queue that were not looked at: what no process holds may lie there.
 /// Where they could not be listed, that is so of any that is in no list.
 pub(crate) fn may_hold_descriptors(ctx: &Ctx) -> bool {
     let unlisted = |s: &Sock| s.diag().is_none() && s.family().is_none_or(|family| family == libc::AF_UNIX);

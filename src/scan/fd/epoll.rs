@@ -118,7 +118,7 @@ impl Search<'_> {
         let Some(number) = file.fd() else { return Vec::new() };
         let epoll = (task.pid, number);
         let mut entries = Vec::new();
-        // Entries with the same number are told apart by their order.
+        // Entries with the same number differ by their order.
         let mut offsets: Map<u32, u32> = Map::default();
         for item in items {
             let Ok(tfd) = u32::try_from(item.tfd) else { continue };

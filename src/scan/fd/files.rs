@@ -112,7 +112,7 @@ fn needs_unlocked(class: Class, file: &OpenFile, cx: &Context) -> Needs {
 /// Whether fdinfo has to tell of locks.
 fn is_locked(class: Class, file: &OpenFile, cx: &Context) -> bool {
     match class {
-        // Their inode numbers are the kernel's own, and nobody locks them as a rule: only what is in the table counts.
+        // Their inode numbers are the kernel's own, and they are rarely locked: only what is in the table counts.
         Class::Socket | Class::Pipe | Class::Anon | Class::Pidfd => cx.locks.may_list(file.attr.ino),
         _ => cx.locks.may_hold(file.attr.dev, file.attr.ino, cx.mounts.loose.contains(&file.attr.dev)),
     }

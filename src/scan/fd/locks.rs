@@ -75,7 +75,7 @@ impl Locks {
         !table.complete || table.inodes.contains(&ino) || (loose && table.devices.contains(&dev))
     }
 
-    /// Whether a file that nobody locks as a rule may have one: it does if the table lists its number.
+    /// Whether a file that is rarely locked may have one: it does if the table lists its number.
     pub(crate) fn may_list(&self, ino: u64) -> bool {
         self.table().is_none_or(|table| table.inodes.contains(&ino))
     }

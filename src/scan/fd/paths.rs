@@ -69,7 +69,7 @@ pub(crate) struct Roots<'a> {
     /// The root task shares CRIU's namespace: then CRIU looks up every path from its own root.
     shared: bool,
     open: HashMap<u64, Option<Root>>,
-    /// Why one could not be opened, for whoever notes it.
+    /// Why one could not be opened, for the log.
     denied: Option<i32>,
 }
 
@@ -130,7 +130,7 @@ impl Name {
     }
 }
 
-/// What became of a path; an error: that could not be told.
+/// What became of a path; an error: that is not known.
 type Found = Result<Option<Wrong>, ()>;
 
 /// The text, and where it leads to instead.

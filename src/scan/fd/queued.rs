@@ -187,7 +187,7 @@ impl QueueReader<'_> {
     ) -> Vec<(OpenFile, ReceivedFd)> {
         let mut inside = Vec::new();
         let Some(facts) = facts.unix.queue.as_deref_mut() else { return inside };
-        // CRIU is going to be told of the error, not we.
+        // CRIU is going to get the error, not we.
         let Some(Waiting { kind }) = self.waiting.get(&ino).copied().filter(|_| facts.error == Some(false)) else {
             return inside;
         };

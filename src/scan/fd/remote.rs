@@ -27,7 +27,7 @@ pub(crate) struct Process(OwnedFd);
 impl Process {
     /// pidfd_open(2), Linux 5.3. Only for the leader of a thread group.
     pub(crate) fn open(pid: i32) -> Seen<Process> {
-        // SAFETY: two numbers; the result is a new descriptor (close-on-exec) that nobody else knows.
+        // SAFETY: two numbers; the result is a new descriptor (close-on-exec) that no other code knows.
         let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) });
         match fd.map(i32::try_from) {
             // SAFETY: see above.
@@ -39,7 +39,7 @@ impl Process {
 
     /// pidfd_getfd(2): needs PTRACE_MODE_ATTACH_REALCREDS; EPERM is Yama's or another security module's word.
     pub(crate) fn borrow(&self, fd: i32) -> Seen<OwnedFd> {
-        // SAFETY: three numbers; the result is a new descriptor (close-on-exec) that nobody else knows.
+        // SAFETY: three numbers; the result is a new descriptor (close-on-exec) that no other code knows.
         let got = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.0.as_raw_fd(), fd, 0) });
         match got.map(i32::try_from) {
             // SAFETY: see above.
@@ -207,8 +207,8 @@ fn close(file: OwnedFd, want: FdQuery) {
     // SAFETY: two system calls on an open descriptor and on memory that the child has a copy of.
     let _ = unsafe {
         ns_child::ask(
-            |told| {
-                libc::recv(told, byte.as_mut_ptr().cast(), byte.len(), 0);
+            |done| {
+                libc::recv(done, byte.as_mut_ptr().cast(), byte.len(), 0);
                 libc::_exit(0)
             },
             |child| {

@@ -5,7 +5,7 @@ use crate::scan::passes::PassContext;
 use crate::snapshot::{Detail, Dev};
 use std::collections::HashMap;
 
-/// No more than that many external ones need not be told apart (`ETTY_INDEX_MAX` - `ETTY_INDEX`, criu/tty.c).
+/// No more than that many external ones need not be distinguished (`ETTY_INDEX_MAX` - `ETTY_INDEX`, criu/tty.c).
 const FEW: usize = 64;
 
 /// Fills in [`crate::snapshot::TtyFacts::open_file`].

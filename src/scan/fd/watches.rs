@@ -5,8 +5,8 @@
 //! pays for it. There may be half a million watches, and a search lists whole directories: a handle is tried on no more
 //! mounts, and a search made no oftener, than the model needs to decide.
 //!
-//! Directories have to be opened for that, and whoever watches one may be told so. CRIU's dump tells it as well; but as
-//! long as the dump may still be refused before it, a directory of which somebody in the tree would be told is left alone.
+//! Directories have to be opened for that, and a watcher of one may be notified. CRIU's dump notifies it as well; but as
+//! long as the dump may still be refused before it, a directory of which a watcher in the tree would be notified is left alone.
 
 mod search;
 mod would_notify;
@@ -224,7 +224,7 @@ mod tests {
 
     /// How a watch of our own on the root directory fares.
     fn watch(mask: u32, look: ScanPhase, host: &Host) -> WatchResolution {
-        // SAFETY: a new descriptor that nobody else knows.
+        // SAFETY: a new descriptor that no other code knows.
         let inotify = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_CLOEXEC)) };
         // SAFETY: reads the name.
         assert_ne!(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), c"/".as_ptr(), mask) }, -1);
@@ -237,8 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_before_the_dump_is_certain() {
-        let (mut host, told) = (testkit::host(), libc::IN_OPEN);
+    fn no_watcher_is_notified_before_the_dump_is_certain() {
+        let (mut host, mask) = (testkit::host(), libc::IN_OPEN);
         host.caps.checkpoint_hook = true;
         let quiet = watch(libc::IN_DELETE, ScanPhase::Early, &host);
         if matches!(quiet, WatchResolution::Nowhere | WatchResolution::Unknown) {
@@ -246,12 +246,12 @@ mod tests {
             return;
         }
         assert_ne!(quiet, WatchResolution::Later);
-        assert_eq!(watch(told, ScanPhase::Early, &host), WatchResolution::Later);
-        assert_eq!(watch(told, ScanPhase::Frozen, &host), quiet);
-        // Nobody looks later.
+        assert_eq!(watch(mask, ScanPhase::Early, &host), WatchResolution::Later);
+        assert_eq!(watch(mask, ScanPhase::Frozen, &host), quiet);
+        // There is no later look.
         let dry = Host { stage: Stage::DryRun, ..host.clone() };
-        assert_eq!(watch(told, ScanPhase::Early, &dry), quiet);
+        assert_eq!(watch(mask, ScanPhase::Early, &dry), quiet);
         host.caps.checkpoint_hook = false;
-        assert_eq!(watch(told, ScanPhase::Early, &host), quiet);
+        assert_eq!(watch(mask, ScanPhase::Early, &host), quiet);
     }
 }

@@ -49,7 +49,7 @@ fn served(m: &MountInfo) -> Option<(i32, u64)> {
     Some((i32::try_from(number(b"pgrp")?).ok()?, u64::try_from(number(b"pipe_ino")?).ok()?))
 }
 
-/// [`Seen::Denied`]: it cannot be told.
+/// [`Seen::Denied`]: it is not known.
 fn pipe_of(
     proc: &Dir,
     pid: i32,

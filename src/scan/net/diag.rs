@@ -92,7 +92,7 @@ pub(crate) fn ask(
 /// A namespace other than the observer's is reached through a child that makes the socket there and hands it back
 /// (see [`crate::scan::net::inside`]). A kind of socket that the kernel does not tell of stands in [`SocketTable::failed`].
 ///
-/// `held`: the inodes of all sockets that the tree has descriptors of. MPTCP is not listed then (whoever borrows the
+/// `held`: the inodes of all sockets that the tree has descriptors of. MPTCP is not listed then (the query that borrows the
 /// descriptor learns it), and as soon as each is found, the rest of TCP is only asked whether the kernel could tell: both
 /// dumps walk hash tables that are large on a large host. `None`: list everything.
 ///
@@ -129,7 +129,7 @@ fn tables(
         match socket {
             Ok(Some(socket)) => {
                 let (table, cut_short) = table(&socket, net, wanted, &mut missing, refused.get(&net));
-                // What the kernel cannot list at all is a rule's; what it did not tell is nobody's.
+                // What the kernel cannot list at all is a rule's; what it did not tell is no rule's.
                 if let Some(errno) = cut_short {
                     let pid = members.get(&net).and_then(|pids| pids.first()).copied().unwrap_or_default();
                     unchecked.push(not_seen(pid, net, errno));

@@ -125,7 +125,7 @@ fn receive(from: BorrowedFd, until: Instant) -> nix::Result<nix::Result<OwnedFd>
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(fds) = part {
             if let Some(fd) = fds.first() {
-                // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+                // SAFETY: the kernel has just made this descriptor for us; no other code knows it.
                 return Ok(Ok(unsafe { OwnedFd::from_raw_fd(*fd) }));
             }
         }

@@ -48,9 +48,9 @@ pub(crate) fn collect(cx: &mut PassContext) {
         if let Some(Some(dir)) = &host.options.freeze_cgroup {
             freezer::collect(&mut snap.cgroups, &dir.0, &snap.tasks, proc, b, log);
         }
-        // What could not be told is asked again.
-        let told = log.0.len() == known && snap.root_shares(|n| n.cgroup).is_some();
-        *seen = told.then(|| (snap.root, snap.cgroups.clone()));
+        // What is not known is asked again.
+        let known_now = log.0.len() == known && snap.root_shares(|n| n.cgroup).is_some();
+        *seen = known_now.then(|| (snap.root, snap.cgroups.clone()));
     }
 }
 

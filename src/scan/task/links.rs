@@ -90,7 +90,7 @@ const AT_SYSINFO: u64 = 32;
 /// The class of the program, from the auxiliary vector the kernel made for it at exec (`create_elf_tables` in
 /// fs/binfmt_elf.c): the words have the size of the class. Opening the exe could wait for the FUSE server it lies on.
 ///
-/// On x86 a 32-bit vector without AT_SYSINFO is not told apart from x32, which runs in 64-bit mode: not known.
+/// On x86 a 32-bit vector without AT_SYSINFO is not distinguished from x32, which runs in 64-bit mode: not known.
 fn elf_class(auxv: &[u8]) -> Option<u8> {
     let pair64 = |p: &[u8]| {
         let (key, value) = p.split_at_checked(8)?;

@@ -128,7 +128,7 @@ fn stat_files(dir: &Dir, maps: &mut [Mapping], mnt_ns: Option<u64>, known: &mut 
     }
 }
 
-/// What stands at the beginning of a ring. Its pages are the kernel's and always there: nobody is waited for.
+/// What stands at the beginning of a ring. Its pages are the kernel's and always there: no other process is waited for.
 fn aio_head(pid: i32, at: u64) -> nix::Result<Option<AioHead>> {
     let mut bytes = [0u8; AIO_HEAD];
     let from = RemoteIoVec { base: usize::try_from(at).map_err(|_| Errno::EFAULT)?, len: AIO_HEAD };

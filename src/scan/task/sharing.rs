@@ -67,7 +67,7 @@ fn alike<'a, M: Eq + Hash>(tasks: &'a [Task], mark: impl Fn(&'a Task) -> Option<
 
 /// What the look at the running tree has learned, for the frozen one.
 ///
-/// Two tasks that do not share such a thing never come to: a task has it from whoever made it (`copy_process`,
+/// Two tasks that do not share such a thing never come to: a task has it from its parent (`copy_process`,
 /// kernel/fork.c), and later gets only a fresh one of its own (execve, unshare, setns). So the frozen look has to compare
 /// those that shared it, and the tasks that are new. What looks alike but was not compared is compared.
 #[derive(Debug, Default)]

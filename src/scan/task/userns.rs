@@ -1,6 +1,6 @@
 //! The user namespace of a task: its id maps, its maker, and which of the task's other namespaces belong to it.
 //!
-//! The files of /proc/PID/ns are opened for that, which lasts as long as the question and is seen by nobody.
+//! The files of /proc/PID/ns are opened for that, which lasts as long as the question and is not seen.
 
 use crate::parse::capability::{self, CAP_SYS_RESOURCE};
 use crate::parse::idmap;
@@ -49,7 +49,7 @@ pub(crate) fn collect(cx: &mut PassContext) {
 fn owner(ns: &OwnedFd) -> nix::Result<u64> {
     // SAFETY: the request takes no argument.
     let fd = Errno::result(unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_USERNS) })?;
-    // SAFETY: the kernel has just made it (close-on-exec); nobody else knows it.
+    // SAFETY: the kernel has just made it (close-on-exec); no other code knows it.
     let user = unsafe { OwnedFd::from_raw_fd(fd) };
     sys::statx(&user, c"").map(|file| file.ino)
 }

@@ -24,7 +24,7 @@ impl Actor {
             .env(PART, part)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        // Whoever started the tests may have left us descriptors, of another mount namespace perhaps.
+        // The caller of the tests may have left us descriptors, of another mount namespace perhaps.
         // SAFETY: async-signal-safe.
         unsafe {
             command.pre_exec(|| {
@@ -214,7 +214,7 @@ fn child() {
                         let mut stack = vec![0u128; 1024];
                         let flags = libc::CLONE_VM | libc::CLONE_FILES | parent | libc::SIGCHLD;
                         let top = stack.as_mut_ptr_range().end.cast();
-                        // SAFETY: the stack is used by nobody else and lives as long as this process.
+                        // SAFETY: the stack is used by nothing else and lives as long as this process.
                         let made = unsafe { test_signals::clone_at(rest, top, flags, std::ptr::null_mut()) };
                         if made.is_err() {
                             // SAFETY: takes a number. The parent waits for the child in vain, and says so.

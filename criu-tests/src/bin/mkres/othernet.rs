@@ -7,7 +7,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "othernet",
         help: "what=udp|tcp|tcp-listen|raw|link-local|unix|netlink|netlink-bound|packet, connected (udp): made in a \
-               namespace that nobody is in; link-local: also kept",
+               namespace that no process is in; link-local: also kept",
         make: othernet,
     },
     Kind {

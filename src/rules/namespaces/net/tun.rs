@@ -36,7 +36,7 @@ pub(crate) static TUN_PERSISTENT_HELD: Rule = Rule {
     group: "Network namespaces",
     condition: "A network namespace that is dumped with the tree has a persistent tun or tap interface with a single queue, and a \
            process outside is attached to it (or one of the tree that opened /dev/net/tun in another network namespace): CRIU \
-           attaches itself to a persistent interface that nobody in the tree is attached to. One with multiple queues passes. \
+           attaches itself to a persistent interface that no process of the tree is attached to. One with multiple queues passes. \
            (If the holder has switched the carrier off by TUNSETCARRIER, it is not seen.)",
     message: "network namespace {netns} has the persistent tun interface {name}, to which a descriptor outside of the tree (or \
            opened in another network namespace) is attached",

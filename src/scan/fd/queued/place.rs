@@ -146,7 +146,7 @@ impl CloseAtOnce {
         CloseAtOnce(of_kind.filter_map(|m| u64::try_from(m.mnt_id).ok()).collect())
     }
 
-    /// Whether closing this file waits for nobody.
+    /// Whether closing this file waits for no process.
     fn covers(&self, snap: &Snapshot, file: &OpenFile, own: &PseudoFsIds) -> bool {
         let o_path = file.flags.is_some_and(|f| f & libc::O_PATH as u32 != 0);
         match files::classify(file, own) {

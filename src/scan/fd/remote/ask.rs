@@ -22,7 +22,7 @@ pub(crate) fn flags(file: &OwnedFd) -> nix::Result<u32> {
     Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }).map(|n| n as u32)
 }
 
-/// F_GETOWN: whom SIGIO goes to, a process or thread, or (negative) a process group; 0: nobody that we see.
+/// F_GETOWN: whom SIGIO goes to, a process or thread, or (negative) a process group; 0: none that we see.
 pub(crate) fn owner(file: &OwnedFd) -> nix::Result<i32> {
     // SAFETY: two numbers.
     Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETOWN) })
@@ -47,13 +47,13 @@ impl NotAsked {
     }
 
     /// An answer as rules read it: an errno only where it is one.
-    fn told<T>(&self, result: nix::Result<T>, answers: &[Errno]) -> Option<Result<T, i32>> {
+    fn answered<T>(&self, result: nix::Result<T>, answers: &[Errno]) -> Option<Result<T, i32>> {
         self.note(sys::answer(result, answers)).map(|answer| answer.map_err(|errno| errno as i32))
     }
 
     /// The same, of which rules tell the errno from no answer.
     fn answer<T>(&self, result: nix::Result<T>, answers: &[Errno]) -> Answer<T> {
-        match self.told(result, answers) {
+        match self.answered(result, answers) {
             None => Answer::Unknown,
             Some(Ok(value)) => Answer::Is(value),
             Some(Err(errno)) => Answer::Errno(errno),
@@ -109,7 +109,7 @@ pub(crate) fn unread(file: &OwnedFd) -> nix::Result<u32> {
 fn opened(file: &OwnedFd, request: libc::Ioctl) -> nix::Result<OwnedFd> {
     // SAFETY: no argument.
     let fd = Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), request) })?;
-    // SAFETY: the kernel has just made it; nobody else knows it.
+    // SAFETY: the kernel has just made it; no other code knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -141,7 +141,7 @@ fn parts(mut control: &[u64]) -> (Vec<i32>, Vec<ReceivedFd>) {
                 let fd = (word >> (32 * (n % 2))) as u32 as i32;
                 // A pidfd may be an error number.
                 if fd >= 0 {
-                    // SAFETY: the kernel has just made it for us; nobody else knows it.
+                    // SAFETY: the kernel has just made it for us; no other code knows it.
                     let fd = ReceivedFd(ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd) }));
                     if kind == SCM_PIDFD {
                         fd.close();

@@ -124,7 +124,7 @@ fn cost_of_borrowing() {
     }
 }
 
-/// A socket with data that nobody reads, whose owner has asked that its close waits ten minutes.
+/// A socket with data that no process reads, whose owner has asked that its close waits ten minutes.
 #[test]
 fn the_last_close_of_what_was_borrowed_does_not_wait_for_its_peer() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

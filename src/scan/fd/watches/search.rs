@@ -24,7 +24,7 @@ pub(super) struct Search {
     inodes: Set<(Dev, u64)>,
     /// Something could not be looked at.
     partial: bool,
-    /// Some directory of it would have told.
+    /// Some directory of it would have notified a watcher.
     would_notify: bool,
     /// Names looked at.
     count: usize,

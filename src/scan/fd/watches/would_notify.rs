@@ -4,7 +4,7 @@ use crate::hash::Set;
 use crate::parse::fdinfo::FanotifyObject;
 use crate::snapshot::{Dev, FileAttr, Snapshot};
 
-/// Of which directories somebody in the tree is told that they were opened, read or closed.
+/// Of which directories a watcher in the tree is notified that they were opened, read or closed.
 #[derive(Default)]
 pub(super) struct WouldNotify {
     inodes: Set<(Dev, u64)>,

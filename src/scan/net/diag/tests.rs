@@ -41,13 +41,13 @@ fn raw(domain: i32, kind: i32, protocol: i32) -> nix::Result<OwnedFd> {
 }
 
 /// Runs `work` in a thread with a network namespace of its own and asks from outside: for everything, and for what `held`
-/// names of its sockets; `judge` sees both and is told whether it is the first.
+/// names of its sockets; `judge` sees both and gets whether it is the first.
 fn open_in_netns<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
     held: impl FnOnce(&T) -> Vec<u32>,
     judge: impl Fn(&T, &SocketTable, bool),
 ) {
-    let (tell, told) = mpsc::channel();
+    let (tell, received) = mpsc::channel();
     let (stop, stopped) = mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
         let done = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).map(|()| {
@@ -57,7 +57,7 @@ fn open_in_netns<T: Send + 'static>(
         tell.send(done).unwrap();
         let _ = stopped.recv();
     });
-    match told.recv().unwrap() {
+    match received.recv().unwrap() {
         Err(e) => println!("skip: unshare(CLONE_NEWNET): {e}"),
         Ok((tid, made)) => {
             let held: Set<u64> = held(&made).into_iter().map(u64::from).collect();
@@ -324,14 +324,14 @@ fn cost_of_a_table() {
     let pairs: Vec<_> = (0..500).map(|_| UnixStream::pair().unwrap()).collect();
     measure("own namespace and 1000 more, no TCP held", &[me()], Some(&Set::default()));
     drop(pairs);
-    let (tell, told) = mpsc::channel();
+    let (tell, received) = mpsc::channel();
     let (stop, stopped) = mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         tell.send(nix::unistd::gettid().as_raw()).unwrap();
         let _ = stopped.recv();
     });
-    measure("another namespace, empty", &[task(told.recv().unwrap())], Some(&Set::default()));
+    measure("another namespace, empty", &[task(received.recv().unwrap())], Some(&Set::default()));
     drop(stop);
     thread.join().unwrap();
 }

@@ -28,7 +28,7 @@ fn the_same_files_are_found_by_order() {
     // 200 sorted, 2,000 sought among them.
     assert!(calls.get() <= 200 * 8 + 2000 * 8, "{}", calls.get());
 
-    // In the queue of a later process they are nobody's first.
+    // In the queue of a later process they are the first of no process.
     s.tasks.push(task(101));
     s.tasks[1].files = vec![file(3, libc::S_IFSOCK, 1)];
     let met: Vec<_> = queued.iter().map(|found| ((1, 0), found.fd().unwrap(), found)).collect();

@@ -59,7 +59,7 @@ pub(crate) fn socket(file: &OwnedFd, what: SocketQuery, unasked: &NotAsked) -> S
         facts.udp_cork = int(libc::SOL_UDP, libc::UDP_CORK).map(|v| v != 0);
     }
     if what.netns {
-        facts.netns = unasked.told(netns(file), &NO_NETNS).and_then(Result::ok);
+        facts.netns = unasked.answered(netns(file), &NO_NETNS).and_then(Result::ok);
     }
     if what.readable && netlink {
         facts.readable = unasked.value(readable(file));
@@ -213,7 +213,7 @@ fn has_error(file: &OwnedFd) -> nix::Result<bool> {
 /// The link text of the file that the socket was bound to (`unix_open_file()`, net/unix/af_unix.c: an O_PATH descriptor, so
 /// the file is not opened and closing it flushes nothing). ENOENT: not bound to a path.
 fn unix_file(file: &OwnedFd) -> nix::Result<Bytes> {
-    // Whose right it is not will not be told a moment later.
+    // What is not allowed now will not be a moment later.
     let bound = opened(file, SIOCUNIXFILE).or_else(|errno| match errno {
         Errno::EPERM => opened(file, SIOCUNIXFILE),
         errno => Err(errno),

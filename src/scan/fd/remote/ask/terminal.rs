@@ -16,12 +16,12 @@ const NO_PARAMS: [Errno; 3] = [Errno::ENOTTY, Errno::EINVAL, Errno::EIO];
 
 /// As CRIU's parasite asks (`parasite_dump_tty()`): EIO for the first three means that the other side is closed.
 pub(crate) fn tty(file: &OwnedFd, is_master: bool, unasked: &NotAsked) -> TtyFacts {
-    let ask = |request, answers: &[Errno]| unasked.told(tty_number(file, request), answers);
+    let ask = |request, answers: &[Errno]| unasked.answered(tty_number(file, request), answers);
     let (sid, pgrp) = (ask(libc::TIOCGSID, &NO_SESSION), ask(libc::TIOCGPGRP, &NO_SESSION));
     let exclusive = ask(libc::TIOCGEXCL as libc::Ioctl, &NO_NUMBER);
     // Every master has one.
     let index = ask(libc::TIOCGPTN as libc::Ioctl, if is_master { &[Errno::EIO] } else { &NO_NUMBER });
-    let unset = unasked.told(params(file), &NO_PARAMS).and_then(Result::err);
+    let unset = unasked.answered(params(file), &NO_PARAMS).and_then(Result::err);
     let device = ask(libc::TIOCGDEV as libc::Ioctl, &NO_NUMBER);
     let hung_up = hung_up(&[sid, pgrp, exclusive, index, device]);
     if hung_up.is_none() {
@@ -33,7 +33,7 @@ pub(crate) fn tty(file: &OwnedFd, is_master: bool, unasked: &NotAsked) -> TtyFac
     // A slave answers only those whose own controlling terminal it is. Should it be ours: that says nothing of its owner.
     let master = index.is_some();
     let of_master = |answer| match answer {
-        // It controls nobody.
+        // It controls none.
         Some(Err(libc::ENOTTY)) if master => Some(0),
         answer => value(answer).filter(|_| master),
     };
