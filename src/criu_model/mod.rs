@@ -13,6 +13,7 @@ pub(crate) mod paths;
 pub(crate) mod prefixes;
 pub(crate) mod queued;
 pub(crate) mod socket;
+pub(crate) mod socket_options;
 pub(crate) mod sockets;
 pub(crate) mod superblock;
 pub(crate) mod ttys;

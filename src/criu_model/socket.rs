@@ -25,6 +25,10 @@ impl<'a> Sock<'a> {
         self.facts.and_then(pick)
     }
 
+    pub(crate) fn facts(&self) -> Option<&'a SocketFacts> {
+        self.facts
+    }
+
     /// What it tells of its unread messages; `None`: it is no UNIX socket, has none, or was not asked.
     pub(crate) fn queue(&self) -> Option<&'a UnixQueueFacts> {
         self.facts?.unix.queue.as_deref()

@@ -152,6 +152,7 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("route-linkdown", &["nsenter -t PID -n ip route   # linkdown, dead", "nsenter -t PID -n ip link"]),
     ("route-nexthop", &["nsenter -t PID -n ip -d route", "nsenter -t PID -n ip nexthop"]),
     ("lost-route-table", &["nsenter -t PID -n ip rule", "nsenter -t PID -n ip route show table all"]),
+    ("lost-socket-option", &["strace -e trace=setsockopt PROGRAM   # at its start: nothing shows it later"]),
     ("lost-file-lock", &["grep lock: /proc/PID/fdinfo/*", "lslocks -p PID"]),
 ];
 

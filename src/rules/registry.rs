@@ -155,6 +155,7 @@ pub static RULES: &[&Rule] = &[
     &namespaces::net::routes::ROUTE_LINKDOWN,
     &namespaces::net::routes::ROUTE_NEXTHOP,
     &namespaces::net::routes::LOST_ROUTE_TABLE,
+    &sockets::options::LOST_SOCKET_OPTION,
     &files::unstattable::FD_NO_STAT,
     &files::path::FILE_MOUNT_UNKNOWN,
     &files::path::MQUEUE_FD,

@@ -268,7 +268,7 @@ pub(crate) static PASSES: &[Pass] = &[
 ];
 
 impl Looks {
-    fn have(self, look: ScanPhase, host: &Host) -> bool {
+    pub(crate) fn have(self, look: ScanPhase, host: &Host) -> bool {
         match self {
             Looks::All => true,
             Looks::Early => look == ScanPhase::Early,

@@ -92,6 +92,10 @@ pub struct SocketFacts {
     /// A netlink socket: poll() for POLLIN reports anything, an error included (CRIU: `fd_has_data`).
     pub readable: Option<bool>,
     pub unix: UnixFacts,
+    /// Level and number of the options of [`crate::criu_model::socket_options`] that have not their default value; only in the last
+    /// look of a dump, and of the first sockets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsaved_options: Vec<(i32, i32)>,
 }
 
 /// Of a TCP socket.

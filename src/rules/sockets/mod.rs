@@ -3,6 +3,7 @@
 pub(crate) mod common;
 pub(crate) mod ip;
 pub(crate) mod netlink;
+pub(crate) mod options;
 pub(crate) mod packet;
 pub(crate) mod tcp;
 pub(crate) mod tcp_reset;

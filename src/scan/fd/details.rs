@@ -1,31 +1,42 @@
 //! The second pass over the open files: what only a borrowed descriptor tells ([`crate::scan::fd::remote`]), asked when sock_diag
 //! has said which sockets there are.
 
-use crate::hash::Map;
+use crate::hash::{Map, Set};
 use crate::parse::{fdinfo, stat};
 use crate::scan::fd::files::{classify, flags_of, Class};
 use crate::scan::fd::remote;
 use crate::scan::fd::remote::{Facts, FdQuery, Process, SocketQuery};
 use crate::scan::kernel::PseudoFsIds;
-use crate::scan::passes::PassContext;
+use crate::scan::passes::{Looks, PassContext};
 use crate::scan::proc::{Buffers, Dir};
 use crate::scan::{Seen, UncheckedList};
 use crate::snapshot::{Detail, Index, OpenFile, Probe, ScanPhase, Socket, SocketFacts, Task};
 use std::ffi::CString;
+
+/// How many sockets of a tree are asked for options that CRIU does not save.
+const MOST_WITH_OPTIONS: usize = 128;
 
 /// Sockets asked so far, by inode: descriptors inherited by many processes are one socket.
 type Known = Map<u64, Facts>;
 
 /// Fills in the flags and details.
 pub(crate) fn collect(cx: &mut PassContext) {
-    let PassContext { snap, proc, own, b, log, .. } = cx;
+    let PassContext { snap, proc, own, b, log, host, .. } = cx;
+    let mut with_options = if Looks::Last.have(snap.look, host) { MOST_WITH_OPTIONS } else { 0 };
+    let mut met = Set::default();
     let wanted: Vec<Vec<Wanted>> = {
         let index = Index::new(snap);
-        let of_file = |(at, f): (usize, &OpenFile)| {
-            let want = want(f, own, &index)?;
+        let mut of_file = |(at, f): (usize, &OpenFile)| {
+            let mut want = want(f, own, &index)?;
+            if let FdQuery::Socket(ask) = &mut want {
+                if with_options > 0 && met.insert(f.attr.ino) {
+                    ask.options = true;
+                    with_options = with_options.saturating_sub(1);
+                }
+            }
             Some(Wanted { at, want, several: f.is_socket() && index.socket_holders(f.attr.ino).nth(1).is_some() })
         };
-        snap.tasks.iter().map(|t| t.files.iter().enumerate().filter_map(of_file).collect()).collect()
+        snap.tasks.iter().map(|t| t.files.iter().enumerate().filter_map(&mut of_file).collect()).collect()
     };
     let mut second = FdDetailPass { look: snap.look, proc, own, known: Known::default(), b, log };
     for (task, wanted) in snap.tasks.iter_mut().zip(wanted) {

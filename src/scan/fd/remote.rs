@@ -117,6 +117,8 @@ pub(crate) struct SocketQuery {
     pub local: bool,
     /// Unread messages: how many descriptors lie among them, what else will come with them, whether an error is pending.
     pub queue: bool,
+    /// Options that CRIU does not save: some twenty calls.
+    pub options: bool,
 }
 
 impl SocketQuery {

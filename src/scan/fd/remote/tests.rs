@@ -1,6 +1,7 @@
 //! On live resources of this process and of its own children.
 
 mod devices;
+mod options;
 mod queues;
 mod sockets;
 

@@ -2,6 +2,7 @@
 
 use super::{get, ioctl_number, netns, number, opened, unread, NotAsked, NO_NETNS};
 use crate::bytes::Bytes;
+use crate::criu_model::socket_options::{self, SocketOption};
 use crate::scan::fd::remote::SocketQuery;
 use crate::scan::sys;
 use crate::snapshot::{SocketFacts, UnixQueueFacts};
@@ -57,6 +58,9 @@ pub(crate) fn socket(file: &OwnedFd, what: SocketQuery, unasked: &NotAsked) -> S
     }
     if what.udp_cork && datagram {
         facts.udp_cork = int(libc::SOL_UDP, libc::UDP_CORK).map(|v| v != 0);
+    }
+    if what.options {
+        facts.unsaved_options = unsaved_options(file);
     }
     if what.netns {
         facts.netns = unasked.answered(netns(file), &NO_NETNS).and_then(Result::ok);
@@ -230,4 +234,12 @@ fn unix_file(file: &OwnedFd) -> nix::Result<Bytes> {
 pub(crate) fn lingers(socket: &OwnedFd) -> bool {
     let linger = nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::Linger);
     linger.is_ok_and(|l| l.l_onoff != 0 && l.l_linger != 0)
+}
+
+/// Those that have another value than their default; what is not answered is not known to be lost.
+fn unsaved_options(file: &OwnedFd) -> Vec<(i32, i32)> {
+    let int = |name| number(file, libc::SOL_SOCKET, name);
+    let (Ok(family), Ok(protocol)) = (int(libc::SO_DOMAIN), int(libc::SO_PROTOCOL)) else { return Vec::new() };
+    let changed = |o: &&SocketOption| number(file, o.level, o.number).is_ok_and(|value| value != o.default);
+    socket_options::of(family, protocol).filter(changed).map(|o| (o.level, o.number)).collect()
 }
