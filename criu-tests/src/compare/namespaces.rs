@@ -6,12 +6,23 @@ use std::process::{Command, Stdio};
 const KINDS: &[&str] =
     &["cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"];
 
-/// What is the network's and what is System V's, each line a fact.
-const INSIDE: &str = "ip -o link; ip -o addr; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule; ip neigh; \
-    cat /proc/net/igmp /proc/net/igmp6; ipcs; \
-    grep -s . /proc/sys/kernel/hostname /proc/sys/kernel/domainname /proc/sys/kernel/shm* /proc/sys/kernel/msg* /proc/sys/kernel/sem \
-    /proc/sys/fs/mqueue/* /proc/sys/net/core/somaxconn /proc/sys/net/unix/* /proc/sys/net/ipv4/* /proc/sys/net/ipv4/conf/*/* \
-    /proc/sys/net/ipv6/conf/*/*";
+/// By kind of namespace: the flag of nsenter, and what shows its inside, each line a fact. Of those that are the runner's own other
+/// trees change the insides meanwhile.
+const INSIDES: [(&str, &str, &str); 3] = [
+    (
+        "net",
+        "-n",
+        "ip -o link; ip -o addr; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule; ip neigh; \
+         cat /proc/net/igmp /proc/net/igmp6; grep -s . /proc/sys/net/core/somaxconn /proc/sys/net/unix/* \
+         /proc/sys/net/ipv4/* /proc/sys/net/ipv4/conf/*/* /proc/sys/net/ipv6/conf/*/*;",
+    ),
+    (
+        "ipc",
+        "-i",
+        "ipcs; grep -s . /proc/sys/kernel/shm* /proc/sys/kernel/msg* /proc/sys/kernel/sem /proc/sys/fs/mqueue/*;",
+    ),
+    ("uts", "-u", "grep -s . /proc/sys/kernel/hostname /proc/sys/kernel/domainname;"),
+];
 
 pub fn see(look: &mut Look, pid: i32, label: &str) {
     let mut apart = Vec::new();
@@ -32,13 +43,10 @@ pub fn see(look: &mut Look, pid: i32, label: &str) {
     if apart.contains(&"mnt") {
         mounts(look, pid, label);
     }
-    let flags: Vec<&str> = [("net", "-n"), ("ipc", "-i"), ("uts", "-u")]
-        .iter()
-        .filter(|(kind, _)| apart.contains(kind))
-        .map(|(_, flag)| *flag)
-        .collect();
-    if !flags.is_empty() {
-        inside(look, pid, label, &flags);
+    let shown: Vec<_> = INSIDES.iter().filter(|(kind, ..)| apart.contains(kind)).collect();
+    if !shown.is_empty() {
+        let flags: Vec<&str> = shown.iter().map(|(_, flag, _)| *flag).collect();
+        inside(look, pid, label, &flags, &shown.iter().map(|(.., script)| *script).collect::<String>());
     }
 }
 
@@ -91,9 +99,9 @@ fn content(look: &mut Look, label: &str, at: &str, shown: &str, depth: usize) {
     }
 }
 
-fn inside(look: &mut Look, pid: i32, label: &str, flags: &[&str]) {
+fn inside(look: &mut Look, pid: i32, label: &str, flags: &[&str], script: &str) {
     let mut cmd = Command::new("nsenter");
-    cmd.args(["-t", &pid.to_string()]).args(flags).args(["sh", "-c", INSIDE]).stdin(Stdio::null());
+    cmd.args(["-t", &pid.to_string()]).args(flags).args(["sh", "-c", script]).stdin(Stdio::null());
     let Ok(out) = cmd.stderr(Stdio::null()).output() else { return };
     let mut seen = std::collections::HashMap::new();
     for line in String::from_utf8_lossy(&out.stdout).lines() {
