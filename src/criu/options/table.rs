@@ -225,7 +225,9 @@ options! {
         notes: [
             note(
                 "Interfaces, addresses and routes of the network namespace are not saved.",
-                "--empty-ns net again (without it CRIU wants iptables-restore), and somebody who sets the network up.",
+                "--empty-ns net again (without it CRIU wants iptables-restore), and somebody who sets the network up: before the \
+                 sockets are restored (an action script at setup-namespaces or post-setup-namespaces), if one is connected or bound to an address, or the \
+                 restore fails (Network is unreachable, Cannot assign requested address).",
             ),
         ],
     }
