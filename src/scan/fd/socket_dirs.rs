@@ -13,7 +13,7 @@ use crate::snapshot::{Answer, Detail, Index, OpenFile, Probe, Snapshot, Socket};
 use nix::errno::Errno;
 use std::ffi::CString;
 
-/// Fills in [`crate::snapshot::UnixFacts::dir`].
+/// Fills in `UnixFacts::dir`.
 pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, log, .. } = cx;
     let names = directories(snap);
