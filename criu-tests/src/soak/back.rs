@@ -74,7 +74,9 @@ impl Ready {
                 continue;
             }
             // As in the dump: what it names may not be there any more.
-            let Ok(words) = stage.tree.fill(option) else { continue };
+            let Ok(mut words) = stage.tree.fill(option) else { continue };
+            // Some options come in company.
+            words.retain(|word| !word.starts_with("--leave-"));
             ready.add(&words, stage, &place)?;
         }
         Ok(ready)
