@@ -35,6 +35,7 @@ const TAKEN: &[&str] = &["File exists", "with specified index", "Address already
 /// What it says where this test cannot do what the restore needs.
 const HARNESS: &[&str] = &[
     "Unable to find an external pidns",
+    "Unable to restore into an empty PID namespace",
     "iptables-restore",
     // Secret memory cannot be opened again, and a mapped file is not handed in.
     "on restore: No such device or address",
@@ -45,6 +46,11 @@ const HARNESS: &[&str] = &[
     "File . has bad mode",
     // Nor can it be of a peer group of the tree.
     "Failed to copy sharing",
+    // Nor has it the directories on which the tree has mounts.
+    "mnt-v2: Can't stat mountpoint",
+    "mnt: Can't mount at",
+    // Whoever outside has the same open file has its lock as well, still.
+    "Can not set ofd lock",
     // Groups of the freezer are this program's, and taken away.
     "cg: bad cgroup path",
     "cg: Abort restore of existing cgroups",
@@ -92,7 +98,14 @@ impl Ready {
             let (key, name) = rest.split_once("]:").unwrap_or((rest.trim_end_matches(']'), ""));
             match kind {
                 "mnt" if !key.is_empty() => {
-                    self.opts.extend(["--external".to_string(), format!("mnt[{name}]:{}", place.display())]);
+                    // Of the kind that is mounted there: a directory, or a file.
+                    let mut given = place.to_path_buf();
+                    let at = format!("/proc/{}/root{key}", stage.tree.pid);
+                    if std::fs::metadata(at).is_ok_and(|mounted| !mounted.is_dir()) {
+                        given.push("file");
+                        std::fs::File::create(&given).map_err(|e| e.to_string())?;
+                    }
+                    self.opts.extend(["--external".to_string(), format!("mnt[{name}]:{}", given.display())]);
                 }
                 "net" => self.inherit("ns=net", name)?,
                 "unix" => self.unix(key, stage)?,
