@@ -26,6 +26,7 @@ const KNOWN: &[(&[&str], &str)] = &[
         "a file of /proc of a thread of another process, or with other numbers",
     ),
     (&["Can't restore sub-task in NS"], "a namespace of a child, the root being in CRIU's"),
+    (&["unix: Can't change working dir"], "a socket whose directory has gone, in a tree with several mount namespaces"),
     (&["mnt: Unable to mount overlay"], "an overlay whose layers are below the tree's root"),
 ];
 
@@ -175,6 +176,9 @@ pub(super) fn restore(
     let Some(ran) = last else { return Verdict::NotMade("no restore".into()) };
     let announced = report.unrestorable();
     if !ran.ok {
+        if announced.is_empty() && report.restore_options().is_empty() && report.restore_doubts() {
+            return Verdict::Dumped(Fate::Known("warned of, and not certain"));
+        }
         return failed(case, &ran, !announced.is_empty() || !report.restore_options().is_empty());
     }
     let pid = std::fs::read_to_string(&pidfile).unwrap_or_default().trim().parse().unwrap_or(0);

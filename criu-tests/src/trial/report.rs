@@ -4,6 +4,7 @@ use super::Wanted;
 use crate::dry::Refused;
 use crate::fixtures::ExpectedFinding;
 use crate::tree::Tree;
+use criu_preflight::rules::registry::by_id;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -81,6 +82,12 @@ impl Report {
     pub(crate) fn unrestorable(&self) -> Vec<String> {
         let all = self.findings().filter(|f| f["verdict"] == "unrestorable");
         all.filter_map(|f| f["rule"].as_str()).map(String::from).collect()
+    }
+
+    /// Whether it warns of a restore that may fail: what decides is not known.
+    pub(crate) fn restore_doubts(&self) -> bool {
+        let of_restores = |id: &str| by_id(id).is_some_and(|rule| rule.group == "Dumped, but not restored");
+        self.findings().any(|f| f["verdict"] == "warn" && f["rule"].as_str().is_some_and(of_restores))
     }
 
     /// The rules that say that its restore fails unless it is given an option.
