@@ -45,8 +45,8 @@ pub(crate) fn unresolved(met: &[Met]) -> Vec<u32> {
         let Some(peer) = m.peer.ino().filter(|peer| *peer != m.ino) else { return false };
         let is_before = match (places.get(&peer), places.get(&m.ino)) {
             (Some(peer), Some(own)) => peer < own,
-            // It is outside of the tree, and written before.
-            _ => true,
+            // It is outside of the tree: written before those that are connected to it, and for the sake of them alone.
+            _ => matches!(m.peer, Link::Connected(_)),
         };
         !is_before && links.get(&peer).and_then(|l| l.ino()) != Some(m.ino)
     };
@@ -103,5 +103,6 @@ mod tests {
         // A connection that waits for accept is written at once.
         assert_eq!(of(&[(1, Waiting(2)), (2, None)]), [1]);
         assert_eq!(of(&[(2, None), (1, Waiting(2))]), [0; 0]);
+        assert_eq!(of(&[(1, Waiting(9))]), [1]);
     }
 }

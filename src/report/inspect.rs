@@ -142,7 +142,7 @@ const OF_RULE: &[(&str, Commands)] = &[
         "ro-mount-unix",
         &["nsenter -t PID -n ss -xlpe | grep -w INO", "findmnt -N PID -o ID,TARGET,OPTIONS   # ro: OPTIONS"],
     ),
-    ("unix-peer-order", &["nsenter -t PID -n ss -xape | grep -w INO", "ls -l /proc/PID/fd/FD"]),
+    ("unix-peer-unresolved", &["nsenter -t PID -n ss -xape | grep -w INO", "ls -l /proc/PID/fd/FD"]),
     ("unix-external-in-vain", &["nsenter -t PID -n ss -xape | grep -w INO", "ls -l /proc/PID/fd/FD"]),
     ("tty-session-lost", &["ls -l /proc/PID/fd", "ps -eo pid,sid,tty,comm"]),
     ("tty-o-path", &["grep flags /proc/PID/fdinfo/FD   # 010000000: O_PATH", "ls -l /proc/PID/fd"]),

@@ -204,7 +204,7 @@ pub static RULES: &[&Rule] = &[
     &sockets::unix_dir::UNIX_DIR_RENAMED,
     &sockets::unix_dir::RO_MOUNT_UNIX,
     &sockets::unix_dir::LOST_UNIX_RENAMED,
-    &sockets::unix_restore::UNIX_PEER_ORDER,
+    &sockets::unix_restore::UNIX_PEER_UNRESOLVED,
     &sockets::unix_restore::UNIX_EXTERNAL_IN_VAIN,
     &files::queue_only::QUEUE_ONLY_FD,
     &files::tty_restore::TTY_SESSION_LOST,

@@ -7,17 +7,18 @@ use crate::rules::sockets::unix::{finding, is_datagram, nameless_peer_outside, u
 use crate::rules::sockets::unix_queue::may_hold_descriptors;
 use crate::rules::{number, Evidence, Phase, Remedy, Rule, Versions, When};
 
-pub(crate) static UNIX_PEER_ORDER: Rule = Rule {
-    id: "unix-peer-order",
-    summary: "A UNIX socket that CRIU writes to the images before the one that it is connected to.",
+pub(crate) static UNIX_PEER_UNRESOLVED: Rule = Rule {
+    id: "unix-peer-unresolved",
+    summary: "A UNIX socket whose peer the restore does not find: mostly a connection that waits for accept.",
     group: "Dumped, but not restored",
-    condition: "A UNIX socket is connected to one that is not connected back to it, and CRIU writes that one to the images later: then its \
-           restore does not find it. That is so of a connection which waits for accept, if CRIU meets it before the listening \
-           socket (its descriptor has a smaller number, or its process comes earlier in the tree); and of a datagram socket, if CRIU meets it \
-           before its peer, and that is connected to a third one which is met later still.",
-    message: "UNIX {type} socket[ {name}] (inode {ino}): CRIU writes it before \
-           {why?waiting=the listening socket, inode {peer}, which has not accepted it yet\
-           |elsewhere=its peer, inode {peer}, which is connected to another one}, and does not find that at the restore",
+    condition: "A UNIX socket is connected to one that is not connected back to it, and CRIU writes that one to the images later, or never: \
+           then its restore does not find it. That is so of a connection that waits for accept at a listening socket outside of the \
+           tree, or at one that CRIU meets after it (its descriptor has a larger number, or its process comes later in the tree); and \
+           of a datagram socket, if CRIU meets it before its peer, and that is connected to a third one which is met later still.",
+    message: "UNIX {type} socket[ {name}] (inode {ino}): \
+           {why?waiting=it waits for accept at inode {peer}, which CRIU writes after it\
+           |outside=it waits for accept at inode {peer}, which is outside of the tree and not written\
+           |elsewhere=its peer, inode {peer}, is connected to another one, and CRIU writes it after this one}: the restore does not find it",
     criu: &["{at the restore} FATAL: Peer %u unresolved for %u"],
     source: "criu/sk-unix.c:fixup_unix_peer",
     versions: Versions::All,
@@ -47,8 +48,11 @@ pub(crate) static UNIX_PEER_ORDER: Rule = Rule {
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| lost.contains(&u.ino)) {
             let f = finding(rule, ctx, s, u);
             let f = match link(u) {
-                Link::Waiting(ino) => f.term("why", "waiting").num("peer", ino).num("listener", ino),
-                Link::Connected(ino) => f.term("why", "elsewhere").num("peer", ino),
+                Link::Waiting(ino) => {
+                    let why = if met.iter().any(|m| m.ino == ino) { "waiting" } else { "outside" };
+                    f.peer_socket(ino).term("why", why).num("listener", ino)
+                }
+                Link::Connected(ino) => f.peer_socket(ino).term("why", "elsewhere"),
                 Link::None => continue,
             };
             sink.push(if queued { f.doubt() } else { f });
@@ -109,20 +113,22 @@ mod tests {
         let listener =
             || UnixDiag { state: 10, peer: None, icons: Some(vec![5]), name: Some("\0x".into()), ..unix(6, 0) };
         assert_eq!(
-            verdict(&UNIX_PEER_ORDER, &tree(vec![client(), listener()], vec![]), &host()),
+            verdict(&UNIX_PEER_UNRESOLVED, &tree(vec![client(), listener()], vec![]), &host()),
             Some(Verdict::Unrestorable)
         );
-        assert_eq!(verdict(&UNIX_PEER_ORDER, &tree(vec![listener(), client()], vec![]), &host()), None);
-        assert_eq!(verdict(&UNIX_PEER_ORDER, &tree(vec![unix(5, 6), unix(6, 5)], vec![]), &host()), None);
+        assert_eq!(verdict(&UNIX_PEER_UNRESOLVED, &tree(vec![listener(), client()], vec![]), &host()), None);
+        assert_eq!(verdict(&UNIX_PEER_UNRESOLVED, &tree(vec![unix(5, 6), unix(6, 5)], vec![]), &host()), None);
+        let outside = tree(vec![client()], vec![listener()]);
+        assert_eq!(verdict(&UNIX_PEER_UNRESOLVED, &outside, &host()), Some(Verdict::Unrestorable));
     }
 
     #[test]
     fn a_peer_that_is_connected_elsewhere() {
         let dgram = |ino, peer| UnixDiag { type_: 2, name: Some("\0x".into()), ..unix(ino, peer) };
         let s = tree(vec![dgram(5, 6), dgram(6, 7), dgram(7, 0)], vec![]);
-        assert_eq!(verdict(&UNIX_PEER_ORDER, &s, &host()), Some(Verdict::Unrestorable));
+        assert_eq!(verdict(&UNIX_PEER_UNRESOLVED, &s, &host()), Some(Verdict::Unrestorable));
         let s = tree(vec![dgram(7, 0), dgram(6, 7), dgram(5, 6)], vec![]);
-        assert_eq!(verdict(&UNIX_PEER_ORDER, &s, &host()), None);
+        assert_eq!(verdict(&UNIX_PEER_UNRESOLVED, &s, &host()), None);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "unix-waiting",
-        help: "client=inside|first|outside|gone, data: a connection that is not accepted yet; client=outside,many=N: so many of them",
+        help: "client=inside|first|outside|gone, listener=outside, data: a connection that is not accepted yet; client=outside,many=N: so many of them",
         make: waiting,
     },
 ];
@@ -284,7 +284,9 @@ fn waiting(cx: &mut Ctx, a: &Args) -> Res {
     }
     sys::bind(&name, l, &addr, len)?;
     sys::listen(l, 5000)?;
-    cx.fd("listener", l);
+    if a.get("listener").is_none() {
+        cx.fd("listener", l);
+    }
     let data = a.has("data");
     let dial = || {
         let c = sys::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)?;
@@ -306,6 +308,10 @@ fn waiting(cx: &mut Ctx, a: &Args) -> Res {
         _ => {
             let c = dial()?;
             cx.fd("client", c);
+            if a.get("listener") == Some("outside") {
+                cx.outsider("server", &[l], || Ok(()))?;
+                sys::close(l);
+            }
         }
     }
     Ok(())
