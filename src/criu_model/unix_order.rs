@@ -25,7 +25,7 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    fn ino(self) -> Option<u32> {
+    pub(crate) fn ino(self) -> Option<u32> {
         match self {
             Link::None => None,
             Link::Connected(ino) | Link::Waiting(ino) => Some(ino),

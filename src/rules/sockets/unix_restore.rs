@@ -6,6 +6,7 @@ use crate::parse::sockets::state;
 use crate::rules::sockets::unix::{finding, is_datagram, nameless_peer_outside, unix_sockets};
 use crate::rules::sockets::unix_queue::may_hold_descriptors;
 use crate::rules::{number, Evidence, Phase, Remedy, Rule, Versions, When};
+use std::collections::{HashMap, HashSet};
 
 pub(crate) static UNIX_PEER_UNRESOLVED: Rule = Rule {
     id: "unix-peer-unresolved",
@@ -43,8 +44,12 @@ pub(crate) static UNIX_PEER_UNRESOLVED: Rule = Rule {
         if lost.is_empty() {
             return;
         }
-        // What lies in a queue is met together with the socket.
-        let queued = may_hold_descriptors(ctx) || ctx.files().any(|(_, f)| f.queued().is_some());
+        // What lies in a queue is met together with the socket that has it.
+        let queued: HashSet<u32> =
+            unix_sockets(ctx).filter(|(s, _)| s.file.queued().is_some()).map(|(_, u)| u.ino).collect();
+        let links: HashMap<u32, Link> = met.iter().map(|m| (m.ino, m.peer)).collect();
+        let peer_of = |ino: u32| links.get(&ino).and_then(|link| link.ino());
+        let may_hold = may_hold_descriptors(ctx);
         for (s, u) in unix_sockets(ctx).filter(|(_, u)| lost.contains(&u.ino)) {
             let f = finding(rule, ctx, s, u);
             let f = match link(u) {
@@ -55,7 +60,10 @@ pub(crate) static UNIX_PEER_UNRESOLVED: Rule = Rule {
                 Link::Connected(ino) => f.peer_socket(ino).term("why", "elsewhere"),
                 Link::None => continue,
             };
-            sink.push(if queued { f.doubt() } else { f });
+            let peer = peer_of(u.ino);
+            let chain = [Some(u.ino), peer, peer.and_then(peer_of)];
+            let is_queued = chain.iter().flatten().any(|ino| queued.contains(ino));
+            sink.push(if may_hold || is_queued { f.doubt() } else { f });
         }
     },
 };
@@ -120,6 +128,22 @@ mod tests {
         assert_eq!(verdict(&UNIX_PEER_UNRESOLVED, &tree(vec![unix(5, 6), unix(6, 5)], vec![]), &host()), None);
         let outside = tree(vec![client()], vec![listener()]);
         assert_eq!(verdict(&UNIX_PEER_UNRESOLVED, &outside, &host()), Some(Verdict::Unrestorable));
+    }
+
+    #[test]
+    fn what_lies_in_a_queue_is_of_no_account_elsewhere() {
+        let dgram = |ino, peer| UnixDiag { type_: 2, name: Some("\0x".into()), ..unix(ino, peer) };
+        let with_queued = |ino: u32| {
+            let mut s = tree(vec![dgram(5, 6), dgram(6, 7), dgram(7, 0), dgram(8, 0)], vec![]);
+            let at = crate::snapshot::Queued { fd: 9, path: vec![1], ..Default::default() };
+            let files = &mut s.tasks[0].files;
+            files.retain(|f| f.attr.ino != u64::from(ino));
+            let origin = crate::snapshot::Origin::Queued(Box::new(at));
+            files.push(crate::snapshot::OpenFile { origin, ..socket(0, ino.into()) });
+            verdict(&UNIX_PEER_UNRESOLVED, &s, &host())
+        };
+        assert_eq!(with_queued(8), Some(Verdict::Unrestorable));
+        assert_eq!(with_queued(7), Some(Verdict::Warn));
     }
 
     #[test]
