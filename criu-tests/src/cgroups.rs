@@ -57,6 +57,19 @@ pub fn sweep(dir: &str) {
     eprintln!("cgroups of {dir} are left in {all:?}");
 }
 
+/// Removes those of all trees below this directory: CRIU notes the cgroups of others where a tree is in the root of a hierarchy,
+/// and a restore makes them again.
+pub fn sweep_all(base: &str, prefixes: &[&str]) {
+    for (at, ..) in mounts() {
+        for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
+            let found = entry.file_name().to_string_lossy().into_owned();
+            if prefixes.iter().any(|prefix| found.starts_with(&format!("{prefix}{}-", base.replace('/', "-")))) {
+                removed(&entry.path());
+            }
+        }
+    }
+}
+
 fn removed(group: &Path) -> bool {
     let entries = match std::fs::read_dir(group) {
         Ok(entries) => entries,

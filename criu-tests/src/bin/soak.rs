@@ -119,6 +119,7 @@ fn body() -> Result<ExitCode, String> {
     let failed = all(&a, &cases, &criu, &setup);
     drop(setup);
     sweep();
+    criu_tests::cgroups::sweep_all(&base.to_string_lossy(), &["mkres", "preflight-soak"]);
     if std::env::var_os("KEEP").is_none() {
         let _ = std::fs::remove_dir_all(&base);
     }

@@ -22,6 +22,8 @@ pub(crate) mod unknown_type;
 pub(crate) mod unstattable;
 
 #[cfg(test)]
+mod ghost_tests;
+#[cfg(test)]
 mod path_tests;
 #[cfg(test)]
 mod watch_tests;
