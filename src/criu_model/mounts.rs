@@ -359,8 +359,26 @@ impl<'a> Model<'a> {
     /// Whether a dropped mount hides this one: CRIU opens the mountpoint of a mount without children that no other one covers,
     /// as far as it knows, and finds what is on top (`open_mountpoint`, criu/mount.c). It does not notice if that is of the
     /// same device.
-    pub(crate) fn is_hidden(&self, node: &Node) -> bool {
-        *node.hidden.get_or_init(|| self.finds_dropped(node))
+    pub(crate) fn is_hidden(&self, node: &Node<'a>) -> bool {
+        *node.hidden.get_or_init(|| self.finds_dropped(node) || self.unmounts_dropped(node))
+    }
+
+    /// Whether CRIU, which unmounts as many as it knows to cover this one from the mountpoint, takes away dropped ones that lie on
+    /// top, and finds one that it meant to unmount (`ns_open_mountpoint`, criu/mount.c).
+    fn unmounts_dropped(&self, node: &Node<'a>) -> bool {
+        if self.dropped.is_empty() || node.covered {
+            return false;
+        }
+        let here = |info: &&MountInfo| info.mountpoint == node.info.mountpoint;
+        let on = |n: &Node<'a>| self.children(n).find(|c| here(&c.info));
+        let known: Vec<&Node> = std::iter::successors(on(node), |n| on(n)).take(self.nodes.len()).collect();
+        let Some(top) = known.last() else { return false };
+        let on = |id: i32| self.dropped.get(&(node.table.ns, id)).into_iter().flatten().copied().find(here);
+        let unknown = std::iter::successors(on(top.info.mnt_id), |info| on(info.mnt_id)).take(self.nodes.len());
+        let unknown: Vec<&MountInfo> = unknown.collect();
+        let mut stack = known.iter().map(|n| n.info).chain(unknown.iter().copied());
+        let left = unknown.len().checked_sub(1).and_then(|last| stack.nth(last));
+        left.is_some_and(|info| (info.major, info.minor) != (node.info.major, node.info.minor))
     }
 
     fn finds_dropped(&self, node: &Node) -> bool {

@@ -170,6 +170,17 @@ mod tests {
         // What CRIU does not collect hides it.
         let hidden = "41 40 0:60 / /t rw - tmpfs t rw\n42 41 0:61 / /t rw - tracefs t rw";
         assert_eq!(verdict(&MNT_UNREACHABLE, &case(hidden), &host()), Some(Verdict::Refuse));
+        // CRIU unmounts one, and that is the one on top, which it does not know.
+        let twice = |dev: u32| {
+            format!(
+                "41 40 0:60 / /t rw - tmpfs t rw\n42 41 0:{dev} / /t rw - tmpfs u rw\n\
+                 43 42 0:62 / /t rw - tracefs t rw\n44 40 0:{dev} / /u rw - tmpfs u rw"
+            )
+        };
+        assert_eq!(found(&MNT_UNREACHABLE, &case(&twice(61)), &host()).len(), 1);
+        assert_eq!(verdict(&MNT_UNREACHABLE, &case(&twice(60)), &host()), None);
+        let known = twice(61).replace("tracefs", "tmpfs");
+        assert_eq!(verdict(&MNT_UNREACHABLE, &case(&known), &host()), None);
         let beside = "41 40 0:60 / /t/x rw - tmpfs t rw\n42 40 0:61 / /t rw - tmpfs u rw";
         assert_eq!(verdict(&MNT_UNREACHABLE, &case(beside), &host()), None);
         let mut skipping = host();
