@@ -56,6 +56,12 @@ pub(crate) fn resolution(watch: &Watch, host: &Host) -> WatchResolution {
     }
 }
 
+/// Whether something was left to the frozen look.
+pub(crate) fn is_any_left(snap: &Snapshot, host: &Host) -> bool {
+    let watches = snap.tasks.iter().flat_map(|task| &task.files).filter_map(|file| file.watches());
+    watches.flat_map(|facts| &facts.watches).any(|watch| resolution(watch, host) == WatchResolution::Later)
+}
+
 /// Whether CRIU searches for what did not open, or to which no path leads.
 pub(crate) fn is_searched_for(watch: &Watch, host: &Host) -> bool {
     watch.handle.is_some_and(|answers| {

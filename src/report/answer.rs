@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::criu::{Host, Opt};
+use crate::criu_model::watches::is_any_left;
 use crate::engine::judge;
 use crate::report::hints;
 use crate::report::route::way;
@@ -74,7 +75,9 @@ pub(crate) fn of(snap: &Snapshot, host: &Host, config: &Config, findings: &[Find
     let remain = counts.into_iter().map(|(rule, count)| Remaining { rule: rule.to_owned(), count }).collect();
     let may_refuse =
         |f: &Finding| !matches!(f.warns, Some(WarnReason::Lost | WarnReason::RestoreOption | WarnReason::Allowed));
-    let doubtful = last.iter().any(|f| f.verdict == Verdict::Warn && may_refuse(f)) || !snap.unchecked.is_empty();
+    let doubtful = last.iter().any(|f| f.verdict == Verdict::Warn && may_refuse(f))
+        || !snap.unchecked.is_empty()
+        || is_any_left(snap, &given);
     Some(Answer { settings, remain, doubtful })
 }
 
@@ -192,7 +195,7 @@ mod tests {
     use crate::parse::fdinfo::FdInfo;
     use crate::parse::locks;
     use crate::rules::testkit::{file, host, inet, snap, socket_with, table};
-    use crate::snapshot::{Dev, SocketFacts};
+    use crate::snapshot::{Detail, Dev, HandleAnswers, SocketFacts, Watch, WatchFacts};
 
     /// What it comes to for a tree, with all rules.
     fn answer(snap: &Snapshot, host: &Host) -> Option<Answer> {
@@ -238,5 +241,20 @@ mod tests {
         let settled = answer(&snap(vec![locked, device.clone()]), &host()).unwrap();
         assert_eq!(settled.text(&host()), "with --file-locks 1 would remain: fd-chrdev x1");
         assert_eq!(answer(&snap(vec![device]), &host()), None);
+    }
+
+    #[test]
+    fn what_only_the_frozen_look_finds_out_leaves_a_doubt() {
+        let mut locked = file(3, libc::S_IFREG, 9);
+        let locks = vec![locks::line(b"1: FLOCK  ADVISORY  WRITE 100 08:01:9 0 EOF").unwrap()];
+        locked.info = Some(Box::new(FdInfo { locks, ..FdInfo::default() }));
+        for (deferred, expected) in [(false, "none would remain"), (true, "none would remain for certain")] {
+            let mut marks = file(4, 0, 10);
+            let handle = Some(HandleAnswers { path: !deferred, deferred, ..HandleAnswers::default() });
+            let watches = vec![Watch { dev: Dev::default(), ino: 1, handle, search: None }];
+            marks.detail = Some(Box::new(Detail::Watch(WatchFacts { watches, unread: None })));
+            let settled = answer(&snap(vec![locked.clone(), marks]), &host()).unwrap();
+            assert_eq!(settled.remaining(), expected);
+        }
     }
 }
