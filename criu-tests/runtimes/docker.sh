@@ -11,10 +11,10 @@ CHECKPOINTS=0
 prepare() {
     mkdir -p /etc/docker /b/docker /b/image /run/docker
     touch /etc/hosts /etc/hostname
-    rm -f /run/docker.pid
     echo '{"experimental":true,"cgroup-parent":"/preflight-docker"}' >/etc/docker/daemon.json
     # Without a network of its own: nothing outside of this tree is touched.
-    dockerd --iptables=false --ip6tables=false --bridge=none --ip-forward=false \
+    # Its pid file in a directory that is new each time: one that is left keeps it from starting.
+    dockerd --pidfile /run/docker/pid --iptables=false --ip6tables=false --bridge=none --ip-forward=false \
         --data-root /b/docker --exec-root /run/docker </dev/null >/b/dockerd.log 2>&1 &
     DOCKERD=$!
     started_it $DOCKERD
