@@ -147,6 +147,11 @@ pub(crate) fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
     digits.chunks(2).map(pair).collect()
 }
 
+/// The last component of a path.
+pub(crate) fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|b| *b == b'/').next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Who started criu, because a hint must name the place where *this* user can write the option.
 
+use crate::bytes::file_name;
 use crate::scan::sys;
 use serde::{Deserialize, Serialize};
 use std::os::unix::ffi::OsStrExt;
@@ -76,7 +77,7 @@ pub(crate) fn ancestors() -> Vec<Ancestor> {
             .unwrap_or_default();
         let cmdline = sys::read_file(&dir.join("cmdline")).unwrap_or_default();
         let arg0 = cmdline.split(|b| *b == 0).next().unwrap_or_default();
-        let arg0 = arg0.rsplit(|b| *b == b'/').next().unwrap_or_default().to_vec();
+        let arg0 = file_name(arg0).to_vec();
         out.push(Ancestor { comm, exe, arg0 });
         let Some(parent) = parent_of(&dir) else { break };
         pid = parent;

@@ -15,6 +15,9 @@ use crate::snapshot::{Dev, MountTable, Snapshot};
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
+/// So many mounts on top of each other are looked through for each: of more nothing is said.
+const MAX_STACK: usize = 64;
+
 /// File systems CRIU can mount again by itself (`fstypes` in criu/filesystems.c). Btrfs stands in that table too, but
 /// only to compare superblocks; tracefs mounts are dropped before anything else.
 const SUPPORTED: &[&[u8]] = &[
@@ -371,11 +374,14 @@ impl<'a> Model<'a> {
         }
         let here = |info: &&MountInfo| info.mountpoint == node.info.mountpoint;
         let on = |n: &Node<'a>| self.children(n).find(|c| here(&c.info));
-        let known: Vec<&Node> = std::iter::successors(on(node), |n| on(n)).take(self.nodes.len()).collect();
+        let known: Vec<&Node> = std::iter::successors(on(node), |n| on(n)).take(MAX_STACK).collect();
         let Some(top) = known.last() else { return false };
         let on = |id: i32| self.dropped.get(&(node.table.ns, id)).into_iter().flatten().copied().find(here);
-        let unknown = std::iter::successors(on(top.info.mnt_id), |info| on(info.mnt_id)).take(self.nodes.len());
+        let unknown = std::iter::successors(on(top.info.mnt_id), |info| on(info.mnt_id)).take(MAX_STACK);
         let unknown: Vec<&MountInfo> = unknown.collect();
+        if known.len().max(unknown.len()) == MAX_STACK {
+            return false;
+        }
         let mut stack = known.iter().map(|n| n.info).chain(unknown.iter().copied());
         let left = unknown.len().checked_sub(1).and_then(|last| stack.nth(last));
         left.is_some_and(|info| (info.major, info.minor) != (node.info.major, node.info.minor))

@@ -4,7 +4,7 @@
 //! mount known, mount visible, path begins with a slash, procfs and devpts, link count, silly name of NFS, stat of the
 //! path from the root of the mount namespace. Descriptors, mapped files, exe, cwd and root all go through them.
 
-use crate::bytes::Bytes;
+use crate::bytes::{file_name, Bytes};
 use crate::criu::{externals, Cap, Gate, Host, Opt};
 use crate::criu_model::devices::{is_accepted, tty_driver, tty_external};
 use crate::criu_model::mounts::{is_sub_path, Model, Node};
@@ -349,7 +349,6 @@ fn is_nfs(fstype: &[u8]) -> bool {
 
 /// `.nfs` and 24 hexadecimal digits (is_sillyrename_name): what follows them does not matter.
 fn is_silly_name(path: &[u8]) -> bool {
-    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    let Some(digits) = name.strip_prefix(b".nfs").and_then(|d| d.get(..24)) else { return false };
+    let Some(digits) = file_name(path).strip_prefix(b".nfs").and_then(|d| d.get(..24)) else { return false };
     digits.iter().all(u8::is_ascii_hexdigit)
 }

@@ -3,7 +3,7 @@
 
 use libc::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP};
 
-/// An option, and what it is if nobody sets it. Only those are here whose default no sysctl changes, and that every restore was seen
+/// An option, and its default. Only those are here whose default no sysctl changes, and that every restore was seen
 /// to lose.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketOption {

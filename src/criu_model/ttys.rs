@@ -4,6 +4,7 @@
 //! its index and side, without the devpts instance; all virtual consoles share one, all /dev/tty another, and so on
 //! (`tty_gen_id`, `dump_one_tty`, criu/tty.c, the same in 3.17.1 to 4.2). What the checks at the end see are these records.
 
+use crate::bytes::file_name;
 use crate::criu::{Gate, Host};
 pub(crate) use crate::criu_model::devices::Driver;
 use crate::criu_model::devices::{tty_driver, tty_external};
@@ -73,7 +74,7 @@ fn files(snap: &Snapshot) -> impl Iterator<Item = (&Task, &OpenFile)> {
 pub(crate) fn index(driver: Driver, file: &OpenFile) -> Option<i64> {
     match driver {
         Driver::Slave => {
-            let name = file.link.as_ref()?.rsplit(|b| *b == b'/').next()?;
+            let name = file_name(file.link.as_ref()?);
             // atoi(3)
             let digits = name.iter().take_while(|b| b.is_ascii_digit());
             Some(digits.fold(0i64, |n, d| n.saturating_mul(10).saturating_add(i64::from(d - b'0'))))

@@ -47,11 +47,6 @@ const HARNESS: &[&str] = &[
     "File . has bad mode",
     // Nor can it be of a peer group of the tree.
     "Failed to copy sharing",
-    // Nor has it the directories on which the tree has mounts.
-    "mnt-v2: Can't stat mountpoint",
-    "mnt: Can't mount at",
-    // Whoever outside has the same open file has its lock as well, still.
-    "Can not set ofd lock",
     // Groups of the freezer are this program's, and taken away.
     "cg: bad cgroup path",
     "cg: Abort restore of existing cgroups",
@@ -176,7 +171,7 @@ pub(super) fn restore(
     let Some(ran) = last else { return Verdict::NotMade("no restore".into()) };
     let announced = report.unrestorable();
     if !ran.ok {
-        if announced.is_empty() && report.restore_options().is_empty() && report.restore_doubts() {
+        if announced.is_empty() && report.restore_options().is_empty() && report.doubts_restore(&ran.errors()) {
             return Verdict::Dumped(Fate::Known("warned of, and not certain"));
         }
         return failed(case, &ran, !announced.is_empty() || !report.restore_options().is_empty());
@@ -194,6 +189,10 @@ fn said(ran: &Ran, says: &str) -> bool {
     ran.errors().iter().any(|e| e.contains(says))
 }
 
+fn said_any(ran: &Ran, says: &[&str]) -> bool {
+    says.iter().any(|says| said(ran, says))
+}
+
 fn failed(case: &Case, ran: &Ran, announced: bool) -> Verdict {
     if announced {
         return Verdict::Dumped(Fate::Announced);
@@ -206,6 +205,16 @@ fn failed(case: &Case, ran: &Ran, announced: bool) -> Verdict {
     let in_pidns = case.words.iter().any(|w| w.starts_with("newns:") && w.contains("pid"));
     if ran.timed_out && in_pidns && case.opts.iter().any(|o| o.contains("unix[")) {
         return Verdict::Dumped(Fate::Harness("one end of a pair in the tree is handed in".into()));
+    }
+    // What is handed in for a mount has not the directories on which the tree has others.
+    if case.opts.iter().any(|o| o.starts_with("--external mnt[/"))
+        && said_any(ran, &["mnt-v2: Can't stat mountpoint", "mnt: Can't mount at"])
+    {
+        return Verdict::Dumped(Fate::Harness("the mount that is handed in is empty".into()));
+    }
+    // The process outside that has the same open file still has its lock.
+    if case.words.iter().any(|w| w.contains("type=ofd,by=outside")) && said(ran, "Can not set ofd lock") {
+        return Verdict::Dumped(Fate::Harness("the lock is still held outside".into()));
     }
     match HARNESS.iter().chain(TAKEN).find(|says| said(ran, says)) {
         Some(says) => Verdict::Dumped(Fate::Harness(says.to_string())),

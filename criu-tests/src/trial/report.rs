@@ -4,7 +4,8 @@ use super::Wanted;
 use crate::dry::Refused;
 use crate::fixtures::ExpectedFinding;
 use crate::tree::Tree;
-use criu_preflight::rules::registry::by_id;
+use criu_preflight::report::explain::explain;
+use criu_preflight::rules::{registry::by_id, Rule};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -84,10 +85,12 @@ impl Report {
         all.filter_map(|f| f["rule"].as_str()).map(String::from).collect()
     }
 
-    /// Whether it warns of a restore that may fail: what decides is not known.
-    pub(crate) fn restore_doubts(&self) -> bool {
-        let of_restores = |id: &str| by_id(id).is_some_and(|rule| rule.group == "Dumped, but not restored");
-        self.findings().any(|f| f["verdict"] == "warn" && f["rule"].as_str().is_some_and(of_restores))
+    /// Whether it warns, uncertain, of a restore that fails with one of these errors.
+    pub(crate) fn doubts_restore(&self, errors: &[&str]) -> bool {
+        let warned = self.findings().filter(|f| f["verdict"] == "warn").filter_map(|f| by_id(f["rule"].as_str()?));
+        let mut of_restores = warned.filter(|rule| rule.group == "Dumped, but not restored");
+        let says = |rule: &Rule, error: &str| explain(&[rule], error).is_ok_and(|text| text.contains(rule.id));
+        of_restores.any(|rule| errors.iter().any(|error| says(rule, error)))
     }
 
     /// The rules that say that its restore fails unless it is given an option.

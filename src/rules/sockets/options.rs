@@ -49,8 +49,8 @@ mod tests {
     fn options_are_named() {
         let s = with(&[(libc::SOL_UDP, 104), (libc::SOL_IP, 19)]);
         assert_eq!(verdict(&LOST_SOCKET_OPTION, &s, &host()), Some(Verdict::Warn));
-        let told = found(&LOST_SOCKET_OPTION, &s, &host());
-        assert_eq!(told[0].get("options"), Some(&Value::Term("IP_TRANSPARENT, UDP_GRO".into())));
+        let findings = found(&LOST_SOCKET_OPTION, &s, &host());
+        assert_eq!(findings[0].get("options"), Some(&Value::Term("IP_TRANSPARENT, UDP_GRO".into())));
         assert_eq!(verdict(&LOST_SOCKET_OPTION, &with(&[]), &host()), None);
         // Of a newer version.
         assert_eq!(verdict(&LOST_SOCKET_OPTION, &with(&[(9, 9)]), &host()), None);

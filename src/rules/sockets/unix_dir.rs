@@ -1,5 +1,6 @@
 //! UNIX sockets whose name a restore cannot bind again (`bind_unix_sk`, criu/sk-unix.c).
 
+use crate::bytes::file_name;
 use crate::criu_model::unix_names::{is_bound_again, is_deleted};
 use crate::rules::sockets::unix::{finding, unix_sockets};
 use crate::rules::sockets::unix_name::asks;
@@ -118,8 +119,7 @@ fn sockets<'c>(rule: &'c Rule, ctx: &'c Ctx) -> impl Iterator<Item = (Finding, B
     unix_sockets(ctx).filter(move |_| asks).filter_map(move |(s, u)| {
         let facts = s.fact(|f| Some(&f.unix)).filter(|_| is_bound_again(u))?;
         let (file, name) = (facts.file.is()?, u.path()?);
-        let last = |path: &[u8]| path.rsplit(|b| *b == b'/').next().map(<[u8]>::to_vec);
-        let is_renamed = !is_deleted(file) && last(file) != last(name);
+        let is_renamed = !is_deleted(file) && file_name(file) != file_name(name);
         let bound = Bound { dir: &facts.dir, file, is_absolute: name.starts_with(b"/"), is_renamed };
         Some((finding(rule, ctx, s, u).text("file", file.clone()), bound))
     })

@@ -40,7 +40,7 @@ pub(crate) static UNIX_PEER_UNRESOLVED: Rule = Rule {
             None => Link::None,
         };
         let met: Vec<Met> = unix_sockets(ctx).map(|(_, u)| Met { ino: u.ino, peer: link(u) }).collect();
-        let lost = unresolved(&met);
+        let lost: HashSet<u32> = unresolved(&met).into_iter().collect();
         if lost.is_empty() {
             return;
         }
@@ -54,7 +54,7 @@ pub(crate) static UNIX_PEER_UNRESOLVED: Rule = Rule {
             let f = finding(rule, ctx, s, u);
             let f = match link(u) {
                 Link::Waiting(ino) => {
-                    let why = if met.iter().any(|m| m.ino == ino) { "waiting" } else { "outside" };
+                    let why = if links.contains_key(&ino) { "waiting" } else { "outside" };
                     f.peer_socket(ino).term("why", why).num("listener", ino)
                 }
                 Link::Connected(ino) => f.peer_socket(ino).term("why", "elsewhere"),

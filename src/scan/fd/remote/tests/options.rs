@@ -4,8 +4,8 @@ use super::*;
 use crate::criu_model::socket_options::UNSAVED;
 
 fn unsaved(fd: &impl AsRawFd) -> Vec<&'static str> {
-    let told = ask(fd, SocketQuery { options: true, ..SocketQuery::default() }).unsaved_options;
-    UNSAVED.iter().filter(|o| told.contains(&(o.level, o.number))).map(|o| o.name).collect()
+    let found_options = ask(fd, SocketQuery { options: true, ..SocketQuery::default() }).unsaved_options;
+    UNSAVED.iter().filter(|o| found_options.contains(&(o.level, o.number))).map(|o| o.name).collect()
 }
 
 /// Sockets of every kind, as they are made.
