@@ -359,6 +359,14 @@ impl<'a> Model<'a> {
         node.covered || self.children(node).any(|c| c.info.mountpoint == node.info.mountpoint)
     }
 
+    /// Whether the restore takes this mount for a covered one, though it is visible: there each mount is looked at after its parent,
+    /// and one whose parent is covered counts as covered, too, also if it is what covers it (`mnt_is_overmounted`, called by
+    /// `prepare_is_overmounted`, criu/mount.c, 3.17.1 to 4.3).
+    pub(crate) fn is_overmounted_at_restore(&self, node: &Node) -> bool {
+        let parents = std::iter::successors(Some(node), |n| self.parent(n)).take(self.nodes.len());
+        parents.into_iter().any(|n| self.is_overmounted(n))
+    }
+
     /// Whether a dropped mount hides this one: CRIU opens the mountpoint of a mount without children that no other one covers,
     /// as far as it knows, and finds what is on top (`open_mountpoint`, criu/mount.c). It does not notice if that is of the
     /// same device.

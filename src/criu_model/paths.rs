@@ -37,10 +37,19 @@ pub(crate) enum Problem {
     Unlinkable(Unlinkable),
     /// Nothing leads to it, and where the restore makes it again is a mount that is read-only.
     NoPlace,
+    /// The same, in a mount namespace that the restore makes, which takes that mount for a covered one.
+    NoVisiblePlace,
     Silly,
     Reused,
     /// errno of the stat.
     Stat(i32),
+}
+
+impl Problem {
+    /// The dump is made.
+    fn is_of_restore(&self) -> bool {
+        matches!(self, Problem::NoPlace | Problem::NoVisiblePlace)
+    }
 }
 
 /// Why no hard link can be made to a file.
@@ -95,7 +104,7 @@ pub(crate) fn all<'a>(snap: &'a Snapshot, host: &Host, model: &Model) -> Vec<Pat
                 file,
                 role,
                 path: path.map(Bytes::from),
-                forgotten: role == Role::Exe && problem != Problem::NoPlace,
+                forgotten: role == Role::Exe && !problem.is_of_restore(),
                 problem,
                 unless,
             });
@@ -122,7 +131,7 @@ pub(crate) fn all<'a>(snap: &'a Snapshot, host: &Host, model: &Model) -> Vec<Pat
         }
     }
     // A directory is made once, where it was met first, and opened there.
-    for bad in bad.iter_mut().filter(|b| b.problem == Problem::NoPlace) {
+    for bad in bad.iter_mut().filter(|b| b.problem.is_of_restore()) {
         if removed_dirs.contains(&(bad.file.attr.dev, bad.file.attr.ino)) {
             bad.unless = bad.unless.or(Gate::FACT_UNKNOWN);
         }
@@ -214,7 +223,7 @@ fn problem(
         if let Some((problem, known)) = too_big(host, file) {
             return Some((problem, unless.or(known)));
         }
-        return has_no_place(snap, model, node, path?).then_some((Problem::NoPlace, unless));
+        return no_place(snap, model, node, path?).map(|problem| (problem, unless));
     }
     let remap = host.gate(&[Opt::LinkRemap]);
     if is_nfs(&node.info.fstype) && path.is_some_and(is_silly_name) {
@@ -301,13 +310,22 @@ pub(crate) fn is_beside(file: &OpenFile, above: Option<u64>) -> bool {
 }
 
 /// Whether the restore cannot make a file again whose last name was this: that is on a mount that is read-only. In a mount
-/// namespace that CRIU makes it is not (`try_remount_writable`), in its own CRIU leaves it as it is (`nomntns_create_ghost`).
-fn has_no_place(snap: &Snapshot, model: &Model, node: &Node, path: &[u8]) -> bool {
-    is_read_only(node.info)
-        && snap.root_shares(|n| n.mnt) == Some(true)
-        && Some(node.table.ns) == snap.criu.ns.mnt
-        // The path leads to another mount now.
-        && !model.children(node).any(|child| is_sub_path(path, &child.info.mountpoint))
+/// namespace that CRIU makes it is not, if CRIU takes the mount for a visible one (`try_remount_writable`), in its own CRIU leaves it
+/// as it is (`nomntns_create_ghost`).
+fn no_place(snap: &Snapshot, model: &Model, node: &Node, path: &[u8]) -> Option<Problem> {
+    match snap.root_shares(|n| n.mnt)? {
+        true => {
+            let fails = is_read_only(node.info)
+                && Some(node.table.ns) == snap.criu.ns.mnt
+                // The path leads to another mount now.
+                && !model.children(node).any(|child| is_sub_path(path, &child.info.mountpoint));
+            fails.then_some(Problem::NoPlace)
+        }
+        false => {
+            let fails = node.info.has_option(b"ro") && model.is_overmounted_at_restore(node);
+            fails.then_some(Problem::NoVisiblePlace)
+        }
+    }
 }
 
 fn is_read_only(mount: &MountInfo) -> bool {

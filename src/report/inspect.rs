@@ -122,6 +122,10 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("mnt-newline", &["grep -F '\\012' /proc/PID/mountinfo"]),
     ("link-remap-left", &["ls -l /proc/PID/fd/FD", "stat -L /proc/PID/fd/FD   # Links"]),
     ("ro-mount-deleted", &["ls -l /proc/PID/fd/FD", "findmnt -N PID -o ID,TARGET,OPTIONS   # ro"]),
+    (
+        "ro-mount-stacked",
+        &["ls -l /proc/PID/fd/FD", "findmnt -N PID -o ID,PARENT,TARGET,OPTIONS   # ro, and two on one mountpoint"],
+    ),
     ("fifo-packet", &["ls -l /proc/PID/fd/FD", "grep flags /proc/PID/fdinfo/FD   # 040000: O_DIRECT"]),
     ("lost-receive-queue", &["nsenter -t PID -n ss -uwanpe | grep -w INO   # Recv-Q"]),
     ("lost-send-queue", &["nsenter -t PID -n ss -uwanpe | grep -w INO   # Send-Q"]),

@@ -174,6 +174,7 @@ pub static RULES: &[&Rule] = &[
     &files::proc_thread::PROC_THREAD_FD,
     &files::fifo::FIFO_PACKET,
     &files::ghost::RO_MOUNT_DELETED,
+    &files::ghost::RO_MOUNT_STACKED,
     &files::ghost::LINK_REMAP_LEFT,
     &mounts::mountpoint::MNT_NEWLINE,
     &namespaces::user_proc::USERNS_PROC,

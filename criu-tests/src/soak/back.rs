@@ -50,6 +50,7 @@ const HARNESS: &[&str] = &[
     // Groups of the freezer are this program's, and taken away.
     "cg: bad cgroup path",
     "cg: Abort restore of existing cgroups",
+    "cg: Cgroup dir ",
     // After --empty-ns net somebody has to set the network up before its sockets are restored.
     "Can't connect inet socket back: Network is unreachable",
     "Cannot assign requested address",

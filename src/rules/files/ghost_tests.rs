@@ -2,7 +2,9 @@
 
 use super::path_tests::*;
 use crate::criu::{Host, Options, Release};
-use crate::rules::files::ghost::{GHOST_TOO_BIG, LINK_REMAP_LEFT, LINK_REMAP_NEEDED, RO_MOUNT_DELETED};
+use crate::rules::files::ghost::{
+    GHOST_TOO_BIG, LINK_REMAP_LEFT, LINK_REMAP_NEEDED, RO_MOUNT_DELETED, RO_MOUNT_STACKED,
+};
 use crate::rules::testkit::*;
 use crate::snapshot::{Link, OpenFile, PathMismatch, Snapshot};
 
@@ -40,6 +42,30 @@ fn deleted_on_a_read_only_mount() {
     let file = s.tasks[0].files.remove(0);
     s.tasks[0].exe = Some(Link { text: "/ro/f (deleted)".into(), file: Some(file) });
     judged(&s, UNRESTORABLE);
+}
+
+#[test]
+fn deleted_on_a_read_only_mount_of_a_stack() {
+    let judged = |table: &[u8], kind, expected| {
+        let mut s = at(snap(vec![file(3, kind, 0x2b)]), table);
+        let f = &mut s.tasks[0].files[0];
+        f.link = Some("/mnt/f (deleted)".into());
+        (f.attr.nlink, f.attr.mnt_id) = (0, Some(31));
+        alone(&RO_MOUNT_STACKED, &s, &host(), expected);
+    };
+    const STACK: &[u8] = b"15 1 254:0 / / rw - ext4 /dev/vda rw\n\
+        30 15 0:30 / /mnt rw - tmpfs tmpfs rw\n\
+        31 30 0:31 / /mnt ro - tmpfs tmpfs rw\n";
+    const WRITABLE: &[u8] = b"15 1 254:0 / / rw - ext4 /dev/vda rw\n\
+        30 15 0:30 / /mnt ro - tmpfs tmpfs rw\n\
+        31 30 0:31 / /mnt rw - tmpfs tmpfs ro\n";
+    const SINGLE: &[u8] = b"15 1 254:0 / / rw - ext4 /dev/vda rw\n\
+        31 15 0:31 / /mnt ro - tmpfs tmpfs rw\n";
+    for kind in [libc::S_IFREG, libc::S_IFDIR, libc::S_IFIFO] {
+        judged(STACK, kind, UNRESTORABLE);
+        judged(WRITABLE, kind, None);
+        judged(SINGLE, kind, None);
+    }
 }
 
 #[test]

@@ -7,12 +7,12 @@ use crate::rules::{Evidence, Finding, Other, Phase, Remedy, Rule, Value, Version
 
 pub(crate) static TTY_SESSION_LOST: Rule = Rule {
     id: "tty-session-lost",
-    summary: "The master of a terminal whose session is outside of the tree, with --shell-job.",
+    summary: "A terminal whose session is outside of the tree, with --shell-job: its master, or one that is named as external.",
     group: "Dumped, but not restored",
-    condition: "The master of a pseudoterminal is open in the tree, the terminal controls a session whose leader is not in the tree, no other \
-           terminal of that session is open in the tree, and --shell-job is given: that lets the dump pass, and the restore \
+    condition: "The master of a pseudoterminal, or a terminal that --external names, is open in the tree, it controls a session whose leader is \
+           not in the tree, no other terminal of that session is open in the tree, and --shell-job is given: that lets the dump pass, and the restore \
            looks for the leader all the same.",
-    message: "master of pseudoterminal {index} of session {sid}, whose leader is not in the tree: --shell-job lets it be dumped, and the \
+    message: "{side}[ {index}][, {path},] of session {sid}, whose leader is not in the tree: --shell-job lets it be dumped, and the \
            restore looks for the leader",
     criu: &["{at the restore} No task found with sid %d"],
     source: "criu/tty.c:tty_find_restoring_task",
@@ -30,11 +30,17 @@ pub(crate) static TTY_SESSION_LOST: Rule = Rule {
         for found in dangling_sessions(ctx) {
             let of_session = list.iter().filter(|t| t.session.is_none_or(|s| s.sid == found.sid)).count();
             let t = found.terminal;
-            if found.doubt || found.fault != "outside" || t.driver != Driver::Master || of_session != 1 {
+            // An external one counts as a master, whatever it is (`__tty_is_master`).
+            let (is_master, gate) = match t.driver {
+                Driver::External => (true, Gate::InForce),
+                driver => (driver == Driver::Master, t.gate),
+            };
+            if found.doubt || found.fault != "outside" || !is_master || of_session != 1 {
                 continue;
             }
-            let f = Finding::on_file(rule, t.task, t.file).num("sid", found.sid);
-            sink.push_unless(t.gate, f.fact_opt("index", t.index.map(Value::Num)).other(Other::Process(found.sid)));
+            let side = if t.driver == Driver::Master { "master of pseudoterminal" } else { "external terminal" };
+            let f = Finding::on_file(rule, t.task, t.file).num("sid", found.sid).term("side", side);
+            sink.push_unless(gate, f.fact_opt("index", t.index.map(Value::Num)).other(Other::Process(found.sid)));
         }
     },
 };
@@ -106,6 +112,8 @@ mod tests {
         for fine in [master(3, 0), master(3, 100)] {
             assert_eq!(verdict(&TTY_SESSION_LOST, &snap(vec![fine]), &job), None);
         }
+        let external = Host { externals: Some(vec![tty_key(&master(3, 70)).into_bytes().into()]), ..job.clone() };
+        assert_eq!(verdict(&TTY_SESSION_LOST, &outside, &external), Some(Verdict::Unrestorable));
         // The restore sets the session through another terminal of it.
         let mut s = snap(vec![slave(4), master(3, 70)]);
         (s.tasks[0].tty_nr, s.tasks[0].tpgid, s.tasks[0].sid) = (136 << 8 | 4, 100, 70);
