@@ -193,7 +193,8 @@ mod tests {
                 let before_comment = command.split("   #").next().unwrap();
                 for word in before_comment.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| w.len() > 1) {
                     let known = ["PID", "FD", "INO", "MOUNTPOINT", "PROGRAM"];
-                    let names = ["ID", "TARGET", "SOURCE", "FSTYPE", "PROPAGATION", "OPTIONS", "SYSV", "DIAG"];
+                    let names =
+                        ["ID", "PARENT", "TARGET", "SOURCE", "FSTYPE", "PROPAGATION", "OPTIONS", "SYSV", "DIAG"];
                     let placeholder = word.chars().all(|c| c.is_ascii_uppercase());
                     assert!(
                         !placeholder || known.contains(&word) || names.contains(&word),

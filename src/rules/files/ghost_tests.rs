@@ -48,6 +48,7 @@ fn deleted_on_a_read_only_mount() {
 fn deleted_on_a_read_only_mount_of_a_stack() {
     let judged = |table: &[u8], kind, expected| {
         let mut s = at(snap(vec![file(3, kind, 0x2b)]), table);
+        (s.tasks[0].ns.mnt, s.criu.ns.mnt) = (Some(CRIU_NS), Some(CRIU_NS + 1));
         let f = &mut s.tasks[0].files[0];
         f.link = Some("/mnt/f (deleted)".into());
         (f.attr.nlink, f.attr.mnt_id) = (0, Some(31));

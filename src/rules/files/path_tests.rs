@@ -4,7 +4,7 @@ use crate::criu::{Host, Opt, Options, Release};
 use crate::criu_model::paths::external_key;
 use crate::rules::files::buildid::BUILDID_OPEN;
 use crate::rules::files::ghost::{
-    GHOST_TOO_BIG, LINK_REMAP_FAILED, LINK_REMAP_LEFT, LINK_REMAP_NEEDED, NFS_SILLY, RO_MOUNT_DELETED,
+    GHOST_TOO_BIG, LINK_REMAP_FAILED, LINK_REMAP_LEFT, LINK_REMAP_NEEDED, NFS_SILLY, RO_MOUNT_DELETED, RO_MOUNT_STACKED,
 };
 use crate::rules::files::memfd::EXE_MEMFD;
 use crate::rules::files::path::*;
@@ -60,13 +60,14 @@ pub(super) fn mapped(change: impl FnOnce(&mut OpenFile)) -> Snapshot {
 
 /// What all path rules say.
 fn rules(snap: &Snapshot, host: &Host) -> Vec<(&'static str, Verdict)> {
-    let all: [&Rule; 13] = [
+    let all: [&Rule; 14] = [
         &FILE_MOUNT_UNKNOWN,
         &MQUEUE_FD,
         &FILE_OVERMOUNTED,
         &FILE_ODD_PATH,
         &GHOST_TOO_BIG,
         &RO_MOUNT_DELETED,
+        &RO_MOUNT_STACKED,
         &LINK_REMAP_NEEDED,
         &LINK_REMAP_LEFT,
         &LINK_REMAP_FAILED,

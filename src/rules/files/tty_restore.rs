@@ -12,7 +12,7 @@ pub(crate) static TTY_SESSION_LOST: Rule = Rule {
     condition: "The master of a pseudoterminal, or a terminal that --external names, is open in the tree, it controls a session whose leader is \
            not in the tree, no other terminal of that session is open in the tree, and --shell-job is given: that lets the dump pass, and the restore \
            looks for the leader all the same.",
-    message: "{side}[ {index}][, {path},] of session {sid}, whose leader is not in the tree: --shell-job lets it be dumped, and the \
+    message: "{side?master=master of pseudoterminal {index}|external=external terminal {path}} of session {sid}, whose leader is not in the tree: --shell-job lets it be dumped, and the \
            restore looks for the leader",
     criu: &["{at the restore} No task found with sid %d"],
     source: "criu/tty.c:tty_find_restoring_task",
@@ -38,7 +38,7 @@ pub(crate) static TTY_SESSION_LOST: Rule = Rule {
             if found.doubt || found.fault != "outside" || !is_master || of_session != 1 {
                 continue;
             }
-            let side = if t.driver == Driver::Master { "master of pseudoterminal" } else { "external terminal" };
+            let side = if t.driver == Driver::Master { "master" } else { "external" };
             let f = Finding::on_file(rule, t.task, t.file).num("sid", found.sid).term("side", side);
             sink.push_unless(gate, f.fact_opt("index", t.index.map(Value::Num)).other(Other::Process(found.sid)));
         }
