@@ -65,7 +65,15 @@ pub(crate) struct Node<'a> {
     pub root: &'a [u8],
     /// Covered by a sibling of it or of an ancestor.
     covered: bool,
-    /// [`Model::is_hidden`], once somebody has asked.
+    /// What is asked for each file that lies on it, and takes all its children, or parents, to answer.
+    asked: Asked,
+}
+
+#[derive(Default)]
+struct Asked {
+    has_child_on_it: OnceCell<bool>,
+    covered_at_restore: OnceCell<bool>,
+    below: OnceCell<Prefixes>,
     hidden: OnceCell<bool>,
 }
 
@@ -172,7 +180,7 @@ impl<'a> Model<'a> {
                 external: External::No,
                 root,
                 covered: false,
-                hidden: OnceCell::new(),
+                asked: Asked::default(),
             });
         }
         for i in start..self.nodes.len() {
@@ -356,7 +364,14 @@ impl<'a> Model<'a> {
 
     /// mnt_is_overmounted: covered by a sibling of it or of an ancestor, or by a child on the same mountpoint.
     pub(crate) fn is_overmounted(&self, node: &Node) -> bool {
-        node.covered || self.children(node).any(|c| c.info.mountpoint == node.info.mountpoint)
+        let on_it = || self.children(node).any(|c| c.info.mountpoint == node.info.mountpoint);
+        node.covered || *node.asked.has_child_on_it.get_or_init(on_it)
+    }
+
+    /// Whether the path leads to another mount, which is below this one.
+    pub(crate) fn leads_below(&self, node: &Node, path: &[u8]) -> bool {
+        let children = || Prefixes::of_directories(self.children(node).map(|c| &*c.info.mountpoint));
+        node.asked.below.get_or_init(children).hold(path)
     }
 
     /// Whether the restore takes this mount for a covered one, though it is visible: there each mount is looked at after its parent,
@@ -364,14 +379,20 @@ impl<'a> Model<'a> {
     /// `prepare_is_overmounted`, criu/mount.c, 3.17.1 to 4.3).
     pub(crate) fn is_overmounted_at_restore(&self, node: &Node) -> bool {
         let parents = std::iter::successors(Some(node), |n| self.parent(n)).take(self.nodes.len());
-        parents.into_iter().any(|n| self.is_overmounted(n))
+        let mut open = Vec::new();
+        let known = parents.into_iter().find_map(|n| {
+            open.push(n);
+            n.asked.covered_at_restore.get().copied()
+        });
+        let covered = |above, n: &&Node| *n.asked.covered_at_restore.get_or_init(|| above || self.is_overmounted(n));
+        open.iter().rev().fold(known.unwrap_or(false), covered)
     }
 
     /// Whether a dropped mount hides this one: CRIU opens the mountpoint of a mount without children that no other one covers,
     /// as far as it knows, and finds what is on top (`open_mountpoint`, criu/mount.c). It does not notice if that is of the
     /// same device.
     pub(crate) fn is_hidden(&self, node: &Node<'a>) -> bool {
-        *node.hidden.get_or_init(|| self.finds_dropped(node) || self.unmounts_dropped(node))
+        *node.asked.hidden.get_or_init(|| self.finds_dropped(node) || self.unmounts_dropped(node))
     }
 
     /// Whether CRIU, which unmounts as many as it knows to cover this one from the mountpoint, takes away dropped ones that lie on

@@ -7,7 +7,7 @@
 use crate::bytes::{file_name, Bytes};
 use crate::criu::{externals, Cap, Gate, Host, Opt};
 use crate::criu_model::devices::{is_accepted, tty_driver, tty_external};
-use crate::criu_model::mounts::{is_sub_path, Model, Node};
+use crate::criu_model::mounts::{Model, Node};
 use crate::parse::mountinfo::MountInfo;
 use crate::snapshot::{Dev, Mapping, OpenFile, PathMismatch, Probe, Snapshot, Task};
 use std::collections::{BTreeMap, HashSet};
@@ -318,7 +318,7 @@ fn no_place(snap: &Snapshot, model: &Model, node: &Node, path: &[u8]) -> Option<
             let fails = is_read_only(node.info)
                 && Some(node.table.ns) == snap.criu.ns.mnt
                 // The path leads to another mount now.
-                && !model.children(node).any(|child| is_sub_path(path, &child.info.mountpoint));
+                && !model.leads_below(node, path);
             fails.then_some(Problem::NoPlace)
         }
         false => {

@@ -228,4 +228,25 @@ fn overmounts() {
     let hidden = |id| model.is_overmounted(model.by_id(id).unwrap());
     // 42 lies under 41 (a sibling on a prefix of its path), 43 with it; 41 and 44 are seen.
     assert_eq!([41, 42, 43, 44].map(hidden), [false, true, true, false]);
+    assert_eq!([42, 41].map(|id| model.leads_below(model.by_id(id).unwrap(), b"/a/b/f")), [true, false]);
+}
+
+#[test]
+fn what_the_restore_takes_for_covered() {
+    let s = in_mntns(&format!(
+        "{ROOT}41 40 0:60 / /a rw - tmpfs a rw\n42 41 0:61 / /a rw - tmpfs b rw\n43 42 0:62 / /a/b rw - tmpfs c rw\n44 40 0:63 / /c rw - tmpfs d rw\n\
+         45 44 0:64 / /c/d rw - tmpfs e rw"
+    ));
+    let (snap, host) = (s, host());
+    let ctx = Ctx::new(&snap, &host);
+    let model = &ctx.mounts;
+    let node = |id| model.by_id(id).unwrap();
+    // 42 is on top of 41, and 43 is on it: both are seen.
+    assert_eq!([41, 42, 43, 44, 45].map(|id| model.is_overmounted(node(id))), [true, false, false, false, false]);
+    // In any order.
+    for order in [[43, 42, 41, 45, 44], [41, 42, 43, 44, 45]] {
+        let model = crate::criu_model::mounts::Model::new(&snap, &host);
+        let covered = order.map(|id| model.is_overmounted_at_restore(model.by_id(id).unwrap()));
+        assert_eq!(covered, order.map(|id| id < 44));
+    }
 }
