@@ -19,6 +19,8 @@ pub struct With {
 pub fn run(dir: &str, ready: Option<&str>, with: &With, words: &[String]) -> Res<i32> {
     furnish(dir).map_err(|e| Fail::Skip(format!("{dir}: {e}")))?;
     let part = ready.map(|r| format!("{r}.part"));
+    // In that root there may be no /proc, by which to find what a process that fails leaves behind.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let pid = sys::fork()?;
     if pid == 0 {
         let entered = enter(dir, part.as_deref(), with.volume.as_deref());
@@ -41,6 +43,9 @@ pub fn run(dir: &str, ready: Option<&str>, with: &With, words: &[String]) -> Res
         unsafe { libc::_exit(status) };
     }
     let st = test_signals::wait(pid, 0).ok().flatten().unwrap_or_default();
+    if st != 0 {
+        sys::kill_descendants();
+    }
     if let (0, Some(part), Some(ready)) = (st, part, ready) {
         std::fs::rename(&part, ready).map_err(|e| Fail::Broken(format!("{part}: {e}")))?;
     }
