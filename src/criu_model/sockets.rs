@@ -122,7 +122,7 @@ impl<'a> Socks<'a> {
 
     /// Whether the kernel has listed in full what there is of these sockets in this namespace, or that it cannot list them; or
     /// CRIU does not ask.
-    pub(crate) fn is_told(&self, netns: u64, family: i32) -> bool {
+    pub(crate) fn is_answered(&self, netns: u64, family: i32) -> bool {
         self.collects(netns) == Some(false)
             || self.listed_whole(netns, family, 0)
             || self.diag_missing(netns, family, 0).is_some()
@@ -151,8 +151,8 @@ impl<'a> Socks<'a> {
     }
 
     /// Whether the kernel has listed the UNIX sockets of every namespace of the tree, or that it cannot list them.
-    pub(crate) fn all_unix_told(&self) -> bool {
-        !self.nets_unknown && self.nets.iter().all(|ns| self.is_told(*ns, libc::AF_UNIX))
+    pub(crate) fn all_unix_answered(&self) -> bool {
+        !self.nets_unknown && self.nets.iter().all(|ns| self.is_answered(*ns, libc::AF_UNIX))
     }
 
     /// The errno with which the kernel refused to list sockets of this kind in the namespace, if CRIU would be refused the

@@ -264,12 +264,12 @@ pub(crate) static PATH_TOO_LONG: Rule = Rule {
             matches!(f.kind(), libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK | libc::S_IFIFO)
                 && f.link.as_ref().is_none_or(|l| l.starts_with(b"/"))
         };
-        let untold: HashSet<(i32, Option<i32>)> =
+        let too_long: HashSet<(i32, Option<i32>)> =
             ctx.snap.unchecked.iter().filter(|u| is_too_long(u, Probe::FdLink)).map(|u| (u.pid, u.fd)).collect();
         for (task, file) in ctx.files().filter(|(_, f)| path(f)) {
             let length = file.link.as_ref().map(|l| l.len()).filter(|l| *l >= LINK_BUFFER);
-            // The kernel's refusal to tell the link is all there is to see of a longer one.
-            if length.is_some() || file.fd().is_some_and(|fd| untold.contains(&(task.pid, Some(fd)))) {
+            // The kernel's refusal to give the link is all there is to see of a longer one.
+            if length.is_some() || file.fd().is_some_and(|fd| too_long.contains(&(task.pid, Some(fd)))) {
                 let mut f = crate::rules::Finding::on_file(rule, task, file).term("what", "fd");
                 f.facts.retain(|(name, _)| name != "path");
                 sink.push(f.fact_opt("length", length.map(count)));

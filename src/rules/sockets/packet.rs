@@ -125,7 +125,7 @@ fn ring_unopened(rule: &Rule, ctx: &Ctx, sink: &mut Sink) {
             let why = match socks.get(&ino) {
                 Some(s) if opened && s.packet().is_some() => continue,
                 Some(s) if opened && s.family() == Some(libc::AF_PACKET) => {
-                    whole = s.netns().is_some_and(|ns| ctx.socks.is_told(ns, libc::AF_PACKET));
+                    whole = s.netns().is_some_and(|ns| ctx.socks.is_answered(ns, libc::AF_PACKET));
                     "unlisted"
                 }
                 Some(_) if opened => "no-packet",

@@ -209,7 +209,7 @@ fn unread(u: &UnixDiag) -> Option<u32> {
 /// Where they could not be listed, that is so of any that is in no list.
 pub(crate) fn may_hold_descriptors(ctx: &Ctx) -> bool {
     let unlisted = |s: &Sock| s.diag().is_none() && s.family().is_none_or(|family| family == libc::AF_UNIX);
-    (!ctx.socks.all_unix_told() && ctx.socks.all.iter().any(unlisted))
+    (!ctx.socks.all_unix_answered() && ctx.socks.all.iter().any(unlisted))
         || unix_sockets(ctx)
             .any(|(s, u)| unread(u).is_some() && !is_examined(s) && s.queue().and_then(|q| q.scm_fds) != Some(0))
 }

@@ -87,7 +87,7 @@ impl Side {
     }
 
     /// The counts in words.
-    pub fn told(&self) -> String {
+    pub fn summary(&self) -> String {
         let mut parts = vec![format!("{} made", self.made)];
         let rules: Vec<String> = self.rules.iter().map(|(r, [e, f])| format!("{r} {e} early {f} frozen")).collect();
         if self.refused > 0 {

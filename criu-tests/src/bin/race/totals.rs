@@ -46,8 +46,8 @@ impl Totals {
                 self.with[1] += with.dumps - with.made - with.refused;
                 self.with[2] += with.refused;
                 println!("{name}: {} pairs{}", with.dumps, if wrong.is_empty() { "" } else { ": FAILED" });
-                println!("    alone, {}: {}", alone.dumps, alone.told());
-                println!("    with, {}: {}", with.dumps, with.told());
+                println!("    alone, {}: {}", alone.dumps, alone.summary());
+                println!("    with, {}: {}", with.dumps, with.summary());
                 wrong.iter().for_each(|w| println!("    {w}"));
             }
         }

@@ -45,7 +45,7 @@ pub fn name(name: &str) {
 
 impl World {
     /// As the words after `--tree KIND` or `--again` tell it: SEED DEADLINE DIR.
-    pub fn told(words: &[String]) -> Option<World> {
+    pub fn of_words(words: &[String]) -> Option<World> {
         let [seed, deadline, dir] = words else { return None };
         Some(World { rng: Random::new(seed.parse().ok()?), deadline: deadline.parse().ok()?, dir: dir.into() })
     }
@@ -166,7 +166,7 @@ fn idle(w: &mut World, descriptors: usize) -> io::Result<()> {
 pub fn run(words: &[String], rooted: bool) -> Option<()> {
     let (kind, words) = words.split_first()?;
     let kind = kinds::find(kind)?;
-    let mut world = World::told(words)?;
+    let mut world = World::of_words(words)?;
     if rooted {
         world.rooted();
     }

@@ -77,7 +77,7 @@ fn exec_again(w: &mut World) -> io::Result<()> {
 
 /// The program under `--again`.
 pub fn again(words: &[String]) -> Option<()> {
-    let mut w = World::told(words)?;
+    let mut w = World::of_words(words)?;
     w.arm();
     name("exec");
     if let Err(e) = exec_again(&mut w) {
