@@ -120,6 +120,7 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("proc-thread-fd", &["ls -l /proc/PID/fd/FD", "readlink /proc/PID/cwd", "ls /proc/PID/task"]),
     ("userns-proc", NAMESPACES),
     ("mnt-newline", &["grep -F '\\012' /proc/PID/mountinfo"]),
+    ("mnt-overlay", &["findmnt -N PID -t overlay -o ID,TARGET,OPTIONS"]),
     ("link-remap-left", &["ls -l /proc/PID/fd/FD", "stat -L /proc/PID/fd/FD   # Links"]),
     ("ro-mount-deleted", &["ls -l /proc/PID/fd/FD", "findmnt -N PID -o ID,TARGET,OPTIONS   # ro"]),
     (

@@ -177,6 +177,7 @@ pub static RULES: &[&Rule] = &[
     &files::ghost::RO_MOUNT_STACKED,
     &files::ghost::LINK_REMAP_LEFT,
     &mounts::mountpoint::MNT_NEWLINE,
+    &mounts::overlay::MNT_OVERLAY,
     &namespaces::user_proc::USERNS_PROC,
     &namespaces::ns_fd::NSFD_OUTSIDE,
     &files::epoll::EPOLL_ESCAPED,

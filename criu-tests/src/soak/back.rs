@@ -27,7 +27,6 @@ const KNOWN: &[(&[&str], &str)] = &[
     ),
     (&["Can't restore sub-task in NS"], "a namespace of a child, the root being in CRIU's"),
     (&["unix: Can't change working dir"], "a socket whose directory has gone, in a tree with several mount namespaces"),
-    (&["mnt: Unable to mount overlay"], "an overlay whose layers are below the tree's root"),
 ];
 
 /// What the log says where another process of this machine is in the way.

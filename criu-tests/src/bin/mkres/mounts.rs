@@ -17,7 +17,7 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "layers",
-        help: "to=DIR: an overlay with a line in the mount table that is longer than a page; deep: than nearly two",
+        help: "to=DIR: an overlay with a line in the mount table that is longer than a page; deep: than nearly two; few: with two layers",
         make: layers,
     },
     Kind {
@@ -68,8 +68,11 @@ fn odd_mount(_: &mut Ctx, a: &Args) -> Res {
 fn layers(_: &mut Ctx, a: &Args) -> Res {
     // The kernel takes up to 4095 bytes of options; the line has the rest of the mount beside them.
     const LAYERS: usize = 16;
-    let name = "l".repeat((4090 - "lowerdir=".len()) / LAYERS - "/nn:".len());
-    let dirs: Vec<String> = (0..LAYERS).map(|i| format!("/{i:02}{name}")).collect();
+    let (number, name) = match a.has("few") {
+        true => (2, "l".to_string()),
+        false => (LAYERS, "l".repeat((4090 - "lowerdir=".len()) / LAYERS - "/nn:".len())),
+    };
+    let dirs: Vec<String> = (0..number).map(|i| format!("/{i:02}{name}")).collect();
     dirs.iter().try_for_each(|d| make_dir(d))?;
     let mut to = a.need("to")?.to_string();
     if a.has("deep") {
