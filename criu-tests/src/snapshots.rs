@@ -33,7 +33,7 @@ impl Taker<'_> {
         let made = make(f, self.setup, &dir).map_err(why);
         let taken = made.and_then(|stage| {
             let pid = dumped(f, &stage.tree).map_err(why)?;
-            self.tree(f.name, pid, &|criu| options(f, criu, &stage.tree).map_err(why), f.hangs.is_none())
+            self.tree(f.name, pid, &|criu| options(f, criu, &stage.tree).map_err(why), f.hangs.is_none() && !f.dies)
         });
         let _ = std::fs::remove_dir_all(&dir);
         taken

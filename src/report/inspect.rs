@@ -67,6 +67,7 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("no-exec-vma", &["grep x /proc/PID/maps"]),
     ("exec-vma-shared", &["grep ' [-rw]*x[ps] ' /proc/PID/maps | head -1"]),
     ("address-space-full", &["grep 'address space' /proc/PID/limits", "grep VmSize /proc/PID/status"]),
+    ("rseq-area", &["grep -n . /proc/PID/maps   # rw at the address"]),
     ("criu-leftover", &["ls -l /proc/PID/fd | grep -i criumfd", "grep -i criumfd /proc/PID/maps"]),
     ("freeze-stopped", &["ps -o pid,stat,comm -p PID", "grep freezer /proc/PID/cgroup"]),
     ("lsm-profile-malformed", &["grep lsm-profile /etc/criu/*.conf"]),

@@ -105,6 +105,7 @@ pub static RULES: &[&Rule] = &[
     &tasks::state::FD_TABLE_FULL,
     &memory::address_space::ADDRESS_SPACE_FULL,
     &memory::leftover::CRIU_LEFTOVER,
+    &memory::rseq::RSEQ_AREA,
     &tasks::shared::SHARED_MM,
     &tasks::shared::SHARED_FS,
     &tasks::shared::SHARED_SIGHAND,

@@ -78,7 +78,7 @@ fn each_pass_fills_what_it_says() {
     assert_ne!(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), c"/tmp".as_ptr(), libc::IN_DELETE_SELF) }, -1);
     let (host, me) = (testkit::host(), std::process::id().cast_signed());
     for look in [ScanPhase::Early, ScanPhase::Frozen] {
-        let registers = |tids: &[i32]| vec![Some(Regs { size: 216, cs: 0x33 }); tids.len()];
+        let registers = |tids: &[i32]| vec![Some(Regs { size: 216, cs: 0x33, rseq: 0 }); tids.len()];
         let mut session = ScanSession { registers: &registers, ..ScanSession::in_place() };
         let (mut scan, ids, mut snap) = walked(me, look, &host, &mut session).unwrap();
         let mut filled = Vec::new();

@@ -192,7 +192,9 @@ impl Exchange {
             FromScanner::NoReport => self.scanner.place.remove(),
             FromScanner::Syslog(text) => self.syslog = Some(text.to_owned()),
             FromScanner::Registers(tids) => {
-                let one = |tid| registers::read(tid).map_or((0, 0), |r| (u32::try_from(r.size).unwrap_or(0), r.cs));
+                let one = |tid| {
+                    registers::read(tid).map_or((0, 0, 0), |r| (u32::try_from(r.size).unwrap_or(0), r.cs, r.rseq))
+                };
                 self.send(&ToScanner::Registers(tids.iter().map(one).collect()))?;
             }
             FromScanner::Verdict { refuse } => {

@@ -102,7 +102,9 @@ impl Channel {
                 Some(ToScanner::Registers(answers)) => Some(answers),
                 _ => None,
             });
-            let regs = |(size, cs): &(u32, u64)| (*size > 0).then_some(Regs { size: *size as usize, cs: *cs });
+            let regs = |(size, cs, rseq): &(u32, u64, u64)| {
+                (*size > 0).then_some(Regs { size: *size as usize, cs: *cs, rseq: *rseq })
+            };
             let mut answers = answers.unwrap_or_default().into_iter();
             all.extend(some.iter().map(|_| answers.next().as_ref().and_then(regs)));
         }

@@ -138,6 +138,9 @@ pub(crate) fn sanitized(text: &str) -> String {
     out
 }
 
+/// Bytes of the answer about one thread.
+const ANSWER: usize = 20;
+
 /// What the parent sends. Only our own process made it: what is not of its form ends the scanner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToScanner<'a> {
@@ -149,8 +152,8 @@ pub enum ToScanner<'a> {
     End { failed: bool },
     /// The report is in its place: its path. Or why it is not.
     Written(Result<&'a [u8], &'a str>),
-    /// Sizes of the register sets, and code segments; 0: could not be read.
-    Registers(Vec<(u32, u64)>),
+    /// Sizes of the register sets, code segments and addresses for rseq(2); 0: could not be read.
+    Registers(Vec<(u32, u64, u64)>),
 }
 
 impl<'a> ToScanner<'a> {
@@ -164,12 +167,14 @@ impl<'a> ToScanner<'a> {
             (b'e', [failed]) => ToScanner::End { failed: *failed != 0 },
             (b'w', [1, path @ ..]) => ToScanner::Written(Ok(path)),
             (b'w', [0, why @ ..]) => ToScanner::Written(Err(std::str::from_utf8(why).ok()?)),
-            (b't', answers) if answers.len() % 12 == 0 => {
+            (b't', answers) if answers.len() % ANSWER == 0 => {
                 let one = |answer: &[u8]| {
-                    let (size, segment) = answer.split_first_chunk::<4>()?;
-                    Some((u32::from_ne_bytes(*size), u64::from_ne_bytes(segment.try_into().ok()?)))
+                    let (size, rest) = answer.split_first_chunk::<4>()?;
+                    let (segment, rseq) = rest.split_first_chunk::<8>()?;
+                    let rseq = u64::from_ne_bytes(rseq.try_into().ok()?);
+                    Some((u32::from_ne_bytes(*size), u64::from_ne_bytes(*segment), rseq))
                 };
-                ToScanner::Registers(answers.chunks_exact(12).map(one).collect::<Option<_>>()?)
+                ToScanner::Registers(answers.chunks_exact(ANSWER).map(one).collect::<Option<_>>()?)
             }
             _ => return None,
         })
@@ -183,8 +188,8 @@ impl<'a> ToScanner<'a> {
             ToScanner::Written(Ok(path)) => [&[b'w', 1], *path].concat(),
             ToScanner::Written(Err(why)) => [&[b'w', 0], why.as_bytes()].concat(),
             ToScanner::Registers(answers) => {
-                let one = |(size, segment): &(u32, u64)| {
-                    size.to_ne_bytes().into_iter().chain(segment.to_ne_bytes()).collect::<Vec<u8>>()
+                let one = |(size, segment, rseq): &(u32, u64, u64)| {
+                    [&size.to_ne_bytes()[..], &segment.to_ne_bytes(), &rseq.to_ne_bytes()].concat()
                 };
                 std::iter::once(b't').chain(answers.iter().flat_map(one)).collect()
             }
@@ -223,7 +228,7 @@ mod tests {
             ToScanner::End { failed: false },
             ToScanner::Written(Ok(b"/work/\xff")),
             ToScanner::Written(Err("no space")),
-            ToScanner::Registers(vec![(216, 0x33), (0, 0)]),
+            ToScanner::Registers(vec![(216, 0x33, 0x7f00_0000), (0, 0, 0)]),
         ] {
             assert_eq!(ToScanner::parse(&message.to_packet()), Some(message));
         }

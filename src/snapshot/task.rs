@@ -65,13 +65,16 @@ pub struct UnsavedThreadState {
     pub own_fs: bool,
 }
 
-/// What PTRACE_GETREGSET(NT_PRSTATUS) said.
+/// What PTRACE_GETREGSET(NT_PRSTATUS) and PTRACE_GET_RSEQ_CONFIGURATION said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Regs {
     /// Bytes the kernel filled in: 68 for a task in 32-bit mode, 216 for a 64-bit one.
     pub size: usize,
     /// The code segment selector.
     pub cs: u64,
+    /// Where its area of restartable sequences is (rseq(2)); 0: it has none, or this kernel does not say.
+    #[serde(default)]
+    pub rseq: u64,
 }
 
 /// A link of /proc/PID (exe, cwd, root): its text and the file behind it.

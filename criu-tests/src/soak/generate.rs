@@ -154,6 +154,7 @@ fn things() -> (Vec<Thing>, Vec<Thing>) {
         let root_only = f.name == "cg-too-long";
         if elsewhere
             || root_only
+            || f.dies
             || f.unforeseeable.is_some()
             || f.run_as != As::Root
             || words.split_whitespace().count() > 8

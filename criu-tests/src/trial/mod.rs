@@ -14,6 +14,7 @@ use crate::mounts::Btrfs;
 use restore::{fate, restore, Before, Restored};
 use stage::{dump, hanging};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use wanted::Wanted;
 
 pub(crate) use report::names;
@@ -267,6 +268,16 @@ fn with_plugin(
                 }
                 Some(report)
             };
+            if f.dies {
+                let until = Instant::now() + Duration::from_secs(5);
+                while stage.tree.disturbed().is_none() {
+                    if Instant::now() > until {
+                        return Err(broken("refused, and no process of the tree has ended"));
+                    }
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                return Ok(None);
+            }
             match stage.tree.disturbed() {
                 Some(how) => return Err(broken(format!("refused, but the tree was not left as it was: {how}"))),
                 None => stage.tree.answers(stage.tree.pid).map_err(broken)?,

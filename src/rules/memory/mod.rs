@@ -6,3 +6,4 @@ pub(crate) mod hugetlb;
 pub(crate) mod leftover;
 pub(crate) mod mapping;
 pub(crate) mod placement;
+pub(crate) mod rseq;

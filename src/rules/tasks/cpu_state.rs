@@ -104,7 +104,7 @@ mod tests {
 
     fn with_regs(size: usize, cs: u64) -> Snapshot {
         let mut s = snap(vec![]);
-        s.tasks[0].threads[0].regs = Some(Regs { size, cs });
+        s.tasks[0].threads[0].regs = Some(Regs { size, cs, rseq: 0 });
         s
     }
 

@@ -42,7 +42,18 @@ pub(crate) fn read(tid: i32) -> Option<Regs> {
     let r = unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid, NT_PRSTATUS, std::ptr::from_mut(&mut iov)) };
     Errno::result(r).ok()?;
     let filled = set.get(..iov.iov_len)?;
-    Some(Regs { size: filled.len(), cs: code_segment(filled) })
+    Some(Regs { size: filled.len(), cs: code_segment(filled), rseq: rseq(tid) })
+}
+
+/// The address that such a thread has given to rseq(2), 0 for none (`ptrace_get_rseq_configuration`, kernel/ptrace.c, Linux 5.13).
+fn rseq(tid: i32) -> u64 {
+    const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+    // struct ptrace_rseq_configuration: address, size, signature, flags, padding.
+    let mut asked = [0u64; 3];
+    let size = std::mem::size_of_val(&asked);
+    // SAFETY: the kernel writes at most `size` bytes to `asked`.
+    let r = unsafe { libc::ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, size, asked.as_mut_ptr()) };
+    Errno::result(r).map_or(0, |_| asked.first().copied().unwrap_or_default())
 }
 
 /// The code segment selector of an x86 register set, 0 elsewhere: word 17 of `struct user_regs_struct`, word 13 of
@@ -74,7 +85,11 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         if cfg!(target_arch = "x86_64") {
-            assert_eq!(regs, Regs { size: 216, cs: 0x33 });
+            assert_eq!((regs.size, regs.cs), (216, 0x33));
+        }
+        // glibc registers one for each thread from 2.35 on.
+        if regs.rseq != 0 {
+            assert!(regs.rseq % 32 == 0, "{regs:?}");
         }
     }
 

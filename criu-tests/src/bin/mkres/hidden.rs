@@ -1,6 +1,6 @@
 //! What nobody outside can see before CRIU stumbles over it.
 
-use crate::ctx::{Args, Ctx, Res};
+use crate::ctx::{Args, Ctx, Fail, Res};
 use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[
@@ -13,6 +13,11 @@ pub const KINDS: &[Kind] = &[
         name: "sealed",
         help: "prot=none|read (none): private memory of that protection, sealed by mseal; open: not sealed",
         make: sealed,
+    },
+    Kind {
+        name: "rseq",
+        help: "area=read|none|gone|write: the page with the thread's memory for rseq(2) is protected so, or unmapped, while it waits",
+        make: rseq,
     },
 ];
 
@@ -47,5 +52,45 @@ fn sealed(cx: &mut Ctx, a: &Args) -> Res {
         sys::call("mseal", SYS_MSEAL, [at as u64, 2 * 4096, 0, 0, 0])?;
     }
     cx.fact("addr", format!("{at:x}"));
+    Ok(())
+}
+
+/// The C library registers memory for every thread, at this distance from the thread's pointer (glibc 2.35).
+fn rseq(cx: &mut Ctx, a: &Args) -> Res {
+    let offset = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()) }.cast::<isize>();
+    if offset.is_null() {
+        return Err(Fail::Skip("the C library uses no rseq".into()));
+    }
+    if !cfg!(target_arch = "x86_64") {
+        return Err(Fail::Skip("where a thread's pointer leads to is known for x86-64 alone".into()));
+    }
+    let (tx, rx) = std::sync::mpsc::channel::<(usize, i32)>();
+    std::thread::spawn(move || {
+        // On x86-64 that is the thread's pointer.
+        let thread = unsafe { libc::pthread_self() } as usize;
+        let tid = unsafe { libc::syscall(libc::SYS_gettid) } as i32;
+        let _ = tx.send((thread, tid));
+        loop {
+            unsafe { libc::pause() };
+        }
+    });
+    let (thread, tid) = rx.recv().map_err(|_| Fail::Skip("no thread".into()))?;
+    // From now on it does not run: it would end the process.
+    let sleeps = || {
+        let call = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall"))?;
+        Ok::<bool, std::io::Error>(call.starts_with(&format!("{} ", libc::SYS_pause)))
+    };
+    while !sleeps().map_err(|e| Fail::Skip(format!("its system call: {e}")))? {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let page = (thread.wrapping_add_signed(unsafe { *offset }) & !4095) as *mut libc::c_void;
+    let done = match a.need("area")? {
+        "gone" => unsafe { libc::munmap(page, 4096) },
+        "read" => unsafe { libc::mprotect(page, 4096, libc::PROT_READ) },
+        "none" => unsafe { libc::mprotect(page, 4096, libc::PROT_NONE) },
+        _ => 0,
+    };
+    sys::ok("the area", done)?;
+    cx.pids.push(("rseq.tid".into(), tid));
     Ok(())
 }
