@@ -88,6 +88,7 @@ nano        nano             nano             export HOME=$PWD; exec script -qc 
 pg          @postgres        postgresql-18    user pg_start io_method=worker
 pg-uring    @postgres        postgresql-18    user pg_start io_method=io_uring
 systemd     @systemd         systemd          system systemd_start
+systemd-psi @systemd         systemd          system systemd_start pressure
 deleted     python3          python3          exec python3 -c "import os,time;f=open(\"f\",\"w+\");f.write(\"x\"*3000000);f.flush();os.unlink(\"f\");time.sleep(1000)"
 '
 
@@ -103,6 +104,7 @@ memcached   unix sock version VERSION
 pg          pg_answers
 pg-uring    pg_answers
 systemd     changes "$root/var/ticks"
+systemd-psi changes "$root/var/ticks"
 unbound     dns 10054
 bind9       dns 10055
 dnsmasq     dns 10053
@@ -121,7 +123,7 @@ etcd        tcp 12379 "GET /health HTTP/1.0" health
 influxdb    tcp 18086 "GET /ping HTTP/1.0" HTTP/
 squid       tcp 13128 "GET / HTTP/1.0" HTTP/
 varnish     tcp 10087 "GET / HTTP/1.0" HTTP/
-stunnel     tcp 10443 x:16030100 x:15
+stunnel     timeout 3 openssl s_client -connect 127.0.0.1:10443 </dev/null 2>/dev/null | grep -q CERTIFICATE
 gunicorn    tcp 18000 "GET / HTTP/1.0" hi
 uwsgi       tcp 18001 "GET / HTTP/1.0" hi
 puma        tcp 18002 "GET / HTTP/1.0" hi
@@ -142,6 +144,7 @@ socat       unix sock echo echo
 # What comes back wrong, and is said to: such a program need not work after its restore, and may not.
 losses='
 haproxy     lost-unix-renamed
+systemd-psi lost-pressure-trigger
 '
 
 # tcp PORT TEXT PATTERN, udp PORT TEXT PATTERN, unix SOCKET TEXT PATTERN: a line sent, and what comes back within three seconds.

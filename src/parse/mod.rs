@@ -19,6 +19,7 @@ pub mod locks;
 pub mod maps;
 pub mod mountinfo;
 pub mod nslink;
+pub(crate) mod pressure;
 pub(crate) mod proc_net;
 #[cfg(test)]
 mod procfs_tests;

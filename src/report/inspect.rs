@@ -133,6 +133,10 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("lost-send-queue", &["nsenter -t PID -n ss -uwanpe | grep -w INO   # Send-Q"]),
     ("lost-watch-events", DESCRIPTOR),
     ("lost-signal-owner", &["grep flags /proc/PID/fdinfo/FD   # 020000: O_ASYNC"]),
+    (
+        "lost-pressure-trigger",
+        &["ls -l /proc/PID/fd/FD", "grep flags /proc/PID/fdinfo/FD   # 02: O_RDWR, 01: O_WRONLY"],
+    ),
     ("lost-deadline", &["chrt -a -p PID"]),
     ("lost-io-priority", &["ionice -p PID"]),
     ("lost-thread-own", &["ls -l /proc/PID/task/*/fd", "readlink /proc/PID/task/*/root /proc/PID/task/*/cwd"]),

@@ -198,6 +198,7 @@ pub static RULES: &[&Rule] = &[
     &lossy::LOST_SEND_QUEUE,
     &lossy::LOST_WATCH_EVENTS,
     &lossy::LOST_SIGNAL_OWNER,
+    &files::pressure::LOST_PRESSURE_TRIGGER,
     &lossy::LOST_DEADLINE,
     &lossy::LOST_IO_PRIORITY,
     &lossy::LOST_THREAD_OWN,

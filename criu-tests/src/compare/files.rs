@@ -27,7 +27,17 @@ pub fn see(look: &mut Look, pid: i32, label: &str) {
         }
         let copy = unsafe { OwnedFd::from_raw_fd(copy) };
         attributes(look, copy.as_raw_fd(), &at, &path);
+        if link.contains("/pressure/") || link.ends_with(".pressure") {
+            trigger(look, copy.as_raw_fd(), &at);
+        }
     }
+}
+
+/// Without one it is an error to wait for it (`psi_trigger_poll`, kernel/sched/psi.c).
+fn trigger(look: &mut Look, fd: i32, at: &str) {
+    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
+    unsafe { libc::poll(&mut poll, 1, 0) };
+    look.note(at, "poll", format!("{:#x}", poll.revents & libc::POLLERR));
 }
 
 /// Which descriptors are one open file.

@@ -12,6 +12,7 @@ pub(crate) mod memfd;
 pub(crate) mod o_path;
 pub(crate) mod path;
 pub(crate) mod pipe;
+pub(crate) mod pressure;
 pub(crate) mod proc_thread;
 pub(crate) mod queue_only;
 pub(crate) mod timerfd;

@@ -6,6 +6,7 @@ use crate::criu::Caps;
 use crate::criu_model::devices::{tty_driver, Driver};
 use crate::parse::fdinfo::{self, FdInfo};
 use crate::parse::nslink;
+use crate::parse::pressure::is_pressure;
 use crate::scan::fd::locks::Locks;
 use crate::scan::kcmp::{self, Kind, Sharers};
 use crate::scan::kernel::{self, PseudoFsIds};
@@ -99,7 +100,10 @@ fn needs_unlocked(class: Class, file: &OpenFile, cx: &Context) -> Needs {
             let odd = file.attr.nlink == 0 || file.is_fifo() || !matches!(fs, Some(Fs::Other));
             // CRIU will want to read it, unless the flags say that it is a log.
             let unreadable = file.kind() == libc::S_IFREG && file.attr.mode & 0o444 == 0;
-            Needs { link: odd, info: file.attr.mnt_id.is_none() || unreadable || file.is_fifo() }
+            // The flags say whether it was opened to set a trigger.
+            let pressure = fs.is_some_and(|fs| matches!(fs, Fs::Proc | Fs::Cgroup))
+                && file.link.as_ref().is_some_and(|link| is_pressure(link));
+            Needs { link: odd, info: file.attr.mnt_id.is_none() || unreadable || file.is_fifo() || pressure }
         }
         // The classes with records in fdinfo are known by the link, see `anon_has_records`.
         Class::Anon => Needs { link: true, info: false },

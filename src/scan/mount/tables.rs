@@ -15,6 +15,8 @@ pub(crate) enum Fs {
     Nfs,
     /// A bind mount of a namespace.
     Ns,
+    /// The file may be one of a pressure, as may one of /proc.
+    Cgroup,
     Other,
 }
 
@@ -47,6 +49,7 @@ impl Mounts {
                 b"proc" => Fs::Proc,
                 b"nfs" | b"nfs4" => Fs::Nfs,
                 b"nsfs" => Fs::Ns,
+                b"cgroup2" => Fs::Cgroup,
                 _ => Fs::Other,
             };
             if let Ok(id) = u64::try_from(m.mnt_id) {

@@ -23,6 +23,7 @@ pub const KINDS: &[Kind] = &[
         help: "path=DIR, mark=inode|mount|fs, outside: in another mount namespace",
         make: fanotify,
     },
+    Kind { name: "pressure", help: "a trigger of /proc/pressure/memory; read: open for reading only", make: pressure },
 ];
 
 fn eventfd(cx: &mut Ctx, _: &Args) -> Res {
@@ -37,6 +38,20 @@ fn timerfd(cx: &mut Ctx, a: &Args) -> Res {
     let never = libc::timespec { tv_sec: 86400, tv_nsec: 0 };
     let timer = libc::itimerspec { it_interval: never, it_value: never };
     sys::ok("timerfd_settime", unsafe { libc::timerfd_settime(fd, 0, &timer, std::ptr::null_mut()) })?;
+    cx.fd("", fd);
+    Ok(())
+}
+
+fn pressure(cx: &mut Ctx, a: &Args) -> Res {
+    let path = "/proc/pressure/memory";
+    let mode = if a.has("read") { libc::O_RDONLY } else { libc::O_RDWR };
+    let fd = sys::open(path, mode)?;
+    if !a.has("read") {
+        // A window of two seconds is what the kernel allows without CAP_SYS_RESOURCE (psi_write, Linux 6.5).
+        let trigger = b"some 500000 2000000\0";
+        let written = unsafe { libc::write(fd, trigger.as_ptr().cast(), trigger.len()) };
+        sys::ok("a trigger of pressure", written as i32)?;
+    }
     cx.fd("", fd);
     Ok(())
 }
