@@ -15,6 +15,12 @@ pub(crate) enum OwnProc {
     Errno(i32),
 }
 
+/// The number of the process that a path below /proc leads to.
+pub(crate) fn process_number(path: &[u8]) -> Option<i32> {
+    let first = path.strip_prefix(b"/proc/")?.split(|b| *b == b'/').next()?;
+    std::str::from_utf8(first).ok()?.parse().ok().filter(|number| *number > 0)
+}
+
 /// `None`: not known.
 pub(crate) fn own_proc(snap: &Snapshot) -> Option<OwnProc> {
     let task = snap.root_task().filter(|t| !t.is_zombie())?;

@@ -120,6 +120,10 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("exe-memfd", &["readlink /proc/PID/exe"]),
     ("proc-thread-fd", &["ls -l /proc/PID/fd/FD", "readlink /proc/PID/cwd", "ls /proc/PID/task"]),
     ("userns-proc", NAMESPACES),
+    (
+        "proc-outer-fd",
+        &["ls -l /proc/PID/fd/FD", "readlink /proc/PID/root/proc/self   # a number, where it is not the tree's own"],
+    ),
     ("mnt-newline", &["grep -F '\\012' /proc/PID/mountinfo"]),
     ("mnt-overlay", &["findmnt -N PID -t overlay -o ID,TARGET,OPTIONS"]),
     ("link-remap-left", &["ls -l /proc/PID/fd/FD", "stat -L /proc/PID/fd/FD   # Links"]),

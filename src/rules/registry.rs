@@ -173,6 +173,7 @@ pub static RULES: &[&Rule] = &[
     &files::path::CHROOT_ROOT_TASK,
     &files::memfd::EXE_MEMFD,
     &files::proc_thread::PROC_THREAD_FD,
+    &files::proc_outer::PROC_OUTER_FD,
     &files::fifo::FIFO_PACKET,
     &files::ghost::RO_MOUNT_DELETED,
     &files::ghost::RO_MOUNT_STACKED,

@@ -28,6 +28,7 @@ const WORDS: &[&str] = &[
     "pipe",
     "probe",
     "proc_self",
+    "proc_alive",
     "release",
     "rule",
     "runtime",

@@ -216,7 +216,7 @@ pub(crate) static PASSES: &[Pass] = &[
     Pass {
         name: "own /proc",
         looks: Looks::All,
-        reads: &[Part::System, Part::Tasks, Part::Mounts],
+        reads: &[Part::System, Part::Tasks, Part::Files, Part::Mounts],
         fills: &[Part::ProcSelf],
         run: task::own_proc::collect,
     },

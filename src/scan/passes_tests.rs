@@ -34,7 +34,7 @@ fn fields(part: Part) -> &'static [&'static str] {
         Part::Attach => &["attach"],
         Part::UserNs => &["userns"],
         Part::Cgroups => &["cgroups"],
-        Part::ProcSelf => &["proc_self"],
+        Part::ProcSelf => &["proc_self", "proc_alive"],
         Part::Sockets => &["sockets"],
         Part::Interfaces => &["links"],
         Part::Details => &["flags", "owner", "detail"],

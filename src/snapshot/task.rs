@@ -204,6 +204,10 @@ pub struct Task {
     /// Of the root task; `None`: not known.
     #[serde(default)]
     pub proc_self: Option<ProcSelf>,
+    /// Of the root task, if its /proc is one of a pid namespace above its own: which numbers in the paths of the tree's files and
+    /// directories there are those of living processes.
+    #[serde(default)]
+    pub proc_alive: Vec<i32>,
     /// Ascending by fd. Empty when the table is shared with `files_of`.
     pub files: Vec<OpenFile>,
     /// The first task of those that share this one's descriptor table (kcmp KCMP_FILES), of a long table or its parent's;

@@ -139,6 +139,7 @@ struct Fates {
     announced: usize,
     /// By the reason.
     unannounced: BTreeMap<&'static str, usize>,
+    doubted: BTreeMap<&'static str, usize>,
     harness: BTreeMap<&'static str, usize>,
 }
 
@@ -149,19 +150,25 @@ impl Fates {
             Fate::Changed => self.changed += 1,
             Fate::Announced => self.announced += 1,
             Fate::Unannounced(why) => *self.unannounced.entry(why).or_default() += 1,
+            Fate::Doubted(why) => *self.doubted.entry(why).or_default() += 1,
             Fate::Harness(why) => *self.harness.entry(why).or_default() += 1,
         }
     }
 
     fn print(&self) {
         let sum = |of: &BTreeMap<&str, usize>| of.values().sum::<usize>();
-        let (unannounced, harness) = (sum(&self.unannounced), sum(&self.harness));
-        for (what, reasons) in [("unannounced", &self.unannounced), ("for the sake of the test", &self.harness)] {
+        let (unannounced, doubted, harness) = (sum(&self.unannounced), sum(&self.doubted), sum(&self.harness));
+        let all = [
+            ("unannounced", &self.unannounced),
+            ("warned of and not certain", &self.doubted),
+            ("for the sake of the test", &self.harness),
+        ];
+        for (what, reasons) in all {
             reasons.iter().for_each(|(why, n)| println!("not restored, {what}, {n} times: {why}"));
         }
         println!(
-            "dumps: {} restored as they were, {} with losses; not restored: {} announced, {unannounced} unannounced, {harness} for \
-             the sake of the test",
+            "dumps: {} restored as they were, {} with losses; not restored: {} announced, {doubted} warned of, \
+             {unannounced} unannounced, {harness} for the sake of the test",
             self.same, self.changed, self.announced
         );
     }

@@ -105,6 +105,8 @@ pub enum Fate {
     Announced,
     /// Not restored, and no rule says so.
     Unannounced(&'static str),
+    /// Not restored, and the report is not certain of it.
+    Doubted(&'static str),
     /// Not restored, for the sake of the test.
     Harness(&'static str),
 }
@@ -129,6 +131,7 @@ pub(super) fn fate(
         },
         (Restored::Failed(_), Some(_)) if !said.is_empty() => Err(format!("not restored, and announced by {said:?}")),
         (Restored::Failed(_), Some(NoRestore::Unannounced(why))) => Ok(Fate::Unannounced(why)),
+        (Restored::Failed(_), Some(NoRestore::Doubted(why))) => Ok(Fate::Doubted(why)),
         (Restored::Failed(_), Some(NoRestore::Harness(why))) => Ok(Fate::Harness(why)),
         (Restored::Back(_), Some(_)) => Err("restored, though that is expected to fail".into()),
         (Restored::Back(_), None) if !said.is_empty() => {

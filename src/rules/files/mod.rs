@@ -13,6 +13,7 @@ pub(crate) mod o_path;
 pub(crate) mod path;
 pub(crate) mod pipe;
 pub(crate) mod pressure;
+pub(crate) mod proc_outer;
 pub(crate) mod proc_thread;
 pub(crate) mod queue_only;
 pub(crate) mod timerfd;

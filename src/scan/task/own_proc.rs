@@ -1,13 +1,17 @@
 //! What the root task's own /proc is. Whether the task sees itself there is the matter of [`crate::criu_model::own_proc`].
 
+use crate::criu_model::own_proc::process_number;
 use crate::scan::fd::paths::Roots;
 use crate::scan::passes::PassContext;
 use crate::scan::sys;
-use crate::snapshot::ProcSelf;
+use crate::snapshot::{ProcSelf, Task};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::os::fd::AsFd;
 
-/// Fills in [`crate::snapshot::Task::proc_self`] of the root task.
+/// Fills in [`crate::snapshot::Task::proc_self`] of the root task, and which processes are alive in a /proc of a namespace above its own.
 pub(crate) fn collect(cx: &mut PassContext) {
     let PassContext { snap, proc, b, .. } = cx;
     let servers = snap.root_task().and_then(|t| snap.mounts.iter().find(|m| Some(m.ns) == t.ns.mnt));
@@ -15,6 +19,8 @@ pub(crate) fn collect(cx: &mut PassContext) {
     if servers.is_none_or(|table| Roots::servers(table).any(|at| crate::scan::fd::paths::is_below(b"/proc/self", at))) {
         return;
     }
+    let own_numbers = snap.root_shares(|n| n.pid) == Some(false);
+    let named = if own_numbers { named(&snap.tasks) } else { BTreeSet::new() };
     let Some(task) = snap.tasks.first_mut().filter(|t| !t.is_zombie()) else { return };
     let Ok(name) = std::ffi::CString::new(format!("{}/root", task.pid)) else { return };
     let Ok(root) = sys::open(proc, &name, OFlag::O_PATH | OFlag::O_DIRECTORY) else { return };
@@ -31,4 +37,18 @@ pub(crate) fn collect(cx: &mut PassContext) {
             _ => None,
         },
     };
+    if task.proc_self == Some(ProcSelf::Reader) {
+        task.proc_alive = named.into_iter().filter(|number| is_there(&root, *number)).collect();
+    }
+}
+
+/// The numbers of processes in the paths of files below /proc.
+fn named(tasks: &[Task]) -> BTreeSet<i32> {
+    let files = tasks.iter().flat_map(|t| t.files.iter().filter_map(|f| f.link.as_ref()));
+    let dirs = tasks.iter().filter_map(|t| Some(&t.cwd.as_ref()?.text));
+    files.chain(dirs).filter_map(|path| process_number(path)).collect()
+}
+
+fn is_there(root: impl AsFd, number: i32) -> bool {
+    CString::new(format!("proc/{number}")).is_ok_and(|path| sys::open_path(root, &path).is_ok())
 }

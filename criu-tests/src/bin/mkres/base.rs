@@ -15,7 +15,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "thread", help: "own=files|fs: a second thread, with that of its own", make: thread },
     Kind {
         name: "task-file",
-        help: "path=FILE (schedstat), of=thread|leader, as=pid: an open file below /proc/PID/task/TID (below /proc/TID); opath; ended: the thread has; cwd: a \
+        help: "path=FILE (schedstat), of=thread|leader, as=pid|self: an open file below /proc/PID/task/TID (/proc/TID, /proc/self); opath; ended: the thread has; cwd: a \
                directory we are in",
         make: task_file,
     },
@@ -166,7 +166,12 @@ fn task_file(cx: &mut Ctx, a: &Args) -> Res {
     let (tx, rx) = std::sync::mpsc::channel();
     let thread = (a.get("of") != Some("leader")).then(|| thread_until(rx)).transpose()?;
     let tid = thread.as_ref().map_or(pid, |(tid, _)| *tid);
-    let dir = if a.get("as") == Some("pid") { format!("/proc/{tid}") } else { format!("/proc/{pid}/task/{tid}") };
+    let dir = match a.get("as") {
+        Some("pid") => format!("/proc/{tid}"),
+        // By the numbers of whatever /proc it is.
+        Some("self") => "/proc/self".to_string(),
+        _ => format!("/proc/{pid}/task/{tid}"),
+    };
     let path = format!("{dir}/{}", a.get("path").unwrap_or("schedstat"));
     if a.has("cwd") {
         sys::ok("chdir", unsafe { libc::chdir(sys::cstr(&path).as_ptr()) })?;
