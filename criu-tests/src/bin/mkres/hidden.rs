@@ -16,7 +16,7 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "rseq",
-        help: "area=read|none|gone|write: the page with the thread's memory for rseq(2) is protected so, or unmapped, while it waits",
+        help: "area=read|none|gone|write: the page with the thread's memory for rseq(2) is protected so, or unmapped, while it waits; unregistered: it is no longer registered",
         make: rseq,
     },
 ];
@@ -64,11 +64,20 @@ fn rseq(cx: &mut Ctx, a: &Args) -> Res {
     if !cfg!(target_arch = "x86_64") {
         return Err(Fail::Skip("where a thread's pointer leads to is known for x86-64 alone".into()));
     }
+    let (area, unregistered) = (a.need("area")?, a.has("unregistered"));
+    if area != "write" && !unregistered && kernel()? >= (6, 19) {
+        return Err(Fail::Skip("kernels from 6.19 do not write there each time that a thread goes on".into()));
+    }
+    let offset = unsafe { *offset };
     let (tx, rx) = std::sync::mpsc::channel::<(usize, i32)>();
     std::thread::spawn(move || {
         // On x86-64 that is the thread's pointer.
         let thread = unsafe { libc::pthread_self() } as usize;
         let tid = unsafe { libc::syscall(libc::SYS_gettid) } as i32;
+        if unregistered {
+            // RSEQ_FLAG_UNREGISTER, and RSEQ_SIG of x86.
+            unsafe { libc::syscall(libc::SYS_rseq, thread.wrapping_add_signed(offset), 32, 1, 0x5305_3053) };
+        }
         let _ = tx.send((thread, tid));
         loop {
             unsafe { libc::pause() };
@@ -83,8 +92,8 @@ fn rseq(cx: &mut Ctx, a: &Args) -> Res {
     while !sleeps().map_err(|e| Fail::Skip(format!("its system call: {e}")))? {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    let page = (thread.wrapping_add_signed(unsafe { *offset }) & !4095) as *mut libc::c_void;
-    let done = match a.need("area")? {
+    let page = (thread.wrapping_add_signed(offset) & !4095) as *mut libc::c_void;
+    let done = match area {
         "gone" => unsafe { libc::munmap(page, 4096) },
         "read" => unsafe { libc::mprotect(page, 4096, libc::PROT_READ) },
         "none" => unsafe { libc::mprotect(page, 4096, libc::PROT_NONE) },
@@ -93,4 +102,12 @@ fn rseq(cx: &mut Ctx, a: &Args) -> Res {
     sys::ok("the area", done)?;
     cx.pids.push(("rseq.tid".into(), tid));
     Ok(())
+}
+
+fn kernel() -> Res<(u32, u32)> {
+    let release =
+        std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|e| Fail::Skip(format!("osrelease: {e}")))?;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    let both = numbers.next().zip(numbers.next());
+    both.ok_or_else(|| Fail::Skip(format!("kernel {release}?")))
 }
