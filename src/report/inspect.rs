@@ -151,6 +151,7 @@ const OF_RULE: &[(&str, Commands)] = &[
     ("packet-ring-inherited", &["grep socket: /proc/PID/maps", "ls -l /proc/PID/fd"]),
     ("unix-dir-gone", UNIX_NAME),
     ("unix-dir-renamed", UNIX_NAME),
+    ("unix-mount-outside", UNIX_NAME),
     ("lost-unix-renamed", UNIX_NAME),
     (
         "ro-mount-unix",

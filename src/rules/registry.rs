@@ -207,6 +207,7 @@ pub static RULES: &[&Rule] = &[
     &tasks::cgroup_restore::CG_CRIU_SET,
     &sockets::unix_dir::UNIX_DIR_GONE,
     &sockets::unix_dir::UNIX_DIR_RENAMED,
+    &sockets::unix_dir::UNIX_MOUNT_OUTSIDE,
     &sockets::unix_dir::RO_MOUNT_UNIX,
     &sockets::unix_dir::LOST_UNIX_RENAMED,
     &sockets::unix_restore::UNIX_PEER_UNRESOLVED,

@@ -122,6 +122,9 @@ pub struct UnixFacts {
     /// SIOCUNIXFILE: the link text of the bound path's file, for a relative name.
     #[serde(default, skip_serializing_if = "Answer::is_unknown")]
     pub file: Answer<Bytes>,
+    /// The mount that file is on; `None`: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_mount: Option<u64>,
     /// The mount of the directory in which a restore binds it, or why that is not there: ENOENT, ENOTDIR.
     #[serde(default, skip_serializing_if = "Answer::is_unknown")]
     pub dir: Answer<u64>,

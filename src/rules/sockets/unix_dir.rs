@@ -52,6 +52,33 @@ pub(crate) static UNIX_DIR_RENAMED: Rule = Rule {
     },
 };
 
+pub(crate) static UNIX_MOUNT_OUTSIDE: Rule = Rule {
+    id: "unix-mount-outside",
+    summary: "A UNIX socket that was bound outside of the tree's mount namespace: socket activation of a container.",
+    group: "Dumped, but not restored",
+    condition: "The root process has a mount namespace of its own, and a UNIX socket (no connected stream or seqpacket one) has its file on a \
+           mount that is in none of the mount namespaces of the tree: it was bound before the tree got its own, and handed down \
+           (systemd's socket units, podman's socket activation). The restore looks for that mount to bind the socket again.",
+    message: "UNIX {type} socket {name} (inode {ino}): it was bound on mount {mnt_id}, which is in no mount namespace of the tree",
+    criu: &["{at the restore} Unable to find the %d mount"],
+    source: "criu/sk-unix.c:prep_unix_sk_cwd",
+    versions: Versions::All,
+    remedies: &[
+        Remedy::Workload("have the program close it before the dump, or bind the socket itself"),
+        Remedy::Workload("start the container without socket activation, its socket in a volume"),
+    ],
+    phase: Phase::Restore,
+    when: When::Early,
+    evidence: Evidence::Mounts,
+    find: |rule, ctx, sink| {
+        for (f, bound) in sockets(rule, ctx) {
+            if let Some(mount) = bound.outside {
+                sink.push(f.fact_opt("mnt_id", i64::try_from(mount).ok().map(crate::rules::Value::Num)));
+            }
+        }
+    },
+};
+
 pub(crate) static LOST_UNIX_RENAMED: Rule = Rule {
     id: "lost-unix-renamed",
     summary: "A UNIX socket whose file was renamed: after the restore it has its first name again.",
@@ -112,21 +139,26 @@ struct Bound<'a> {
     is_absolute: bool,
     /// The last component of its path is another. (A directory may be another by a symbolic link.)
     is_renamed: bool,
+    /// The mount of its file, which is for certain in no table that CRIU dumps.
+    outside: Option<u64>,
 }
 
 fn sockets<'c>(rule: &'c Rule, ctx: &'c Ctx) -> impl Iterator<Item = (Finding, Bound<'c>)> {
     let asks = asks(ctx) == Some(true);
+    let dumped = ctx.mounts.dumped && ctx.snap.knows_mounts();
     unix_sockets(ctx).filter(move |_| asks).filter_map(move |(s, u)| {
         let facts = s.fact(|f| Some(&f.unix)).filter(|_| is_bound_again(u))?;
         let (file, name) = (facts.file.is()?, u.path()?);
         let is_renamed = !is_deleted(file) && file_name(file) != file_name(name);
-        let bound = Bound { dir: &facts.dir, file, is_absolute: name.starts_with(b"/"), is_renamed };
+        let outside = facts.file_mount.filter(|id| dumped && ctx.mounts.by_id(*id).is_none());
+        let bound = Bound { dir: &facts.dir, file, is_absolute: name.starts_with(b"/"), is_renamed, outside };
         Some((finding(rule, ctx, s, u).text("file", file.clone()), bound))
     })
 }
 
 fn each(rule: &Rule, ctx: &Ctx, sink: &mut Sink, is: fn(&Bound) -> bool) {
-    for (f, _) in sockets(rule, ctx).filter(|(_, bound)| is(bound)) {
+    // Of those that are bound outside nothing else comes to be looked at.
+    for (f, _) in sockets(rule, ctx).filter(|(_, bound)| bound.outside.is_none() && is(bound)) {
         sink.push(f);
     }
 }
@@ -188,6 +220,24 @@ mod tests {
             s.sockets[0].unix[0].state = 1;
             assert_eq!(verdict(&LOST_UNIX_RENAMED, &s, &host()), None);
         }
+    }
+
+    #[test]
+    fn a_file_on_a_mount_of_elsewhere() {
+        let mut s = bound("/d/s", "/d/s", Answer::Errno(libc::ENOENT));
+        s.mounts.push(mount_table(7, 100, "21 1 8:1 / / rw - ext4 a rw"));
+        let mut judged = |mount: Option<u64>, own: bool| {
+            s.tasks[0].ns.mnt = Some(if own { 7 } else { CRIU_NS });
+            let Some(crate::snapshot::Detail::Socket(facts)) = s.tasks[0].files[0].detail.as_deref_mut() else {
+                panic!()
+            };
+            facts.unix.file_mount = mount;
+            [&UNIX_MOUNT_OUTSIDE, &UNIX_DIR_RENAMED].map(|rule| verdict(rule, &s, &host()).is_some())
+        };
+        assert_eq!(judged(Some(30), true), [true, false]);
+        assert_eq!(judged(Some(21), true), [false, true]);
+        assert_eq!(judged(None, true), [false, true]);
+        assert_eq!(judged(Some(30), false), [false, true], "the mounts are not dumped");
     }
 
     #[test]

@@ -5,12 +5,12 @@ use crate::{sys, Kind};
 
 pub const KINDS: &[Kind] = &[Kind {
     name: "unix-dir",
-    help: "how=removed|renamed|there|file-renamed, type=stream|dgram, absolute: bound to a name in a directory that is, then; unlinked: before; again: then there is another of its name",
+    help: "how=removed|renamed|there|file-renamed, type=stream|dgram, in=DIR, absolute: bound to a name in a directory that is, then; unlinked: before; again: then there is another of its name",
     make,
 }];
 
 fn make(cx: &mut Ctx, a: &Args) -> Res {
-    let dir = cx.path("dir");
+    let dir = a.get("in").map_or_else(|| cx.path("dir"), |place| format!("{place}/dir"));
     sys::ok("mkdir", unsafe { libc::mkdir(sys::cstr(&dir).as_ptr(), 0o755) })?;
     sys::ok("chdir", unsafe { libc::chdir(sys::cstr(&dir).as_ptr()) })?;
     let stream = a.get("type") != Some("dgram");

@@ -69,7 +69,12 @@ pub(crate) fn socket(file: &OwnedFd, what: SocketQuery, unasked: &NotAsked) -> S
         facts.readable = unasked.value(readable(file));
     }
     if what.unix_file && unix {
-        facts.unix.file = unasked.answer(unix_file(file), &UNIX_FILE);
+        let (bound, mount) = match unix_file(file) {
+            Ok((path, mount)) => (Ok(path), mount),
+            Err(errno) => (Err(errno), None),
+        };
+        facts.unix.file = unasked.answer(bound, &UNIX_FILE);
+        facts.unix.file_mount = mount;
     }
     if what.peer_pid && unix {
         facts.unix.peer_pid = unasked.value(peer_pid(file)).filter(|pid| *pid > 0);
@@ -214,16 +219,19 @@ fn has_error(file: &OwnedFd) -> nix::Result<bool> {
     Ok(asked[0].revents().is_some_and(|r| r.contains(PollFlags::POLLERR)))
 }
 
-/// The link text of the file that the socket was bound to (`unix_open_file()`, net/unix/af_unix.c: an O_PATH descriptor, so
+/// The link text and the mount of the file that the socket was bound to (`unix_open_file()`, net/unix/af_unix.c: an O_PATH descriptor, so
 /// the file is not opened and closing it flushes nothing). ENOENT: not bound to a path.
-fn unix_file(file: &OwnedFd) -> nix::Result<Bytes> {
+fn unix_file(file: &OwnedFd) -> nix::Result<(Bytes, Option<u64>)> {
     // What is not allowed now will not be a moment later.
     let bound = opened(file, SIOCUNIXFILE).or_else(|errno| match errno {
         Errno::EPERM => opened(file, SIOCUNIXFILE),
         errno => Err(errno),
     })?;
     match std::fs::read_link(format!("/proc/self/fd/{}", bound.as_raw_fd())) {
-        Ok(path) => Ok(Bytes(path.into_os_string().into_vec())),
+        Ok(path) => {
+            let mount = sys::statx(&bound, c"").ok().and_then(|attr| attr.mnt_id);
+            Ok((Bytes(path.into_os_string().into_vec()), mount))
+        }
         // Of the link this alone is an answer.
         Err(e) if e.raw_os_error() == Some(libc::ENAMETOOLONG) => Err(Errno::ENAMETOOLONG),
         Err(_) => Err(Errno::EIO),
