@@ -12,7 +12,7 @@ const INSIDES: [(&str, &str, &str); 3] = [
     (
         "net",
         "-n",
-        "ip -o link; ip -o addr; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule; ip neigh; \
+        "ip -o link; ip -o addr | sed 's/ tentative//'; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule; ip neigh; \
          cat /proc/net/igmp /proc/net/igmp6; grep -s . /proc/sys/net/core/somaxconn /proc/sys/net/unix/* \
          /proc/sys/net/ipv4/* /proc/sys/net/ipv4/conf/*/* /proc/sys/net/ipv6/conf/*/*;",
     ),
