@@ -19,6 +19,7 @@ pub(crate) struct Binds {
     top: HashMap<Vec<u8>, usize>,
     /// See [`Model::of_superblock`].
     pub unreachable: OnceCell<bool>,
+    pub covered: OnceCell<bool>,
     pub filled: OnceCell<bool>,
 }
 
@@ -47,6 +48,7 @@ impl Binds {
             tops: Prefixes::of(top.keys().cloned()),
             top,
             unreachable: OnceCell::new(),
+            covered: OnceCell::new(),
             filled: OnceCell::new(),
         }
     }

@@ -60,31 +60,41 @@ pub(crate) static MNT_UNREACHABLE: Rule = Rule {
     condition: "CRIU looks into a tmpfs, mqueue, pstore, fusectl, devtmpfs, autofs or FUSE file system to dump it, and cannot: it is \
            mounted only in part, as the root of a nested mount namespace, or the mountpoint of every mount of the whole has \
            a newline in its name, which CRIU does not know from the kernel's text for it, or is hidden by a mount that CRIU \
-           does not collect, tracefs or one that --skip-mnt names.",
-    message: "{fstype} ({dev}, source {source}) on {mountpoint}, whose contents CRIU cannot reach: {why?part=it is mounted only in part\
-           |hidden=a mount that CRIU leaves out of its table, tracefs or one of --skip-mnt, hides it\
-           |newline=a newline in the name of the mountpoint}",
+           does not collect, tracefs or one that --skip-mnt names. In a user namespace, in which CRIU unmounts what covers it, the kernel \
+           denies that for mounts that were there before the namespace. It does not show which were: a warning.",
+    message: "{fstype} ({dev}, source {source}) on {mountpoint}, whose contents CRIU cannot reach{why?part=: it is mounted only in part\
+           |hidden=: a mount that CRIU leaves out of its table, tracefs or one of --skip-mnt, hides it\
+           |locked= if the mount that covers it was there before the user namespace: the kernel denies to unmount that\
+           |newline=: a newline in the name of the mountpoint}",
     criu: &["Unable to dump a file system for %d:%s"],
     source: "criu/mount.c:dump_one_fs",
     versions: Versions::All,
     remedies: &[Remedy::Modelled("external", "mnt[{path}]:NAME"), Remedy::Workload(
-        "{why?part=mount the whole of it somewhere in the namespace, or unmount it,|hidden=unmount one of the two\
+        "{why?part=mount the whole of it somewhere in the namespace, or unmount it,|hidden=unmount one of the two|locked=unmount one of the two\
            |newline=mount it on a directory without a newline in its name, or unmount it,} before the dump",
     )],
     phase: Phase::AfterTasks,
     when: When::Early,
     evidence: Evidence::Mounts,
     find: |rule, ctx, sink| {
+        let own_users = ctx.snap.root_shares(|n| n.user) == Some(false);
         const LOOKED_INTO: &[&[u8]] = &[b"tmpfs", b"mqueue", b"pstore", b"fusectl", b"devtmpfs", b"autofs", b"fuse"];
         each_looked_into(ctx, LOOKED_INTO, |model, node| {
             let opened = matches!(&*node.info.fstype.0, b"tmpfs" | b"mqueue" | b"pstore" | b"fusectl");
             let wholes = || model.wholes(node);
             let hidden = |b: &Node| model.is_hidden(b);
             let unreachable = |b: &Node| hidden(b) || b.info.mountpoint.contains(&b'\n');
+            // MNT_LOCKED (lock_mnt_tree, fs/namespace.c; umount_overmounts, criu/mount.c).
+            let locked = |b: &Node| unreachable(b) || model.is_overmounted(b);
             let why = if wholes().next().is_none() {
                 "part"
-            } else if !opened || !model.of_superblock(node, |b| &b.unreachable, || wholes().all(unreachable)) {
+            } else if !opened {
                 return;
+            } else if !model.of_superblock(node, |b| &b.unreachable, || wholes().all(unreachable)) {
+                if !own_users || !model.of_superblock(node, |b| &b.covered, || wholes().all(locked)) {
+                    return;
+                }
+                "locked"
             } else if wholes().all(hidden) {
                 "hidden"
             } else {
@@ -92,7 +102,8 @@ pub(crate) static MNT_UNREACHABLE: Rule = Rule {
             };
             if let Some(f) = finding(rule, ctx, node) {
                 let f = f.key(format!("sb:{}:{}", node.info.major, node.info.minor));
-                sink.push_unless(model.gate(), f.term("why", why));
+                let f = f.term("why", why);
+                sink.push_unless(model.gate(), if why == "locked" { f.doubt() } else { f });
             }
         });
     },
@@ -207,6 +218,30 @@ mod tests {
         assert_eq!(verdict(&MNT_UNREACHABLE, &s, &host()), Some(Verdict::Refuse));
         s.mounts.pop();
         assert_eq!(verdict(&MNT_UNREACHABLE, &s, &host()), None, "mnt-no-root-mount has it");
+    }
+
+    #[test]
+    fn covered_in_a_user_namespace() {
+        let judged = |lines: &str, user: Option<u64>| {
+            let mut s = case(lines);
+            s.criu.ns.user = Some(1);
+            s.tasks[0].ns.user = user;
+            verdict(&MNT_UNREACHABLE, &s, &host())
+        };
+        let on_it = "41 40 0:60 / /t rw - tmpfs t rw\n42 41 0:61 / /t rw - proc p rw";
+        let above = "41 40 0:60 / /t/x rw - tmpfs t rw\n42 40 0:61 / /t rw - tmpfs u rw";
+        for covered in [on_it, above] {
+            assert_eq!(judged(covered, Some(9)), Some(Verdict::Warn), "{covered}");
+            assert_eq!(judged(covered, Some(1)), None, "{covered}");
+            assert_eq!(judged(covered, None), None, "{covered}");
+        }
+        for reached in [
+            "41 40 0:60 / /t rw - tmpfs t rw\n42 41 0:61 / /t/x rw - proc p rw",
+            "41 40 0:60 / /t rw - tmpfs t rw\n42 41 0:61 / /t rw - proc p rw\n43 40 0:60 / /u rw - tmpfs t rw",
+            "41 40 0:60 / /t rw - sysfs t rw\n42 41 0:61 / /t rw - proc p rw",
+        ] {
+            assert_eq!(judged(reached, Some(9)), None, "{reached}");
+        }
     }
 
     #[test]

@@ -104,6 +104,8 @@ fn own_users(mode: &str) -> Res {
     if mode == "none" {
         return crate::base::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS);
     }
+    let covered = mode == "covered";
+    let mode = if covered { "644" } else { mode };
     let mode = u32::from_str_radix(mode, 8).map_err(|_| Fail::Broken(format!("--userns {mode}?")))?;
     std::fs::create_dir_all("/foreign").map_err(|e| Fail::Skip(format!("/foreign: {e}")))?;
     mount("mkres", "/foreign", "tmpfs", 0)?;
@@ -111,6 +113,9 @@ fn own_users(mode: &str) -> Res {
     sys::ok("fchown", unsafe { libc::fchown(fd, 1000, 1000) })?;
     sys::ok("fchmod", unsafe { libc::fchmod(fd, mode) })?;
     sys::close(fd);
+    if covered {
+        mount("mkres", "/foreign", "tmpfs", 0)?;
+    }
     crate::base::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)
 }
 
