@@ -137,7 +137,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
 struct Given {
     help: bool,
     json: bool,
-    has_driver: bool,
+    driver: Option<OsString>,
     save: Option<PathBuf>,
     anonymize: bool,
     trace: Option<&'static Rule>,
@@ -146,8 +146,15 @@ struct Given {
     values: Vec<OsString>,
 }
 
-/// Reads all that is left, and gives the host CRIU's options.
+/// Reads all that is left, and gives the host CRIU's options: those of a runtime first, for what its user types comes after it.
 fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
+    if let Some(runtime) = walk(&mut host.clone(), args.clone())?.driver {
+        driver::apply(host, &runtime)?;
+    }
+    walk(host, args)
+}
+
+fn walk(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
     let mut given = Given::default();
     let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next().map_err(escape_error)? {
@@ -162,10 +169,7 @@ fn read(host: &mut Host, args: Vec<OsString>) -> Result<Given, String> {
                 judged_as(host, &criu)?;
                 given.file_caps = if is_release(&criu) { None } else { file_caps::of(criu.as_ref()) };
             }
-            Arg::Long("as") => {
-                driver::apply(host, &parser.value().map_err(escape_error)?)?;
-                given.has_driver = true;
-            }
+            Arg::Long("as") => given.driver = Some(parser.value().map_err(escape_error)?),
             Arg::Long("config") => drop(parser.value().map_err(escape_error)?),
             Arg::Long("no-default-config") => {}
             Arg::Long("tree") | Arg::Short('t') => given.values.push(parser.value().map_err(escape_error)?),
@@ -184,14 +188,14 @@ fn check(parser: &mut Parser) -> Result<Command, String> {
     let rest: Vec<OsString> = parser.raw_args().map_err(escape_error)?.collect();
     let start = crate::criu_config::start(&rest)?;
     let mut host = start.clone();
-    let Given { help, json, has_driver, save, anonymize, trace, file_caps, values } = read(&mut host, rest.clone())?;
+    let Given { help, json, driver, save, anonymize, trace, file_caps, values } = read(&mut host, rest.clone())?;
     if help {
         return Ok(Command::Help);
     }
     let mut pid = None;
     values.iter().try_for_each(|value| set_pid(&mut pid, value))?;
     let pid = pid.ok_or("missing PID: criu-preflight check PID")?;
-    let detected = if has_driver { None } else { container::runtime_of(pid) };
+    let detected = if driver.is_some() { None } else { container::runtime_of(pid) };
     if let Some(runtime) = detected {
         // What its user types comes after what the runtime gives.
         host = start;

@@ -176,3 +176,12 @@ fn the_help_lists_every_option_that_decides() {
     }
     assert!(usage.lines().all(|line| line.len() <= 108), "{usage}");
 }
+
+#[test]
+fn what_is_typed_counts_before_and_behind_the_runtime() {
+    for args in ["--file-locks --as runc", "--as runc --file-locks"] {
+        let options = host(args).options;
+        assert_eq!((options.file_locks, options.orphan_pts_master), (Some(true), Some(true)), "{args}");
+    }
+    assert_eq!(host("--as runc").options.file_locks, Some(false));
+}

@@ -63,6 +63,20 @@ impl Driver {
         options.autodetect_ext_mounts = Some(true);
         options.enable_external_masters = Some(true);
         options.enable_external_sharing = Some(true);
+        // Its request has these, true or false, which overrules the default.conf that CRIU has read before
+        // (setup_opts_from_req, criu/cr-service.c); lxc-checkpoint makes none.
+        if self.runtime != Runtime::Lxc {
+            options.tcp_established = Some(false);
+            options.file_locks = Some(false);
+            options.ext_unix_sk = Some(false);
+            options.shell_job = Some(false);
+        }
+        // Only a newer runc has these two.
+        if self.empty_net {
+            for option in [&mut options.link_remap, &mut options.skip_in_flight] {
+                *option = option.filter(|given| !given);
+            }
+        }
         if self.empty_net {
             options.empty_ns = options.empty_ns.map(|flags| flags | NEWNET);
         }
@@ -114,6 +128,19 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn a_request_overrules_what_default_conf_gave() {
+        let given = |name: &str| {
+            let mut host = Host::dry_run(Release::NEWEST);
+            (host.options.file_locks, host.options.link_remap) = (Some(true), Some(true));
+            DRIVERS.iter().find(|d| d.name == name).unwrap().give(&mut host);
+            (host.options.file_locks, host.options.link_remap)
+        };
+        assert_eq!(given("runc"), (Some(false), None));
+        assert_eq!(given("crun"), (Some(false), Some(true)));
+        assert_eq!(given("lxc"), (Some(true), Some(true)));
     }
 
     #[test]

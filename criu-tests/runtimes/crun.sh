@@ -35,6 +35,8 @@ for mode in soft full strict ignore; do
     same "--manage-cgroups-mode=$mode" yes -- --manage-cgroups-mode=$mode
 done
 shell_job
+empty_net=no
+own_ways
 cures
 external_mounts
 external_namespaces

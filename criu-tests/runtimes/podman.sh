@@ -108,12 +108,15 @@ for oci in crun runc; do
     same "a volume" yes file:path=/outside/held,size=9
     EXTRA=(-t)
     same "a terminal (orphan_pts_master)" yes
+    same "a terminal, and a lock" no lock:type=flock
     printf 'manage-cgroups=ignore\nfile-locks\n' >/b/annotated.conf
     EXTRA=(--annotation org.criu.config=/b/annotated.conf)
-    same "a lock, file-locks in the file of the annotation" yes lock:type=flock
+    NOT_ASKED=yes same "a lock, file-locks in the file of the annotation" yes lock:type=flock
     echo manage-cgroups=ignore >/b/annotated.conf
     cured "a lock, annotated" lock:type=flock
     EXTRA=()
+    LINK=ifb same "a link of ifb" "$([ $oci = runc ] && echo yes || echo no)"
+    LINK=ifb same "a link of ifb, and a lock" no lock:type=flock
     cured "a lock" lock:type=flock
     cured "a big file without a name" ghost:alloc=2000000,len=2000000
     bridge

@@ -37,6 +37,8 @@ for mode in soft full strict ignore; do
     same "--manage-cgroups-mode $mode" yes -- --manage-cgroups-mode $mode
 done
 shell_job
+empty_net=yes
+own_ways
 cures
 external_mounts
 external_namespaces
