@@ -204,7 +204,7 @@ systemd_start() {
     # shellcheck disable=SC2016 # expanded by that shell
     local units='
 for unit in work.service tick.timer tick.service ours.target; do
-    printf "[Unit]\nDefaultDependencies=no\n" >/etc/systemd/system/$unit
+    printf "[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n" >/etc/systemd/system/$unit
 done
 cd /etc/systemd/system
 printf "[Service]\nExecStart=sleep 100000\nRestart=always\n" >>work.service
