@@ -21,10 +21,6 @@ pub enum Fate {
 
 /// What CRIU's log of a restore says, and why no report announces it yet. A rule for one takes its line out.
 const KNOWN: &[(&[&str], &str)] = &[
-    (
-        &["Can't open file proc/", "on restore: No such file"],
-        "a file of /proc of a thread of another process, or with other numbers",
-    ),
     (&["Can't restore sub-task in NS"], "a namespace of a child, the root being in CRIU's"),
     (&["unix: Can't change working dir"], "a socket whose directory has gone, in a tree with several mount namespaces"),
 ];
