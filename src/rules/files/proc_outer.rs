@@ -2,7 +2,8 @@
 
 use crate::criu_model::own_proc::{own_proc, process_number, OwnProc};
 use crate::criu_model::paths::external_key;
-use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, TaskLink, Value, Versions, When};
+use crate::rules::files::proc_thread::{each_file, of_file};
+use crate::rules::{Ctx, Evidence, Finding, Phase, Remedy, Rule, Value, Versions, When};
 use crate::snapshot::{OpenFile, Task};
 
 /// How many numbers behind the greatest of the tree processes of CRIU's may have for a moment, while it restores the namespace.
@@ -36,36 +37,18 @@ pub(crate) static PROC_OUTER_FD: Rule = Rule {
             return;
         }
         let last = last_number(ctx);
-        let mut judge = |task: &Task, file: &OpenFile, path: &[u8], cwd: bool| {
+        let judge = |task: &Task, file: &OpenFile, path: &[u8], cwd: bool| {
             let Some(number) = process_number(path).filter(|n| root.proc_alive.contains(n)) else { return };
             if !is_mounted_anew(ctx, root, file) || path.ends_with(b" (deleted)") {
                 return;
             }
-            let what = match (cwd, file.kind()) {
-                (true, _) => "cwd",
-                (_, libc::S_IFDIR) => "dir",
-                _ => "file",
-            };
-            let mut f = Finding::on_file(rule, task, file)
+            let f = Finding::on_file(rule, task, file)
                 .num("number", number)
-                .term("what", what)
                 .fact_opt("key", external_key(file).map(|k| Value::Term(k.into())));
-            if cwd {
-                f = f.text("path", path);
-                f.link = Some(TaskLink::Cwd);
-            }
+            let f = of_file(f, file, path, cwd);
             sink.push(if number > last.saturating_add(OF_CRIU) { f } else { f.doubt() });
         };
-        for (task, file) in ctx.files() {
-            if let Some(path) = &file.link {
-                judge(task, file, path, false);
-            }
-        }
-        for task in ctx.live_tasks() {
-            if let Some((link, file)) = task.cwd.as_ref().and_then(|l| Some((l, l.file.as_ref()?))) {
-                judge(task, file, &link.text, true);
-            }
-        }
+        each_file(ctx, judge);
     },
 };
 

@@ -35,7 +35,7 @@ pub(crate) static PROC_THREAD_FD: Rule = Rule {
     evidence: Evidence::Tree,
     find: |rule, ctx, sink| {
         let mut known = None;
-        let mut judge = |task: &Task, file: &OpenFile, path: &[u8], cwd: bool| {
+        let judge = |task: &Task, file: &OpenFile, path: &[u8], cwd: bool| {
             if !is_in_own_proc(ctx, file) {
                 return;
             }
@@ -45,16 +45,7 @@ pub(crate) static PROC_THREAD_FD: Rule = Rule {
                 .key(format!("thread-file:{}:{}", of.process.pid, file.attr.ino))
                 .num("number", of.number)
                 .fact_opt("key", external_key(file).map(|k| Value::Term(k.into())));
-            if cwd {
-                f = f.text("path", path);
-                f.link = Some(TaskLink::Cwd);
-            }
-            let what = match (cwd, file.kind()) {
-                (true, _) => "cwd",
-                (_, libc::S_IFDIR) => "dir",
-                _ => "file",
-            };
-            f = f.term("what", what);
+            f = of_file(f, file, path, cwd);
             let (why, certain) = match of.why {
                 // CRIU itself has processes for a moment, with small numbers, in a pid namespace that it makes.
                 Why::Alive { as_process } => {
@@ -67,18 +58,37 @@ pub(crate) static PROC_THREAD_FD: Rule = Rule {
             f = f.term("why", why);
             sink.push(if certain { f } else { f.doubt() });
         };
-        for (task, file) in ctx.files() {
-            if let Some(path) = &file.link {
-                judge(task, file, path, false);
-            }
-        }
-        for task in ctx.live_tasks() {
-            if let Some((link, file)) = task.cwd.as_ref().and_then(|l| Some((l, l.file.as_ref()?))) {
-                judge(task, file, &link.text, true);
-            }
-        }
+        each_file(ctx, judge);
     },
 };
+
+/// Calls it for each open file and each current directory: the path, and whether it is a directory that a process is in.
+pub(super) fn each_file(ctx: &Ctx, mut judge: impl FnMut(&Task, &OpenFile, &[u8], bool)) {
+    for (task, file) in ctx.files() {
+        if let Some(path) = &file.link {
+            judge(task, file, path, false);
+        }
+    }
+    for task in ctx.live_tasks() {
+        if let Some((link, file)) = task.cwd.as_ref().and_then(|l| Some((l, l.file.as_ref()?))) {
+            judge(task, file, &link.text, true);
+        }
+    }
+}
+
+/// The finding with its `what`: cwd, dir or file.
+pub(super) fn of_file(mut f: Finding, file: &OpenFile, path: &[u8], cwd: bool) -> Finding {
+    if cwd {
+        f = f.text("path", path);
+        f.link = Some(TaskLink::Cwd);
+    }
+    let what = match (cwd, file.kind()) {
+        (true, _) => "cwd",
+        (_, libc::S_IFDIR) => "dir",
+        _ => "file",
+    };
+    f.term("what", what)
+}
 
 /// Whether the file is in the /proc in which the root task finds itself, whose numbers are those of its pid namespace.
 fn is_in_own_proc(ctx: &Ctx, file: &OpenFile) -> bool {
