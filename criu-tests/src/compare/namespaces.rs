@@ -7,12 +7,13 @@ const KINDS: &[&str] =
     &["cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"];
 
 /// By kind of namespace: the flag of nsenter, and what shows its inside, each line a fact. Of those that are the runner's own other
-/// trees change the insides meanwhile.
+/// trees change the insides meanwhile. Link-local addresses are tried for a second, and have a route after that.
 const INSIDES: [(&str, &str, &str); 3] = [
     (
         "net",
         "-n",
-        "ip -o link; ip -o addr | sed 's/ tentative//'; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule; ip neigh; \
+        "ip -o link; ip -o addr | sed 's/ tentative//'; \
+         { ip route show table all; ip -6 route show table all; } | grep -v '^local fe80:'; ip rule; ip -6 rule; ip neigh; \
          cat /proc/net/igmp /proc/net/igmp6; grep -s . /proc/sys/net/core/somaxconn /proc/sys/net/unix/* \
          /proc/sys/net/ipv4/* /proc/sys/net/ipv4/conf/*/* /proc/sys/net/ipv6/conf/*/*;",
     ),

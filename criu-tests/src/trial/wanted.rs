@@ -47,7 +47,7 @@ const VOLATILE: &[&str] = &[
 /// Rules about what only a tracer is shown, or what is peeked at in a frozen tree only: nothing is said of it before CRIU 4.0, nor
 /// where the early look has refused already.
 pub(crate) const FROZEN_ONLY: &[&str] =
-    &["compat-task", "ldt-selector", "unix-queue-reset", "unix-queue-trunc", "unix-queue-tty"];
+    &["compat-task", "ldt-selector", "rseq-area", "unix-queue-reset", "unix-queue-trunc", "unix-queue-tty"];
 
 /// Rules about what is looked at in the last look only, which is not taken where the early one refuses.
 const LAST_LOOK: &[&str] = &["lost-socket-option"];
