@@ -255,6 +255,16 @@ mod tests {
         assert!(written.len() > 150, "{}", written.len());
     }
 
+    /// As a line that was broken without a backslash would have it.
+    #[test]
+    fn no_text_has_two_spaces() {
+        for rule in RULES {
+            for text in [rule.summary, rule.condition, rule.message] {
+                assert!(!text.contains("  ") && !text.contains('\n'), "{}: {text}", rule.id);
+            }
+        }
+    }
+
     /// What stands in a rule's file beside its items and comments and has three words is a sentence that no template knows.
     #[test]
     fn no_rule_speaks_but_through_its_templates() {

@@ -73,7 +73,10 @@ pub(crate) static RO_MOUNT_STACKED: Rule = Rule {
     id: "ro-mount-stacked",
     summary: "An open file that was deleted, on a read-only mount of a stack: the dump is made and cannot be restored.",
     group: "Dumped, but not restored",
-    condition: "A file, FIFO or directory without any name left (link count 0) is open, mapped, or is exe, cwd or root, on a mount that            is read-only by now, in a mount namespace of the tree; that mount, or one above it, was mounted on the root of another, so that two            lie on one mountpoint. The restore makes the mount writable for a moment to make the file again, but not one that another covers,            and it takes all that is mounted on a covered mount for covered, too.",
+    condition: "A file, FIFO or directory without any name left (link count 0) is open, mapped, or is exe, cwd or root, on a mount that \
+           is read-only by now, in a mount namespace of the tree; that mount, or one above it, was mounted on the root of another, so that two \
+           lie on one mountpoint. The restore makes the mount writable for a moment to make the file again, but not one that another covers, \
+           and it takes all that is mounted on a covered mount for covered, too.",
     message: "{what}[ {path}] has no name left, and its mount {mnt_id}, which is read-only, lies on a stack of mounts: the restore takes it for \
            a covered one, and does not make the file again",
     criu: &["{at the restore} The mount %d is overmounted so paths are invisible"],
