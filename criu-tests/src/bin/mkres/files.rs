@@ -94,6 +94,8 @@ fn autofs(cx: &mut Ctx, a: &Args) -> Res {
             let pid = sys::fork()?;
             if pid == 0 {
                 unsafe { libc::setpgid(0, 0) };
+                // Whoever reads the report would wait for it, where the mount fails.
+                sys::close_all_but(&[0, 1, 2]);
                 wait_with(&[])
             }
             unsafe { libc::setpgid(pid, pid) };
